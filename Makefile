@@ -1,0 +1,40 @@
+# .ci/setup makes the environment; everything here runs inside it.
+VENV ?= .venv
+UV ?= $(VENV)/bin/uv
+export VENV
+# Left over from another environment, these would let its packages in.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: help setup run test test-all check bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make .venv from requirements.lock; PYTHON=... chooses the Python
+	@.ci/setup
+
+run: setup ## start the stream; ARGS="..." are options of `sightstream run`
+	@$(VENV)/bin/sightstream run $(ARGS)
+
+test: check ## the checks, then the tests that are not slow
+	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-all: check ## the checks, then all tests
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: setup ## lint, format, types and the imports that packages may make
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup ## measure speed; ARGS="..." are options of the benchmarks
+	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+lock: setup ## write requirements.lock anew; ARGS=--upgrade takes newer versions
+	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \
+		--no-annotate pyproject.toml --group dev -o requirements.lock $(ARGS)
+
+clean: ## remove .venv and caches; data/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
