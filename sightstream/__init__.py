@@ -1,0 +1,1 @@
+"""What every part of the project shares; see streaming, training and producers for the rest."""

@@ -1,0 +1,111 @@
+"""A path in, an answer out: read, decode, predict. The stream, `predict` and the page share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream import imaging
+from sightstream.imaging import Decoded, Limits
+from sightstream.models import ServedModel
+
+CHUNK = 64
+"""Images that are predicted at once: enough to be fast, few enough to fit any worker's memory."""
+
+
+@dataclass
+class Answer:
+    """What became of one image.
+
+    Attributes:
+        error_code: None where it was classified.
+        error_detail: the sentence that goes with the code.
+        classes: indices of the best labels, best first.
+        scores: their probabilities.
+        format: JPEG, PNG, ...
+        width: pixels, as a person sees the image.
+        height: pixels, as a person sees the image.
+        bytes: its size.
+        decode_ms: the time to read, decode and resize it.
+        predict_ms: its share of the time to run the model on its chunk.
+    """
+
+    error_code: str | None = None
+    error_detail: str | None = None
+    classes: list[int] | None = None
+    scores: list[float] | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    decode_ms: float | None = None
+    predict_ms: float | None = None
+
+
+class Classifier:
+    """A loaded model with the limits that its images must keep."""
+
+    def __init__(self, model: ServedModel, limits: Limits, top_k: int) -> None:
+        """Starts the model's engine.
+
+        Args:
+            model: what answers.
+            limits: larger images are rejected.
+            top_k: how many labels an answer holds, at most.
+        """
+        self._engine = model.load()
+        self._preprocessing = model.preprocessing
+        self._limits = limits
+        self._top_k = min(top_k, len(model.labels))
+
+    def __call__(self, paths: Sequence[str]) -> list[Answer]:
+        """Classifies local files; what cannot be read or decoded is an answer with an error.
+
+        Args:
+            paths: local files.
+
+        Returns:
+            An answer for each path, in order.
+        """
+        return [
+            answer
+            for start in range(0, len(paths), CHUNK)
+            for answer in self._chunk(paths[start : start + CHUNK])
+        ]
+
+    def _chunk(self, paths: Sequence[str]) -> list[Answer]:
+        answers, good, pixels = [], list[Answer](), list[NDArray[np.uint8]]()
+        for path in paths:
+            begin = perf_counter()
+            answer, image = self._decode(path)
+            answer.decode_ms = 1000 * (perf_counter() - begin)
+            answers.append(answer)
+            if image is not None:
+                good.append(answer)
+                pixels.append(image)
+        if good:
+            begin = perf_counter()
+            probabilities = self._engine(np.stack(pixels))
+            share = 1000 * (perf_counter() - begin) / len(good)
+            best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top_k]
+            scores = np.take_along_axis(probabilities, best, axis=1)
+            for answer, classes, values in zip(good, best.tolist(), scores.tolist(), strict=True):
+                answer.classes, answer.scores, answer.predict_ms = classes, values, share
+        return answers
+
+    def _decode(self, path: str) -> tuple[Answer, NDArray[np.uint8] | None]:
+        data = imaging.read(path, self._limits)
+        if not isinstance(data, bytes):
+            return Answer(data.code, data.detail), None
+        image = imaging.decode(data, self._preprocessing, self._limits)
+        answer = Answer(
+            format=image.format, width=image.width, height=image.height, bytes=len(data)
+        )
+        if isinstance(image, Decoded):
+            return answer, image.pixels
+        answer.error_code, answer.error_detail = image.code, image.detail
+        return answer, None

@@ -1,0 +1,57 @@
+"""The command line: `sightstream`. Each package adds its own commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import producers.commands
+import streaming.commands
+import training.commands
+from sightstream import commands, options, terminal
+from sightstream.errors import SightstreamError
+
+app = typer.Typer(
+    name="sightstream",
+    no_args_is_help=True,
+    invoke_without_command=True,
+    rich_markup_mode=None,  # rich takes longer to import than the help to read
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    home: options.Home = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Images arrive, Spark classifies them, each becomes a row of a table.
+
+    Start with: sightstream run
+    """
+    options.Before.home = home
+    if version:
+        from importlib.metadata import version as installed
+
+        terminal.out.print(installed("sightstream"))
+        raise typer.Exit
+
+
+streaming.commands.register(app)
+producers.commands.register(app)
+commands.register(app)
+training.commands.register(app)
+
+
+def main() -> None:
+    """Runs the command; an error that a user can mend is one line on stderr."""
+    try:
+        app()
+    except SightstreamError as error:
+        terminal.err.print(f"sightstream: {error}", markup=False, highlight=False, style="red")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)

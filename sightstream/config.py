@@ -1,0 +1,163 @@
+"""Settings: defaults < sightstream.toml < SIGHTSTREAM_* < flags, validated once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from sightstream.errors import ConfigError
+from sightstream.imaging import Limits
+
+ENV_PREFIX = "SIGHTSTREAM_"
+FILE = Path("sightstream.toml")
+
+
+class Settings(BaseSettings):
+    """What a user can set; the descriptions are what `sightstream config show` prints."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    home: Path = Field(Path("data"), description="the folder that holds all state")
+    model: str = Field("starter", pattern=r"^[\w.-]+$", description="the registered model to serve")
+    engine: Literal["auto", "onnx", "keras"] = Field(
+        "auto", description="what runs the model; auto takes ONNX where the export agrees"
+    )
+    registry_uri: str = Field(
+        "", description="MLflow tracking server; empty: SQLite and files under home"
+    )
+    master: str = Field("local[*,4]", description="Spark master")
+    driver_memory: str = Field(
+        "1g", pattern=r"^\d+[mg]$", description="heap of Spark's driver, such as 1g"
+    )
+    images_per_batch: int = Field(
+        16_000, ge=1, le=1_000_000, description="images that a micro-batch aims at"
+    )
+    max_image_bytes: int = Field(
+        20 * 2**20, ge=1, le=2**31 - 1, description="larger files are rejected, in bytes"
+    )
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=2**28, description="images of more pixels are rejected"
+    )
+    top_k: int = Field(3, ge=1, le=100, description="labels a row carries, best first")
+    settle_seconds: float = Field(
+        2.0,
+        ge=0,
+        le=3600,
+        description="rest before a file is taken that is empty, hidden or has a temporary name",
+    )
+    retention_days: int = Field(
+        0, ge=0, description="days that images are kept after their prediction; 0: for ever"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address of the metrics endpoint")
+    metrics_port: int = Field(
+        9108, ge=0, le=65535, description="port of the metrics endpoint; 0: any free one"
+    )
+
+    @property
+    def root(self) -> Path:
+        """The home folder as an absolute path."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def inbox(self) -> Path:
+        """Where images are dropped."""
+        return self.root / "inbox"
+
+    @property
+    def images(self) -> Path:
+        """Where accepted images live, one folder a day."""
+        return self.root / "images"
+
+    @property
+    def manifests(self) -> Path:
+        """Where the intake tells the stream what arrived."""
+        return self.root / "manifests"
+
+    @property
+    def staging(self) -> Path:
+        """Where files are completed before they are moved, on the same file system as the inbox."""
+        return self.root / "staging"
+
+    @property
+    def predictions(self) -> Path:
+        """The predictions table."""
+        return self.root / "predictions"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint of the folder's streaming query."""
+        return self.root / "checkpoints" / "folder"
+
+    @property
+    def registry(self) -> Path:
+        """MLflow's database and artifacts when no tracking server is set."""
+        return self.root / "registry"
+
+    @property
+    def logs(self) -> Path:
+        """Log files, Spark's and TensorFlow's included."""
+        return self.root / "logs"
+
+    @property
+    def limits(self) -> Limits:
+        """What an image may weigh."""
+        return Limits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, which wins over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, FILE)
+
+
+def load(**flags: Any) -> Settings:
+    """Reads and validates the settings.
+
+    Args:
+        flags: values from the command line; None means not given.
+
+    Raises:
+        ConfigError: a key does not exist (the nearest one is suggested), a value is not
+            allowed (its key is named), or sightstream.toml is not TOML.
+    """
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX):
+            _known(name.removeprefix(ENV_PREFIX).lower(), name)
+    try:
+        return Settings(**{key: value for key, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(dict(e)) for e in error.errors())) from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{FILE} cannot be read: {error}") from None
+
+
+def _known(key: str, shown: str) -> None:
+    if key in Settings.model_fields:
+        return
+    hint = "see: sightstream config show"
+    if near := difflib.get_close_matches(key, Settings.model_fields, n=1, cutoff=0.5):
+        hint = f"did you mean {near[0] if shown == key else ENV_PREFIX + near[0].upper()}?"
+    raise ConfigError(f"there is no setting {shown}; {hint}")
+
+
+def _explain(error: dict[str, Any]) -> str:
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        _known(key, key)
+    return f"{key}: {error['msg'].lower()}, not {error['input']!r}"

@@ -1,0 +1,73 @@
+"""An image event and its encoding as a manifest line."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+SCHEMA = (
+    "event_id string, source string, uri string, original_name string, event_time double, "
+    "bytes long, error_code string, error_detail string"
+)
+"""The fields of an event as Spark names them, in the order of `ImageEvent`."""
+
+
+@dataclass(frozen=True)
+class ImageEvent:
+    """An image that arrived.
+
+    Attributes:
+        event_id: UUID version 7: unique, and sorted by the time of arrival.
+        source: the way it came: "folder".
+        uri: where its bytes are; a file URI for local files.
+        original_name: the path below the inbox, with "/" between folders.
+        event_time: seconds since the epoch, UTC.
+        bytes: its size.
+        error_code: set when the arrival itself was refused, as by a symlink.
+        error_detail: the sentence that goes with the code.
+    """
+
+    event_id: str
+    source: str
+    uri: str
+    original_name: str
+    event_time: float
+    bytes: int
+    error_code: str | None = None
+    error_detail: str | None = None
+
+    def to_line(self) -> str:
+        """One line of a manifest, without its end."""
+        return json.dumps(self.__dict__)
+
+    @classmethod
+    def from_line(cls, line: str) -> ImageEvent:
+        """Reads what `to_line` wrote."""
+        return cls(**json.loads(line))
+
+
+def new_event_id(now: float) -> str:
+    """Makes a UUID version 7 (RFC 9562, 5.7) for a time in seconds since the epoch."""
+    milliseconds = int(now * 1000) & (2**48 - 1)
+    random = int.from_bytes(os.urandom(10), "big")
+    value = milliseconds << 80 | random & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    return str(UUID(int=value))
+
+
+def local_path(uri: str) -> str:
+    """The path of a file URI.
+
+    Raises:
+        ValueError: the URI has another scheme.
+    """
+    if not uri.startswith("file:///"):
+        raise ValueError(f"only file:/// is read here, not {urlsplit(uri).scheme or uri[:20]}")
+    return unquote(uri[7:], errors="surrogateescape")
+
+
+def readable(name: bytes) -> str:
+    r"""A file name as text: bytes that are no UTF-8 are shown as \xNN."""
+    return name.decode("utf-8", "backslashreplace")

@@ -1,0 +1,340 @@
+"""Bytes to a uint8 array: the only image decoder, for training, serving, `predict` and the page.
+
+Images are untrusted: whatever is wrong with one is a value (`Rejected`), never an exception, and
+limits are checked before pixels are decoded. The first frame of an animation counts, EXIF
+orientation is applied, transparency is flattened onto white, ICC profiles are ignored.
+"""
+
+import os
+import re
+import stat
+import warnings
+from dataclasses import dataclass
+from errno import ELOOP
+from io import BytesIO
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Importing these two plugins registers them; Image.open would import all 40 to find them.
+from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL.TiffImagePlugin import BITSPERSAMPLE
+
+ErrorCode = Literal[
+    "empty", "too_large", "too_many_pixels", "unsupported_format",
+    "truncated", "corrupt", "not_found", "unreadable",
+]  # fmt: skip
+Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
+Aspect = Literal["stretch", "crop", "pad"]
+
+MAX_PIXELS = 2**28
+MAX_SIDE = 2**14
+MAX_SCANS = 100
+
+# Pillow allocates some frames before we see their size. It has one bound for the whole process:
+# the highest that Limits accepts, and an error instead of a warning between one and two times it.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# Odd metadata in somebody's image is no news for an operator.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_SIGNATURE = re.compile(
+    rb"(?P<JPEG>\xff\xd8)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WEBP>RIFF....WEBP)|(?P<BMP>BM)"
+    rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II[*+]\0|MM\0[*+]|II\0\*|MM\*\0)",
+    re.DOTALL,
+)
+_PNG_END = b"IEND\xae\x42\x60\x82"
+_ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _require_integer(field: str, value: object, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{field} must be an integer from 1 to {most:,}, not {value!r}")
+
+
+def _require_one_of(field: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices or isinstance(value, bool):
+        raise ValueError(f"{field} must be one of {choices}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model expects of an image; part of a model version.
+
+    Attributes:
+        height: Rows of the result, in pixels.
+        width: Columns of the result, in pixels.
+        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+        resize: Filter; all of them average over every source pixel when they shrink.
+        aspect: `stretch` distorts, `crop` cuts to the target's ratio around the centre,
+            `pad` keeps everything and adds black bars.
+    """
+
+    height: int
+    width: int
+    channels: Literal[1, 3] = 3
+    resize: Resize = "bilinear"
+    aspect: Aspect = "stretch"
+
+    def __post_init__(self) -> None:
+        _require_integer("height", self.height, MAX_SIDE)
+        _require_integer("width", self.width, MAX_SIDE)
+        _require_one_of("channels", self.channels, (1, 3))
+        _require_one_of("resize", self.resize, get_args(Resize))
+        _require_one_of("aspect", self.aspect, get_args(Aspect))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before it is read or decoded: `max_bytes` of file, `max_pixels` of header."""
+
+    max_bytes: int = 20 * 2**20
+    max_pixels: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        _require_integer("max_bytes", self.max_bytes, 2**31 - 1)
+        _require_integer("max_pixels", self.max_pixels, MAX_PIXELS)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
+
+    Attributes:
+        pixels: (height, width, channels) uint8, C-contiguous, read-only.
+        format: JPEG, PNG, WEBP, BMP, GIF or TIFF, by content, whatever the name says.
+        width: Of the picture as a person sees it, before resizing, in pixels.
+        height: Likewise.
+    """
+
+    pixels: NDArray[np.uint8]
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Why an image was not decoded: a code, a sentence, and what its header said, if anything."""
+
+    code: ErrorCode
+    detail: str
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes | Rejected:
+    """The bytes of a regular file. Follows no symlink, waits for no FIFO, raises no OSError."""
+    try:
+        # O_NONBLOCK: opening a FIFO that nobody writes to would wait for a writer.
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _read_regular(file, limits)
+        finally:
+            os.close(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return Rejected("not_found", "There is no such file.")
+    except OSError as error:
+        reason = "symbolic links are not followed" if error.errno == ELOOP else error.strerror
+        return Rejected("unreadable", f"The file cannot be read: {reason}.")
+    except ValueError as error:
+        return Rejected("unreadable", f"The file cannot be read: {error}.")
+
+
+def _read_regular(file: int, limits: Limits) -> bytes | Rejected:
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        return Rejected("unreadable", "It is a folder, a pipe or a device, not a regular file.")
+    # What a writer appends from now on is not read: the size that was checked is the size read.
+    with open(file, "rb", closefd=False) as stream:
+        return _size_rejection(status.st_size, limits) or stream.read(status.st_size)
+
+
+def decode(
+    data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS
+) -> Decoded | Rejected:
+    """Decode, turn upright, flatten, resize; the same bytes give the same pixels. Never raises.
+
+    Args:
+        data: A whole JPEG, PNG, WebP, BMP, GIF or TIFF file.
+        preprocessing: Size and channels of the result.
+        limits: Checked against `data` and its header, before any pixel is decoded.
+
+    Returns:
+        The pixels as (height, width, channels) uint8, or why there are none. 16-bit grey loses its
+        low byte; 32-bit integers and floats are scaled by the smallest of 1, 255, 32,767 and 65,535
+        that holds their maximum, or from minimum to maximum where none does or some are negative.
+    """
+    if rejection := _size_rejection(len(data), limits):
+        return rejection
+    signature = _SIGNATURE.match(data)
+    if signature is None or signature.lastgroup is None:
+        sentence = f"Not a JPEG, PNG, WebP, BMP, GIF or TIFF file: it begins with {data[:8]!r}."
+        return Rejected("unsupported_format", sentence)
+    format, size = signature.lastgroup, None
+    try:
+        image: Image.Image = Image.open(BytesIO(data), formats=(format,))
+        size = image.size
+        if size[0] * size[1] > limits.max_pixels:
+            return _too_many_pixels(size[0] * size[1], limits, format, size)
+        return _decode(image, format, data, preprocessing)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        claimed = re.search(r"\d+", str(error))
+        return _too_many_pixels(int(claimed[0]) if claimed else MAX_PIXELS, limits, format, size)
+    except Exception as error:  # Pillow's decoders raise nearly everything on hostile bytes.
+        return _undecodable(error, format, data, size)
+
+
+def _decode(image: Image.Image, format: str, data: bytes, want: Preprocessing) -> Decoded:
+    if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
+        # Each of these scans is a pass over all pixels, however few bytes it has.
+        raise ValueError(f"more than {MAX_SCANS} scans")
+    if format == "PNG":
+        _correct_colour_key(image, data)
+    if format != "JPEG":
+        image.load()  # Before EXIF is looked at: PNG may carry it behind the pixels.
+    if format == "PNG" and _PNG_END not in data:
+        raise ValueError("truncated: the end marker is missing")
+    orientation = _orientation(image, format)
+    width, height = image.size[::-1] if orientation >= 5 else image.size
+    image = _resize(image, want, turned=orientation >= 5)
+    if orientation > 1:
+        image = image.transpose(_TRANSPOSE[orientation])
+    pixels = np.asarray(_pad(image.convert("RGB" if want.channels == 3 else "L"), want))
+    return Decoded(pixels.reshape(want.height, want.width, -1), format, width, height)
+
+
+def _resize(image: Image.Image, want: Preprocessing, *, turned: bool) -> Image.Image:
+    """Shrink in the stored orientation, since turning is cheaper afterwards."""
+    width, height = (want.height, want.width) if turned else (want.width, want.height)
+    ratios = image.width / width, image.height / height
+    if want.aspect == "pad":
+        width, height = (max(1, round(side / max(ratios))) for side in image.size)
+    # Has no effect but on JPEG, which it decodes at 1/2, 1/4 or 1/8, never below the target.
+    scaled = image.draft("L" if want.channels == 1 else None, (width, height))
+    right, bottom = scaled[1][2:] if scaled else image.size
+    left = top = 0.0
+    if want.aspect == "crop":
+        left = right * (1 - min(ratios) / ratios[0]) / 2
+        top = bottom * (1 - min(ratios) / ratios[1]) / 2
+    box = (left, top, right - left, bottom - top)
+    method = Image.Resampling[want.resize.upper()]
+    return _to_8_bit(image).resize((width, height), method, box)
+
+
+def _pad(image: Image.Image, want: Preprocessing) -> Image.Image:
+    if image.size == (want.width, want.height):
+        return image
+    canvas = Image.new(image.mode, (want.width, want.height))
+    canvas.paste(image, ((want.width - image.width) // 2, (want.height - image.height) // 2))
+    return canvas
+
+
+def _orientation(image: Image.Image, format: str) -> int:
+    if format == "TIFF" or _ORIENTED.isdisjoint(image.info):
+        return 1  # Pillow turns TIFF itself.
+    try:
+        value = int(image.getexif().get(0x0112, 1))
+    except Exception:  # A broken EXIF block is no reason to refuse an intact picture.
+        return 1
+    return value if value in _TRANSPOSE else 1
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """L or RGB, which are the modes that can be averaged, without transparency."""
+    if image.mode.startswith(("I", "F")):
+        return _scale_to_8_bit(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(rgba, mask=rgba)
+        return white
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _scale_to_8_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.dtype.itemsize == 2:
+        # TIFF may hold 12 bits, which Pillow hands over as they are.
+        tags = getattr(image, "tag_v2", {})
+        grey = (values >> (tags.get(BITSPERSAMPLE, (16,))[0] - 8)).astype(np.uint8)
+        grey[values == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(grey)
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    scales = [scale for scale in (1, 255, 32_767, 65_535) if low >= 0 and high <= scale]
+    if scales:
+        low, high = 0.0, float(scales[0])
+    scale = 255 / ((high - low) or 1)
+    finite = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low)
+    return Image.fromarray((finite * scale - low * scale + 0.5).astype(np.uint8))
+
+
+def _correct_colour_key(image: Image.Image, data: bytes) -> None:
+    """Pillow brings grey of 1-4 bits and RGB of 16 to 8 bits, but not the transparent colour."""
+    depth, key = data[24], image.info.get("transparency")
+    if image.mode == "L" and depth < 8 and key is not None:
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    if image.mode == "RGB" and depth == 16 and key is not None:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _size_rejection(size: int, limits: Limits) -> Rejected | None:
+    if size == 0:
+        return Rejected("empty", "The file has no bytes.")
+    if size > limits.max_bytes:
+        return Rejected("too_large", f"{size:,} bytes; the limit is {limits.max_bytes:,}.")
+    return None
+
+
+def _too_many_pixels(
+    pixels: int, limits: Limits, format: str, size: tuple[int, int] | None
+) -> Rejected:
+    sentence = f"{pixels / 1e6:,.1f} megapixels; the limit is {limits.max_pixels / 1e6:g}."
+    return Rejected("too_many_pixels", sentence, format, *(size or (None, None)))
+
+
+def _undecodable(
+    error: Exception, format: str, data: bytes, size: tuple[int, int] | None
+) -> Rejected:
+    dimensions = size or (None, None)
+    if re.search("data too large|Too much memory", str(error)):
+        sentence = f"The {format} holds compressed text that would expand beyond 1 MiB."
+        return Rejected("too_large", sentence, format, *dimensions)
+    if "truncated" in str(error).lower() or _is_cut_short(data, format):
+        sentence = f"The {format} ends too early, after {len(data):,} bytes."
+        return Rejected("truncated", sentence, format, *dimensions)
+    reason = "its header is invalid" if isinstance(error, UnidentifiedImageError) else error
+    sentence = f"The {format} cannot be decoded: {str(reason) or type(error).__name__}."
+    return Rejected("corrupt", sentence, format, *dimensions)
+
+
+def _is_cut_short(data: bytes, format: str) -> bool:
+    """Whether the end that the format announces is missing."""
+    if len(data) < 12:
+        return True
+    if format == "WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if format == "BMP":
+        return len(data) < int.from_bytes(data[2:6], "little")
+    if format == "TIFF":
+        return len(data) < int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
+    if format == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    return (_PNG_END if format == "PNG" else b"\xff\xd9") not in data

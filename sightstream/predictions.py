@@ -1,0 +1,239 @@
+"""The predictions table: its schema, its commits, and reading it without Spark."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from sightstream.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+SMALL_FILES = 256
+"""Commits after which the small files of a trickle are merged."""
+
+KEPT_HOURS = 1
+"""How long readers that opened the table earlier can go on reading the files they know."""
+
+_COLUMNS = (
+    ("event_id", "string", "UUID of the image's arrival; one row each"),
+    ("source", "string", "the way the image came: folder"),
+    ("uri", "string", "where the image's bytes are"),
+    ("original_name", "string", "the path below the inbox"),
+    ("event_time", "time", "when the image arrived, UTC"),
+    ("processed_at", "time", "when its row was committed, UTC"),
+    ("status", "string", "ok or rejected"),
+    ("error_code", "string", "why it was rejected, for machines"),
+    ("error_detail", "string", "why it was rejected, in a sentence"),
+    ("label", "string", "the best label"),
+    ("score", "double", "the best label's score, 0 to 1"),
+    ("top", "top", "the best labels with their scores, best first"),
+    ("model", "string", "the registered model that answered"),
+    ("model_version", "long", "its version in the registry"),
+    ("format", "string", "the image's format, such as JPEG"),
+    ("width", "int", "pixels, as a person sees the image"),
+    ("height", "int", "pixels, as a person sees the image"),
+    ("bytes", "long", "the image's size"),
+    ("decode_ms", "float", "time to read, decode and resize it, milliseconds"),
+    ("predict_ms", "float", "its share of the time to run the model, milliseconds"),
+    ("batch_id", "long", "the micro-batch that it was part of"),
+    ("date", "date", "the day of event_time, UTC; the table's partition"),
+)
+
+
+def schema() -> pa.Schema:
+    """The table's columns as Arrow, with a comment on each."""
+    import pyarrow as pa
+
+    top = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float64())]))
+    types = {
+        "string": pa.string(), "time": pa.timestamp("us", "UTC"), "double": pa.float64(),
+        "top": top, "long": pa.int64(), "int": pa.int32(), "float": pa.float32(),
+        "date": pa.date32(),
+    }  # fmt: skip
+    required = {"event_id", "source", "status", "date", "processed_at"}
+    return pa.schema(
+        pa.field(name, types[kind], name not in required, {"comment": comment})
+        for name, kind, comment in _COLUMNS
+    )
+
+
+class Predictions:
+    """The table as the stream writes it, one commit for each micro-batch."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the table, and creates it where there is none.
+
+        Args:
+            path: the table's folder.
+        """
+        self.path = path
+        self._commits = 0
+
+    @cached_property
+    def _table(self) -> DeltaTable:
+        from deltalake import DeltaTable
+
+        return DeltaTable.create(
+            self.path,
+            schema(),
+            mode="ignore",
+            partition_by=["date"],
+            name="predictions",
+            description="One row for each image that arrived, classified or rejected.",
+            configuration={
+                "delta.logRetentionDuration": f"interval {KEPT_HOURS} hours",
+                "delta.checkpointInterval": "100",
+            },
+        )
+
+    def last_batch(self, app_id: str) -> int | None:
+        """The last micro-batch that a checkpoint committed here; None before the first."""
+        self._table.update_incremental()
+        return self._table.transaction_version(app_id)
+
+    def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
+        """Commits a micro-batch; readers see all of its rows or none.
+
+        Args:
+            rows: columns as in `schema`.
+            app_id: the id of the checkpoint.
+            batch_id: the micro-batch.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+
+        # Upkeep may have removed the log entry that the version at hand stands on.
+        self._table.update_incremental()
+        once = CommitProperties(app_transactions=[Transaction(app_id, batch_id)])
+        write_deltalake(self._table, rows, mode="append", commit_properties=once)
+        self._commits += 1
+
+    def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
+        """Which of these event ids the table holds already, looking only at their dates."""
+        import pyarrow.dataset as ds
+
+        self._table.update_incremental()
+        event_ids, dates = event_ids.combine_chunks(), dates.combine_chunks().unique()
+        here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
+        found = self._table.to_pyarrow_dataset().to_table(columns=["event_id"], filter=here)
+        return set(found["event_id"].to_pylist())
+
+    def maintain(self, *, quiet: bool) -> bool:
+        """Merges small files, drops unused ones and old log entries, when there is reason to.
+
+        Args:
+            quiet: nothing has arrived for a while, so that a few files are reason enough.
+
+        Returns:
+            Whether there was reason to.
+        """
+        from deltalake import DeltaTable
+
+        if self._commits < (2 if quiet else SMALL_FILES):
+            return False
+        commits = self._commits
+        table = DeltaTable(self.path)
+        table.optimize.compact()
+        table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
+        table.create_checkpoint()
+        table.cleanup_metadata()
+        self._commits -= commits
+        return True
+
+
+def query(path: Path, sql: str) -> pa.Table:
+    """Runs SQL over the tables `predictions` and `dead_letters`, without Spark.
+
+    Args:
+        path: the table's folder.
+        sql: DuckDB's dialect.
+
+    Raises:
+        InputError: there is no table yet, or the SQL is wrong.
+    """
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("predictions", _open(path).to_pyarrow_dataset())
+        connection.execute(
+            "CREATE VIEW dead_letters AS SELECT event_id, source, uri, original_name, event_time, "
+            "processed_at, error_code, error_detail, format, width, height, bytes, batch_id, date "
+            "FROM predictions WHERE status = 'rejected'"
+        )
+        try:
+            relation = connection.sql(sql)
+            return _nothing() if relation is None else relation.to_arrow_table()
+        except duckdb.Error as error:
+            raise InputError(f"the query failed: {error}") from None
+
+
+def _nothing() -> pa.Table:
+    """What a statement such as COPY answers."""
+    import pyarrow as pa
+
+    return pa.table({})
+
+
+def latest(path: Path, count: int) -> list[dict[str, Any]]:
+    """The rows that were committed last, the newest at the end; none where there is no table."""
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(str(path)):
+        return []
+    newest = "(SELECT * FROM predictions ORDER BY processed_at DESC, event_id DESC LIMIT {})"
+    rows = query(path, f"FROM {newest.format(int(count))} ORDER BY processed_at, event_id")
+    return list(rows.to_pylist())
+
+
+def follow(path: Path, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows that are committed from now on, a list for each commit.
+
+    Args:
+        path: the table's folder.
+        interval: seconds between two looks.
+
+    Raises:
+        InputError: there is no table yet.
+    """
+    version = _open(path).version() + 1
+    while True:
+        commit = path / "_delta_log" / f"{version:020d}.json"
+        if not commit.exists():
+            time.sleep(interval)
+            continue
+        version += 1
+        if rows := _added(path, commit):
+            yield rows
+
+
+def _added(path: Path, commit: Path) -> list[dict[str, Any]]:
+    """The rows of a commit; merging small files adds none (Delta protocol, "dataChange")."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    adds = [json.loads(line).get("add") for line in commit.read_text().splitlines()]
+    files = [str(path / unquote(add["path"])) for add in adds if add and add["dataChange"]]
+    if not files:
+        return []
+    parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
+    data = ds.dataset(files, schema=schema(), partitioning=parts, partition_base_dir=str(path))
+    return list(data.to_table().sort_by("event_id").to_pylist())
+
+
+def _open(path: Path) -> DeltaTable:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        return DeltaTable(path)
+    except DeltaError:
+        raise InputError(
+            f"there are no predictions in {path} yet; start the stream with: sightstream run"
+        ) from None

@@ -1,0 +1,258 @@
+"""The model registry, kept by MLflow: publish, alias, promote, roll back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sightstream import models
+from sightstream.config import Settings
+from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+_DIGEST = "sha256"
+_HISTORY = "champions"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as the registry lists it.
+
+    Attributes:
+        name: the registered model.
+        number: the version, counted from 1.
+        aliases: champion, challenger, or none.
+        created: when it was registered, UTC.
+        digest: the SHA-256 of its version.json.
+        metrics: the figures of its evaluation.
+        source: the URI of its files.
+        run_id: the MLflow run that trained it.
+    """
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    created: datetime
+    digest: str
+    metrics: dict[str, float]
+    source: str
+    run_id: str
+
+
+class Registry:
+    """The registry of one home folder, or of a tracking server."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remembers where the registry is; MLflow is imported at the first use."""
+        self.uri = settings.registry_uri or f"sqlite:///{settings.registry / 'mlflow.db'}"
+        self._local = self.uri.startswith("sqlite:///")
+        self._database = Path(self.uri.removeprefix("sqlite:///"))
+
+    @property
+    def exists(self) -> bool:
+        """False as long as a local registry has never been written to."""
+        return not self._local or self._database.exists()
+
+    def names(self) -> list[str]:
+        """The registered models."""
+        with self._reaching():
+            return [model.name for model in self._client.search_registered_models()]
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a model, the newest first; none where there is no such model."""
+        with self._reaching():
+            found = self._client.search_model_versions(f"name='{name}'")
+            aliases = self._aliases(name) if found else {}
+        versions = [self._version(v, aliases) for v in found]
+        return sorted(versions, key=lambda v: v.number, reverse=True)
+
+    def version(self, name: str, which: str | int = "champion") -> Version:
+        """One version, by its number or alias.
+
+        Raises:
+            ModelNotFoundError: there is none.
+        """
+        from mlflow.exceptions import MlflowException
+
+        by_number = str(which).isdigit()
+        get = self._client.get_model_version
+        with self._reaching():
+            try:
+                found = (
+                    get(name, str(which))
+                    if by_number
+                    else self._client.get_model_version_by_alias(name, str(which))
+                )
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+                kind = "version" if by_number else "alias"
+                raise ModelNotFoundError(
+                    f"no version of '{name}' has the {kind} '{which}'; see: sightstream models "
+                    f"list, or train one with: sightstream train {name}"
+                ) from None
+            return self._version(found, self._aliases(name))
+
+    def champion_number(self, name: str) -> int | None:
+        """The number of the version in use; None where there is none. Cheap enough to poll."""
+        try:
+            return self.version(name).number
+        except ModelNotFoundError:
+            return None
+
+    def load(
+        self, version: Version, engine: Literal["auto", "onnx", "keras"] = "auto"
+    ) -> models.ServedModel:
+        """Fetches a version's files, verifies them and makes them ready to serve.
+
+        Raises:
+            ModelDamagedError: a checksum is wrong, or the model does not answer as it must.
+        """
+        directory = self.fetch(version)
+        return models.serve(directory, version.name, version.number, version.digest, engine)
+
+    def fetch(self, version: Version) -> Path:
+        """The folder of a version's files, downloaded if they are elsewhere."""
+        if version.source.startswith(("/", "file:")):
+            return Path(version.source.removeprefix("file://"))
+        from mlflow.artifacts import download_artifacts
+
+        with self._reaching():
+            return Path(download_artifacts(version.source, tracking_uri=self.uri))
+
+    def publish(
+        self, name: str, directory: Path, digest: str, *, parameters: Mapping[str, Any],
+        metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]],
+    ) -> Version:  # fmt: skip
+        """Records a training run and registers its model as the challenger.
+
+        Args:
+            name: the registered model, created if absent.
+            directory: the files that `models.save` wrote, copied.
+            digest: what `models.save` returned.
+            parameters: the training's settings.
+            metrics: the evaluation.
+            curves: a value for each epoch.
+        """
+        client = self._client
+        with self._reaching():
+            run = client.create_run(self._experiment(name), run_name=name).info
+            for key, value in parameters.items():
+                client.log_param(run.run_id, key, value)
+            for key, values in curves.items():
+                for step, value in enumerate(values, 1):
+                    client.log_metric(run.run_id, key, value, step=step)
+            for key, value in metrics.items():
+                client.log_metric(run.run_id, key, value)
+            client.log_artifacts(run.run_id, str(directory), "model")
+            client.set_terminated(run.run_id)
+            if not client.search_registered_models(f"name='{name}'"):
+                client.create_registered_model(name)
+            number = client.create_model_version(
+                name,
+                f"{run.artifact_uri}/model",
+                run.run_id,
+                tags={_DIGEST: digest, "metrics": json.dumps(dict(metrics))},
+            ).version
+            client.set_registered_model_alias(name, "challenger", str(number))
+        return self.version(name, int(number))
+
+    def promote(self, name: str, number: int) -> Version:
+        """Makes a version the champion, once its files are known to be whole and to answer.
+
+        Raises:
+            ModelNotFoundError: there is no such version.
+            ModelDamagedError: it would not serve; the champion stays as it is.
+        """
+        version = self.version(name, number)
+        self.load(version)
+        with self._reaching():
+            self._set_champion(name, [*self._history(name), number])
+            if "challenger" in version.aliases:
+                self._client.delete_registered_model_alias(name, "challenger")
+        return self.version(name, number)
+
+    def rollback(self, name: str) -> Version:
+        """Gives the champion's alias back to the version that had it before.
+
+        Raises:
+            ModelNotFoundError: there was none before.
+            ModelDamagedError: it would not serve any more; the champion stays as it is.
+        """
+        self.version(name)
+        with self._reaching():
+            earlier = self._history(name)[:-1]
+        if not earlier:
+            raise ModelNotFoundError(f"'{name}' had no champion before this one")
+        self.load(self.version(name, earlier[-1]))
+        with self._reaching():
+            self._set_champion(name, earlier)
+        return self.version(name)
+
+    def _set_champion(self, name: str, history: list[int]) -> None:
+        self._client.set_registered_model_alias(name, "champion", str(history[-1]))
+        self._client.set_registered_model_tag(name, _HISTORY, json.dumps(history[-100:]))
+
+    def _history(self, name: str) -> list[int]:
+        tags = self._client.get_registered_model(name).tags
+        return list(json.loads(tags.get(_HISTORY, "[]")))
+
+    def _aliases(self, name: str) -> dict[str, str]:
+        return dict(self._client.get_registered_model(name).aliases)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        if self._local:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+        with self._reaching():
+            from mlflow.tracking import MlflowClient
+
+            for noisy in ("mlflow", "alembic"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+            return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        artifacts = str(self._database.parent / "artifacts" / name) if self._local else None
+        return str(self._client.create_experiment(name, artifact_location=artifacts))
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            names = {kind.__name__ for kind in type(error).__mro__}
+            if not names & {"MlflowException", "SQLAlchemyError", "OSError"}:
+                raise
+            reason = "it is locked by another process; try again when that is done"
+            if "locked" not in str(error):
+                reason = str(error).splitlines()[0]
+            raise RegistryUnavailableError(f"the registry {self.uri} failed: {reason}") from error
+
+    @staticmethod
+    def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
+        return Version(
+            name=found.name,
+            number=int(found.version),
+            aliases=tuple(a for a, number in aliases.items() if str(number) == str(found.version)),
+            created=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc),
+            digest=found.tags.get(_DIGEST, ""),
+            metrics=json.loads(found.tags.get("metrics", "{}")),
+            source=found.source,
+            run_id=found.run_id,
+        )

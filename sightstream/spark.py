@@ -1,0 +1,104 @@
+"""The one place that builds a Spark session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightstream.config import Settings
+from sightstream.terminal import chatter_to
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def start(settings: Settings, name: str) -> SparkSession:
+    """Starts a session whose JVM and workers write to logs/spark.log instead of the screen.
+
+    Args:
+        settings: the master, the driver's memory and the home folder.
+        name: the application's name in Spark, and of its scratch folder.
+
+    Raises:
+        EnvironmentUnfitError: Java is missing or of a version that Spark does not run on.
+    """
+    from sightstream import doctor
+
+    doctor.require_java()
+    from pyspark.sql import SparkSession
+
+    # Workers on another Python than the driver's cannot read what it pickles.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    local = settings.master.startswith("local")
+    if local:
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    scratch = settings.root / "tmp" / name
+    scratch.mkdir(parents=True, exist_ok=True)
+    with chatter_to(settings.logs / "spark.log"):
+        builder = SparkSession.builder.appName(name).master(settings.master)
+        for key, value in _options(settings, scratch).items():
+            builder = builder.config(key, value)
+        if local:
+            builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
+        session = builder.getOrCreate()
+    session.conf.set("spark.sql.shuffle.partitions", session.sparkContext.defaultParallelism)
+    return session
+
+
+def stop(session: SparkSession) -> None:
+    """Ends a session and its JVM, so that the next one is built with its own settings."""
+    from pyspark import SparkContext
+
+    gateway = SparkContext._gateway
+    session.stop()
+    if gateway is not None:
+        gateway.shutdown()
+        process = getattr(gateway, "proc", None)
+        if process is not None:
+            process.stdin.close()
+            process.wait(timeout=30)
+        SparkContext._gateway = SparkContext._jvm = None
+
+
+def prepare_worker() -> None:
+    """Makes a Python worker of Spark fit for a long life; cheap to call in every task.
+
+    Spark calls importlib.invalidate_caches() before each task, and Python then reads the
+    directory of every archive on sys.path again: 150 ms a task, for copies of what is installed.
+    Ctrl-C reaches the whole process group: the driver alone is to act on it.
+    """
+    if getattr(prepare_worker, "done", False):
+        return
+    import signal
+
+    import pyspark
+
+    archives = (".zip", ".jar")
+    if not any(suffix + os.sep in pyspark.__file__ for suffix in archives):
+        sys.path[:] = [p for p in sys.path if not p.endswith(archives)]
+        for path in [p for p in sys.path_importer_cache if p.endswith(archives)]:
+            del sys.path_importer_cache[path]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare_worker.done = True  # type: ignore[attr-defined]
+
+
+def _options(settings: Settings, scratch: Path) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
+    return {
+        "spark.driver.memory": settings.driver_memory,
+        # The work is in Python: what the JVM does is done by the time it would be optimised.
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.streaming.pollingDelay": "20ms",
+        "spark.sql.streaming.numRecentProgressUpdates": "5",
+        "spark.sql.streaming.minBatchesToRetain": "20",
+        **{f"spark.executorEnv.{name}": "1" for name in threads},
+    }
