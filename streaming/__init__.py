@@ -1,0 +1,1 @@
+"""Intake, sources, classifier and outcomes; job.py wires them."""

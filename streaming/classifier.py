@@ -1,0 +1,90 @@
+"""The pandas UDF: only a URI goes in, only the answer comes out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from sightstream.classify import Answer, Classifier
+from sightstream.events import local_path
+from sightstream.imaging import Limits
+from sightstream.spark import prepare_worker
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from pyspark import Broadcast
+    from pyspark.sql import Column, DataFrame
+
+    from sightstream.models import ServedModel
+
+SMALL = 32
+"""Micro-batches of fewer images are one task: a shuffle would cost more than it saves."""
+
+ANSWER = (
+    "error_code string, error_detail string, classes array<int>, scores array<float>, "
+    "format string, width int, height int, bytes long, decode_ms float, predict_ms float"
+)
+"""The fields of `Answer` as Spark names them, in their order."""
+
+_FIELDS = tuple(vars(Answer()))
+
+KEPT = 2
+"""The versions that a worker keeps loaded: the current one, and the one before."""
+
+_loaded: dict[tuple[str, int], Classifier] = {}
+
+
+def classify(
+    model: Broadcast[ServedModel], limits: Limits, top_k: int
+) -> Callable[[Column], Column]:
+    """A pandas UDF from the URI of an image to its `ANSWER`; null stays unanswered.
+
+    A streaming plan pickles its UDF once, so that each model version needs one of its own.
+    """
+    import pandas as pd
+    from pyspark.sql.functions import pandas_udf
+
+    key = (model.value.name, model.value.version)
+
+    def answer(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        prepare_worker()
+        classifier = _classifier(key, model, limits, top_k)
+        for uris in batches:
+            wanted = uris.notna()
+            answers = iter(classifier([local_path(uri) for uri in uris[wanted]]))
+            rows = [next(answers) if want else Answer() for want in wanted]
+            yield pd.DataFrame({name: [getattr(row, name) for row in rows] for name in _FIELDS})
+
+    answer.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
+    return pandas_udf(answer, ANSWER)  # type: ignore[no-any-return]
+
+
+def spread(batch: DataFrame, images: int) -> DataFrame:
+    """Divides a micro-batch into tasks: one for a few images, else as many as there are cores."""
+    cores = batch.sparkSession.sparkContext.defaultParallelism
+    return batch.coalesce(1) if images < SMALL else batch.repartition(cores)
+
+
+def _classifier(
+    key: tuple[str, int], model: Broadcast[ServedModel], limits: Limits, top_k: int
+) -> Classifier:
+    if key not in _loaded:
+        _loaded[key] = Classifier(model.value, limits, top_k)
+        for old in list(_loaded)[:-KEPT]:
+            del _loaded[old]
+        # The engine holds what it needs of the file; and Spark collects garbage after each task,
+        # for which the loaded modules need not be looked at.
+        del model._value
+        gc.collect()
+        gc.freeze()
+    return _loaded[key]
+
+
+def arrow_type() -> pa.DataType:
+    """`ANSWER` as Arrow."""
+    from pyspark.sql.pandas.types import to_arrow_type
+    from pyspark.sql.types import StructType
+
+    return to_arrow_type(StructType.fromDDL(ANSWER))

@@ -1,0 +1,127 @@
+"""The command line of the stream: `sightstream run`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightstream import options, terminal
+
+if TYPE_CHECKING:
+    from sightstream.config import Settings
+    from streaming.job import Stream
+    from streaming.screen import Screen
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this package."""
+    app.command()(run)
+
+
+def run(
+    once: Annotated[
+        bool, typer.Option("--once", help="Classify what is in the inbox, and leave.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="The registered model to serve [starter].")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What runs it: auto, onnx or keras [auto].")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of the metrics endpoint, 0 for any free one [9108].")
+    ] = None,
+    home: options.Home = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each new row as a line of JSON.")
+    ] = False,
+) -> None:
+    """Classifies the images that are dropped into the inbox, until Ctrl-C.
+
+    Each image becomes one row of the predictions table. The first run trains the starter model,
+    and drops a handful of handwritten digits itself.
+
+    Example: sightstream run --once
+    """
+    from sightstream.errors import ModelNotFoundError
+
+    settings = options.settings(home, model=model, engine=engine, metrics_port=metrics_port)
+    terminal.log_to(settings.logs / "sightstream.log")
+    with terminal.chatter_to(settings.logs / "libraries.log"):
+        try:
+            _run(settings, once=once, as_json=as_json)
+        except ModelNotFoundError:
+            if settings.model != "starter":
+                raise
+            _train_starter(settings)
+            _run(settings, once=once, as_json=as_json)
+
+
+def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
+    from streaming.job import running
+    from streaming.screen import Screen
+
+    screen = Screen(as_json=as_json)
+    starting = terminal.err.status("starting Spark and loading the model")
+    starting.start()
+    try:
+        with running(settings, screen.add) as stream:
+            starting.stop()
+            stop = _stop_on_signals()
+            if once:
+                taken = stream.intake.drain()
+                stream.start()
+                stream.finish()
+                terminal.err.print(f"{taken} images taken, all of them in {settings.predictions}")
+            else:
+                _follow(settings, stream, screen, stop)
+    finally:
+        starting.stop()
+        screen.close()
+
+
+def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:
+    screen.open(settings, stream)
+    stream.start()
+    stream.watch_inbox(stop)
+    _drop_samples(settings)
+    while not stop.wait(0.2):
+        stream.tend()
+        screen.refresh()
+    terminal.err.print("finishing the current micro-batch")
+
+
+def _stop_on_signals() -> Event:
+    """The first Ctrl-C asks the stream to leave; a second one interrupts."""
+    stop = Event()
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.set()
+
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+    return stop
+
+
+def _train_starter(settings: Settings) -> None:
+    """Trains in a process of its own, so that TensorFlow's memory goes with it."""
+    terminal.err.print("no model yet: training the starter model on handwritten digits")
+    command = [sys.executable, "-m", "sightstream", "--home", str(settings.root), "train"]
+    screen = terminal.err.file
+    done = subprocess.run([*command, settings.model], stdout=screen, stderr=screen)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def _drop_samples(settings: Settings) -> None:
+    """The first images of a first run; moved, so that no other run drops them again."""
+    samples: Path = settings.root / "starter" / "samples"
+    if settings.model == "starter" and samples.is_dir():
+        samples.rename(settings.inbox / samples.name)

@@ -1,0 +1,299 @@
+"""From the inbox to a manifest: a complete file is moved to its image folder, and told.
+
+The inbox is looked at rather than listened to: what is accepted leaves it, so that a look is
+cheap, misses nothing, and is the same on file systems that give no events.
+
+A chunk of files goes through three steps, and a crash may follow each of them: its lines are
+written and synced to `manifests/pending`; the files are moved; the lines of those that did move
+become a manifest. `recover` ends what a crash has left, so that no image gets two lines or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from threading import Event
+
+from sightstream.config import Settings
+from sightstream.events import ImageEvent, local_path, new_event_id, readable
+
+log = logging.getLogger(__name__)
+
+LINES = 1000
+"""The most images in a manifest."""
+
+PAUSE = 0.05
+"""Seconds between two looks at the inbox; longer when a look takes long."""
+
+RETRY = 30.0
+"""Seconds until a file that could not be moved is tried again."""
+
+SUFFIX = ".jsonl"
+
+_PENDING = "pending"
+_MANIFEST = re.compile(r"\d{20}\.jsonl$")
+_TEMPORARY = re.compile(
+    rb"/\.[^/]*$|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I
+)
+_IMAGE_SUFFIX = re.compile(rb"\.[a-z0-9]{1,5}$", re.I)
+_NOT_FILES = {
+    stat.S_IFLNK: "a symbolic link, which is not followed",
+    stat.S_IFIFO: "a named pipe, which holds no image",
+    stat.S_IFSOCK: "a socket, which holds no image",
+    stat.S_IFBLK: "a device, which holds no image",
+    stat.S_IFCHR: "a device, which holds no image",
+}
+
+
+class Intake:
+    """The inbox of one home folder."""
+
+    def __init__(self, settings: Settings, on_arrival: Callable[[int], None] | None = None) -> None:
+        """Prepares the folders; what a crash has left is ended by the first look.
+
+        Args:
+            settings: the folders, and the time that doubtful files are left to settle.
+            on_arrival: called with the number of images in each new manifest.
+        """
+        self._inbox = os.fsencode(settings.inbox)
+        self._images_uri = settings.images.as_uri()
+        self._manifests = settings.manifests
+        self._settle = settings.settle_seconds
+        self._on_arrival = on_arrival or (lambda _: None)
+        self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
+        self._immovable: dict[bytes, float] = {}
+        for folder in (settings.inbox, settings.images, settings.manifests):
+            folder.mkdir(parents=True, exist_ok=True)
+        # A writer that opens a file during the test of `_has_writer` causes this signal.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+    def run(self, stop: Event) -> None:
+        """Takes what arrives until told to stop."""
+        while not stop.is_set():
+            begin = time.monotonic()
+            try:
+                pause = PAUSE if self.take() else max(PAUSE, 10 * (time.monotonic() - begin))
+            except OSError as error:  # such as a full disk; the inbox keeps what is in it
+                log.warning("the intake waits, and tries again: %s", error)
+                pause = 1.0
+            stop.wait(pause)
+
+    def take(self) -> int:
+        """Looks at the inbox once, and takes what is complete.
+
+        Returns:
+            How many files were taken.
+        """
+        if recovered := recover(self._manifests):
+            self._on_arrival(recovered)
+        taken, chunk, seen = 0, list[tuple[bytes, ImageEvent]](), set[bytes]()
+        for path, info in _files(self._inbox):
+            seen.add(path)
+            if self._complete(path, info):
+                chunk.append((path, self._event(path, info)))
+            if len(chunk) == LINES:
+                taken += self._move(chunk)
+                chunk = []
+        taken += self._move(chunk)
+        self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
+        return taken
+
+    def drain(self) -> int:
+        """Takes all that is there, leaving doubtful files their time to settle.
+
+        Returns:
+            How many files were taken.
+        """
+        deadline = time.monotonic() + self._settle + 10 * PAUSE
+        taken = self.take()
+        while self._unsettled and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            taken += self.take()
+        return taken
+
+    def _complete(self, path: bytes, info: os.stat_result) -> bool:
+        if self._immovable.get(path, 0) > time.monotonic():
+            return False
+        if not stat.S_ISREG(info.st_mode):
+            return True
+        written = _has_writer(path)
+        doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
+        if written is False and not doubtful:
+            self._unsettled.pop(path, None)
+            return True
+        state = (info.st_ino, info.st_size, info.st_mtime_ns)
+        before, since = self._unsettled.get(path, (None, 0.0))
+        if written or before != state:
+            since = time.monotonic()
+        self._unsettled[path] = (state, since)
+        return time.monotonic() - since >= self._settle and not written
+
+    def _event(self, path: bytes, info: os.stat_result) -> ImageEvent:
+        # The time of the last change of the inode is that of the arrival, and cannot be set.
+        arrived = min(info.st_ctime, time.time())
+        event_id = new_event_id(time.time())
+        suffix = _IMAGE_SUFFIX.search(path)
+        name = event_id + (suffix.group().decode().lower() if suffix else "")
+        refusal = _NOT_FILES.get(stat.S_IFMT(info.st_mode))
+        return ImageEvent(
+            event_id=event_id,
+            source="folder",
+            uri=f"{self._images_uri}/{time.strftime('%Y-%m-%d', time.gmtime(arrived))}/{name}",
+            original_name=readable(path[len(self._inbox) + 1 :]),
+            event_time=arrived,
+            bytes=info.st_size,
+            error_code="unreadable" if refusal else None,
+            error_detail=f"It is {refusal}." if refusal else None,
+        )
+
+    def _move(self, chunk: list[tuple[bytes, ImageEvent]]) -> int:
+        if not chunk:
+            return 0
+        _write(self._manifests / _PENDING, (event for _, event in chunk))
+        moved = [event for path, event in chunk if self._rename(path, event)]
+        _publish(self._manifests, moved, complete=len(moved) == len(chunk))
+        if moved:
+            self._on_arrival(len(moved))
+        return len(moved)
+
+    def _rename(self, path: bytes, event: ImageEvent) -> bool:
+        target = local_path(event.uri)
+        try:
+            try:
+                os.rename(path, target)
+            except FileNotFoundError:
+                Path(target).parent.mkdir(exist_ok=True)
+                os.rename(path, target)
+        except FileNotFoundError:
+            return False  # deleted since it was seen
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            log.warning("%s stays in the inbox: %s", event.original_name, error.strerror)
+            self._immovable[path] = time.monotonic() + RETRY
+            return False
+        return True
+
+
+def recover(manifests: Path) -> int:
+    """Publishes the lines of images that were moved before a crash, and forgets the others.
+
+    Args:
+        manifests: the folder of the manifests.
+
+    Returns:
+        How many lines were published.
+    """
+    pending = manifests / _PENDING
+    if not pending.exists():
+        return 0
+    events = []
+    for line in pending.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = ImageEvent.from_line(line)
+        except (ValueError, TypeError):
+            break  # the crash cut the list short, so that nothing has been moved yet
+        if os.path.lexists(local_path(event.uri)):
+            events.append(event)
+    _publish(manifests, events, complete=False)
+    return len(events)
+
+
+def published(manifests: Path, after: str = "") -> list[str]:
+    """The names of the manifests, in the order of their publication.
+
+    Args:
+        manifests: their folder.
+        after: only those that came after the one of this name.
+    """
+    return sorted(n for n in os.listdir(manifests) if _MANIFEST.match(n) and n > after)
+
+
+def _publish(manifests: Path, events: list[ImageEvent], *, complete: bool) -> None:
+    pending = manifests / _PENDING
+    if not events:
+        pending.unlink()
+        return
+    if not complete:
+        rewritten = manifests / f"{_PENDING}.rewritten"
+        _write(rewritten, events)
+        rewritten.replace(pending)
+    # The newest manifest is never deleted, so that names rise even if the clock is set back.
+    last = max(published(manifests), default="0" + SUFFIX)
+    number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
+    pending.rename(manifests / f"{number:020d}{SUFFIX}")
+    _sync(manifests)
+
+
+def _write(path: Path, events: Iterable[ImageEvent]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(event.to_line() + "\n" for event in events)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
+            continue
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    yield entry.path, entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # deleted since it was listed
+            except OSError as error:
+                _warn(f"{readable(entry.path)} stays in the inbox: {error.strerror}")
+
+
+@lru_cache(10_000)
+def _warn(message: str) -> None:
+    """Says it once, not at every look."""
+    log.warning("%s", message)
+
+
+def _has_writer(path: bytes) -> bool | None:
+    """Whether a process has the file open for writing; None where the system does not tell.
+
+    Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
+    """
+    lease = getattr(fcntl, "F_SETLEASE", None)
+    if lease is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, lease, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    else:
+        return False
+    finally:
+        os.close(descriptor)

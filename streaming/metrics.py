@@ -1,0 +1,173 @@
+"""What Prometheus sees, all of it from the driver: the rows in hand, and Spark's progress."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
+
+from sightstream.config import Settings
+from sightstream.errors import EnvironmentUnfitError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql.streaming import StreamingQueryListener
+
+_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+
+
+class Metrics:
+    """The figures of one running stream."""
+
+    def __init__(self) -> None:
+        """Registers them all, so that each is there from the first scrape on."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.port = 0
+        self.registry = r = CollectorRegistry()
+        self._images = Counter(
+            "sightstream_images", "Images with a row", ("source", "outcome"), registry=r
+        )
+        self._predictions = Counter(
+            "sightstream_predictions", "Images by best label", ("label", "model_version"),
+            registry=r,
+        )  # fmt: skip
+        self._batches = Counter("sightstream_batches", "Micro-batches committed", registry=r)
+        self._latency = Histogram(
+            "sightstream_latency_seconds", "From the arrival of an image to its committed row",
+            ("source",), buckets=_SECONDS, registry=r,
+        )  # fmt: skip
+        self._phases = Histogram(
+            "sightstream_batch_phase_seconds", "Time of a micro-batch by phase", ("phase",),
+            buckets=_SECONDS, registry=r,
+        )  # fmt: skip
+        self._behind = Gauge(
+            "sightstream_images_behind", "Images that arrived and have no row yet", registry=r
+        )
+        self._progress = Gauge(
+            "sightstream_last_progress_timestamp_seconds",
+            "When a micro-batch was last committed, or nothing was waiting", registry=r,
+        )  # fmt: skip
+        self._version = Gauge(
+            "sightstream_model_version", "Version of the model in use", ("model",), registry=r
+        )
+        self._reloads = Counter(
+            "sightstream_model_reloads", "New champions by result", ("result",), registry=r
+        )
+        for result in ("loaded", "failed"):
+            self._reloads.labels(result)
+        self._restarts = Counter(
+            "sightstream_query_restarts", "Restarts of the streaming query", registry=r
+        )
+        self._progress.set_to_current_time()
+
+    def serve(self, settings: Settings) -> Callable[[], None]:
+        """Starts the endpoint `/metrics`.
+
+        Returns:
+            What ends it.
+
+        Raises:
+            EnvironmentUnfitError: the port is in use.
+        """
+        host, port = settings.metrics_host, settings.metrics_port
+        try:
+            server, _ = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"the metrics endpoint cannot listen on {host}:{port}: {error.strerror}; choose "
+                "another port with --metrics-port, or 0 for any free one"
+            ) from None
+        self.port = server.server_port
+        return server.shutdown
+
+    def watch_behind(self, behind: Callable[[], int]) -> None:
+        """Asks for the number of images behind at each scrape."""
+        self._behind.set_function(behind)
+
+    def count(self, rows: pa.Table, model: str, version: int) -> None:
+        """Counts a committed micro-batch.
+
+        Args:
+            rows: as committed.
+            model: what answered.
+            version: of the model.
+        """
+        import pyarrow.compute as pc
+
+        outcome = pc.if_else(pc.equal(rows["status"], "ok"), "ok", rows["error_code"])
+        table = rows.select(["source", "label"]).append_column("outcome", outcome)
+        for row in table.group_by(["source", "outcome"]).aggregate([([], "count_all")]).to_pylist():
+            self._images.labels(row["source"], row["outcome"]).inc(row["count_all"])
+        for row in table.group_by(["label"]).aggregate([([], "count_all")]).to_pylist():
+            if row["label"] is not None:
+                self._predictions.labels(row["label"], str(version)).inc(row["count_all"])
+        now = time.time()
+        for source, arrived in zip(
+            rows["source"].to_pylist(),
+            pc.cast(rows["event_time"], "int64").to_pylist(),
+            strict=True,
+        ):
+            self._latency.labels(source).observe(now - arrived / 1e6)
+        self._batches.inc()
+        self._version.labels(model).set(version)
+        self._progress.set_to_current_time()
+
+    def phase(self, name: str, seconds: float) -> None:
+        """Notes how long a phase of a micro-batch took."""
+        self._phases.labels(name).observe(seconds)
+
+    def idle(self) -> None:
+        """Notes that nothing is waiting."""
+        self._progress.set_to_current_time()
+
+    def use(self, model: str, version: int) -> None:
+        """Notes the model in use."""
+        self._version.labels(model).set(version)
+
+    def reloaded(self, result: str) -> None:
+        """Counts a new champion, `loaded` or `failed`."""
+        self._reloads.labels(result).inc()
+
+    def restarted(self) -> None:
+        """Counts a restart of the query."""
+        self._restarts.inc()
+
+    def listener(self) -> StreamingQueryListener:
+        """What notes the phases that Spark itself measures."""
+        from pyspark.sql.streaming import StreamingQueryListener
+
+        metrics = self
+
+        class Listener(StreamingQueryListener):
+            def onQueryStarted(self, event: Any) -> None:  # noqa: N802
+                """Nothing to note."""
+
+            def onQueryProgress(self, event: Any) -> None:  # noqa: N802
+                """Notes the durations of a micro-batch."""
+                progress = json.loads(event.progress.json)
+                if progress["numInputRows"]:
+                    for phase, milliseconds in progress["durationMs"].items():
+                        metrics.phase(_snake(phase), milliseconds / 1000)
+
+            def onQueryIdle(self, event: Any) -> None:  # noqa: N802
+                """Notes that nothing is waiting."""
+                metrics.idle()
+
+            def onQueryTerminated(self, event: Any) -> None:  # noqa: N802
+                """Nothing to note."""
+
+        return Listener()
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name)

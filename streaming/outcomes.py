@@ -1,0 +1,81 @@
+"""From answers to rows of the predictions table."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sightstream import predictions
+from sightstream.models import ServedModel
+
+
+def rows(answered: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
+    """Brings a micro-batch into the table's columns.
+
+    Args:
+        answered: the fields of `ImageEvent`, and a column `answer` as in `classifier.ANSWER`.
+        model: what answered.
+        batch_id: the micro-batch.
+
+    Returns:
+        A table with `predictions.schema`, one row for each row of `answered`.
+    """
+    answer = _struct(answered["answer"])
+    code = pc.coalesce(answered["error_code"], answer["error_code"])
+    ok = pc.is_null(code)
+    top = _top(answer["classes"], answer["scores"], model.labels)
+    best = pc.list_element(_padded(top), 0)
+    time = pc.cast(pc.round(pc.multiply(answered["event_time"], 1e6)), pa.int64()).cast(_UTC)
+    count = answered.num_rows
+    columns = {
+        "event_id": answered["event_id"],
+        "source": answered["source"],
+        "uri": answered["uri"],
+        "original_name": answered["original_name"],
+        "event_time": time,
+        "processed_at": pa.repeat(pa.scalar(datetime.now(timezone.utc), _UTC), count),
+        "status": pc.if_else(ok, "ok", "rejected"),
+        "error_code": code,
+        "error_detail": pc.coalesce(answered["error_detail"], answer["error_detail"]),
+        "label": pc.struct_field(best, "label"),
+        "score": pc.struct_field(best, "score"),
+        "top": pc.if_else(ok, top, None),
+        "model": pa.repeat(model.name, count),
+        "model_version": pa.repeat(pa.scalar(model.version, pa.int64()), count),
+        "format": answer["format"],
+        "width": answer["width"],
+        "height": answer["height"],
+        "bytes": pc.coalesce(answer["bytes"], answered["bytes"]),
+        "decode_ms": answer["decode_ms"],
+        "predict_ms": answer["predict_ms"],
+        "batch_id": pa.repeat(pa.scalar(batch_id, pa.int64()), count),
+        "date": pc.cast(time, pa.date32()),
+    }
+    schema = predictions.schema()
+    return pa.table([columns[field.name] for field in schema], schema=schema)
+
+
+_UTC = pa.timestamp("us", "UTC")
+
+
+def _struct(column: pa.ChunkedArray) -> dict[str, pa.Array]:
+    array = column.combine_chunks()
+    return {field.name: pc.struct_field(array, field.name) for field in array.type}
+
+
+def _top(classes: pa.ListArray, scores: pa.ListArray, labels: tuple[str, ...]) -> pa.ListArray:
+    pairs = pa.StructArray.from_arrays(
+        [pa.array(labels).take(classes.flatten()), pc.cast(scores.flatten(), pa.float64())],
+        ["label", "score"],
+    )
+    lengths = pc.fill_null(pc.list_value_length(classes), 0)
+    ends = pc.cumulative_sum(lengths)
+    offsets = pa.concat_arrays([pa.array([0], ends.type), ends]).cast(pa.int32())
+    return pa.ListArray.from_arrays(offsets, pairs)
+
+
+def _padded(top: pa.ListArray) -> pa.ListArray:
+    """Null for an empty list, of which there is no first element."""
+    return pc.if_else(pc.equal(pc.list_value_length(top), 0), None, top)
