@@ -1,0 +1,1 @@
+"""Ways to hand images over: into the inbox, onto a topic."""

@@ -1,0 +1,106 @@
+"""Into the inbox: each file is completed beside it, and then moved in at once."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from sightstream.config import Settings
+from sightstream.errors import EnvironmentUnfitError, InputError
+
+
+def find(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Lists files with the names they get below the inbox.
+
+    Args:
+        paths: files keep their name, files of a folder their path from the folder's name on.
+
+    Raises:
+        InputError: a path does not exist, or there is no file in any of them.
+    """
+    found: list[tuple[Path, Path]] = []
+    for path in paths:
+        if path.is_dir():
+            base = path.resolve().parent
+            inside = (p for p in sorted(path.resolve().rglob("*")) if p.is_file())
+            found += [(p, p.relative_to(base)) for p in inside]
+        elif path.exists():
+            found.append((path, Path(path.name)))
+        else:
+            raise InputError(f"there is no file or folder {path}")
+    if not found:
+        raise InputError(f"there are no files in {', '.join(map(str, paths))}")
+    return found
+
+
+def paced(files: Iterable[tuple[Path, Path]], rate: float | None) -> Iterator[tuple[Path, Path]]:
+    """Yields files at a rate, made up for when the taker was late.
+
+    Args:
+        files: what to yield.
+        rate: files a second; None for no limit.
+    """
+    begin = time.monotonic()
+    for count, file in enumerate(files):
+        if rate:
+            time.sleep(max(0.0, begin + count / rate - time.monotonic()))
+        yield file
+
+
+class Dropper:
+    """A place beside the inbox, for the time of some drops."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remembers the folders.
+
+        Args:
+            settings: the inbox, and the staging folder on its file system.
+        """
+        self._inbox = settings.inbox
+        self._staging = settings.staging
+
+    def __enter__(self) -> Dropper:
+        """Makes the folders.
+
+        Raises:
+            EnvironmentUnfitError: they cannot be written to.
+        """
+        try:
+            for folder in (self._inbox, self._staging):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._place = tempfile.TemporaryDirectory(dir=self._staging)
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"{self._inbox} cannot be written to: {error.strerror}"
+            ) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Removes what was not moved in."""
+        self._place.cleanup()
+
+    def drop(self, file: Path, name: Path) -> None:
+        """Copies a file into the inbox.
+
+        Args:
+            file: what to copy.
+            name: its path below the inbox.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        whole = Path(self._place.name) / "image"
+        try:
+            shutil.copyfile(file, whole)
+        except OSError as error:
+            raise InputError(f"{file} cannot be copied: {error.strerror}") from None
+        target = self._inbox / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        whole.rename(target)

@@ -1,0 +1,1 @@
+"""Data sets, recipes, the Elephas fit, evaluation and publishing."""
