@@ -1,0 +1,1 @@
+"""How fast sightstream is, against the bare loop on the same images in the same run."""

@@ -1,0 +1,182 @@
+"""`make bench`: sightstream against the bare loop; a table on the screen, JSON beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import images, loops, stream
+from sightstream import config, models
+from sightstream.config import Settings
+from sightstream.imaging import Preprocessing
+from sightstream.registry import Registry
+
+MODEL = "benchmark"
+CORES = os.cpu_count() or 1
+
+screen = Console(stderr=True)
+
+
+def main() -> None:
+    """Runs the benchmarks that were chosen."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--images", type=int, default=20_000, help="of the backlog, 256x256")
+    parser.add_argument("--large", type=int, default=500, help="of the backlog, 2000x1334")
+    parser.add_argument("--seconds", type=float, default=30, help="of the trickle")
+    parser.add_argument("--rounds", type=int, default=3, help="of each pair, alternating")
+    parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
+    parser.add_argument("--folder", type=Path, default=Path.cwd() / "data" / "benchmark")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
+    chosen = parser.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+        results = run(Path(folder), chosen)
+    chosen.out.write_text(json.dumps(results, indent=2) + "\n")
+    show(results)
+
+
+def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    """All benchmarks, in one run of the stream."""
+    settings = config.load(home=folder / "home", model=MODEL)
+    screen.print("writing images and a model of the size of the leaf recipe")
+    small = images.small(folder / "small", chosen.images)
+    large = images.large(folder / "large", chosen.large)
+    model = publish(settings)
+    results: dict[str, Any] = {"machine": machine(), "settings": vars(chosen) | {"cores": CORES}}
+    results = json.loads(json.dumps(results, default=str))
+    with stream.running(settings) as process:
+        # The JVM compiles what runs often: its first micro-batches are slower.
+        for number in range(3):
+            stream.backlog(settings, small[:4000], f"warm-{number}")
+        results["256x256"] = against(
+            settings, small, chosen.rounds, "small", bare=lambda p: loops.bare(p, model, CORES)
+        )
+        results["2000x1334"] = against(
+            settings, large, chosen.rounds, "large",
+            bare=lambda p: loops.bare(p, model, CORES),
+            full_decode=lambda p: loops.full_decode(p, model, CORES),
+        )  # fmt: skip
+        latencies = stream.trickle(settings, small[0], 10, chosen.seconds)
+        results["trickle, 10 images a second"] = {
+            f"p{p}": round(float(np.percentile(latencies, p)), 3) for p in (50, 95, 99)
+        }
+        if chosen.memory:
+            results["memory of the process tree"] = grow(settings, small, chosen.memory, process)
+    return results
+
+
+def against(
+    settings: Settings, paths: list[Path], rounds: int, name: str, **others: Any
+) -> dict[str, Any]:
+    """Images a second of sightstream and of others in turn, and the ratios of each pair."""
+    figures: dict[str, list[float]] = {"sightstream": [], **{other: [] for other in others}}
+    for number in range(rounds):
+        for other, loop in others.items():
+            figures[other].append(loop([str(path) for path in paths]))
+        figures["sightstream"].append(stream.backlog(settings, paths, f"{name}-{number}"))
+        screen.print(name, {key: round(values[-1]) for key, values in figures.items()})
+    ratios = {
+        f"sightstream / {other}": round(
+            median(a / b for a, b in zip(figures["sightstream"], figures[other], strict=True)), 3
+        )
+        for other in others
+    }
+    speeds = {f"{key}, images/s": round(median(values)) for key, values in figures.items()}
+    return {**speeds, **ratios, "all": figures}
+
+
+def grow(settings: Settings, paths: list[Path], total: int, process: Any) -> dict[str, float]:
+    """The tree's memory after a third of the images and after all of them."""
+    taken = {}
+    for number in range(3):
+        for part in range(0, total // 3, len(paths)):
+            count = min(len(paths), total // 3 - part)
+            stream.backlog(settings, paths[:count], f"memory-{number}-{part}")
+        time.sleep(3)
+        taken[number] = stream.memory(process) / 2**20
+    return {
+        "MiB after a third": round(taken[0]),
+        "MiB after all": round(taken[2]),
+        "ratio": round(taken[2] / taken[0], 3),
+    }
+
+
+def publish(settings: Settings) -> models.ServedModel:
+    """A CNN of Conv 32, Conv 64 and Dense 256 on 24x24 RGB; its weights are random."""
+    keras = models.import_keras()
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((24, 24, 3), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dense(38, activation="softmax"),
+        ]
+    )
+    labels = tuple(f"class {number}" for number in range(38))
+    card = models.Card(labels, Preprocessing(24, 24), {}, {})
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 24, 24, 3), dtype=np.uint8)
+    registry = Registry(settings)
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as files:
+        digest = models.save(Path(files), network, card, pixels)
+        made = registry.publish(MODEL, Path(files), digest, parameters={}, metrics={}, curves={})
+    return registry.load(registry.promote(MODEL, made.number), "onnx")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    packages = ("pyspark", "onnxruntime", "pillow", "deltalake", "pyarrow", "numpy")
+    cpu = (
+        next(
+            (
+                line.partition(":")[2].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            platform.processor(),
+        )
+        if Path("/proc/cpuinfo").exists()
+        else platform.processor()
+    )
+    return {
+        "cpu": cpu,
+        "cores": CORES,
+        "python": platform.python_version(),
+        "disk free, GiB": round(shutil.disk_usage(Path.cwd()).free / 2**30),
+        **{name: version(name) for name in packages},
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """The table on the screen."""
+    table = Table("benchmark", "figure", "value")
+    for name, figures in results.items():
+        for key, value in figures.items():
+            if name not in {"machine", "settings"} and key != "all":
+                table.add_row(name, key, str(value))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""sightstream itself, as its user runs it, timed from outside through the table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import psutil
+
+from sightstream.config import Settings
+from sightstream.predictions import follow
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """`sightstream run` in a process of its own, until the block ends."""
+    command = [sys.executable, "-m", "sightstream", "run", "--home", str(settings.root)]
+    command += ["--metrics-port", "0", "--model", settings.model]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not (settings.checkpoint / "metadata").exists():
+            if process.poll() is not None:
+                raise RuntimeError(f"sightstream run ended; see {settings.logs}")
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+
+
+def backlog(settings: Settings, images: list[Path], name: str) -> float:
+    """Images a second from a backlog in the inbox to committed rows."""
+    staged = settings.staging / name
+    staged.mkdir(parents=True)
+    for image in images:
+        os.link(image, staged / image.name)
+    before = rows(settings)
+    begin = time.time()
+    staged.rename(settings.inbox / name)
+    wait_for(settings, before + len(images))
+    return len(images) / (time.time() - begin)
+
+
+def trickle(settings: Settings, image: Path, rate: float, seconds: float) -> list[float]:
+    """Seconds from the rename of each image into the inbox until this process reads its row."""
+    count, sent, latencies = int(rate * seconds), dict[str, float](), list[float]()
+
+    def read() -> None:
+        for found in follow(settings.predictions, interval=0.01):
+            now = time.time()
+            latencies.extend(now - sent[row["original_name"]] for row in found)
+            if len(latencies) >= count:
+                return
+
+    reader = Thread(target=read, daemon=True)
+    reader.start()
+    time.sleep(1)
+    begin = time.time()
+    for number in range(count):
+        staged = settings.staging / f"trickle-{number:05d}.jpg"
+        shutil.copyfile(image, staged)
+        time.sleep(max(0.0, begin + number / rate - time.time()))
+        sent[staged.name] = time.time()
+        staged.rename(settings.inbox / staged.name)
+    reader.join(timeout=60)
+    if len(latencies) != count:
+        raise RuntimeError(f"{count} images were sent, {len(latencies)} rows came")
+    return latencies
+
+
+def memory(process: subprocess.Popen[bytes]) -> int:
+    """Bytes of the whole process tree, pages that are shared counted once (PSS)."""
+    root = psutil.Process(process.pid)
+    total = 0
+    for each in (root, *root.children(recursive=True)):
+        try:
+            total += each.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def rows(settings: Settings) -> int:
+    """Rows of the table, from its log alone."""
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(str(settings.predictions)):
+        return 0
+    return _count(DeltaTable(settings.predictions))
+
+
+def wait_for(settings: Settings, count: int, timeout: float = 600) -> None:
+    """Waits until the table holds a number of rows."""
+    from deltalake import DeltaTable
+
+    deadline = time.monotonic() + timeout
+    while not DeltaTable.is_deltatable(str(settings.predictions)):
+        time.sleep(0.1)
+    table = DeltaTable(settings.predictions)
+    while _count(table) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{_count(table)} rows instead of {count} after {timeout} s")
+        time.sleep(0.05)
+        table.update_incremental()
+
+
+def _count(table: DeltaTable) -> int:
+    return int(sum(table.get_add_actions(flatten=True)["num_records"].to_pylist()))
