@@ -1,0 +1,510 @@
+"""predictions: a Delta table that the stream commits to and anything reads, without Spark."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from sightstream import predictions
+from sightstream.errors import InputError
+from sightstream.events import new_event_id
+from sightstream.predictions import Predictions, follow, query, schema
+
+TODAY = datetime(2025, 11, 21, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "home/predictions"
+
+
+@pytest.fixture
+def table(path):
+    made = Predictions(path)
+    made.last_batch("anybody")  # a table exists from its first use on
+    return made
+
+
+def row(name="x.jpg", **changes):
+    now = datetime.now(timezone.utc)
+    columns = {
+        "event_id": new_event_id(now.timestamp()), "source": "folder", "uri": f"file:///{name}",
+        "original_name": name, "event_time": TODAY, "processed_at": now, "status": "ok",
+        "error_code": None, "error_detail": None, "label": "cat", "score": 0.75,
+        "top": [{"label": "cat", "score": 0.75}, {"label": "dog", "score": 0.25}],
+        "model": "starter", "model_version": 1, "format": "PNG", "width": 8, "height": 8,
+        "bytes": 100, "decode_ms": 1.5, "predict_ms": 0.5, "batch_id": 0, "date": TODAY.date(),
+    }  # fmt: skip
+    return columns | changes
+
+
+def rejected(name="bad.jpg", **changes):
+    nothing = dict.fromkeys(["label", "score", "top", "model", "model_version", "format"])
+    reason = {"status": "rejected", "error_code": "corrupt", "error_detail": "It is broken."}
+    return row(name, **nothing, **reason) | changes
+
+
+def rows(*made):
+    return pa.Table.from_pylist(list(made), schema())
+
+
+def names(path):
+    found = DeltaTable(path).to_pyarrow_table(columns=["original_name"])
+    return sorted(found["original_name"].to_pylist())
+
+
+# The table
+
+
+def test_it_is_created_with_the_columns_of_the_schema(table, path):
+    made = pa.schema(DeltaTable(path).schema().to_arrow())
+    assert made.names == schema().names
+    assert [field.nullable for field in made] == [field.nullable for field in schema()]
+
+
+def test_it_is_partitioned_by_date(table, path):
+    assert DeltaTable(path).metadata().partition_columns == ["date"]
+
+
+def test_each_column_has_a_comment(table, path):
+    comments = {field.name: field.metadata for field in DeltaTable(path).schema().fields}
+    assert comments["event_id"] == {"comment": "UUID of the image's arrival; one row each"}
+    assert all(comment["comment"] for comment in comments.values())
+
+
+def test_its_files_lie_under_their_date(table, path):
+    table.append(rows(row(), row(date=TODAY.date() - timedelta(1))), "app", 0)
+    assert {folder.name for folder in path.glob("date=*")} == {"date=2025-11-21", "date=2025-11-20"}
+
+
+def test_opening_it_again_keeps_its_rows(table, path):
+    table.append(rows(row("a")), "app", 0)
+    Predictions(path).append(rows(row("b")), "app", 1)
+    assert names(path) == ["a", "b"]
+
+
+def test_a_row_comes_back_as_it_was_written(table, path):
+    written = row("weird \u2028 \n 日本.jpg")
+    table.append(rows(written), "app", 0)
+    (read,) = DeltaTable(path).to_pyarrow_table().to_pylist()
+    assert read == written
+
+
+# Commits
+
+
+def test_before_the_first_batch_there_is_none(table):
+    assert table.last_batch("app") is None
+
+
+def test_the_last_batch_is_the_one_that_was_committed(table):
+    for batch in range(3):
+        table.append(rows(row()), "app", batch)
+        assert table.last_batch("app") == batch
+
+
+def test_another_opening_knows_the_last_batch(table, path):
+    other = Predictions(path)
+    assert other.last_batch("app") is None
+    table.append(rows(row()), "app", 7)
+    assert other.last_batch("app") == 7
+
+
+def test_each_checkpoint_has_its_own_last_batch(table):
+    table.append(rows(row()), "one", 5)
+    table.append(rows(row()), "two", 1)
+    assert (table.last_batch("one"), table.last_batch("two")) == (5, 1)
+
+
+def test_an_append_of_no_rows_still_records_its_batch(table, path):
+    table.append(rows(), "app", 4)
+    assert table.last_batch("app") == 4
+    assert Predictions(path).last_batch("app") == 4
+    assert names(path) == []
+
+
+def test_two_openings_append_one_after_the_other(table, path):
+    other = Predictions(path)
+    for batch in range(5):
+        table.append(rows(row(f"a{batch}")), "one", batch)
+        other.append(rows(row(f"b{batch}")), "two", batch)
+    assert names(path) == sorted(f"{letter}{n}" for letter in "ab" for n in range(5))
+
+
+def test_known_returns_only_ids_that_the_table_holds(table):
+    held, other = row(), row()
+    table.append(rows(held, row()), "app", 0)
+    ids = pa.chunked_array([[held["event_id"], other["event_id"]]])
+    assert table.known(ids, pa.chunked_array([[TODAY.date()] * 2])) == {held["event_id"]}
+
+
+def test_known_sees_what_another_opening_committed(table, path):
+    held = row()
+    table.append(rows(), "app", 0)
+    Predictions(path).append(rows(held), "app", 1)
+    dates = pa.chunked_array([[TODAY.date()]])
+    assert table.known(pa.chunked_array([[held["event_id"]]]), dates) == {held["event_id"]}
+
+
+def test_known_looks_only_at_the_given_dates(table):
+    held = row()
+    table.append(rows(held), "app", 0)
+    yesterday = pa.chunked_array([[TODAY.date() - timedelta(1)]])
+    assert table.known(pa.chunked_array([[held["event_id"]]]), yesterday) == set()
+
+
+def test_of_an_empty_table_nothing_is_known(table):
+    assert table.known(pa.chunked_array([["x"]]), pa.chunked_array([[TODAY.date()]])) == set()
+
+
+def test_of_no_ids_none_is_known(table):
+    table.append(rows(row()), "app", 0)
+    nothing = rows()
+    found = table.known(nothing["event_id"], nothing["date"])
+    assert found == set()
+
+
+# Queries
+
+
+def test_a_query_reads_the_predictions(table, path):
+    table.append(rows(row(label="cat"), row(label="dog"), row(label="cat")), "app", 0)
+    counted = query(path, "SELECT label, count(*) n FROM predictions GROUP BY label ORDER BY n")
+    assert counted.to_pylist() == [{"label": "dog", "n": 1}, {"label": "cat", "n": 2}]
+
+
+def test_a_query_warns_of_nothing(table, path, recwarn):
+    table.append(rows(row()), "app", 0)
+    query(path, "SELECT * FROM predictions")
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_a_query_of_an_empty_table_has_no_rows(table, path):
+    assert query(path, "SELECT * FROM predictions").num_rows == 0
+    assert query(path, "SELECT * FROM dead_letters").num_rows == 0
+
+
+def test_dead_letters_are_the_rejected_rows_with_their_reason(table, path):
+    table.append(rows(row("good.jpg"), rejected("bad.jpg")), "app", 0)
+    (letter,) = query(path, "SELECT * FROM dead_letters").to_pylist()
+    assert (letter["original_name"], letter["error_code"]) == ("bad.jpg", "corrupt")
+    assert "label" not in letter
+
+
+def test_a_query_looks_into_the_best_labels(table, path):
+    table.append(rows(row()), "app", 0)
+    found = query(path, "SELECT top[2].label AS next_best FROM predictions")
+    assert found["next_best"].to_pylist() == ["dog"]
+
+
+def test_a_query_knows_the_dates(table, path):
+    table.append(rows(row("a"), row("b", date=TODAY.date() - timedelta(1))), "app", 0)
+    found = query(path, "SELECT original_name FROM predictions WHERE date = '2025-11-20'")
+    assert found["original_name"].to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELEC 1",
+        "SELECT nothing FROM predictions",
+        "SELECT * FROM prediction",
+        "SELECT label::int FROM predictions",
+        "'",
+        "DROP TABLE x",
+    ],
+)
+def test_wrong_sql_is_an_input_error_that_says_what_is_wrong(table, path, sql):
+    table.append(rows(row()), "app", 0)
+    with pytest.raises(InputError, match=r"the query failed: .*Error"):
+        query(path, sql)
+
+
+@pytest.mark.parametrize("sql", ["", " ", ";", "-- nothing"])
+def test_sql_that_says_nothing_answers_nothing(table, path, sql):
+    assert query(path, sql).num_rows == 0
+
+
+def test_an_answer_without_rows_has_its_columns(table, path):
+    table.append(rows(row()), "app", 0)
+    found = query(path, "SELECT label, score FROM predictions WHERE label = 'unicorn'")
+    assert found.column_names == ["label", "score"]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "folder", "folder/file"])
+def test_without_a_table_a_query_says_what_to_do(tmp_path, where):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    with pytest.raises(InputError, match="start the stream with: sightstream run"):
+        query(tmp_path / where, "SELECT 1")
+
+
+def test_a_query_creates_no_table(tmp_path):
+    with pytest.raises(InputError):
+        query(tmp_path / "none", "SELECT 1")
+    assert not (tmp_path / "none").exists()
+
+
+READER = """
+import json, pathlib, sys, warnings
+warnings.simplefilter("ignore")
+from sightstream.predictions import query
+for line in sys.stdin:
+    found = query(pathlib.Path(sys.argv[1]), "SELECT original_name n FROM predictions ORDER BY n")
+    print(json.dumps(found["n"].to_pylist()), flush=True)
+"""
+
+
+def test_a_reader_in_another_process_sees_what_was_committed(table, path):
+    table.append(rows(row("a"), row("b")), "app", 0)
+
+    def ask():
+        reader.stdin.write("?\n")
+        reader.stdin.flush()
+        return json.loads(reader.stdout.readline())
+
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, path],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as reader:  # fmt: skip
+        assert ask() == ["a", "b"]
+        table.append(rows(row("c")), "app", 1)
+        assert ask() == ["a", "b", "c"]
+        reader.stdin.close()
+
+
+# Following
+
+
+def begun(path, table):
+    """A follower that has begun to look, which shows in the first of many rows that it yields."""
+    stop, looking = threading.Event(), follow(path, interval=0.01)
+
+    def commit():
+        while not stop.wait(0.02):
+            table.append(rows(row("begin")), "begin", DeltaTable(path).version())
+
+    committer = threading.Thread(target=commit)
+    committer.start()
+    next(looking)
+    stop.set()
+    committer.join()
+    return looking
+
+
+def shown(looking, last):
+    """The names that a follower yields up to the last one, those of its beginning left out."""
+    found = []
+    while last not in found:
+        found += [made["original_name"] for made in next(looking)]
+    return [name for name in found if name != "begin"]
+
+
+@pytest.mark.timeout(60)
+def test_a_follower_sees_each_new_row_once(table, path):
+    looking = begun(path, table)
+    for batch in range(20):
+        table.append(rows(*(row(f"{batch}-{n}") for n in range(3))), "app", batch)
+    found = Counter(shown(looking, "19-2"))
+    assert found == Counter(f"{batch}-{n}" for batch in range(20) for n in range(3))
+
+
+@pytest.mark.timeout(60)
+def test_a_follower_sees_nothing_of_what_was_there_before(table, path):
+    table.append(rows(row("before")), "app", 0)
+    looking = begun(path, table)
+    table.append(rows(row("after")), "app", 1)
+    assert shown(looking, "after") == ["after"]
+
+
+@pytest.mark.timeout(60)
+def test_a_follower_sees_the_rows_of_a_batch_together(table, path):
+    looking = begun(path, table)
+    table.append(rows(row("a"), rejected("b"), row("c")), "app", 0)
+    found = next(made for made in looking if made[0]["original_name"] != "begin")
+    assert sorted(made["original_name"] for made in found) == ["a", "b", "c"]
+
+
+@pytest.mark.timeout(60)
+def test_merging_files_shows_a_follower_nothing_twice(table, path):
+    looking = begun(path, table)
+    table.append(rows(row("a")), "app", 0)
+    assert shown(looking, "a") == ["a"]
+    assert table.maintain(quiet=True)
+    table.append(rows(row("b")), "app", 1)
+    assert shown(looking, "b") == ["b"]
+
+
+@pytest.mark.timeout(60)
+def test_a_follower_sees_rows_that_were_stamped_before_others_and_committed_after(table, path):
+    # As when the clock is set back, or two streams commit to the table.
+    stamp = datetime.now(timezone.utc)
+    looking = begun(path, table)
+    table.append(rows(row("late", processed_at=stamp)), "app", 0)
+    table.append(rows(row("last")), "app", 1)
+    assert shown(looking, "last") == ["late", "last"]
+
+
+@pytest.mark.timeout(60)
+def test_without_a_table_a_follower_says_what_to_do(path):
+    with pytest.raises(InputError, match="start the stream with: sightstream run"):
+        next(follow(path))
+
+
+# Upkeep
+
+
+def commit_many(table, number, first=0):
+    for batch in range(first, first + number):
+        table.append(rows(row(f"{batch}")), "app", batch)
+
+
+def age(path, hours=2):
+    """Makes all files of the table look as if they had been written hours ago."""
+    before = time.time() - hours * 3600
+    for file in path.rglob("*"):
+        os.utime(file, (before, before))
+
+
+def data_files(path):
+    return list(path.glob("date=*/*.parquet"))
+
+
+def log_entries(path):
+    return list((path / "_delta_log").glob("*.json"))
+
+
+def test_three_hundred_small_commits_end_in_few_files_and_few_log_entries(table, path):
+    commit_many(table, 300)
+    age(path)
+    assert table.maintain(quiet=False)
+    assert len(DeltaTable(path).file_uris()) <= 2
+    assert len(log_entries(path)) <= 20
+    assert names(path) == sorted(map(str, range(300)))
+    assert Predictions(path).last_batch("app") == 299
+
+
+def test_files_that_no_reader_needs_any_more_are_dropped(path, monkeypatch):
+    monkeypatch.setattr(predictions, "KEPT_HOURS", 0)
+    table = Predictions(path)
+    commit_many(table, 20)
+    assert table.maintain(quiet=True)
+    assert len(data_files(path)) <= 2
+    assert names(path) == sorted(map(str, range(20)))
+
+
+def test_a_reader_that_opened_before_can_still_read(table, path):
+    commit_many(table, 20)
+    opened = DeltaTable(path)
+    dataset = opened.to_pyarrow_dataset()
+    age(path)
+    assert table.maintain(quiet=True)
+    assert dataset.count_rows() == 20
+    assert sorted(dataset.to_table()["original_name"].to_pylist()) == names(path)
+    assert opened.to_pyarrow_table().num_rows == 20
+
+
+def test_a_reader_that_opened_before_can_catch_up(table, path):
+    commit_many(table, 20)
+    opened = DeltaTable(path)
+    age(path)
+    assert table.maintain(quiet=True)
+    table.last_batch("app")
+    commit_many(table, 3, first=20)
+    opened.update_incremental()
+    assert opened.to_pyarrow_table().num_rows == 23
+
+
+def test_the_stream_goes_on_after_the_upkeep(table, path):
+    held = row("held")
+    commit_many(table, 20)
+    table.append(rows(held), "app", 20)
+    age(path)
+    assert table.maintain(quiet=True)
+    assert table.last_batch("app") == 20
+    dates = pa.chunked_array([[TODAY.date()]])
+    assert table.known(pa.chunked_array([[held["event_id"]]]), dates) == {held["event_id"]}
+    commit_many(table, 3, first=21)
+    assert table.last_batch("app") == 23
+    assert len(names(path)) == 24
+
+
+def test_the_upkeep_may_run_again_and_again(table, path):
+    for first in range(0, 30, 10):
+        commit_many(table, 10, first)
+        assert table.maintain(quiet=True)
+    assert names(path) == sorted(map(str, range(30)))
+    assert Predictions(path).last_batch("app") == 29
+
+
+def test_the_stream_goes_on_when_the_upkeep_follows_an_hour_of_sleep(table, path):
+    # A laptop that was closed after the last commit: nothing but the clock has gone on.
+    commit_many(table, 5)
+    age(path)
+    assert table.maintain(quiet=True)
+    commit_many(table, 1, first=5)
+    assert names(path) == list("012345")
+
+
+def test_upkeep_that_failed_is_tried_again(table, path, tmp_path):
+    commit_many(table, 5)
+    missing = data_files(path)[0]
+    missing.rename(tmp_path / "aside")
+    with pytest.raises(Exception, match=r"not found|No such file"):
+        table.maintain(quiet=True)
+    (tmp_path / "aside").rename(missing)
+    assert table.maintain(quiet=True)
+    assert names(path) == list("01234")
+
+
+def test_merged_files_keep_the_dates_apart(table, path):
+    for batch in range(6):
+        day = TODAY.date() - timedelta(batch % 2)
+        table.append(rows(row(f"{batch}", date=day)), "app", batch)
+    assert table.maintain(quiet=True)
+    assert len(DeltaTable(path).file_uris()) == 2
+    assert names(path) == list("012345")
+
+
+def test_commits_during_the_upkeep_are_kept(table, path):
+    commit_many(table, 30)
+    other, stop, committed = Predictions(path), threading.Event(), []
+
+    def commit():
+        while not stop.is_set():
+            other.append(rows(row(f"during {len(committed)}")), "other", len(committed))
+            committed.append(f"during {len(committed)}")
+
+    committer = threading.Thread(target=commit)
+    committer.start()
+    for first in range(30, 60, 10):
+        assert table.maintain(quiet=True)
+        commit_many(table, 10, first)
+    stop.set()
+    committer.join()
+    assert names(path) == sorted([*map(str, range(60)), *committed])
+
+
+def test_without_reason_there_is_no_upkeep(table, path):
+    commit_many(table, 1)
+    before = DeltaTable(path).version()
+    assert not table.maintain(quiet=True)
+    commit_many(table, 5, first=1)
+    assert not table.maintain(quiet=False)
+    assert DeltaTable(path).version() == before + 5
+
+
+def test_an_idle_stream_is_maintained_once(table):
+    commit_many(table, 5)
+    assert table.maintain(quiet=True)
+    assert not table.maintain(quiet=True)

@@ -1,0 +1,130 @@
+"""Tests of the comparison between a checkpoint and the predictions table."""
+
+import json
+from datetime import datetime, timezone
+
+import pyarrow as pa
+import pytest
+
+from sightstream.checkpoint import app_id, checkpoint_state
+from sightstream.errors import CheckpointMismatchError
+from sightstream.predictions import Predictions, schema
+
+NOW = datetime(2026, 5, 1, tzinfo=timezone.utc)
+ROW = {
+    "event_id": "1",
+    "source": "folder",
+    "status": "ok",
+    "processed_at": NOW,
+    "date": NOW.date(),
+}
+
+
+@pytest.fixture
+def story(settings):
+    """Writes what a stream leaves: batches planned, committed by Spark, and held by the table."""
+
+    def write(*, offsets, commits, table, name="app"):
+        folder = settings.checkpoint
+        for kind, count in (("offsets", offsets), ("commits", commits)):
+            (folder / kind).mkdir(parents=True)
+            for batch in range(count):
+                (folder / kind / str(batch)).write_text("v1\n{}")
+                (folder / kind / f".{batch}.crc").write_bytes(b"crc")
+        (folder / "metadata").write_text(json.dumps({"id": "app"}))
+        for batch in range(table):
+            rows = pa.Table.from_pylist([{**ROW, "event_id": str(batch)}], schema())
+            Predictions(settings.predictions).append(rows, name, batch)
+        return lambda: checkpoint_state(folder, settings.predictions)
+
+    return write
+
+
+def test_without_a_checkpoint_all_is_well_and_nothing_is_created(settings):
+    assert checkpoint_state(settings.checkpoint, settings.predictions) is None
+    assert not settings.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("offsets", "commits", "table"),
+    [(0, 0, 0), (1, 0, 0), (1, 0, 1), (3, 3, 3), (3, 2, 2), (3, 2, 3)],
+    ids=[
+        "nothing yet",
+        "the first batch is planned",
+        "the first batch is only in the table",
+        "all is committed",
+        "a batch is planned",
+        "a batch is only in the table",
+    ],
+)
+def test_a_stream_may_go_on_wherever_a_crash_left_it(story, offsets, commits, table):
+    assert story(offsets=offsets, commits=commits, table=table)() is None
+
+
+@pytest.mark.parametrize(
+    ("offsets", "commits", "table", "said"),
+    [
+        (3, 3, 2, "ends with micro-batch 2, the table"),
+        (2, 2, 4, "with 3, so that one of them was replaced"),
+        (2, 2, 3, "with 2, so that"),
+        (3, 3, 0, "with none, so that"),
+    ],
+    ids=["table is older", "checkpoint is older", "one ahead but never planned", "no table"],
+)
+def test_a_replaced_side_is_told(story, settings, offsets, commits, table, said):
+    fault = story(offsets=offsets, commits=commits, table=table)()
+    assert said in fault
+    assert f"mv {settings.checkpoint} {settings.checkpoint}.old" in fault
+    assert settings.predictions.exists() == (table > 0)
+
+
+def test_a_table_of_another_checkpoint_holds_none_of_its_batches(story):
+    assert "with none" in story(offsets=2, commits=2, table=2, name="another")()
+
+
+@pytest.mark.parametrize("folder", ["commits", "offsets"])
+def test_an_empty_newest_file_is_to_be_removed_with_its_checksum(story, settings, folder):
+    look = story(offsets=3, commits=3 if folder == "commits" else 2, table=2)
+    path = settings.checkpoint / folder / "2"
+    path.write_bytes(b"")
+    fault = look()
+    assert f"{path} is empty" in fault
+    assert f"rm -f {path} {path.parent / '.2.crc'}" in fault
+    path.unlink()
+    assert look() is None
+
+
+def test_an_empty_offset_of_a_batch_that_the_table_holds_costs_the_checkpoint(story, settings):
+    look = story(offsets=3, commits=2, table=3)
+    (settings.checkpoint / "offsets" / "2").write_bytes(b"")
+    assert f"mv {settings.checkpoint}" in look()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is empty"), (b"{", "is damaged"), (b"[1]", "is damaged"), (b"\xff", "is damaged")],
+)
+def test_a_broken_metadata_file_is_told(story, settings, content, said):
+    look = story(offsets=1, commits=1, table=1)
+    (settings.checkpoint / "metadata").write_bytes(content)
+    assert f"metadata {said}" in look()
+    with pytest.raises(CheckpointMismatchError, match=said):
+        app_id(settings.checkpoint)
+
+
+def test_offsets_without_metadata_are_a_broken_checkpoint(story, settings):
+    look = story(offsets=1, commits=1, table=1)
+    (settings.checkpoint / "metadata").unlink()
+    assert "metadata cannot be read (No such file" in look()
+
+
+def test_the_id_is_what_spark_wrote(story, settings):
+    story(offsets=0, commits=0, table=0)
+    assert app_id(settings.checkpoint) == "app"
+
+
+def test_a_table_that_cannot_be_read_is_told(story, settings):
+    look = story(offsets=1, commits=1, table=1)
+    for entry in (settings.predictions / "_delta_log").glob("*.json"):
+        entry.write_text("no json")
+    assert f"table {settings.predictions} cannot be read" in look()

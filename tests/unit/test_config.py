@@ -1,0 +1,152 @@
+"""config: four places to set a value, one order, and errors that name the key."""
+
+from pathlib import Path
+
+import pytest
+
+from sightstream import config
+from sightstream.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, settings):  # `settings` cleans the environment and changes to tmp_path
+    return tmp_path
+
+
+def write(text):
+    config.FILE.write_text(text, encoding="utf-8")
+
+
+def test_without_anything_set_the_defaults_hold():
+    loaded = config.load()
+    assert (loaded.top_k, loaded.model, loaded.home) == (3, "starter", Path("data"))
+
+
+def test_the_file_wins_over_the_defaults():
+    write("top_k = 5")
+    assert config.load().top_k == 5
+
+
+def test_the_environment_wins_over_the_file(monkeypatch):
+    write("top_k = 5")
+    monkeypatch.setenv("SIGHTSTREAM_TOP_K", "7")
+    assert config.load().top_k == 7
+
+
+def test_a_flag_wins_over_the_environment(monkeypatch):
+    write("top_k = 5")
+    monkeypatch.setenv("SIGHTSTREAM_TOP_K", "7")
+    assert config.load(top_k=9).top_k == 9
+
+
+def test_a_flag_that_was_not_given_hides_nothing(monkeypatch):
+    monkeypatch.setenv("SIGHTSTREAM_TOP_K", "7")
+    assert config.load(top_k=None).top_k == 7
+
+
+def test_each_place_adds_to_the_others(monkeypatch):
+    write('model = "leaf"\nengine = "keras"')
+    monkeypatch.setenv("SIGHTSTREAM_ENGINE", "onnx")
+    loaded = config.load(top_k=2)
+    assert (loaded.model, loaded.engine, loaded.top_k, loaded.metrics_port) == (
+        "leaf", "onnx", 2, 9108,
+    )  # fmt: skip
+
+
+def test_the_file_of_the_current_folder_is_read(here, monkeypatch):
+    write("top_k = 5")
+    other = here / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert config.load().top_k == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("topk", "top_k"), ("hom", "home"), ("image_per_batch", "images_per_batch")],
+)
+def test_an_unknown_key_in_the_file_suggests_the_nearest(wrong, meant):
+    write(f"{wrong} = 1")
+    with pytest.raises(ConfigError, match=f"no setting {wrong}; did you mean {meant}\\?"):
+        config.load()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("SIGHTSTREAM_TOPK", "SIGHTSTREAM_TOP_K"),
+        ("SIGHTSTREAM_HOM", "SIGHTSTREAM_HOME"),
+        ("SIGHTSTREAM_MODLE", "SIGHTSTREAM_MODEL"),
+    ],
+)
+def test_an_unknown_variable_suggests_the_nearest(monkeypatch, wrong, meant):
+    monkeypatch.setenv(wrong, "1")
+    with pytest.raises(ConfigError, match=f"no setting {wrong}; did you mean {meant}\\?"):
+        config.load()
+
+
+@pytest.mark.parametrize("key", ["STREAM", "TREAM", "SIGHT"])
+def test_a_suggested_variable_exists_whatever_was_written(monkeypatch, key):
+    monkeypatch.setenv(f"SIGHTSTREAM_{key}", "1")
+    with pytest.raises(ConfigError) as caught:
+        config.load()
+    _, _, suggestion = str(caught.value).partition("did you mean ")
+    known = {f"SIGHTSTREAM_{name.upper()}?" for name in config.Settings.model_fields}
+    assert suggestion in {"", *known}
+
+
+def test_a_key_like_no_other_is_sent_to_the_list_of_settings(monkeypatch):
+    monkeypatch.setenv("SIGHTSTREAM_ZZZ", "1")
+    with pytest.raises(ConfigError, match="SIGHTSTREAM_ZZZ; see: sightstream config show"):
+        config.load()
+
+
+def test_other_programs_variables_do_not_matter(monkeypatch):
+    monkeypatch.setenv("SIGHT_TOPK", "1")
+    assert config.load().top_k == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("top_k", "many"),
+        ("top_k", "0"),
+        ("engine", "torch"),
+        ("settle_seconds", "-1"),
+        ("driver_memory", "lots"),
+        ("metrics_port", "65536"),
+        ("model", "a/b"),
+    ],
+)
+def test_a_wrong_value_names_its_key_and_itself(monkeypatch, key, value):
+    monkeypatch.setenv(f"SIGHTSTREAM_{key.upper()}", value)
+    with pytest.raises(ConfigError, match=f"^{key}: .*not '{value}'$"):
+        config.load()
+
+
+def test_all_wrong_values_are_named_at_once():
+    write('top_k = "x"\nengine = "y"')
+    with pytest.raises(ConfigError, match=r"engine: .*top_k: "):
+        config.load()
+
+
+def test_a_wrong_flag_names_its_key():
+    with pytest.raises(ConfigError, match=r"^images_per_batch: "):
+        config.load(images_per_batch=0)
+
+
+@pytest.mark.parametrize("content", [b"top_k = ", b"= 3", b"[", b'model = "\xff"'])
+def test_a_broken_file_is_an_error_that_names_it(content):
+    config.FILE.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"sightstream\.toml cannot be read"):
+        config.load()
+
+
+def test_settings_cannot_be_changed_afterwards():
+    with pytest.raises(ValueError, match="frozen"):
+        config.load().top_k = 4
+
+
+def test_a_home_of_the_user_is_an_absolute_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/somebody")
+    assert config.load(home="~/x").inbox == Path("/somebody/x/inbox")

@@ -1,0 +1,119 @@
+"""events: ids that sort by time, and lines that come back as they were."""
+
+import json
+import os
+import re
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sightstream.events import SCHEMA, ImageEvent, local_path, new_event_id, readable
+
+NOW = 1_763_700_000.0
+
+WEIRD_NAMES = [
+    "plain.jpg", "with space.jpg", "a\nb.jpg", "a\rb\tc", 'quo"te\\', "50%20off.jpg", "{x}:{y}",
+    "naïve-日本語-🐈.png", "sep\u2028para\u2029next\x85.jpg", "\x00\x1f\x7f", "a/b/c.jpg", "",
+    "\\xff", "e\u0301 and \u00e9",
+]  # fmt: skip
+
+
+def event(**changes):
+    fields = {
+        "event_id": new_event_id(NOW),
+        "source": "folder",
+        "uri": "file:///images/x.jpg",
+        "original_name": "x.jpg",
+        "event_time": 1_763_700_000.123456,
+        "bytes": 2**40,
+    }
+    return ImageEvent(**fields | changes)
+
+
+def test_an_id_is_a_uuid_of_version_7():
+    for _ in range(1000):
+        made = UUID(new_event_id(NOW))
+        assert (made.version, made.variant) == (7, "specified in RFC 4122")
+
+
+def test_an_id_is_written_in_the_canonical_form():
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", new_event_id(NOW))
+
+
+def test_an_id_carries_its_milliseconds():
+    assert UUID(new_event_id(1_763_700_000.25)).int >> 80 == 1_763_700_000_250
+
+
+def test_ids_of_one_instant_are_distinct():
+    assert len({new_event_id(NOW) for _ in range(50_000)}) == 50_000
+
+
+def test_ids_sort_by_their_time():
+    ids = [new_event_id(NOW + step / 500) for step in range(2000)]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("name", WEIRD_NAMES)
+def test_a_line_comes_back_as_the_event_it_was(name):
+    before = event(original_name=name, error_code="unreadable", error_detail=f"it is {name}")
+    assert ImageEvent.from_line(before.to_line()) == before
+
+
+@pytest.mark.parametrize("name", WEIRD_NAMES)
+def test_an_event_is_one_line(name):
+    assert not {"\n", "\r"} & set(event(original_name=name).to_line())
+
+
+def test_an_accepted_image_has_no_error():
+    back = ImageEvent.from_line(event().to_line())
+    assert (back.error_code, back.error_detail) == (None, None)
+
+
+def test_the_schema_names_the_fields_in_their_order():
+    names = [field.split()[0] for field in SCHEMA.split(", ")]
+    assert names == list(json.loads(event().to_line()))
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("file:///a/b.jpg", "/a/b.jpg"),
+        ("file:///a%20b/c%25d.jpg", "/a b/c%d.jpg"),
+        ("file:///a b.jpg", "/a b.jpg"),
+        ("file:///%E6%97%A5.jpg", "/日.jpg"),
+        ("file:///x%0Ay", "/x\ny"),
+        ("file:///x%3Fy%23z", "/x?y#z"),
+        ("file:///caf%E9.jpg", os.fsdecode(b"/caf\xe9.jpg")),
+    ],
+)
+def test_the_path_of_a_file_uri_is_decoded(uri, path):
+    assert local_path(uri) == path
+
+
+@pytest.mark.parametrize("name", ["a b", "50%", "x?y#z", "ü", os.fsdecode(b"\xff"), "a\nb", "+"])
+def test_a_path_survives_the_way_through_its_uri(name):
+    path = Path("/images") / name
+    assert local_path(path.as_uri()) == str(path)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/x.jpg", "http://h/x", "/a/b.jpg", "x.jpg", "", "file://host/x", "hdfs:///x"],
+)
+def test_another_scheme_is_refused(uri):
+    with pytest.raises(ValueError, match="only file:/// is read here"):
+        local_path(uri)
+
+
+def test_the_refusal_names_the_scheme():
+    with pytest.raises(ValueError, match="not s3"):
+        local_path("s3://bucket/x.jpg")
+
+
+def test_a_name_in_utf_8_is_read_as_such():
+    assert readable("日本語.jpg".encode()) == "日本語.jpg"
+
+
+def test_bytes_that_are_no_utf_8_are_shown():
+    assert readable(b"caf\xe9.jpg") == "caf\\xe9.jpg"

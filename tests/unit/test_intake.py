@@ -1,0 +1,759 @@
+"""intake: whatever is put into the inbox, however, becomes exactly one line once it is complete."""
+
+import json
+import mmap
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from sightstream import imaging
+from sightstream.events import local_path
+from streaming.intake import LINES, Intake, published
+
+ROOT = os.geteuid() == 0
+SETTLE = 0.3
+
+
+@pytest.fixture
+def settings(settings):
+    return settings.model_copy(update={"settle_seconds": SETTLE})
+
+
+@pytest.fixture
+def intake(settings):
+    return Intake(settings)
+
+
+@pytest.fixture
+def drop(settings):
+    """Puts a complete file into the inbox, as a program does that opens it under its name."""
+
+    def write(name, content=b"bytes"):
+        path = os.path.join(os.fsencode(settings.inbox), os.fsencode(name))  # noqa: PTH118
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+        with open(path, "wb") as file:  # noqa: PTH123
+            file.write(content)
+        return Path(os.fsdecode(path))
+
+    return write
+
+
+def content(event):
+    return Path(local_path(event.uri)).read_bytes()
+
+
+def names(events):
+    return [event.original_name for event in events]
+
+
+def takes_nothing_while(intake, step, seconds=2 * SETTLE):
+    """Looks again and again, with a step before each look, and expects that nothing is taken."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        step()
+        assert intake.take() == 0
+
+
+# What is complete, and when
+
+
+def test_a_closed_file_is_taken_at_the_first_look(intake, drop, told, left):
+    drop("x.jpg", b"picture")
+    assert intake.take() == 1
+    (event,) = told()
+    assert (event.original_name, content(event)) == ("x.jpg", b"picture")
+    assert not left()
+
+
+def test_an_empty_inbox_makes_no_manifest(intake, settings):
+    assert intake.take() == 0
+    assert not published(settings.manifests)
+
+
+def test_a_file_is_not_taken_while_a_process_writes_it(intake, settings, told, until):
+    script = (
+        "import sys; file = open(sys.argv[1], 'wb', 0); file.write(b'begin '); print('open', "
+        "flush=True); sys.stdin.readline(); file.write(b'end')"
+    )
+    path = settings.inbox / "slow.jpg"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout.readline() == b"open\n"
+        takes_nothing_while(intake, lambda: None)
+        writer.communicate(b"\n", timeout=20)
+    until(intake.take)
+    (event,) = told()
+    assert (content(event), event.bytes) == (b"begin end", 9)
+
+
+def test_a_file_is_not_taken_while_its_content_grows(intake, settings, told):
+    with (settings.inbox / "x.jpg").open("wb", buffering=0) as file:
+        takes_nothing_while(intake, lambda: file.write(b"more"))
+        size = file.tell()
+    assert intake.take() == 1
+    assert told()[0].bytes == size
+
+
+def test_a_file_that_is_written_in_place_is_not_taken(intake, drop, told):
+    with drop("x.jpg", b"old bytes").open("r+b") as file:
+        file.write(b"new")
+        file.flush()
+        takes_nothing_while(intake, lambda: None)
+    assert intake.take() == 1
+    assert content(told()[0]) == b"new bytes"
+
+
+def test_a_file_that_is_appended_to_is_not_taken(intake, drop, told):
+    with drop("x.jpg", b"one").open("ab") as file:
+        assert intake.take() == 0
+        file.write(b" two")
+    assert intake.take() == 1
+    assert content(told()[0]) == b"one two"
+
+
+def test_a_file_that_is_written_through_memory_is_not_taken(intake, drop, told):
+    with drop("x.jpg", b"....").open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 4)
+    assert intake.take() == 0
+    mapped[:] = b"done"
+    mapped.close()
+    assert intake.take() == 1
+    assert content(told()[0]) == b"done"
+
+
+def test_a_file_that_is_only_read_is_taken(intake, drop):
+    with drop("x.jpg").open("rb"):
+        assert intake.take() == 1
+
+
+def test_a_second_writer_is_waited_for_too(intake, drop):
+    path = drop("x.jpg")
+    with path.open("ab"):
+        with path.open("ab"):
+            pass
+        assert intake.take() == 0
+    assert intake.take() == 1
+
+
+def test_a_writer_that_opens_during_a_look_is_not_disturbed(intake, settings, told):
+    stop, done = threading.Event(), []
+
+    def rewrite():
+        while not stop.is_set():
+            with (settings.inbox / "x.jpg").open("wb") as file:
+                file.write(b"head")
+                file.write(b"tail")
+            done.append(1)
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        intake.take()
+    stop.set()
+    writer.join()
+    intake.drain()
+    assert done and told()
+    assert {content(event) for event in told()} == {b"headtail"}
+    assert len({event.event_id for event in told()}) == len(told())
+
+
+def test_a_file_that_is_moved_in_is_taken(intake, settings, tmp_path, told):
+    source = tmp_path / "outside.png"
+    source.write_bytes(b"moved")
+    source.rename(settings.inbox / "inside.png")
+    assert intake.take() == 1
+    assert (names(told()), content(told()[0])) == (["inside.png"], b"moved")
+
+
+def test_a_folder_that_is_moved_in_is_taken_file_by_file(intake, settings, tmp_path, told):
+    (tmp_path / "batch/deep").mkdir(parents=True)
+    (tmp_path / "batch/1.jpg").write_bytes(b"1")
+    (tmp_path / "batch/deep/2.jpg").write_bytes(b"2")
+    (tmp_path / "batch").rename(settings.inbox / "batch")
+    assert intake.take() == 2
+    assert sorted(names(told())) == ["batch/1.jpg", "batch/deep/2.jpg"]
+
+
+@pytest.mark.parametrize("year", [1980, 2099])
+def test_the_date_that_a_copy_kept_neither_delays_nor_dates_it(intake, drop, told, year):
+    kept = datetime(year, 1, 1, tzinfo=timezone.utc).timestamp()
+    os.utime(drop("x.jpg"), (kept, kept))
+    assert intake.take() == 1
+    assert abs(told()[0].event_time - time.time()) < 60
+
+
+def test_a_copy_that_keeps_its_dates_is_taken(intake, settings, tmp_path, told):
+    source = tmp_path / "old.jpg"
+    source.write_bytes(b"old")
+    os.utime(source, (0, 0))
+    shutil.copy2(source, settings.inbox / "new.jpg")
+    assert intake.take() == 1
+    assert abs(told()[0].event_time - time.time()) < 60
+
+
+def test_what_is_overwritten_before_it_is_taken_is_one_event(intake, drop, told):
+    drop("x.jpg", b"first")
+    drop("x.jpg", b"second")
+    assert intake.drain() == 1
+    assert [content(event) for event in told()] == [b"second"]
+
+
+def test_what_is_overwritten_after_it_was_taken_is_a_second_event(intake, drop, told):
+    drop("x.jpg", b"first")
+    intake.take()
+    drop("x.jpg", b"second")
+    intake.take()
+    first, second = told()
+    assert first.original_name == second.original_name == "x.jpg"
+    assert [content(first), content(second)] == [b"first", b"second"]
+    assert first.event_id < second.event_id
+
+
+# Files that settle
+
+
+def test_an_empty_file_waits_to_settle_and_is_then_taken(intake, drop, told, until):
+    begin = time.monotonic()
+    drop("empty.jpg", b"")
+    assert intake.take() == 0
+    until(intake.take)
+    assert time.monotonic() - begin >= SETTLE
+    assert (names(told()), told()[0].bytes) == (["empty.jpg"], 0)
+
+
+def test_an_empty_file_that_is_filled_is_taken_at_once(intake, drop, told):
+    drop("x.jpg", b"")
+    assert intake.take() == 0
+    drop("x.jpg", b"filled")
+    assert intake.take() == 1
+    assert told()[0].bytes == 6
+
+
+def test_an_empty_file_that_is_held_open_waits_for_its_writer(intake, settings):
+    with (settings.inbox / "x.jpg").open("wb"):
+        takes_nothing_while(intake, lambda: None)
+        begin = time.monotonic()
+        assert intake.drain() == 0
+        assert time.monotonic() - begin < 10
+    assert intake.drain() == 1
+
+
+TEMPORARY = [
+    ".x.jpg.part", ".x.jpg.Ab12Cd", "x.jpg.tmp", "x.jpg.PART", "x.jpg.crdownload", "x.jpg.filepart",
+    "x.jpg~", "x.jpg.partial",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEMPORARY)
+def test_a_temporary_name_rests_and_is_taken_once_under_its_final_name(intake, drop, told, name):
+    path = drop(name, b"picture")
+    assert intake.take() == 0
+    path.rename(path.with_name("x.jpg"))
+    assert intake.take() == 1
+    assert intake.drain() == 0
+    assert (names(told()), content(told()[0])) == (["x.jpg"], b"picture")
+
+
+@pytest.mark.parametrize("name", TEMPORARY)
+def test_a_temporary_name_that_nobody_changes_is_taken_in_the_end(intake, drop, told, name):
+    begin = time.monotonic()
+    drop(name)
+    assert intake.drain() == 1
+    assert time.monotonic() - begin >= SETTLE
+    assert names(told()) == [name]
+
+
+def test_a_temporary_file_rests_as_long_as_it_changes(intake, drop):
+    path = drop(".x.jpg.part")
+
+    def append():
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    takes_nothing_while(intake, append, seconds=3 * SETTLE)
+    assert intake.drain() == 1
+
+
+def test_a_doubtful_file_holds_up_no_other(intake, drop, told):
+    drop(".a.jpg.part")
+    drop("b.jpg")
+    assert intake.take() == 1
+    assert names(told()) == ["b.jpg"]
+
+
+# Names
+
+
+NAMES = [
+    "with space.jpg", " leading.jpg", "a:b.jpg", "{x}.jpg", "{{{", "100%.jpg", "%20.jpg", "%s%d",
+    "line\nbreak.jpg", "end.jpg\n", "cr\rtab\t.jpg", ".dotted.jpg", "_under.jpg", "-dash.jpg", "*?",
+    'quo"te.jpg', "back\\slash.jpg", "日本語.jpg", "🐈.png", "e\u0301.jpg", "sep\u2028\x85.jpg",
+    "nosuffix", "n" * 251 + ".jpg", "é" * 127 + "x", "#frag?query.jpg", "...", "CON", "pending",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_any_name_is_taken_and_kept(intake, drop, told, left, name):
+    drop(name, b"picture")
+    assert intake.drain() == 1
+    (event,) = told()
+    assert (event.original_name, content(event)) == (name, b"picture")
+    assert not left()
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_any_name_may_be_that_of_a_folder(intake, drop, told, name):
+    drop(f"{name}/x.jpg", b"picture")
+    assert intake.drain() == 1
+    assert names(told()) == [f"{name}/x.jpg"]
+
+
+def test_bytes_that_are_no_utf_8_are_shown_in_the_name(intake, drop, told, left):
+    drop(b"caf\xe9.jpg", b"picture")
+    assert intake.take() == 1
+    assert (names(told()), content(told()[0])) == (["caf\\xe9.jpg"], b"picture")
+    assert not left()
+
+
+def test_a_name_of_255_bytes_that_are_no_utf_8_is_taken(intake, drop, told):
+    drop(b"\xff" * 255)
+    assert intake.take() == 1
+    assert names(told()) == ["\\xff" * 255]
+
+
+def test_the_original_name_is_the_path_below_the_inbox(intake, drop, told):
+    for name in ("a.jpg", "one/a.jpg", "one/two/a.jpg"):
+        drop(name)
+    assert intake.take() == 3
+    assert sorted(names(told())) == ["a.jpg", "one/a.jpg", "one/two/a.jpg"]
+
+
+def test_a_home_of_any_name_works(tmp_path, settings):
+    home = tmp_path / os.fsdecode(b"ho me %20 \xff #?")
+    strange = settings.model_copy(update={"home": home})
+    intake = Intake(strange)
+    (strange.inbox / "x.jpg").write_bytes(b"picture")
+    assert intake.take() == 1
+    (image,) = strange.images.glob("*/*")
+    (name,) = published(strange.manifests)
+    line = json.loads((strange.manifests / name).read_text())
+    assert local_path(line["uri"]) == str(image)
+
+
+# What is no file
+
+
+def goes_away_as_unreadable(intake, told, left, name):
+    assert intake.take() == 1
+    (event,) = told()
+    assert (event.original_name, event.error_code) == (name, "unreadable")
+    assert event.error_detail
+    assert not left()
+    rejected = imaging.read(local_path(event.uri))
+    assert isinstance(rejected, imaging.Rejected) and rejected.code == "unreadable"
+
+
+def test_a_symlink_to_a_file_goes_away_and_its_target_stays(intake, settings, tmp_path, told, left):
+    target = tmp_path / "secret.jpg"
+    target.write_bytes(b"secret")
+    (settings.inbox / "link.jpg").symlink_to(target)
+    goes_away_as_unreadable(intake, told, left, "link.jpg")
+    assert target.read_bytes() == b"secret"
+
+
+def test_a_symlink_to_a_folder_goes_away_and_the_folder_stays(
+    intake, settings, tmp_path, told, left
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/x.jpg").write_bytes(b"secret")
+    (settings.inbox / "link").symlink_to(tmp_path / "folder")
+    goes_away_as_unreadable(intake, told, left, "link")
+    assert (tmp_path / "folder/x.jpg").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("target", ["nowhere", "loop", ".", ".."])
+def test_a_symlink_to_nothing_or_to_itself_goes_away(intake, settings, told, left, target):
+    (settings.inbox / "loop").symlink_to(target)
+    goes_away_as_unreadable(intake, told, left, "loop")
+
+
+def test_a_named_pipe_goes_away_and_nobody_waits(intake, settings, told, left):
+    os.mkfifo(settings.inbox / "pipe.jpg")
+    goes_away_as_unreadable(intake, told, left, "pipe.jpg")
+
+
+def test_a_socket_goes_away(intake, settings, told, left, monkeypatch):
+    monkeypatch.chdir(settings.inbox)  # the path of a socket has at most 108 bytes
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.jpg")
+        listener.listen()
+        goes_away_as_unreadable(intake, told, left, "socket.jpg")
+
+
+@pytest.mark.skipif(not ROOT, reason="only root makes devices")
+def test_a_device_goes_away(intake, settings, told, left):
+    os.mknod(settings.inbox / "device.jpg", stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero
+    goes_away_as_unreadable(intake, told, left, "device.jpg")
+
+
+def test_an_image_carries_no_error(intake, drop, told):
+    drop("x.jpg")
+    intake.take()
+    assert (told()[0].error_code, told()[0].error_detail) == (None, None)
+
+
+def test_folders_are_left_where_they_are(intake, settings, drop):
+    (settings.inbox / "empty").mkdir()
+    drop("used/x.jpg")
+    assert intake.take() == 1
+    assert (settings.inbox / "empty").is_dir()
+
+
+# What goes away, or cannot be taken
+
+
+def test_a_file_that_is_deleted_before_it_is_moved_leaves_no_line(intake, drop, told, settings):
+    path, other = drop("gone.jpg"), drop("here.jpg")
+    chunk = [(os.fsencode(p), intake._event(os.fsencode(p), p.lstat())) for p in (path, other)]
+    path.unlink()
+    assert intake._move(chunk) == 1
+    assert names(told()) == ["here.jpg"]
+    assert os.listdir(settings.manifests) == published(settings.manifests)  # noqa: PTH208
+
+
+def test_a_chunk_of_deleted_files_makes_no_manifest(intake, drop, settings):
+    path = drop("gone.jpg")
+    chunk = [(os.fsencode(path), intake._event(os.fsencode(path), path.lstat()))]
+    path.unlink()
+    assert intake._move(chunk) == 0
+    assert not os.listdir(settings.manifests)  # noqa: PTH208
+
+
+def test_a_file_that_is_deleted_before_it_is_judged_breaks_nothing(intake, drop, told):
+    path = drop("gone.jpg")
+    info = path.lstat()
+    path.unlink()
+    intake._complete(os.fsencode(path), info)
+    assert intake.drain() == 0
+    assert not told()
+
+
+def test_files_may_be_deleted_at_any_moment(intake, drop, told, left):
+    stop = threading.Event()
+
+    def drop_and_delete():
+        while not stop.is_set():
+            paths = [drop(f"folder/{n}.jpg", b"picture") for n in range(40)]
+            for path in paths[::2]:
+                path.unlink(missing_ok=True)
+            shutil.rmtree(paths[0].parent, ignore_errors=True)
+
+    user = threading.Thread(target=drop_and_delete)
+    user.start()
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        intake.take()
+    stop.set()
+    user.join()
+    intake.drain()
+    events = told()
+    assert events
+    assert all(content(event) == b"picture" for event in events)
+    assert len({event.uri for event in events}) == len(events)
+    assert not left()
+
+
+@contextmanager
+def immovable(path):
+    """Makes a file that even root cannot move."""
+    if subprocess.run(["chattr", "+i", path], capture_output=True, check=False).returncode:
+        pytest.skip("chattr +i needs root and a file system that has it, such as ext4")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+
+
+@contextmanager
+def other_file_system(folder):
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_file_that_cannot_be_moved_stays_and_the_others_go_on(intake, drop, told, left):
+    stays = drop("b.jpg")
+    with immovable(stays):
+        drop("a.jpg")
+        drop("c.jpg")
+        assert intake.take() == 2
+        assert sorted(names(told())) == ["a.jpg", "c.jpg"]
+        assert left() == {b"b.jpg"}
+
+
+def test_a_file_that_cannot_be_moved_is_not_tried_at_every_look(intake, drop, settings):
+    with immovable(drop("stays.jpg")):
+        begin = time.monotonic()
+        assert intake.drain() == 0
+        assert intake.take() == 0
+        assert time.monotonic() - begin < 5
+        assert not published(settings.manifests)
+
+
+def test_a_file_that_could_not_be_moved_is_taken_once_it_can(settings, intake, drop, told):
+    with immovable(drop("x.jpg")):
+        assert intake.take() == 0
+    assert Intake(settings).take() == 1  # the same one tries again after RETRY seconds
+    assert names(told()) == ["x.jpg"]
+
+
+def test_a_file_on_another_file_system_stays_and_the_others_go_on(
+    intake, settings, drop, told, left
+):
+    (settings.inbox / "mounted").mkdir()
+    with other_file_system(settings.inbox / "mounted"):
+        drop("mounted/stays.jpg")
+        drop("goes.jpg")
+        assert intake.take() == 1
+        assert names(told()) == ["goes.jpg"]
+        assert left() == {b"mounted/stays.jpg"}
+
+
+TAKE = """
+import logging, sys
+from sightstream import config
+from streaming.intake import Intake
+print(Intake(config.load(home=sys.argv[1], settle_seconds=0.3)).drain())
+"""
+
+
+def drained_without_privileges(settings):
+    """Runs `drain` in a process for which the permissions of files count, even when we are root."""
+    plain = []
+    if ROOT:
+        if not shutil.which("setpriv"):
+            pytest.skip("root, whom permissions do not stop, and no setpriv to change that")
+        plain = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    child = subprocess.run(
+        [*plain, sys.executable, "-c", TAKE, settings.home],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])}, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr
+    return int(child.stdout)
+
+
+@pytest.fixture
+def mode():
+    """Changes permissions, and gives them back so that the folder can be removed."""
+    changed = []
+
+    def change(path, bits):
+        changed.append(path)
+        path.chmod(bits)
+
+    yield change
+    for path in changed:
+        path.chmod(0o700)
+
+
+@pytest.mark.parametrize("bits", [0o000, 0o300, 0o400, 0o600], ids=oct)
+def test_a_folder_that_cannot_be_looked_into_holds_up_no_other(settings, drop, told, mode, bits):
+    drop("closed/x.jpg")
+    drop("open/x.jpg")
+    mode(settings.inbox / "closed", bits)
+    assert drained_without_privileges(settings) == 1
+    assert names(told()) == ["open/x.jpg"]
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_stays(settings, drop, told, mode):
+    drop("fixed/x.jpg")
+    drop("open/x.jpg")
+    mode(settings.inbox / "fixed", 0o500)
+    assert drained_without_privileges(settings) == 1
+    assert names(told()) == ["open/x.jpg"]
+
+
+def test_a_file_that_cannot_be_read_settles_and_is_taken(settings, drop, told, mode):
+    path = drop("x.jpg")
+    mode(path, 0o000)
+    assert drained_without_privileges(settings) == 1
+    assert names(told()) == ["x.jpg"]
+    (image,) = settings.images.glob("*/*")
+    path.touch()  # for `mode`, which gives back its permissions
+    image.chmod(0o600)
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+def test_a_file_of_somebody_else_settles_and_is_taken(settings, drop, told):
+    os.chown(drop("x.jpg"), 65534, 65534)
+    assert drained_without_privileges(settings) == 1
+    assert names(told()) == ["x.jpg"]
+
+
+@contextmanager
+def deep(folder, name, levels):
+    """Makes folders below folders, deeper than one path may be long; yields the deepest."""
+    here = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(levels):
+            os.mkdir(name, dir_fd=here)
+            below = os.open(name, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        yield here
+    finally:
+        os.close(here)
+        subprocess.run(["rm", "-rf", folder / name], check=True)
+
+
+def test_a_path_that_is_too_long_holds_up_no_other(intake, settings, drop, told):
+    room = 4096 - len(os.fsencode(settings.inbox)) - 1
+    with deep(settings.inbox, "d" * 199, levels=room // 200) as deepest:
+        os.close(os.open("n" * 250, os.O_CREAT | os.O_WRONLY, dir_fd=deepest))
+        drop("x.jpg")
+        assert intake.take() == 1
+        assert names(told()) == ["x.jpg"]
+
+
+def test_folders_nested_a_thousand_deep_hold_up_no_other(intake, settings, drop, told):
+    with deep(settings.inbox, "d", levels=1200):
+        drop("x.jpg")
+        assert intake.take() == 1
+        assert names(told()) == ["x.jpg"]
+
+
+# Manifests
+
+
+def test_twenty_thousand_files_become_as_many_lines(settings, told, left):
+    told_of = []
+    intake = Intake(settings, on_arrival=told_of.append)
+    for n in range(20_000):
+        (settings.inbox / f"{n}.jpg").write_bytes(b"%d" % n)
+    assert intake.take() == 20_000
+    events = told()
+    assert {event.original_name for event in events} == {f"{n}.jpg" for n in range(20_000)}
+    assert len(events) == len({event.event_id for event in events}) == 20_000
+    sizes = [
+        len((settings.manifests / name).read_text().splitlines())
+        for name in published(settings.manifests)
+    ]
+    assert sizes == told_of
+    assert max(sizes) <= LINES == 1000
+    assert not left()
+    assert sum(1 for _ in settings.images.glob("*/*")) == 20_000
+    assert all(content(event) + b".jpg" == event.original_name.encode() for event in events[::97])
+
+
+def test_a_line_points_at_the_image_below_its_date(intake, settings, drop, told):
+    drop("a/x.jpg", b"picture")
+    intake.take()
+    (event,) = told()
+    day = datetime.fromtimestamp(event.event_time, timezone.utc).date().isoformat()
+    assert local_path(event.uri) == str(settings.images / day / f"{event.event_id}.jpg")
+    assert (content(event), event.bytes, event.source) == (b"picture", 7, "folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("X.JPG", ".jpg"),
+        ("x.JpEg", ".jpeg"),
+        ("x.tar.GZ", ".gz"),
+        ("x", ""),
+        ("x.", ""),
+        ("x.toolongsuffix", ""),
+        ("x.j p", ""),
+        ("x.日本", ""),
+        ("x.y/z", ""),
+    ],
+)
+def test_an_image_keeps_its_suffix_in_lower_case(intake, drop, told, name, suffix):
+    drop(name)
+    assert intake.drain() == 1
+    (event,) = told()
+    assert event.uri.endswith(f"/{event.event_id}{suffix}")
+
+
+def test_the_manifests_folder_holds_nothing_but_manifests(intake, settings, drop):
+    for n in range(3):
+        drop(f"{n}.jpg")
+        intake.take()
+    names_there = sorted(path.name for path in settings.manifests.iterdir())
+    assert names_there == published(settings.manifests)
+    assert all(re.fullmatch(r"\d{20}\.jsonl", name) for name in names_there)
+
+
+def test_names_rise_with_each_manifest(intake, settings, drop):
+    newest = []
+    for n in range(50):
+        drop(f"{n}.jpg")
+        intake.take()
+        newest.append(max(published(settings.manifests)))
+    assert newest == sorted(set(newest))
+
+
+def test_names_rise_even_when_the_clock_was_set_back(settings, intake, drop):
+    future = f"{time.time_ns() + 10**18:020d}.jsonl"
+    (settings.manifests / future).write_text("")
+    seen = [future]
+    for n in range(3):
+        drop(f"{n}.jpg")
+        intake.take()
+        (new,) = published(settings.manifests, after=seen[-1])
+        seen.append(new)
+    assert published(settings.manifests) == seen
+
+
+def test_published_leaves_out_what_came_before(settings, intake, drop):
+    drop("a.jpg")
+    intake.take()
+    (first,) = published(settings.manifests)
+    assert published(settings.manifests, after=first) == []
+
+
+def test_a_foreign_file_among_the_manifests_stops_nothing(settings, intake, drop):
+    (settings.manifests / "notes.jsonl").write_text("")
+    drop("x.jpg")
+    assert intake.take() == 1
+
+
+def test_run_takes_what_arrives_until_it_is_told_to_stop(settings, drop, told, until):
+    stop = threading.Event()
+    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread.start()
+    for n in range(5):
+        drop(f"{n}.jpg")
+        until(lambda expected=n + 1: len(told()) == expected)
+    stop.set()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def test_run_goes_on_after_the_inbox_was_away(settings, drop, told, until):
+    stop = threading.Event()
+    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread.start()
+    settings.inbox.rmdir()
+    drop("x.jpg")
+    until(lambda: names(told()) == ["x.jpg"])
+    stop.set()
+    thread.join(timeout=10)
