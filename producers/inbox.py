@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -45,9 +47,9 @@ def paced(files: Iterable[tuple[Path, Path]], rate: float | None) -> Iterator[tu
         rate: files a second; None for no limit.
     """
     begin = time.monotonic()
-    for count, file in enumerate(files):
+    for number, file in enumerate(files):
         if rate:
-            time.sleep(max(0.0, begin + count / rate - time.monotonic()))
+            time.sleep(max(0.0, begin + number / rate - time.monotonic()))
         yield file
 
 
@@ -87,7 +89,7 @@ class Dropper:
         self._place.cleanup()
 
     def drop(self, file: Path, name: Path) -> None:
-        """Copies a file into the inbox.
+        """Copies a file into the inbox; a name that still waits there is followed by a number.
 
         Args:
             file: what to copy.
@@ -103,4 +105,11 @@ class Dropper:
             raise InputError(f"{file} cannot be copied: {error.strerror}") from None
         target = self._inbox / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        whole.rename(target)
+        for number in count(2):
+            try:
+                os.link(whole, target)  # which, unlike a rename, replaces nothing
+            except FileExistsError:
+                target = target.with_name(f"{name.stem} ({number}){name.suffix}")
+            else:
+                break
+        whole.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import producers.commands
 import streaming.commands
 import training.commands
 from sightstream import commands, options, terminal
-from sightstream.errors import SightstreamError
+from sightstream.errors import EnvironmentUnfitError, SightstreamError
 
 app = typer.Typer(
     name="sightstream",
@@ -51,7 +52,15 @@ def main() -> None:
     try:
         app()
     except SightstreamError as error:
-        terminal.err.print(f"sightstream: {error}", markup=False, highlight=False, style="red")
+        terminal.err.print(
+            f"sightstream: {error}", markup=False, highlight=False, soft_wrap=True, style="red"
+        )
         sys.exit(error.exit_code)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # such as a full disk, or a folder without permission
+        terminal.err.print(
+            f"sightstream: {error}", markup=False, highlight=False, soft_wrap=True, style="red"
+        )
+        sys.exit(EnvironmentUnfitError.exit_code)

@@ -97,6 +97,7 @@ def query(
     if format not in {"table", "csv", "json"}:
         raise ConfigError(f"--format is table, csv or json, not {format!r}")
     answer = ask(options.settings(home).predictions, sql)
+    rows = [list(row) for row in zip(*(c.to_pylist() for c in answer.columns), strict=True)]
     if as_json or format == "json":
         terminal.out.print_json(json.dumps(answer.to_pylist(), default=str))
     elif format == "csv":
@@ -105,9 +106,9 @@ def query(
 
         writer = csv.writer(sys.stdout)
         writer.writerow(answer.column_names)
-        writer.writerows(row.values() for row in answer.to_pylist())
+        writer.writerows(rows)
     else:
-        _print_table(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
+        _print_table(answer.column_names, rows)
 
 
 def tail(home: options.Home = None, as_json: options.Json = False) -> None:
@@ -127,7 +128,7 @@ def tail(home: options.Home = None, as_json: options.Json = False) -> None:
                     score = "" if row["score"] is None else f"{row['score']:.4f}"
                     when = f"{row['processed_at'].astimezone():%H:%M:%S}"
                     line = f"{when}  {terminal.printable(row['original_name'])}  {answer}  {score}"
-                terminal.out.print(line, markup=False, highlight=False)
+                terminal.line(line)
     except KeyboardInterrupt:
         return
 
@@ -263,8 +264,7 @@ def _print_champion(version: Version, *, as_json: bool) -> None:
 def _print_prediction(result: dict[str, Any]) -> None:
     best = "  ".join(f"{each['label']} {each['score']:.4f}" for each in result["top"])
     answer = best or f"{result['error_code']}: {result['error_detail']}"
-    line = f"{terminal.printable(result['path'])}  {answer}"
-    terminal.out.print(line, markup=False, highlight=False)
+    terminal.line(f"{terminal.printable(result['path'])}  {answer}")
 
 
 def _print_table(columns: list[str], rows: list[list[Any]]) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
-from uuid import UUID
 
 SCHEMA = (
     "event_id string, source string, uri string, original_name string, event_time double, "
@@ -54,7 +53,8 @@ def new_event_id(now: float) -> str:
     milliseconds = int(now * 1000) & (2**48 - 1)
     random = int.from_bytes(os.urandom(10), "big")
     value = milliseconds << 80 | random & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    return str(UUID(int=value))
+    digits = f"{value:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def local_path(uri: str) -> str:

@@ -28,7 +28,7 @@ _COLUMNS = (
     ("uri", "string", "where the image's bytes are"),
     ("original_name", "string", "the path below the inbox"),
     ("event_time", "time", "when the image arrived, UTC"),
-    ("processed_at", "time", "when its row was committed, UTC"),
+    ("processed_at", "time", "when its micro-batch was ready to be committed, UTC"),
     ("status", "string", "ok or rejected"),
     ("error_code", "string", "why it was rejected, for machines"),
     ("error_detail", "string", "why it was rejected, in a sentence"),
@@ -75,7 +75,7 @@ class Predictions:
             path: the table's folder.
         """
         self.path = path
-        self._commits = 0
+        self._unmerged = len(self._table.file_uris())
 
     @cached_property
     def _table(self) -> DeltaTable:
@@ -113,7 +113,7 @@ class Predictions:
         self._table.update_incremental()
         once = CommitProperties(app_transactions=[Transaction(app_id, batch_id)])
         write_deltalake(self._table, rows, mode="append", commit_properties=once)
-        self._commits += 1
+        self._unmerged += 1
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Which of these event ids the table holds already, looking only at their dates."""
@@ -136,15 +136,15 @@ class Predictions:
         """
         from deltalake import DeltaTable
 
-        if self._commits < (2 if quiet else SMALL_FILES):
+        files = self._unmerged
+        if files < (2 if quiet else SMALL_FILES):
             return False
-        commits = self._commits
         table = DeltaTable(self.path)
         table.optimize.compact()
         table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
         table.create_checkpoint()
         table.cleanup_metadata()
-        self._commits -= commits
+        self._unmerged -= files
         return True
 
 
@@ -181,15 +181,14 @@ def _nothing() -> pa.Table:
     return pa.table({})
 
 
-def latest(path: Path, count: int) -> list[dict[str, Any]]:
+def latest(path: Path, count: int) -> pa.Table:
     """The rows that were committed last, the newest at the end; none where there is no table."""
     from deltalake import DeltaTable
 
     if not DeltaTable.is_deltatable(str(path)):
-        return []
+        return schema().empty_table()
     newest = "(SELECT * FROM predictions ORDER BY processed_at DESC, event_id DESC LIMIT {})"
-    rows = query(path, f"FROM {newest.format(int(count))} ORDER BY processed_at, event_id")
-    return list(rows.to_pylist())
+    return query(path, f"FROM {newest.format(int(count))} ORDER BY processed_at, event_id")
 
 
 def follow(path: Path, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:

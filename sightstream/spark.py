@@ -95,7 +95,7 @@ def _options(settings: Settings, scratch: Path) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.streaming.pollingDelay": "20ms",
         "spark.sql.streaming.numRecentProgressUpdates": "5",

@@ -27,11 +27,13 @@ def chatter_to(log: Path) -> Iterator[None]:
 
     Args:
         log: appended to; its folder is created.
+
+    Raises:
+        EnvironmentUnfitError: it cannot be written.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    file = _opened(log)
     with _held(out), _held(err):
         saved = {fd: os.dup(fd) for fd in (1, 2)}
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             for fd in saved:
                 os.dup2(file, fd)
@@ -61,8 +63,16 @@ def _held(console: Console) -> Iterator[None]:
             console.file = before
 
 
+def line(text: str) -> None:
+    """Prints a line of data as it is: not wrapped, not coloured, with no markup in it obeyed."""
+    out.file.write(text + "\n")
+    out.file.flush()
+
+
 def printable(text: str) -> str:
     """A text from outside with its control characters shown instead of obeyed."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -74,14 +84,20 @@ def log_to(file: Path) -> None:
     """
     import logging
 
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(
-            filename=file,
-            level=logging.INFO,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
-    except OSError as error:
-        raise EnvironmentUnfitError(f"{file} cannot be written: {error.strerror}") from None
+    logging.basicConfig(
+        stream=os.fdopen(_opened(file), "a", buffering=1),
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     for noisy in ("py4j", "pyspark"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _opened(log: Path) -> int:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"{log} cannot be written: {error.strerror}; give another folder with --home"
+        ) from None

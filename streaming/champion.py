@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Event, Lock
 
 from sightstream.config import Settings
-from sightstream.errors import ModelDamagedError, RegistryUnavailableError
+from sightstream.errors import RegistryUnavailableError
 from sightstream.models import ServedModel
 from sightstream.registry import Registry
 
@@ -57,19 +57,24 @@ class Champion:
                 log.warning("%s stays in use: %s", self._model, error)
 
     def look(self) -> None:
-        """Loads the champion if it is another one than at the last look."""
+        """Loads the champion if it is another one than at the last look.
+
+        Raises:
+            RegistryUnavailableError: the next look may have more luck.
+        """
         number = self._registry.champion_number(self._name)
         if number is None or number == self._seen:
             return
-        self._seen = number
         try:
-            version = self._registry.version(self._name, number)
-            model = self._registry.load(version, self._engine)
-        except ModelDamagedError as error:
+            model = self._registry.load(self._registry.version(self._name, number), self._engine)
+        except RegistryUnavailableError:
+            raise
+        except Exception as error:  # whatever a model's files bring about
             log.error("%s stays in use: %s", self._model, error)
             self._on_reload("failed")
-            return
-        with self._lock:
-            self._model = model
-        self._on_reload("loaded")
-        log.info("%s takes over at the next micro-batch", model)
+        else:
+            with self._lock:
+                self._model = model
+            self._on_reload("loaded")
+            log.info("%s takes over at the next micro-batch", model)
+        self._seen = number

@@ -77,8 +77,8 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             if once:
                 taken = stream.intake.drain()
                 stream.start()
-                stream.finish()
-                terminal.err.print(f"{taken} images taken, all of them in {settings.predictions}")
+                stream.finish(stop)
+                terminal.err.print(f"{taken} images taken, {stream.behind} of them left behind")
             else:
                 _follow(settings, stream, screen, stop)
     finally:
@@ -91,7 +91,7 @@ def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> 
     stream.start()
     stream.watch_inbox(stop)
     _drop_samples(settings)
-    while not stop.wait(0.2):
+    while not stop.wait(0.2) and not screen.gone:
         stream.tend()
         screen.refresh()
     terminal.err.print("finishing the current micro-batch")

@@ -143,11 +143,12 @@ class Intake:
         event_id = new_event_id(time.time())
         suffix = _IMAGE_SUFFIX.search(path)
         name = event_id + (suffix.group().decode().lower() if suffix else "")
+        day = _day(int(arrived // 86_400))
         refusal = _NOT_FILES.get(stat.S_IFMT(info.st_mode))
         return ImageEvent(
             event_id=event_id,
             source="folder",
-            uri=f"{self._images_uri}/{time.strftime('%Y-%m-%d', time.gmtime(arrived))}/{name}",
+            uri=f"{self._images_uri}/{day}/{name}",
             original_name=readable(path[len(self._inbox) + 1 :]),
             event_time=arrived,
             bytes=info.st_size,
@@ -268,6 +269,12 @@ def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                 continue  # deleted since it was listed
             except OSError as error:
                 _warn(f"{readable(entry.path)} stays in the inbox: {error.strerror}")
+
+
+@lru_cache(2)
+def _day(number: int) -> str:
+    """The date of a day counted from the epoch, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
 
 
 @lru_cache(10_000)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sightstream import checkpoint, lock, spark
 from sightstream.config import Settings
-from sightstream.errors import StreamFailedError
+from sightstream.errors import ModelNotFoundError, StreamFailedError
 from sightstream.events import local_path
 from sightstream.predictions import Predictions
 from sightstream.registry import Registry
@@ -87,8 +87,8 @@ class Stream:
 
     @property
     def idle(self) -> float:
-        """Seconds since the last micro-batch."""
-        return time.monotonic() - self._progress
+        """Seconds since the last micro-batch; none while images wait for one."""
+        return 0.0 if self._behind > 0 else time.monotonic() - self._progress
 
     def start(self) -> None:
         """Starts the query."""
@@ -121,15 +121,15 @@ class Stream:
         self._stopping.wait(min(30.0, 2.0**self._failures / 2))
         self.start()
 
-    def finish(self) -> None:
-        """Classifies all that was accepted, and returns.
+    def finish(self, stop: Event) -> None:
+        """Classifies all that was accepted, and returns; earlier if `stop` is set.
 
         Raises:
             StreamFailedError: see `tend`.
         """
-        while self._behind > 0:
+        while self._behind > 0 and not stop.wait(0.02):
             self.tend()
-            time.sleep(0.02)
+        self.table.maintain(quiet=False)
 
     def stop(self) -> None:
         """Lets the current micro-batch end, and begins no other."""
@@ -170,7 +170,10 @@ class Stream:
         self._last = batch_id
         self._metrics.phase("commit", time.monotonic() - begin)
         self._metrics.count(rows, model.name, model.version)
-        self._on_rows(rows)
+        try:
+            self._on_rows(rows)
+        except Exception as error:  # the rows are committed, whoever cannot show them
+            log.warning("rows could not be shown: %s", error)
         return int(answered.num_rows)
 
     def _new(self, rows: pa.Table) -> pa.Table:
@@ -243,8 +246,13 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         stack.enter_context(lock.held(settings.root))
         shutil.rmtree(settings.root / "tmp" / "run", ignore_errors=True)
         stack.callback(figures.serve(settings))
+        registry = Registry(settings)
+        if not registry.exists:
+            raise ModelNotFoundError(
+                f"the registry {registry.uri} is empty; train a model with: sightstream train"
+            )
         # MLflow's import and Spark's start take seconds each.
-        champion = beside.submit(Champion, settings, Registry(settings), figures.reloaded)
+        champion = beside.submit(Champion, settings, registry, figures.reloaded)
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
         stream = Stream(settings, session, champion.result(), figures, on_rows)

@@ -111,13 +111,10 @@ class Metrics:
         for row in table.group_by(["label"]).aggregate([([], "count_all")]).to_pylist():
             if row["label"] is not None:
                 self._predictions.labels(row["label"], str(version)).inc(row["count_all"])
-        now = time.time()
-        for source, arrived in zip(
-            rows["source"].to_pylist(),
-            pc.cast(rows["event_time"], "int64").to_pylist(),
-            strict=True,
-        ):
-            self._latency.labels(source).observe(now - arrived / 1e6)
+        arrived = pc.cast(rows["event_time"], "int64").to_numpy() / 1e6
+        latencies = (time.time() - arrived).tolist()
+        for source, latency in zip(rows["source"].to_pylist(), latencies, strict=True):
+            self._latency.labels(source).observe(latency)
         self._batches.inc()
         self._version.labels(model).set(version)
         self._progress.set_to_current_time()

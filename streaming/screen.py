@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
+from collections.abc import Iterator
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.live import Live
 from rich.table import Table
@@ -15,6 +16,8 @@ from sightstream import terminal
 from sightstream.predictions import latest
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pyarrow as pa
 
     from sightstream.config import Settings
@@ -22,11 +25,6 @@ if TYPE_CHECKING:
 
 ROWS = 12
 """Rows of the live table."""
-
-
-_SHOWN = [
-    "processed_at", "event_time", "original_name", "status", "label", "error_code", "score",
-]  # fmt: skip
 
 
 class Screen:
@@ -39,11 +37,12 @@ class Screen:
             as_json: a line of JSON for each row.
         """
         self._as_json = as_json
-        self._rows: deque[dict[str, Any]] = deque(maxlen=ROWS)
+        self._rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
         self._counts: Counter[str] = Counter()
         self._lock = Lock()
         self._live: Live | None = None
         self._stream: Stream | None = None
+        self.gone = False
 
     def open(self, settings: Settings, stream: Stream) -> None:
         """Says where everything is, and begins the live table with the latest rows."""
@@ -57,7 +56,7 @@ class Screen:
         terminal.err.print("drop images into the inbox; Ctrl-C ends", style="dim")
         if terminal.out.is_terminal and not self._as_json:
             self._stream = stream
-            self._rows.extend(latest(settings.predictions, ROWS))
+            self._rows.extend(_cells(latest(settings.predictions, ROWS)))
             self._live = Live(self._table(), console=terminal.out, auto_refresh=False)
             self._live.start()
 
@@ -66,15 +65,18 @@ class Screen:
         with self._lock:
             self._counts.update(rows["status"].to_pylist())
             if self._live:
-                self._rows.extend(rows.slice(max(0, rows.num_rows - ROWS)).to_pylist())
+                self._rows.extend(_cells(rows.slice(max(0, rows.num_rows - ROWS))))
                 return
-        shown = rows if self._as_json else rows.select(_SHOWN)
         lines = (
-            json.dumps(row, default=str) if self._as_json else "  ".join(_cells(row))
-            for row in shown.to_pylist()
+            (json.dumps(row, default=str) for row in rows.to_pylist())
+            if self._as_json
+            else ("  ".join(cells) for cells in _cells(rows))
         )
-        terminal.out.file.write("".join(f"{line}\n" for line in lines))
-        terminal.out.file.flush()
+        try:
+            terminal.out.file.write("".join(f"{line}\n" for line in lines))
+            terminal.out.file.flush()
+        except BrokenPipeError:  # such as of `run --json | head`
+            self.gone = True
 
     def refresh(self) -> None:
         """Draws the live table again."""
@@ -98,18 +100,28 @@ class Screen:
             f"{behind} behind",
         )  # fmt: skip
         for row in rows:
-            style = "red" if row["status"] == "rejected" else None
-            table.add_row(*(Text(cell) for cell in _cells(row)), style=style)
+            table.add_row(*(Text(cell) for cell in row), style=None if row[3] else "red")
         return table
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    latency = (row["processed_at"] - row["event_time"]).total_seconds()
-    ok = row["status"] == "ok"
-    return (
-        f"{row['processed_at'].astimezone():%H:%M:%S}",
-        terminal.printable(row["original_name"]),
-        row["label"] if ok else row["error_code"],
-        f"{row['score']:.4f}" if ok else "",
-        f"{latency:.2f} s",
-    )
+def _cells(rows: pa.Table) -> Iterator[tuple[str, ...]]:
+    """The cells of a line: time, name, label or error code, score, latency."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    latency = pc.cast(pc.subtract(rows["processed_at"], rows["event_time"]), pa.int64())
+    columns = (
+        rows["processed_at"], rows["original_name"], pc.coalesce(rows["label"], rows["error_code"]),
+        rows["score"], latency,
+    )  # fmt: skip
+    shown_at: dict[datetime, str] = {}
+    for at, name, answer, score, late in zip(*(c.to_pylist() for c in columns), strict=True):
+        if at not in shown_at:
+            shown_at[at] = f"{at.astimezone():%H:%M:%S}"
+        yield (
+            shown_at[at],
+            terminal.printable(name),
+            answer,
+            "" if score is None else f"{score:.4f}",
+            f"{late / 1e6:.2f} s",
+        )
