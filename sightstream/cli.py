@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -52,15 +52,13 @@ def main() -> None:
     try:
         app()
     except SightstreamError as error:
-        terminal.err.print(
-            f"sightstream: {error}", markup=False, highlight=False, soft_wrap=True, style="red"
-        )
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
+        _fail(error, error.exit_code)
+    except BrokenPipeError:  # such as of `query ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:  # such as a full disk, or a folder without permission
-        terminal.err.print(
-            f"sightstream: {error}", markup=False, highlight=False, soft_wrap=True, style="red"
-        )
-        sys.exit(EnvironmentUnfitError.exit_code)
+        _fail(error, EnvironmentUnfitError.exit_code)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    sys.stderr.write(f"sightstream: {error}\n")
+    sys.exit(code)
