@@ -71,6 +71,7 @@ class Intake:
         self._on_arrival = on_arrival or (lambda _: None)
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
         self._immovable: dict[bytes, float] = {}
+        self._looked = 0.0
         for folder in (settings.inbox, settings.images, settings.manifests):
             folder.mkdir(parents=True, exist_ok=True)
         # A writer that opens a file during the test of `_has_writer` causes this signal.
@@ -95,6 +96,7 @@ class Intake:
         """
         if recovered := recover(self._manifests):
             self._on_arrival(recovered)
+        begin = time.time()
         taken, chunk, seen = 0, list[tuple[bytes, ImageEvent]](), set[bytes]()
         for path, info in _files(self._inbox):
             seen.add(path)
@@ -105,6 +107,7 @@ class Intake:
                 chunk = []
         taken += self._move(chunk)
         self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
+        self._looked = begin
         return taken
 
     def drain(self) -> int:
@@ -128,7 +131,6 @@ class Intake:
         written = _has_writer(path)
         doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
         if written is False and not doubtful:
-            self._unsettled.pop(path, None)
             return True
         state = (info.st_ino, info.st_size, info.st_mtime_ns)
         before, since = self._unsettled.get(path, (None, 0.0))
@@ -138,8 +140,10 @@ class Intake:
         return time.monotonic() - since >= self._settle and not written
 
     def _event(self, path: bytes, info: os.stat_result) -> ImageEvent:
-        # The time of the last change of the inode is that of the arrival, and cannot be set.
-        arrived = min(info.st_ctime, time.time())
+        # The inode's last change is the arrival, and cannot be set; but moving a folder changes
+        # none of its files. What an earlier look did not see has come since.
+        earliest = 0.0 if path in self._unsettled else self._looked
+        arrived = min(max(info.st_ctime, earliest), time.time())
         event_id = new_event_id(time.time())
         suffix = _IMAGE_SUFFIX.search(path)
         name = event_id + (suffix.group().decode().lower() if suffix else "")
