@@ -98,6 +98,11 @@ def _options(settings: Settings, scratch: Path) -> dict[str, str]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.streaming.pollingDelay": "20ms",
+        # The default one starts a chmod process for each file of a checkpoint, 25 ms each, twice
+        # a micro-batch. This one renames too, which is atomic where the home folder is.
+        "spark.sql.streaming.checkpointFileManagerClass": (
+            "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
+        ),
         "spark.sql.streaming.numRecentProgressUpdates": "5",
         "spark.sql.streaming.minBatchesToRetain": "20",
         **{f"spark.executorEnv.{name}": "1" for name in threads},
