@@ -269,5 +269,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
 
 
 def _reason(error: object) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    """The line of Spark's long text that says what happened."""
+    text = str(error).partition("=== Streaming Query ===")[0]
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1][:500] if lines else type(error).__name__

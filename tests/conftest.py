@@ -1,0 +1,221 @@
+"""What several test files share: homes, the starter model, and the running program."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from sightstream import config
+from sightstream.events import ImageEvent
+from streaming.intake import published
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """The settings of an empty home, untouched by this machine's environment and files."""
+    for name in os.environ:
+        if name.startswith(config.ENV_PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return config.load(home=tmp_path / "home")
+
+
+@pytest.fixture
+def told(settings):
+    """Reads what all manifests tell, in their order."""
+
+    def read():
+        return [
+            ImageEvent.from_line(line)
+            for name in published(settings.manifests)
+            for line in (settings.manifests / name).read_text("utf-8").rstrip("\n").split("\n")
+        ]
+
+    return read
+
+
+@pytest.fixture
+def left(settings):
+    """Lists what is in the inbox, folders left out, as paths below it."""
+
+    def read():
+        inbox = os.fsencode(settings.inbox)
+        return {
+            os.path.relpath(os.path.join(folder, name), inbox)  # noqa: PTH118
+            for folder, _, names in os.walk(inbox)
+            for name in names
+        }
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Looks again and again until a condition holds, and fails when it does not come true."""
+    return _wait_until
+
+
+@dataclass(frozen=True)
+class Starter:
+    """The home folder whose registry holds the starter model, and what its training said."""
+
+    home: Path
+    report: dict
+
+    @property
+    def digits(self):
+        """All handwritten digits, as <label>/<label>-<number>.png."""
+        return sorted((self.home / "starter" / "digits").glob("*/*.png"))
+
+    @property
+    def database(self):
+        return self.home / "registry" / "mlflow.db"
+
+
+class Home:
+    """A home folder, and the program as a user runs it there."""
+
+    def __init__(self, root, registry_uri):
+        self.settings = config.Settings(home=root, registry_uri=registry_uri)
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(config.ENV_PREFIX)},
+            "SIGHTSTREAM_HOME": str(root),
+            "SIGHTSTREAM_REGISTRY_URI": registry_uri,
+        }
+        root.mkdir(parents=True)
+
+    def __call__(self, *arguments):
+        """Runs a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "sightstream", *map(str, arguments)],
+            env=self._environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+
+    @contextmanager
+    def running(self, *flags):
+        """`sightstream run`, ready to classify, until the block ends; then nothing is left of it.
+
+        Yields its process, with its metrics' address as `metrics_url`.
+        """
+        out, err = self.settings.root / "run.out", self.settings.root / "run.err"
+        with out.open("w") as stdout, err.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sightstream", "run", "--metrics-port", "0", *flags],
+                env=self._environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
+                stdout=stdout, stderr=stderr, start_new_session=True,
+            )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while "Ctrl-C ends" not in err.read_text():
+                assert process.poll() is None, err.read_text()
+                assert time.monotonic() < deadline, err.read_text()
+                time.sleep(0.05)
+            lines = err.read_text().splitlines()
+            (line,) = (each for each in lines if each.strip().startswith("metrics  http://"))
+            process.metrics_url = line.split()[1]
+            yield process
+        finally:
+            end_session(process)
+
+    def table(self):
+        """The predictions, read as any other process reads them."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.settings.predictions).to_pyarrow_dataset().to_table()
+
+    def count(self):
+        """The number of rows; none where there is no table yet."""
+        return self.table().num_rows if (self.settings.predictions / "_delta_log").exists() else 0
+
+
+def end_session(process):
+    """Kills a process with its group and its session; Spark's Python has a group of its own."""
+    with suppress(ProcessLookupError):  # it has ended by itself, as some tests ask it to
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+    deadline = time.monotonic() + 30
+    while left := _session(process.pid):
+        for each in left:
+            if each.is_running():
+                each.kill()
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def _session(leader):
+    found = []
+    for each in psutil.process_iter():
+        try:
+            alive = each.status() != psutil.STATUS_ZOMBIE
+            if alive and os.getsid(each.pid) == leader:
+                found.append(each)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory):
+    """The starter model, really trained, once in a test run."""
+    root = tmp_path_factory.mktemp("starter") / "home"
+    home = Home(root, "")
+    done = home("train", "starter", "--home", root, "--json")
+    assert done.returncode == 0, done.stderr
+    return Starter(root, json.loads(done.stdout))
+
+
+@pytest.fixture(scope="session")
+def new_home(starter, tmp_path_factory):
+    """Makes homes of their own that serve the starter model.
+
+    With `own_registry`, versions can be published and promoted without other tests seeing it.
+    """
+
+    def make(*, own_registry=False):
+        root = tmp_path_factory.mktemp("home") / "home"
+        if not own_registry:
+            return Home(root, f"sqlite:///{starter.database}")
+        home = Home(root, "")
+        home.settings.registry.mkdir()
+        (home.settings.registry / "mlflow.db").write_bytes(starter.database.read_bytes())
+        return home
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def figures():
+    """Reads a running stream's metrics, as {(name, label values...): value}.
+
+    The values are in the order of their labels' names.
+    """
+    from prometheus_client.parser import text_string_to_metric_families
+
+    def read(process):
+        with urlopen(process.metrics_url) as answer:
+            text = answer.read().decode()
+        return {
+            (sample.name, *(v for _, v in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    return read
+
+
+def _wait_until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        time.sleep(0.01)
+    return answer

@@ -1,0 +1,105 @@
+"""The stream under kill -9: of all of it, and of the Python workers alone."""
+
+import random
+import shutil
+from contextlib import suppress
+from threading import Event, Thread
+
+import psutil
+import pytest
+
+
+class Drops:
+    """Digits under names of their own, written into the inbox in bursts, from a thread."""
+
+    def __init__(self, home, digits, count, seed):
+        self._home = home
+        self._digits = digits
+        self._random = random.Random(seed)
+        self.names = [f"burst {n // 50:02d}/digit {n:04d}.png" for n in range(count)]
+        self.done = Event()
+        self.stop = Event()
+
+    def __enter__(self):
+        for name in self.names:
+            (self._home.settings.inbox / name).parent.mkdir(parents=True, exist_ok=True)
+        self._thread = Thread(target=self._drop, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self._thread.join()
+
+    def _drop(self):
+        aside = self._home.settings.root / "aside.png"
+        left = list(self.names)
+        while left and not self.stop.wait(self._random.uniform(0.2, 4)):
+            size = self._random.randint(20, 80)
+            burst, left = left[:size], left[size:]
+            for number, name in enumerate(burst):
+                target = self._home.settings.inbox / name
+                digit = self._random.choice(self._digits)
+                if number % 2:
+                    shutil.copyfile(digit, aside)
+                    aside.rename(target)
+                else:
+                    shutil.copyfile(digit, target)
+        self.done.set()
+
+
+@pytest.fixture
+def home(new_home):
+    return new_home()
+
+
+def test_the_program_is_killed_three_times_and_no_image_is_lost_or_told_twice(home, starter, until):
+    moments = random.Random(20251121)
+    with Drops(home, starter.digits, 1000, seed=1) as drops:
+        for _ in range(3):
+            before = home.count()
+            with home.running():  # which ends by SIGKILL
+                until(lambda before=before: home.count() > before, 60)
+                Event().wait(moments.uniform(0, 3))
+        assert drops.done.wait(120)
+        with home.running():
+            until(lambda: home.count() >= 1000, 120)
+    once_more = home("run", "--once", "--metrics-port", "0")
+    assert once_more.returncode == 0, once_more.stderr
+    rows = home.table()
+    assert rows.num_rows == 1000
+    assert len(set(rows["event_id"].to_pylist())) == 1000
+    assert set(rows["original_name"].to_pylist()) == set(drops.names)
+    assert set(rows["status"].to_pylist()) == {"ok"}
+
+
+def test_workers_are_killed_and_every_image_still_gets_its_answer(home, starter, until):
+    moments, killed = random.Random(20251122), 0
+    with home.running() as run, Drops(home, starter.digits, 300, seed=2) as drops:
+        program = psutil.Process(run.pid)
+        while not drops.done.wait(moments.uniform(0.5, 2.5)):
+            for worker in workers(program):
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+                    killed += 1
+            assert run.poll() is None
+        until(lambda: home.count() >= 300, 90)
+    rows = home.table()
+    assert killed >= 3
+    assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
+    assert set(rows["status"].to_pylist()) == {"ok"}
+
+
+def workers(program):
+    """The processes that Spark's Python daemon forked to run tasks."""
+    found = []
+    for each in program.children(recursive=True):
+        with suppress(psutil.Error):
+            parent = each.parent()
+            if (
+                parent
+                and "pyspark.daemon" in each.cmdline()
+                and "pyspark.daemon" in parent.cmdline()
+            ):
+                found.append(each)
+    return found

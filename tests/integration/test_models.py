@@ -1,0 +1,140 @@
+"""models: checksums, the two engines, and what is refused before it serves."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from sightstream import imaging, models
+from sightstream.errors import ModelDamagedError
+from sightstream.imaging import Limits, Preprocessing
+from sightstream.models import ServedModel
+from sightstream.registry import Registry
+
+TINY = Preprocessing(2, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def version(new_home):
+    return Registry(new_home().settings).version("starter")
+
+
+@pytest.fixture
+def files(version, tmp_path):
+    """A copy of the version's files, to be damaged."""
+    return shutil.copytree(version.source.removeprefix("file://"), tmp_path / "files")
+
+
+@pytest.fixture
+def serve(version, files):
+    return lambda engine="auto": models.serve(files, "starter", 1, version.digest, engine)
+
+
+def onnx_model(*nodes, inputs=2, outputs=2):
+    """A graph from the pixels of `TINY`, flattened to floats as `flat`, to `answer`."""
+    from onnx import TensorProto, checker, helper
+
+    first = [
+        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["flat"]),
+    ]
+    graph = helper.make_graph(
+        [*first, *nodes],
+        "tiny",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", inputs, 1, 1])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["n", outputs])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    return model.SerializeToString()
+
+
+def tiny(content, labels=("a", "b")):
+    return ServedModel("tiny", 1, labels, TINY, "onnx", content)
+
+
+def node(*arguments):
+    from onnx import helper
+
+    return helper.make_node(*arguments)
+
+
+def test_both_engines_agree(serve, starter):
+    onnx, keras = serve("onnx"), serve("keras")
+    decoded = [
+        imaging.decode(digit.read_bytes(), onnx.preprocessing, Limits())
+        for digit in starter.digits[::20]
+    ]
+    pixels = np.stack([image.pixels for image in decoded])
+    difference = np.abs(onnx.load()(pixels) - keras.load()(pixels))
+    assert difference.shape == (len(pixels), 10)
+    assert difference.max() <= 1e-4
+
+
+def test_auto_takes_onnx_where_it_agrees(serve):
+    assert serve("auto").engine == "onnx"
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx", "version.json"])
+def test_a_flipped_byte_is_found_and_its_file_named(files, serve, name):
+    content = bytearray((files / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (files / name).write_bytes(content)
+    with pytest.raises(ModelDamagedError, match=rf"{name} is not the file that was registered"):
+        serve()
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx", "version.json"])
+def test_a_missing_file_is_named(files, serve, name):
+    (files / name).unlink()
+    with pytest.raises(ModelDamagedError, match=rf"{name} cannot be read: No such file"):
+        serve()
+
+
+def test_a_lambda_layer_is_refused(tmp_path):
+    keras = models.import_keras()
+    network = keras.Sequential(
+        [
+            keras.Input((2, 1, 1), dtype="uint8"),
+            keras.layers.Flatten(),
+            keras.layers.Lambda(lambda x: x / 0),
+        ]
+    )
+    network.save(tmp_path / "model.keras")
+    content = (tmp_path / "model.keras").read_bytes()
+    served = ServedModel("tiny", 1, ("a", "b"), TINY, "keras", content)
+    with pytest.raises(ModelDamagedError, match=r"tiny version 1 does not run: .*[Ll]ambda"):
+        served.check()
+
+
+def test_a_softmax_is_accepted():
+    served = tiny(onnx_model(node("Softmax", ["flat"], ["answer"])))
+    assert served.check() is None
+    assert served.load()(np.zeros((3, 2, 1, 1), np.uint8)).tolist() == [[0.5, 0.5]] * 3
+
+
+def test_an_answer_for_another_number_of_labels_is_refused():
+    served = tiny(onnx_model(node("Softmax", ["flat"], ["answer"])), labels=("a", "b", "c"))
+    with pytest.raises(ModelDamagedError, match=r"answers with shape \(1, 2\) for 3 labels"):
+        served.check()
+
+
+def test_nan_is_refused():
+    zero = [node("Sub", ["flat", "flat"], ["zero"]), node("Div", ["zero", "zero"], ["answer"])]
+    with pytest.raises(ModelDamagedError, match="does not answer with probabilities"):
+        tiny(onnx_model(*zero)).check()
+
+
+def test_scores_that_are_no_probabilities_are_refused():
+    with pytest.raises(ModelDamagedError, match="does not answer with probabilities"):
+        tiny(onnx_model(node("Identity", ["flat"], ["answer"]))).check()
+
+
+def test_a_model_for_another_size_of_image_is_refused():
+    with pytest.raises(ModelDamagedError, match="tiny version 1 does not run"):
+        tiny(onnx_model(node("Softmax", ["flat"], ["answer"]), inputs=5, outputs=5)).check()
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(ModelDamagedError, match="tiny version 1 does not run"):
+        tiny(b"no model").check()

@@ -1,0 +1,122 @@
+"""registry: publish, promote and roll back on a real MLflow registry in SQLite."""
+
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from sightstream.config import Settings
+from sightstream.errors import ModelDamagedError, ModelNotFoundError, RegistryUnavailableError
+from sightstream.registry import Registry
+
+
+@pytest.fixture
+def home(new_home):
+    """A home with the starter model in a registry of its own."""
+    return new_home(own_registry=True)
+
+
+@pytest.fixture
+def registry(home):
+    return Registry(home.settings)
+
+
+@pytest.fixture
+def publish(registry):
+    """Registers the first version's files once more."""
+
+    def copy():
+        first = registry.version("starter", 1)
+        return registry.publish(
+            "starter", registry.fetch(first), first.digest,
+            parameters={"epochs": 2}, metrics={"accuracy": 0.5}, curves={"loss": [2.0, 1.0]},
+        )  # fmt: skip
+
+    return copy
+
+
+def test_a_home_without_registry(tmp_path):
+    registry = Registry(Settings(home=tmp_path))
+    assert not registry.exists
+    assert registry.champion_number("starter") is None
+    assert registry.versions("starter") == []
+    assert registry.names() == []
+    with pytest.raises(ModelNotFoundError, match="sightstream train starter"):
+        registry.version("starter")
+
+
+def test_the_starter_is_listed(registry):
+    assert registry.exists
+    assert registry.names() == ["starter"]
+    (version,) = registry.versions("starter")
+    assert (version.number, version.aliases) == (1, ("champion",))
+    assert registry.version("starter", "champion") == registry.version("starter", 1) == version
+
+
+def test_a_published_version_is_the_challenger(registry, publish):
+    second = publish()
+    assert (second.number, second.aliases) == (2, ("challenger",))
+    assert second.metrics == {"accuracy": 0.5}
+    assert registry.champion_number("starter") == 1
+    assert [v.number for v in registry.versions("starter")] == [2, 1]
+    assert registry.load(second).version == 2
+
+
+def test_the_training_run_is_kept_with_its_curves(registry, publish):
+    run_id = publish().run_id
+    run = registry._client.get_run(run_id)
+    curve = registry._client.get_metric_history(run_id, "loss")
+    assert run.data.params == {"epochs": "2"}
+    assert run.info.status == "FINISHED"
+    assert [(point.step, point.value) for point in curve] == [(1, 2.0), (2, 1.0)]
+
+
+def test_promote_and_roll_back(registry, publish):
+    for number in (2, 3):
+        assert publish().number == number
+        assert registry.promote("starter", number).aliases == ("champion",)
+    assert registry.rollback("starter").number == 2
+    assert registry.rollback("starter").number == 1
+    with pytest.raises(ModelNotFoundError, match="'starter' had no champion before this one"):
+        registry.rollback("starter")
+    assert registry.champion_number("starter") == 1
+
+
+def test_the_champion_stays_when_the_promoted_one_is_damaged(registry, publish):
+    damaged = publish()
+    (registry.fetch(damaged) / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelDamagedError, match=r"model\.onnx is not the file"):
+        registry.promote("starter", damaged.number)
+    assert registry.champion_number("starter") == 1
+    assert registry.version("starter", 2).aliases == ("challenger",)
+
+
+def test_the_champion_stays_when_the_one_before_is_damaged(registry, publish):
+    for _ in range(2):
+        registry.promote("starter", publish().number)
+    (registry.fetch(registry.version("starter", 2)) / "version.json").unlink()
+    with pytest.raises(ModelDamagedError, match=r"version\.json cannot be read"):
+        registry.rollback("starter")
+    assert registry.champion_number("starter") == 3
+
+
+@pytest.mark.parametrize("which", [99, "challenger", "no such alias"])
+def test_an_unknown_version_is_named(registry, which):
+    with pytest.raises(ModelNotFoundError, match=f"no version of 'starter' has .* '{which}'"):
+        registry.version("starter", which)
+
+
+def test_a_locked_registry_is_told_in_a_line(home):
+    database = home.settings.registry / "mlflow.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        begin = time.monotonic()
+        with pytest.raises(RegistryUnavailableError) as told:
+            Registry(home.settings).version("starter")
+        assert time.monotonic() - begin < 30
+        other.execute("ROLLBACK")
+    assert str(told.value) == (
+        f"the registry sqlite:///{database} failed: it is locked by another process; try again "
+        "when that is done"
+    )

@@ -1,0 +1,97 @@
+"""The command line: it starts light, helps everywhere, and fails in one clear line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from sightstream.cli import app
+
+HEAVY = ("tensorflow", "keras", "pyspark", "mlflow", "pandas", "pyarrow", "numpy", "rich.progress")
+
+
+def commands(group=None, path=()):
+    for name, command in (group or get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def program(*arguments, cwd):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTSTREAM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "sightstream", *arguments],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_importing_it_imports_nothing_heavy():
+    code = f"import sys, sightstream.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("[]\n", 0)
+
+
+def test_the_commands_are_the_documented_ones():
+    assert {" ".join(each) for each in commands()} == {
+        "run", "train", "models list", "models show", "models promote", "models rollback",
+        "drop", "predict", "query", "tail", "doctor", "config show",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_each_command_helps_with_an_example(command):
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example: " in shown.output
+    assert f"sightstream {' '.join(command)}" in shown.output.partition("Example: ")[2]
+    assert "--home" in shown.output
+
+
+def test_a_setting_that_does_not_exist_is_refused_and_the_nearest_named(tmp_path):
+    (tmp_path / "sightstream.toml").write_text("metrics_prot = 9000\n")
+    done = program("config", "show", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "sightstream: there is no setting metrics_prot; did you mean metrics_port?\n"
+    )
+
+
+def test_a_long_error_is_still_one_line(tmp_path):
+    missing = tmp_path / ("a very long name " * 8) / "x.jpg"
+    done = program("drop", str(missing), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"sightstream: there is no file or folder {missing}\n"
+
+
+def test_the_home_may_stand_before_the_command(tmp_path):
+    done = program("--home", str(tmp_path / "there"), "config", "show", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["home"] == str(tmp_path / "there")
+
+
+def test_predict_on_a_file_that_is_not_there(new_home):
+    done = new_home()("predict", "nothing.jpg", "--json")
+    assert done.returncode == 1
+    (result,) = json.loads(done.stdout)
+    assert (result["status"], result["error_code"]) == ("rejected", "not_found")
+    assert result["top"] == []
+    assert result["error_detail"]
+
+
+def test_predict_in_a_home_without_a_model(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"")
+    done = program("predict", "x.jpg", cwd=tmp_path)
+    assert done.returncode == 5
+    assert done.stdout == ""
+    assert "sightstream train starter" in " ".join(done.stderr.split())
+
+
+def test_query_before_there_is_a_table(tmp_path):
+    done = program("query", "select 1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "start the stream with: sightstream run" in " ".join(done.stderr.split())

@@ -1,0 +1,109 @@
+"""producers.inbox: what is dropped, at which rate, and that it appears whole."""
+
+import time
+
+import pytest
+
+from producers.inbox import Dropper, find, paced
+from sightstream.errors import EnvironmentUnfitError, InputError
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "my photos"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.jpg", "a.jpg", "sub/.hidden.png"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def names(found):
+    return [str(name) for _, name in found]
+
+
+def test_a_file_keeps_its_name(photos):
+    assert find([photos / "a.jpg"]) == [(photos / "a.jpg", (photos / "a.jpg").relative_to(photos))]
+
+
+def test_a_folder_keeps_its_structure_from_its_own_name_on(photos):
+    expected = ["my photos/a.jpg", "my photos/b.jpg", "my photos/sub/.hidden.png"]
+    assert names(find([photos])) == expected
+
+
+def test_the_folder_one_stands_in_has_a_name_too(photos, monkeypatch):
+    monkeypatch.chdir(photos / "sub")
+    (found,) = find([photos / "sub" / "."])
+    assert str(found[1]) == "sub/.hidden.png"
+
+
+def test_several_paths_come_in_their_order(photos):
+    found = find([photos / "b.jpg", photos / "sub", photos / "a.jpg"])
+    assert names(found) == ["b.jpg", "sub/.hidden.png", "a.jpg"]
+
+
+def test_a_missing_path_is_named(photos):
+    with pytest.raises(InputError, match=r"there is no file or folder .*nothing"):
+        find([photos, photos / "nothing"])
+
+
+def test_a_folder_without_files_is_named(tmp_path):
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"there are no files in .*empty"):
+        find([tmp_path / "empty"])
+
+
+def test_a_rate_is_kept(photos):
+    files = find([photos / "a.jpg"]) * 11
+    begin = time.monotonic()
+    assert list(paced(files, 50)) == files
+    assert 0.2 <= time.monotonic() - begin < 1
+
+
+def test_a_late_taker_is_made_up_for(photos):
+    files = find([photos / "a.jpg"]) * 4
+    taken = paced(files, 10)
+    next(taken)
+    late = time.monotonic() + 0.5
+    while time.monotonic() < late:
+        pass
+    begin = time.monotonic()
+    assert list(taken) == files[1:]
+    assert time.monotonic() - begin < 0.1
+
+
+def test_without_a_rate_nothing_is_waited_for(photos):
+    files = find([photos / "a.jpg"]) * 10_000
+    begin = time.monotonic()
+    assert list(paced(files, None)) == files
+    assert time.monotonic() - begin < 1
+
+
+def test_a_dropped_file_is_a_copy_with_its_folders(photos, settings, left):
+    with Dropper(settings) as dropper:
+        for file, name in find([photos]):
+            dropper.drop(file, name)
+    assert left() == {b"my photos/a.jpg", b"my photos/b.jpg", b"my photos/sub/.hidden.png"}
+    assert (settings.inbox / "my photos/a.jpg").read_bytes() == b"a.jpg"
+    assert (photos / "a.jpg").exists()
+
+
+def test_nothing_stays_beside_the_inbox(photos, settings):
+    with Dropper(settings) as dropper:
+        dropper.drop(photos / "a.jpg", find([photos / "a.jpg"])[0][1])
+    assert list(settings.staging.iterdir()) == []
+
+
+def test_a_file_that_vanished_is_named_and_the_inbox_stays_clean(photos, settings, left):
+    ((file, name),) = find([photos / "a.jpg"])
+    file.unlink()
+    with Dropper(settings) as dropper, pytest.raises(InputError, match=r"a\.jpg cannot be copied"):
+        dropper.drop(file, name)
+    assert left() == set()
+
+
+def test_an_inbox_that_cannot_be_made_is_named(settings):
+    settings.root.mkdir()
+    settings.inbox.write_text("a file in its place")
+    dropper = Dropper(settings)
+    with pytest.raises(EnvironmentUnfitError, match="inbox cannot be written to: File exists"):
+        dropper.__enter__()
