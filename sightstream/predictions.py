@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -76,6 +77,7 @@ class Predictions:
         """
         self.path = path
         self._unmerged = len(self._table.file_uris())
+        self._upkeep = Lock()
 
     @cached_property
     def _table(self) -> DeltaTable:
@@ -134,6 +136,10 @@ class Predictions:
         Returns:
             Whether there was reason to.
         """
+        with self._upkeep:
+            return self._maintain(quiet=quiet)
+
+    def _maintain(self, *, quiet: bool) -> bool:
         from deltalake import DeltaTable
 
         files = self._unmerged

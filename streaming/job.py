@@ -66,11 +66,11 @@ class Stream:
         self._stopping = Event()
         self._progress = time.monotonic()
         self._classify: dict[int, tuple[Broadcast[ServedModel], Callable[[Column], Column]]] = {}
-        self._behind = 0
+        # Each is changed by one thread only.
+        self._accepted, self._answered_for = sources.waiting(settings), 0
         self.intake = Intake(settings, self._arrived)
-        self._behind = sources.waiting(settings)
         self._source = sources.manifests(session, settings)
-        metrics.watch_behind(lambda: self._behind)
+        metrics.watch_behind(lambda: self.behind)
         self.metrics_port = metrics.port
         metrics.use(champion.model.name, champion.model.version)
         self._query: StreamingQuery | None = None
@@ -78,7 +78,7 @@ class Stream:
     @property
     def behind(self) -> int:
         """Images that were accepted and have no row yet."""
-        return self._behind
+        return self._accepted - self._answered_for
 
     @property
     def model(self) -> str:
@@ -88,7 +88,7 @@ class Stream:
     @property
     def idle(self) -> float:
         """Seconds since the last micro-batch; none while images wait for one."""
-        return 0.0 if self._behind > 0 else time.monotonic() - self._progress
+        return 0.0 if self.behind > 0 else time.monotonic() - self._progress
 
     def start(self) -> None:
         """Starts the query."""
@@ -118,6 +118,8 @@ class Stream:
             )
         log.error("the query failed and is started again: %s", reason)
         self._metrics.restarted()
+        # The commit that failed may have been made all the same: the table is asked again.
+        self._app_id, self._doubtful = "", True
         self._stopping.wait(min(30.0, 2.0**self._failures / 2))
         self.start()
 
@@ -127,7 +129,7 @@ class Stream:
         Raises:
             StreamFailedError: see `tend`.
         """
-        while self._behind > 0 and not stop.wait(0.02):
+        while self.behind > 0 and not stop.wait(0.02):
             self.tend()
         self.table.maintain(quiet=False)
 
@@ -140,7 +142,7 @@ class Stream:
             self._query.stop()
 
     def _arrived(self, images: int) -> None:
-        self._behind += images
+        self._accepted += images
 
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
         if self._stopping.is_set():
@@ -151,7 +153,7 @@ class Stream:
             self._last = -1 if last is None else last
         # A crash may have come between the commit to the table and Spark's own.
         images = self._committed(batch, batch_id) if batch_id > self._last else batch.count()
-        self._behind -= images
+        self._answered_for += images
         self._failures = 0
         self._progress = time.monotonic()
 
@@ -198,7 +200,7 @@ class Stream:
         uri = F.when(batch.error_code.isNull(), batch.uri)
         answer = self._udf(model)(uri).alias("answer")
         try:
-            return spread(batch, self._behind).select("*", answer).toArrow()
+            return spread(batch, self.behind).select("*", answer).toArrow()
         except Exception as error:
             if self._stopping.is_set() or not self._query or not self._query.isActive:
                 raise
