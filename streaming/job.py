@@ -66,9 +66,9 @@ class Stream:
         self._stopping = Event()
         self._progress = time.monotonic()
         self._classify: dict[int, tuple[Broadcast[ServedModel], Callable[[Column], Column]]] = {}
+        self.intake = Intake(settings, self._arrived)
         # Each is changed by one thread only.
         self._accepted, self._answered_for = sources.waiting(settings), 0
-        self.intake = Intake(settings, self._arrived)
         self._source = sources.manifests(session, settings)
         metrics.watch_behind(lambda: self.behind)
         self.metrics_port = metrics.port
