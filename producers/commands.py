@@ -23,7 +23,7 @@ def drop(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Copies images into the inbox, so that each appears there whole.
+    """Copies images into the inbox, where each appears whole.
 
     Folders keep their structure: the path below the inbox becomes the row's original_name.
 

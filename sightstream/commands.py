@@ -37,9 +37,9 @@ def predict(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Classifies images here and now, with the stream's decoder and engine, and without Spark.
+    """Classifies images here and now, without Spark.
 
-    Exit code 1 when an image was rejected.
+    The decoder, the engine and so the answers are those of the stream. Exit code 1 when an image was rejected.
 
     Example: sightstream predict photo.jpg --top 3
     """
@@ -112,7 +112,7 @@ def query(
 
 
 def tail(home: options.Home = None, as_json: options.Json = False) -> None:
-    """Prints the rows that are committed from now on, until Ctrl-C.
+    """Prints new rows as they are committed, until Ctrl-C.
 
     Example: sightstream tail --json | jq .label
     """
@@ -134,9 +134,9 @@ def tail(home: options.Home = None, as_json: options.Json = False) -> None:
 
 
 def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
-    """Checks this machine and the home folder; each line is ok, or says what to do.
+    """Checks the machine and the home folder.
 
-    Exit code 1 when something is to be done.
+    Each line is ok, or says what to do. Exit code 1 when something is to be done.
 
     Example: sightstream doctor
     """

@@ -42,7 +42,7 @@ def run(
         bool, typer.Option("--json", help="Print each new row as a line of JSON.")
     ] = False,
 ) -> None:
-    """Classifies the images that are dropped into the inbox, until Ctrl-C.
+    """Classifies what is dropped into the inbox, until Ctrl-C.
 
     Each image becomes one row of the predictions table. The first run trains the starter model,
     and drops a handful of handwritten digits itself.
