@@ -39,7 +39,8 @@ def predict(
 ) -> None:
     """Classifies images here and now, without Spark.
 
-    The decoder, the engine and so the answers are those of the stream. Exit code 1 when an image was rejected.
+    The decoder, the engine and so the answers are those of the stream. Exit code 1 when an image
+    was rejected.
 
     Example: sightstream predict photo.jpg --top 3
     """
