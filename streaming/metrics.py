@@ -116,15 +116,15 @@ class Metrics:
         for source, latency in zip(rows["source"].to_pylist(), latencies, strict=True):
             self._latency.labels(source).observe(latency)
         self._batches.inc()
-        self._version.labels(model).set(version)
-        self._progress.set_to_current_time()
+        self.use(model, version)
+        self.idle()
 
     def phase(self, name: str, seconds: float) -> None:
         """Notes how long a phase of a micro-batch took."""
         self._phases.labels(name).observe(seconds)
 
     def idle(self) -> None:
-        """Notes that nothing is waiting."""
+        """Notes that what was waiting is done, or that nothing is waiting."""
         self._progress.set_to_current_time()
 
     def use(self, model: str, version: int) -> None:
