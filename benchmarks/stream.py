@@ -109,10 +109,14 @@ def wait_for(settings: Settings, count: int, timeout: float = 600) -> None:
     while not DeltaTable.is_deltatable(str(settings.predictions)):
         time.sleep(0.1)
     table = DeltaTable(settings.predictions)
+    log, seen = settings.predictions / "_delta_log", 0.0
     while _count(table) < count:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{_count(table)} rows instead of {count} after {timeout} s")
-        time.sleep(0.05)
+        # The table is opened after a commit only: to look at it takes time from what is measured.
+        while log.stat().st_mtime == seen:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{_count(table)} rows instead of {count} after {timeout} s")
+            time.sleep(0.02)
+        seen = log.stat().st_mtime
         table.update_incremental()
 
 

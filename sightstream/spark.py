@@ -38,7 +38,7 @@ def start(settings: Settings, name: str) -> SparkSession:
     scratch.mkdir(parents=True, exist_ok=True)
     with chatter_to(settings.logs / "spark.log"):
         builder = SparkSession.builder.appName(name).master(settings.master)
-        for key, value in _options(settings, scratch).items():
+        for key, value in _options(settings, scratch, name).items():
             builder = builder.config(key, value)
         if local:
             builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
@@ -69,27 +69,26 @@ def prepare_worker() -> None:
     directory of every archive on sys.path again: 150 ms a task, for copies of what is installed.
     Ctrl-C reaches the whole process group: the driver alone is to act on it.
     """
-    if getattr(prepare_worker, "done", False):
-        return
     import signal
-
-    import pyspark
+    from importlib.machinery import PathFinder
 
     archives = (".zip", ".jar")
-    if not any(suffix + os.sep in pyspark.__file__ for suffix in archives):
-        sys.path[:] = [p for p in sys.path if not p.endswith(archives)]
-        for path in [p for p in sys.path_importer_cache if p.endswith(archives)]:
-            del sys.path_importer_cache[path]
+    folders = [p for p in sys.path if not p.endswith(archives)]
+    if len(folders) < len(sys.path) and PathFinder.find_spec("pyspark", folders):
+        sys.path[:] = folders
+    # What is inside an archive has entries of its own here.
+    for path in [p for p in sys.path_importer_cache if any(a in p for a in archives)]:
+        del sys.path_importer_cache[path]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare_worker.done = True  # type: ignore[attr-defined]
 
 
-def _options(settings: Settings, scratch: Path) -> dict[str, str]:
+def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
+    # A stream's work is in Python: what its JVM does is done by the time it would be optimised.
+    quick = " -XX:TieredStopAtLevel=1" if name == "run" else ""
     threads = {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
     return {
         "spark.driver.memory": settings.driver_memory,
-        # The work is in Python: what the JVM does is done by the time it would be optimised.
-        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC{quick}",
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.ui.enabled": "false",
@@ -97,6 +96,7 @@ def _options(settings: Settings, scratch: Path) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
         "spark.sql.adaptive.enabled": "false",
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.pollingDelay": "20ms",
         # The default one starts a chmod process for each file of a checkpoint, 25 ms each, twice
         # a micro-batch. This one renames too, which is atomic where the home folder is.

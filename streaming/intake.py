@@ -107,6 +107,7 @@ class Intake:
                 chunk = []
         taken += self._move(chunk)
         self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
+        self._immovable = {p: until for p, until in self._immovable.items() if p in seen}
         self._looked = begin
         return taken
 

@@ -65,7 +65,7 @@ class Stream:
         self._failures = 0
         self._stopping = Event()
         self._progress = time.monotonic()
-        self._classify: dict[int, tuple[Broadcast[ServedModel], Callable[[Column], Column]]] = {}
+        self._answers: dict[int, tuple[Broadcast[ServedModel], Column]] = {}
         self.intake = Intake(settings, self._arrived)
         # Each is changed by one thread only.
         self._accepted, self._answered_for = sources.waiting(settings), 0
@@ -193,14 +193,10 @@ class Stream:
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
 
     def _answered(self, batch: DataFrame, model: ServedModel) -> pa.Table:
-        from pyspark.sql import functions as F  # noqa: N812
-
         from streaming.classifier import spread
 
-        uri = F.when(batch.error_code.isNull(), batch.uri)
-        answer = self._udf(model)(uri).alias("answer")
         try:
-            return spread(batch, self.behind).select("*", answer).toArrow()
+            return spread(batch, self.behind).withColumn("answer", self._answer(model)).toArrow()
         except Exception as error:
             if self._stopping.is_set() or not self._query or not self._query.isActive:
                 raise
@@ -220,16 +216,20 @@ class Stream:
         rows = [vars(next(answers) if refused is None else Answer()) for _, refused in pairs]
         return events.append_column("answer", pa.array(rows, classifier.arrow_type()))
 
-    def _udf(self, model: ServedModel) -> Callable[[Column], Column]:
+    def _answer(self, model: ServedModel) -> Column:
+        """The column that a version computes; made once, for its pickled UDF holds the model."""
+        from pyspark.sql import functions as F  # noqa: N812
+
         from streaming.classifier import KEPT, classify
 
-        if model.version not in self._classify:
+        if model.version not in self._answers:
             broadcast = self._session.sparkContext.broadcast(model)
             udf = classify(broadcast, self._settings.limits, self._settings.top_k)
-            self._classify[model.version] = (broadcast, udf)
-            for old in list(self._classify)[:-KEPT]:
-                self._classify.pop(old)[0].destroy()
-        return self._classify[model.version][1]
+            answer = udf(F.when(F.col("error_code").isNull(), F.col("uri")))
+            self._answers[model.version] = (broadcast, answer)
+            for old in list(self._answers)[:-KEPT]:
+                self._answers.pop(old)[0].destroy()
+        return self._answers[model.version][1]
 
 
 @contextmanager
@@ -258,7 +258,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
         stream = Stream(settings, session, champion.result(), figures, on_rows)
-        session.streams.addListener(figures.listener())
+        figures.listen(session)
         stop = Event()
         stack.callback(stop.set)
         stack.callback(stream.stop)
