@@ -1,8 +1,9 @@
-"""Commands that need neither Spark nor training: models, predict, query, tail, doctor, config."""
+"""Commands that need neither Spark nor training: on models, predictions, labels, the home."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,16 @@ import typer
 from sightstream import options, terminal
 
 if TYPE_CHECKING:
-    from sightstream.registry import Version
+    from sightstream.config import Settings
+    from sightstream.labels import Label, Labels
+    from sightstream.models import Card
+    from sightstream.registry import Registry, Version
 
-models_app = typer.Typer(no_args_is_help=True, help="Lists, shows, promotes and rolls back models.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="Lists, shows, compares, promotes and rolls back models."
+)
+_SHOW_EVENTS = 'sightstream query "select event_id, original_name, label from predictions"'
+
 config_app = typer.Typer(no_args_is_help=True, help="Shows the settings.")
 
 Name = Annotated[str, typer.Argument(help="The registered model.")]
@@ -24,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
     app.command()(query)
     app.command()(tail)
+    app.command()(label)
     app.add_typer(models_app, name="models")
     app.command()(doctor)
     app.add_typer(config_app, name="config")
@@ -83,12 +92,15 @@ def predict(
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="DuckDB's SQL over predictions and dead_letters.")],
+    sql: Annotated[str, typer.Argument(help="DuckDB's SQL.")],
     format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Asks the predictions table, also while the stream runs.
+    """Asks the tables predictions, dead_letters and labels, also while the stream runs.
+
+    predictions has a row for each image; dead_letters are those of it that were rejected; labels
+    are what people say the images show, by event_id.
 
     Example: sightstream query "select label, count(*) as images from predictions group by label"
     """
@@ -97,7 +109,8 @@ def query(
 
     if format not in {"table", "csv", "json"}:
         raise ConfigError(f"--format is table, csv or json, not {format!r}")
-    answer = ask(options.settings(home).predictions, sql)
+    settings = options.settings(home)
+    answer = ask(settings.predictions, sql, labels=settings.labels)
     rows = [list(row) for row in zip(*(c.to_pylist() for c in answer.columns), strict=True)]
     if as_json or format == "json":
         terminal.out.print_json(json.dumps(answer.to_pylist(), default=str))
@@ -105,7 +118,7 @@ def query(
         import csv
         import sys
 
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.column_names)
         writer.writerows(rows)
     else:
@@ -132,6 +145,46 @@ def tail(home: options.Home = None, as_json: options.Json = False) -> None:
                 terminal.line(line)
     except KeyboardInterrupt:
         return
+
+
+def label(
+    event_id: Annotated[str | None, typer.Argument(help="The image's event_id.")] = None,
+    label: Annotated[str | None, typer.Argument(help="What it shows.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back its last change.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option(help="A file of lines event_id,label, taken all or none.")
+    ] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Says what an image shows, where the model was wrong or to confirm it.
+
+    The last word on an image counts. Its history is kept, so that an undo can be undone.
+
+    Example: sightstream label 01a1fe0c-b2f5-7f93-9ba7-f629a851ac89 "red panda"
+    """
+    from sightstream.errors import InputError
+    from sightstream.labels import Labels, from_csv
+
+    settings = options.settings(home)
+    labels = Labels(settings.labels)
+    if event_id and undo and label is None and csv is None:
+        rows = [labels.undo(event_id, _user())]
+    elif event_id and label is not None and not undo and csv is None:
+        rows = _put(settings, labels, {event_id: label}, {event_id: ""})
+    elif csv and event_id is None and not undo:
+        pairs, lines = from_csv(csv)
+        places = {each: f"{csv} line {number}: " for each, number in lines.items()}
+        rows = _put(settings, labels, pairs, places)
+    else:
+        raise InputError("give an event id and a label, an event id and --undo, or --csv FILE")
+    if as_json:
+        terminal.out.print_json(json.dumps([vars(row) for row in rows], default=str))
+    elif csv:
+        _say(f"{len(rows)} labels were written")
+    else:
+        said = "has no label" if rows[0].label is None else f"is {rows[0].label!r}"
+        _say(f"{rows[0].event_id} {said} now")
 
 
 def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
@@ -196,17 +249,53 @@ def models_show(
     """
     from dataclasses import asdict
 
-    from sightstream import models
     from sightstream.registry import Registry
 
     registry = Registry(options.settings(home))
     found = registry.version(name, version)
-    card = models.read_card(registry.fetch(found), found.digest)
-    shown = {**vars(found), **asdict(card)}
+    shown = {**vars(found), **asdict(_card(registry, found))}
     if as_json:
         terminal.out.print_json(json.dumps(shown, default=str))
-    else:
-        _print_table(["", ""], [[key, value] for key, value in shown.items()])
+        return
+    rows = []
+    for key, value in shown.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        rows += [[key if i == 0 else "", *part] for i, part in enumerate(parts.items())]
+    _print_table(["", "", ""], rows)
+
+
+@models_app.command("diff")
+def models_diff(
+    name: Name,
+    a: Annotated[str, typer.Argument(help="A version's number or alias.")] = "champion",
+    b: Annotated[str, typer.Argument(help="The version to compare it with.")] = "challenger",
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compares two versions: metrics, and what differs in settings and labels.
+
+    Example: sightstream models diff starter 1 2
+    """
+    from sightstream.registry import Registry
+
+    registry = Registry(options.settings(home))
+    old, new = registry.version(name, a), registry.version(name, b)
+    found = _difference(old, new, _card(registry, old), _card(registry, new))
+    if as_json:
+        terminal.out.print_json(json.dumps(found, default=str))
+        return
+    heads = [" ".join((v.name, str(v.number), *v.aliases)) for v in (old, new)]
+    metrics = [
+        [key, each["a"], each["b"], each["difference"] and f"{each['difference']:+.6g}"]
+        for key, each in found["metrics"].items()
+    ]
+    _print_table(["metric", *heads, "difference"], metrics)
+    if found["settings"]:
+        settings = [[key, each["a"], each["b"]] for key, each in found["settings"].items()]
+        _print_table(["setting", *heads], settings)
+    for change, labels in found["labels"].items():
+        if labels:
+            terminal.line(f"labels {change}: {terminal.printable(', '.join(labels))}")
 
 
 @models_app.command("promote")
@@ -255,6 +344,86 @@ def config_show(home: options.Home = None, as_json: options.Json = False) -> Non
     _print_table(["setting", "value", "meaning"], rows)
 
 
+def _put(
+    settings: Settings, labels: Labels, pairs: dict[str, str], places: dict[str, str]
+) -> list[Label]:
+    """Writes labels of events that exist; places begin the error about one that does not."""
+    from sightstream.errors import InputError
+    from sightstream.predictions import models_of
+
+    models = models_of(settings.predictions, pairs)
+    for event_id in pairs:
+        if event_id not in models:
+            unknown = f"{places[event_id]}there is no event {event_id!r} in the predictions"
+            raise InputError(f"{unknown}; see them with: {_SHOW_EVENTS}")
+    rows = labels.put(pairs, _user())
+    asked = {(model, pairs[event_id]) for event_id, model in models.items() if model}
+    for model, label in _unknown(settings, asked):
+        _say(f"{label!r} is a label that {model} does not know yet; refresh will extend it")
+    return rows
+
+
+def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The labels that are not on the card of their model's champion, if there is one."""
+    from sightstream.errors import SightstreamError
+    from sightstream.predictions import query as ask
+    from sightstream.registry import Registry
+
+    # MLflow's import takes seconds; what a model has answered once it knows.
+    answers = ask(settings.predictions, "SELECT DISTINCT model, label FROM predictions")
+    asked = asked - set(zip(*(column.to_pylist() for column in answers.columns), strict=True))
+    registry = Registry(settings)
+    known = {}
+    for model in {model for model, _ in asked} if registry.exists else ():
+        with suppress(SightstreamError):
+            known[model] = _card(registry, registry.version(model)).labels
+    return sorted(pair for pair in asked if pair[1] not in known.get(pair[0], (pair[1],)))
+
+
+def _user() -> str:
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
+
+
+def _card(registry: Registry, version: Version) -> Card:
+    from sightstream import models
+
+    return models.read_card(registry.fetch(version), version.digest)
+
+
+def _difference(a: Version, b: Version, old: Card, new: Card) -> dict[str, Any]:
+    metrics = _compared(a.metrics, b.metrics)
+    for each in metrics.values():
+        each["difference"] = None if None in each.values() else each["b"] - each["a"]
+    settings = _compared(
+        {**vars(old.preprocessing), **old.training}, {**vars(new.preprocessing), **new.training}
+    )
+    return {
+        "model": a.name,
+        "a": a.number,
+        "b": b.number,
+        "metrics": metrics,
+        "settings": {key: each for key, each in settings.items() if each["a"] != each["b"]},
+        "labels": {
+            "added": [label for label in new.labels if label not in old.labels],
+            "removed": [label for label in old.labels if label not in new.labels],
+        },
+    }
+
+
+def _compared(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {key: {"a": a.get(key), "b": b.get(key)} for key in {**a, **b}}
+
+
+def _say(text: str) -> None:
+    terminal.err.print(terminal.printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
 def _print_champion(version: Version, *, as_json: bool) -> None:
     if as_json:
         terminal.out.print_json(json.dumps(vars(version), default=str))
@@ -272,7 +441,9 @@ def _print_table(columns: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(Text(_cell(column)))
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     terminal.out.print(table)
@@ -283,6 +454,8 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value))
     if isinstance(value, (list, dict)):
         value = json.dumps(value, default=str)
     return terminal.printable(str(value))

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         return self.root / "predictions"
 
     @property
+    def labels(self) -> Path:
+        """The labels table."""
+        return self.root / "labels"
+
+    @property
     def checkpoint(self) -> Path:
         """The checkpoint of the folder's streaming query."""
         return self.root / "checkpoints" / "folder"

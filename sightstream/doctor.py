@@ -234,11 +234,13 @@ def _predictions(settings: Settings) -> str:
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
+    from sightstream.predictions import dataset
+
     path = settings.predictions
     if not path.is_dir() or not any(path.iterdir()):
         return "no table yet; `sightstream run` creates it"
     try:
-        table = DeltaTable(path).to_pyarrow_dataset()
+        table = dataset(DeltaTable(path), path)
         rows = table.count_rows()
         rejected = table.count_rows(filter=ds.field("status") == "rejected")
     except Exception as error:

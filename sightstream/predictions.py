@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -16,6 +16,7 @@ from sightstream.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
+    from pyarrow.dataset import Dataset
 
 SMALL_FILES = 256
 """Commits after which the small files of a trickle are merged."""
@@ -124,7 +125,7 @@ class Predictions:
         self._table.update_incremental()
         event_ids, dates = event_ids.combine_chunks(), dates.combine_chunks().unique()
         here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
-        found = self._table.to_pyarrow_dataset().to_table(columns=["event_id"], filter=here)
+        found = dataset(self._table, self.path).to_table(columns=["event_id"], filter=here)
         return set(found["event_id"].to_pylist())
 
     def maintain(self, *, quiet: bool) -> bool:
@@ -154,20 +155,35 @@ class Predictions:
         return True
 
 
-def query(path: Path, sql: str) -> pa.Table:
-    """Runs SQL over the tables `predictions` and `dead_letters`, without Spark.
+def dataset(table: DeltaTable, path: Path) -> Dataset:
+    """The rows of an open table as Arrow reads them, from the files in its folder."""
+    from pyarrow import fs
+
+    # delta-rs would open files through Python, which Arrow's threads may still hold when the
+    # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
+    files = fs.SubTreeFileSystem(str(path.absolute()), fs.LocalFileSystem())
+    return table.to_pyarrow_dataset(filesystem=files)
+
+
+def query(path: Path, sql: str, *, labels: Path | None = None) -> pa.Table:
+    """Runs SQL over the tables `predictions`, `dead_letters` and `labels`, without Spark.
 
     Args:
         path: the table's folder.
         sql: DuckDB's dialect.
+        labels: the labels table's folder; while it is None or not there, nothing is labelled.
 
     Raises:
         InputError: there is no table yet, or the SQL is wrong.
     """
     import duckdb
 
+    from sightstream.labels import Labels, schema
+
+    labelled = Labels(labels).current() if labels else schema().empty_table()
     with duckdb.connect() as connection:
-        connection.register("predictions", _open(path).to_pyarrow_dataset())
+        connection.register("predictions", dataset(_open(path), path))
+        connection.register("labels", labelled)
         connection.execute(
             "CREATE VIEW dead_letters AS SELECT event_id, source, uri, original_name, event_time, "
             "processed_at, error_code, error_detail, format, width, height, bytes, batch_id, date "
@@ -185,6 +201,25 @@ def _nothing() -> pa.Table:
     import pyarrow as pa
 
     return pa.table({})
+
+
+def models_of(path: Path, event_ids: Collection[str]) -> dict[str, str | None]:
+    """The model that answered each of these events; None for an image that was rejected.
+
+    Args:
+        path: the table's folder.
+        event_ids: those that the table does not hold are left out of the answer.
+
+    Raises:
+        InputError: there is no table yet.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    here = ds.field("event_id").isin(pa.array(event_ids, pa.string()))
+    columns = ["event_id", "model"]
+    found = dataset(_open(path), path).to_table(columns=columns, filter=here)
+    return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
 
 
 def latest(path: Path, count: int) -> pa.Table:

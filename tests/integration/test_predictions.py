@@ -182,6 +182,13 @@ def test_a_query_reads_the_predictions(table, path):
     assert counted.to_pylist() == [{"label": "dog", "n": 1}, {"label": "cat", "n": 2}]
 
 
+@pytest.mark.parametrize("folder", ["a b", "日本", "a#b?c", "a+b=c&d"])
+def test_a_query_reads_a_table_in_a_folder_of_any_name(tmp_path, folder):
+    there = tmp_path / folder
+    Predictions(there).append(rows(row("x")), "app", 0)
+    assert query(there, "SELECT original_name n FROM predictions")["n"].to_pylist() == ["x"]
+
+
 def test_a_query_warns_of_nothing(table, path, recwarn):
     table.append(rows(row()), "app", 0)
     query(path, "SELECT * FROM predictions")
