@@ -93,6 +93,11 @@ class Preprocessing:
         _require_one_of("resize", self.resize, get_args(Resize))
         _require_one_of("aspect", self.aspect, get_args(Aspect))
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.height, self.width, self.channels
+
 
 @dataclass(frozen=True)
 class Limits:

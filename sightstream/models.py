@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "version.json"
 
+SPLIT_FILE = "split.csv"
+"""Which images a version was trained, validated and tested with; not needed to serve it."""
+
 AGREEMENT = 1e-4
 """The largest difference between the scores of the two files with which `auto` takes ONNX."""
 
@@ -83,9 +86,8 @@ class ServedModel:
         Raises:
             ModelDamagedError: it does not load, or does not answer with one probability a label.
         """
-        p = self.preprocessing
         try:
-            answer = self.load()(np.full((1, p.height, p.width, p.channels), 128, np.uint8))
+            answer = self.load()(np.full((1, *self.preprocessing.shape), 128, np.uint8))
         except Exception as error:
             raise ModelDamagedError(f"{self} does not run: {_first_line(error)}") from error
         if answer.shape != (1, len(self.labels)):
@@ -121,6 +123,17 @@ def save(directory: Path, network: Any, card: Card, pixels: NDArray[np.uint8]) -
     )
     (directory / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n")
     return _sha256(directory / CARD_FILE)
+
+
+def describe(directory: Path, metrics: dict[str, float]) -> str:
+    """Writes the metrics onto the card that `save` wrote.
+
+    Returns:
+        The SHA-256 of version.json.
+    """
+    path = directory / CARD_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": metrics}, indent=2))
+    return _sha256(path)
 
 
 def read_card(directory: Path, digest: str) -> Card:
@@ -208,14 +221,19 @@ def _onnx_engine(content: bytes) -> Engine:
     return lambda pixels: np.asarray(session.run(None, {name: pixels})[0], np.float32)
 
 
+def load_keras(path: Path) -> Any:
+    """The Keras model of a file, in safe mode, uncompiled."""
+    return import_keras().saving.load_model(path, safe_mode=True, compile=False)
+
+
 def _keras_engine(content: bytes) -> Engine:
-    keras = import_keras()
+    import_keras()
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / KERAS_FILE
         path.write_bytes(content)
-        network = keras.saving.load_model(path, safe_mode=True, compile=False)
+        network = load_keras(path)
     # A traced function with a fixed signature answers ten times as fast as network.predict.
     signature = tf.TensorSpec(network.input_shape, network.inputs[0].dtype)
     run = tf.function(lambda pixels: network(pixels, training=False), input_signature=[signature])

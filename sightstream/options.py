@@ -14,6 +14,9 @@ Home = Annotated[
     Path | None,
     typer.Option("--home", help="The folder that holds all state [SIGHTSTREAM_HOME; data]."),
 ]
+Master = Annotated[
+    str | None, typer.Option(help="Spark master, such as spark://host:7077 [local[*,4]].")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 

@@ -38,6 +38,7 @@ class Version:
         metrics: the figures of its evaluation.
         source: the URI of its files.
         run_id: the MLflow run that trained it.
+        decision: whether its training promoted it, and why.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Version:
     metrics: dict[str, float]
     source: str
     run_id: str
+    decision: str = ""
 
 
 class Registry:
@@ -134,6 +136,7 @@ class Registry:
     def publish(
         self, name: str, directory: Path, digest: str, *, parameters: Mapping[str, Any],
         metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]],
+        report: Path | None = None,
     ) -> Version:  # fmt: skip
         """Records a training run and registers its model as the challenger.
 
@@ -144,6 +147,7 @@ class Registry:
             parameters: the training's settings.
             metrics: the evaluation.
             curves: a value for each epoch.
+            report: a folder of pages and pictures that show the evaluation, copied.
         """
         client = self._client
         with self._reaching():
@@ -156,6 +160,8 @@ class Registry:
             for key, value in metrics.items():
                 client.log_metric(run.run_id, key, value)
             client.log_artifacts(run.run_id, str(directory), "model")
+            if report:
+                client.log_artifacts(run.run_id, str(report), "report")
             client.set_terminated(run.run_id)
             if not client.search_registered_models(f"name='{name}'"):
                 client.create_registered_model(name)
@@ -167,6 +173,17 @@ class Registry:
             ).version
             client.set_registered_model_alias(name, "challenger", str(number))
         return self.version(name, int(number))
+
+    def attach(self, version: Version, folder: Path) -> None:
+        """Puts a folder of pages and pictures beside the report of a version's training run."""
+        with self._reaching():
+            self._client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
+
+    def decided(self, version: Version, *, promoted: bool, reason: str) -> None:
+        """Notes on a version whether it was promoted, and the figures that decided it."""
+        text = f"{'promoted' if promoted else 'refused'}: {reason}"
+        with self._reaching():
+            self._client.set_model_version_tag(version.name, str(version.number), "decision", text)
 
     def promote(self, name: str, number: int) -> Version:
         """Makes a version the champion, once its files are known to be whole and to answer.
@@ -255,4 +272,5 @@ class Registry:
             metrics=json.loads(found.tags.get("metrics", "{}")),
             source=found.source,
             run_id=found.run_id,
+            decision=found.tags.get("decision", ""),
         )

@@ -1,9 +1,11 @@
-"""The command line of training: `sightstream train`."""
+"""The command line of training: `sightstream train`, `evaluate` and `refresh`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,86 +13,229 @@ from sightstream import options, terminal
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
-    from training.fit import Curves
-    from training.recipes import Recipe
-    from training.train import Trained
+    from training.train import Progress, Trained
+
+Data = Annotated[
+    Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Spark partitions that train at once.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this package."""
     app.command()(train)
+    app.command()(evaluate)
+    app.command()(refresh)
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="What to train: starter.")],
-    data: Annotated[
-        Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
+    recipe: Annotated[
+        str, typer.Argument(help="starter, leaf, digits, xray, cars, skin, or a file of your own.")
+    ],
+    data: Data = None,
+    test: Annotated[
+        Path | None, typer.Option(help="A folder like --data, whose images are tested with.")
     ] = None,
+    split_file: Annotated[
+        Path | None, typer.Option(help="A CSV file of path, label, split, instead of --data.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Another network of the recipe, such as mlp, cnn, resnet.")
+    ] = None,
+    featuriser: Annotated[
+        str | None, typer.Option(help="squeezenet, or a network of keras.applications.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of the featuriser: a file, or imagenet.")
+    ] = None,
+    head: Annotated[
+        Literal["logistic", "elephas"], typer.Option(help="What learns from its features.")
+    ] = "logistic",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Rounds of Elephas [the recipe's own].")
+        int | None, typer.Option(min=1, help="Passes over the images [the recipe's own].")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Spark partitions that train at once.")] = 2,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in a step [the recipe's own].")
+    ] = None,
+    workers: Workers = 2,
+    mode: Annotated[
+        Literal["synchronous", "asynchronous", "hogwild"], typer.Option(help="Of Elephas.")
+    ] = "synchronous",
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the order.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Of the model [the recipe's].")] = None,
+    promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
+    allow_unreadable: Annotated[
+        bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
+    ] = False,
+    master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
     """Trains a model with Elephas on Spark, and registers it.
 
     It is evaluated on images that it never saw, and promoted when the registry has no champion
-    or it is not worse. A running stream takes a new champion by itself.
+    or it is not worse. A running stream takes a new champion by itself. Ctrl-C while it trains
+    keeps the best so far.
 
-    Example: sightstream train starter --epochs 8 --seed 1
+    Example: sightstream train leaf --data leaves/ --epochs 30
     """
     from training import recipes
-
-    chosen = recipes.find(recipe)
-    settings = options.settings(home)
-    with terminal.chatter_to(settings.logs / "train.log"):
-        trained = _with_progress(
-            chosen, settings, data=data, epochs=epochs or chosen.epochs, workers=workers, seed=seed
-        )
-        version = trained.version
-        if as_json:
-            terminal.out.print_json(
-                data={
-                    "model": version.name,
-                    "version": version.number,
-                    "promoted": trained.promoted,
-                    "reason": trained.reason,
-                    "metrics": version.metrics,
-                }
-            )
-            return
-        verb = "is the champion now" if trained.promoted else "was not promoted"
-        terminal.err.print(
-            f"{version.name} version {version.number} {verb} ({trained.reason}): accuracy "
-            f"{version.metrics['accuracy']:.4f} on {version.metrics['test_images']:.0f} unseen ones"
-        )
-
-
-def _with_progress(
-    recipe: Recipe, settings: Settings, *, data: Path | None, epochs: int, workers: int, seed: int
-) -> Trained:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    from training.datasets import Source
+    from training.train import Options
     from training.train import train as run
 
+    chosen = recipes.find(recipe, network)
+    source = Source((data,) if data else (), test, split_file)
+    wanted = Options(
+        recipe=str(Path(recipe).absolute()) if recipe.endswith(".py") else recipe,
+        network=network, name=name, epochs=epochs, batch_size=batch_size, workers=workers,
+        mode=mode, seed=seed, promote=promote, allow_unreadable=allow_unreadable,
+        featuriser=featuriser, weights=weights, head=head,
+    )  # fmt: skip
+    settings = options.settings(home, master=master, model=name)
+    with _telling(settings, name or chosen.name) as progress:
+        trained = run(chosen, settings, source, wanted, progress)
+    _print_trained(trained, as_json=as_json)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@NUMBER.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder that holds a folder of images for each class.")
+    ],
+    allow_unreadable: Annotated[
+        bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
+    ] = False,
+    master: options.Master = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Tells what a registered model is worth on images whose classes are known.
+
+    The answers are those that the stream would give. Figures, pictures and a page to look at are
+    written, and stand on the model's MLflow run too.
+
+    Example: sightstream evaluate leaf@champion --data leaves-of-may/
+    """
+    from training.judge import evaluate as run
+
+    settings = options.settings(home, master=master)
+    with _telling(settings, model) as progress:
+        evaluation, page = run(settings, model, data, progress.on_step, allow_unreadable)
+    if as_json:
+        terminal.out.print_json(data={**evaluation.as_dict(), "report": str(page)})
+        return
+    figures = evaluation.metrics()
+    shown = ("accuracy", "f1_macro", "precision_macro", "recall_macro", "fpr_macro",
+             "top3_accuracy", "ece")  # fmt: skip
+    for key in shown:
+        terminal.out.print(f"{key:>16}  {figures[key]:.4f}", highlight=False)
+    terminal.err.print(f"look at {page}", highlight=False, markup=False)
+
+
+def refresh(
+    name: Annotated[str, typer.Argument(help="The registered model.")],
+    data: Annotated[
+        Path | None, typer.Option(help="New images: a folder for each class [only labels].")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(help="Again and again, such as 30s, 10m, 1h.")
+    ] = None,
+    when_new: Annotated[
+        int, typer.Option(min=1, help="Only when so many new labelled images are there.")
+    ] = 1,
+    margin: Annotated[
+        float, typer.Option(min=0, max=1, help="What the F1 of a class may lose at most.")
+    ] = 0.05,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes [a third of the training's].")
+    ] = None,
+    workers: Workers = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and the order.")] = 0,
+    promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
+    master: options.Master = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Trains the champion further with the images that were labelled since, beside the stream.
+
+    Champion and challenger are evaluated on the same images, which neither has seen; the
+    challenger is promoted when its macro F1 is not worse and no class loses more than the margin.
+    A running stream takes it by itself.
+
+    Example: sightstream refresh leaf --data new-leaves/ --every 1h --when-new 200
+    """
+    from training import refresh as module
+
+    settings = options.settings(home, master=master)
+    wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote)
+    for _ in module.times(every):
+        with _telling(settings, name) as progress:
+            trained = module.refresh(name, settings, wanted, progress)
+        if trained:
+            _print_trained(trained, as_json=as_json)
+        else:
+            terminal.err.print(f"{name}: fewer than {when_new} new labelled images; nothing done")
+
+
+@contextmanager
+def _telling(settings: Settings, title: str) -> Iterator[Progress]:
+    """A progress bar on the screen, while the chatter of libraries goes to a file."""
+    from rich import progress as rich
+
+    from training.train import Progress
+
+    def on_round(done: int, epochs: int, curves: Any) -> None:
+        seen = f"loss {curves.loss[-1]:.3f}, validation accuracy {curves.val_accuracy[-1]:.4f}"
+        bar.update(task, completed=done, total=epochs, seen=seen)
+
+    def on_step(step: str) -> None:
+        bar.update(task, description=f"{title}: {step}")
+        if not terminal.err.is_terminal:
+            terminal.err.print(f"{title}: {step}", highlight=False, markup=False)
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[seen]}"),
-    )
-    with Progress(*columns, console=terminal.err) as progress:
-        bar = progress.add_task(recipe.name, total=epochs, seen="")
+        rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
+        rich.TimeElapsedColumn(), rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[seen]}"),
+    )  # fmt: skip
+    screen = terminal.err
+    with (
+        terminal.chatter_to(settings.logs / "train.log"),
+        rich.Progress(*columns, console=screen, disable=not screen.is_terminal) as bar,
+    ):
+        task = bar.add_task(title, total=None, seen="")
+        yield Progress(on_step, on_round)
 
-        def on_epoch(epoch: int, curves: Curves) -> None:
-            seen = f"loss {curves.loss[-1]:.3f}, validation accuracy {curves.val_accuracy[-1]:.4f}"
-            progress.update(bar, completed=epoch, seen=seen)
 
-        return run(
-            recipe, settings, data=data, epochs=epochs, workers=workers, seed=seed,
-            on_step=lambda step: progress.update(bar, description=f"{recipe.name}: {step}"),
-            on_epoch=on_epoch,
-        )  # fmt: skip
+def _print_trained(trained: Trained, *, as_json: bool) -> None:
+    version = trained.version
+    if as_json:
+        terminal.out.print_json(
+            data={
+                "model": version.name,
+                "version": version.number,
+                "promoted": trained.promoted,
+                "reason": trained.reason,
+                "metrics": version.metrics,
+                "report": str(trained.report),
+                "left_out": [
+                    {"path": terminal.printable(e.path), "fault": e.fault} for e in trained.left_out
+                ],
+            }
+        )
+        return
+    verb = "is the champion now" if trained.promoted else "was not promoted"
+    figures = version.metrics
+    said = terminal.err
+    if trained.left_out:
+        said.print(f"{len(trained.left_out)} images were left out:")
+        for e in trained.left_out[:5]:
+            said.print(f"  {terminal.printable(e.path)}: {e.fault}", highlight=False, markup=False)
+    said.print(
+        f"{version.name} version {version.number} {verb} ({trained.reason}): accuracy "
+        f"{figures['accuracy']:.4f}, macro F1 {figures['f1_macro']:.4f} on "
+        f"{figures['test_images']:.0f} unseen images",
+        highlight=False, markup=False,
+    )  # fmt: skip
+    said.print(f"look at {trained.report}", highlight=False, markup=False)

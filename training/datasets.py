@@ -2,29 +2,94 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sightstream import imaging
 from sightstream.errors import InputError
+from sightstream.events import local_path
 from sightstream.imaging import Decoded, Limits, Preprocessing
+from sightstream.labels import require_class_name
 from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
-SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
-"""The shares of each class."""
+SPLITS = ("train", "validation", "test")
 
 UNREADABLE = 0.05
 """The share of unreadable images above which a data set is refused."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image of a data set, as the driver knows it: by its name.
+
+    Attributes:
+        path: the file.
+        label: the name of its class.
+        digest: SHA-256 of its bytes; empty where it cannot be read.
+        split: train, validation or test; empty where it is left out.
+        fault: why it is left out; empty where it is not.
+    """
+
+    path: str
+    label: str
+    digest: str = ""
+    split: str = ""
+    fault: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The file as a URI."""
+        return Path(self.path).as_uri()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images of a data set are.
+
+    Attributes:
+        folders: each holds a folder of images for each class.
+        test: a folder of that kind whose images are tested with, all of them.
+        split_file: a CSV file of path, label and split instead; relative paths start at its folder.
+        examples: further images, such as those that people have labelled.
+        known: the split of images by their digest, where an earlier training has decided it.
+    """
+
+    folders: tuple[Path, ...] = ()
+    test: Path | None = None
+    split_file: Path | None = None
+    examples: tuple[Example, ...] = ()
+    known: Mapping[str, str] = field(default_factory=dict)
+
+    def list(self) -> list[Example]:
+        """All images, as yet unread; with a split where the source has decided it.
+
+        Raises:
+            InputError: there are fewer than two classes, or a class folder is empty.
+        """
+        found = [example for folder in self.folders for example in class_folders(folder)]
+        if self.test:
+            found += [Example(e.path, e.label, split="test") for e in class_folders(self.test)]
+        if self.split_file:
+            found += _split_file(self.split_file)
+        found += self.examples
+        labels = {e.label for e in found if e.split != "test"}
+        if len(labels) < 2:
+            where = self.split_file or ", ".join(map(str, self.folders)) or "the data"
+            raise InputError(
+                f"{where} holds {len(labels)} class(es); two or more are needed: give --data DIR, "
+                "with a folder for each class"
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -32,108 +97,234 @@ class Dataset:
     """Decoded images in Spark's cache.
 
     Attributes:
-        labels: the names of the class folders, sorted.
-        images: a DataFrame of label (index), pixels (uint8 bytes, row by row) and split.
+        labels: the names of the classes, in the order of the network's outputs.
+        images: a DataFrame of uri, label (index), split, digest and pixels (uint8, row by row).
+        examples: every image that was found, also those that are left out.
         preprocessing: the shape of the pixels.
-        unreadable: how many images were left out.
     """
 
     labels: tuple[str, ...]
     images: DataFrame
+    examples: Sequence[Example]
     preprocessing: Preprocessing
-    unreadable: int
 
-    def arrays(self, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """A split on the driver: pixels (n, height, width, channels) and label indices (n,)."""
-        rows = self.images.where(self.images.split == split).orderBy("digest").toArrow()
-        shape = (
-            -1,
-            self.preprocessing.height,
-            self.preprocessing.width,
-            self.preprocessing.channels,
-        )
-        pixels = np.frombuffer(b"".join(rows["pixels"].to_pylist()), np.uint8).reshape(shape)
-        return pixels, rows["label"].to_numpy()
+    def split(self, name: str) -> DataFrame:
+        """The images of one split."""
+        return self.images.where(self.images.split == name)
+
+    def count(self, split: str) -> int:
+        """How many images a split has."""
+        return sum(e.split == split for e in self.examples)
+
+    @property
+    def left_out(self) -> list[Example]:
+        """The images that are not used, each with its fault."""
+        return [e for e in self.examples if e.fault]
+
+    def write_split(self, path: Path) -> None:
+        """Writes what is where, as a file that `--split-file` reads."""
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.writer(file)
+            rows.writerow(["path", "label", "split", "digest", "fault"])
+            rows.writerows([e.path, e.label, e.split, e.digest, e.fault] for e in self.examples)
 
 
 def load(
-    spark: SparkSession, folder: Path, preprocessing: Preprocessing, limits: Limits, seed: int
-) -> Dataset:
-    """Reads class folders; only Spark's workers decode.
+    spark: SparkSession, source: Source, preprocessing: Preprocessing, limits: Limits, *,
+    shares: tuple[float, float, float], seed: int, labels: Sequence[str] = (),
+    allow_unreadable: bool = False,
+) -> Dataset:  # fmt: skip
+    """Reads a data set; only Spark's workers decode, and the driver holds no pixels.
+
+    The same image is never on two sides: equal files count once, and under two labels not at all.
 
     Args:
         spark: the session.
-        folder: holds a folder of images for each class.
+        source: where the images are.
         preprocessing: the shape that the images are brought to.
         limits: what an image may weigh.
+        shares: of each class, to train on, to validate with and to test with.
         seed: of the split, which follows from it and the images' content alone.
+        labels: those that come first, in this order; the others follow, sorted.
+        allow_unreadable: goes on where more than `UNREADABLE` of the images cannot be read.
 
     Raises:
-        InputError: there are fewer than two classes, a class folder is empty, or too many
-            images cannot be read.
+        InputError: there are too few classes or images, or too many that cannot be read.
     """
-    from pyspark.sql import Window
     from pyspark.sql import functions as F  # noqa: N812
 
-    labels, files = _class_folders(folder)
+    found = source.list()
 
     def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         prepare_worker()
         for frame in frames:
-            yield _decoded(frame, preprocessing, limits, seed)
+            yield _decoded(frame["uri"], preprocessing, limits)
 
     tasks = 2 * spark.sparkContext.defaultParallelism
-    found = spark.createDataFrame(files, "path string, label int").repartition(tasks)
-    decoded = found.mapInPandas(decode, "label int, pixels binary, digest string").cache()
-    unreadable = decoded.where("pixels is null").count()
-    if unreadable > UNREADABLE * len(files):
+    # As URIs, since the JVM has no strings for names that are not UTF-8.
+    uris = spark.createDataFrame([(uri,) for uri in {e.uri: None for e in found}], "uri string")
+    columns = "uri string, pixels binary, digest string, fault string"
+    decoded = uris.repartition(tasks).mapInPandas(decode, columns).cache()
+    seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
+    unreadable = [e for e in found if seen[e.uri][1]]
+    require_readable(unreadable, len(found), allow_unreadable)
+    examples = _split(found, seen, source, shares, seed, set(labels))
+    there = {e.label for e in examples if e.split}
+    if missing := sorted(set(labels) - there):
+        raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")
+    names = (*labels, *sorted(there - set(labels)))
+    index = {name: number for number, name in enumerate(names)}
+    used = [(e.uri, index[e.label], e.split) for e in examples if e.split]
+    assigned = spark.createDataFrame(used, "uri string, label int, split string")
+    images = decoded.drop("fault").join(F.broadcast(assigned), "uri").cache()
+    return Dataset(names, images, examples, preprocessing)
+
+
+def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
+    """Raises where more than `UNREADABLE` of the images cannot be read.
+
+    Raises:
+        InputError: they cannot, and it is not allowed.
+    """
+    if len(unreadable) > UNREADABLE * images and not allow:
         raise InputError(
-            f"{unreadable} of {len(files)} images in {folder} cannot be read; "
-            "look at one with: sightstream predict"
+            f"{len(unreadable)} of {images} images cannot be read, such as {unreadable[0].path}; "
+            "sightstream predict says why, and --allow-unreadable goes on without them"
         )
-    rank = F.percent_rank().over(Window.partitionBy("label").orderBy("digest"))
-    train, validation = SPLITS["train"], SPLITS["train"] + SPLITS["validation"]
-    split = F.when(rank < train, "train").when(rank < validation, "validation").otherwise("test")
-    once = decoded.where("pixels is not null").dropDuplicates(["digest"])
-    return Dataset(labels, once.withColumn("split", split).cache(), preprocessing, unreadable)
 
 
-def _class_folders(folder: Path) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
+def class_folders(folder: Path) -> list[Example]:
+    """The files of class folders, as yet unread.
+
+    Raises:
+        InputError: there is no such folder, or one without images.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give one that holds a folder for each class")
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(classes) < 2:
-        raise InputError(f"{folder} holds {len(classes)} class folder(s); two or more are needed")
-    files = [
-        (str(path), label)
-        for label, each in enumerate(classes)
+    if not classes:
+        raise InputError(f"{folder} holds no folders; it needs one for each class")
+    for each in classes:
+        require_class_name(each.name)
+    found = [
+        Example(str(path.absolute()), each.name)
+        for each in classes
         for path in sorted(each.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(each).parts)
     ]
-    empty = [c.name for label, c in enumerate(classes) if not any(f[1] == label for f in files)]
-    if empty:
+    filled = {e.label for e in found}
+    if empty := [c.name for c in classes if c.name not in filled]:
         raise InputError(f"no images in the class folder(s) {', '.join(empty)} of {folder}")
-    return tuple(c.name for c in classes), files
+    return found
 
 
-def _decoded(
-    frame: pd.DataFrame, preprocessing: Preprocessing, limits: Limits, seed: int
-) -> pd.DataFrame:
+def _split_file(path: Path) -> list[Example]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = csv.DictReader(file)
+            lines = [(rows.line_num, row) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"the split file {path} cannot be read: {error}") from None
+    found = []
+    for number, row in lines:
+        if row.get("fault"):
+            continue
+        if not row.get("path") or not row.get("label") or row.get("split") not in SPLITS:
+            raise InputError(
+                f"{path}, line {number}: path, label and split are needed, where split is "
+                f"{', '.join(SPLITS)}"
+            )
+        found.append(Example(str(path.parent.absolute() / row["path"]), row["label"],
+                             split=row["split"]))  # fmt: skip
+    return found
+
+
+def _split(
+    found: Iterable[Example], seen: Mapping[str, tuple[str, str]], source: Source,
+    shares: tuple[float, float, float], seed: int, learned: Collection[str] = (),
+) -> list[Example]:  # fmt: skip
+    """Gives each image its side, or the reason why it has none.
+
+    Beside classes that a model has learned, one with too few images waits for more.
+    """
+    readable, examples = list[Example](), list[Example]()
+    for e in found:
+        digest, fault = seen[e.uri]
+        (examples if fault else readable).append(Example(e.path, e.label, digest, e.split, fault))
+    labels = defaultdict[str, set[str]](set)
+    for e in readable:
+        labels[e.digest].add(e.label)
+    first = dict[str, Example]()
+    for e in sorted(readable, key=lambda e: (e.split != "test", e.path)):
+        if len(labels[e.digest]) > 1:
+            names = ", ".join(sorted(labels[e.digest]))
+            examples.append(Example(e.path, e.label, e.digest, "", f"It has the labels {names}."))
+        elif e.digest in first:
+            same = first[e.digest].path
+            examples.append(Example(e.path, e.label, e.digest, "", f"It is the same as {same}."))
+        else:
+            first[e.digest] = e
+    by_label = defaultdict[str, list[Example]](list)
+    for e in first.values():
+        split = e.split or source.known.get(e.digest, "")
+        if split:
+            examples.append(Example(e.path, e.label, e.digest, split))
+        else:
+            by_label[e.label].append(e)
+    if source.test:
+        shares = (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0)
+    decided = defaultdict[str, Counter[str]](Counter)
+    for e in examples:
+        decided[e.label][e.split] += bool(e.split)
+    for label, members in by_label.items():
+        if not decided[label].total() and len(members) < sum(share > 0 for share in shares):
+            if learned and label not in learned:
+                fault = "Its class is new and has too few images yet."
+                examples += [
+                    replace(e, split="", fault=fault, digest=seen[e.uri][0]) for e in members
+                ]
+                continue
+            raise InputError(
+                f"the class {label} has {len(members)} usable image(s), too few to be on each "
+                "side of the split"
+            )
+        members.sort(key=lambda e: hashlib.sha256(f"{seed}:{e.digest}".encode()).digest())
+        for split, e in zip(_sides(len(members), shares, decided[label]), members, strict=True):
+            examples.append(Example(e.path, e.label, e.digest, split))
+    trained = {e.label for e in examples if e.split == "train"}
+    if untrained := sorted({e.label for e in examples if e.split} - trained):
+        raise InputError(f"the class {untrained[0]} has no usable image to train on")
+    return sorted(examples, key=lambda e: (e.path, e.label))
+
+
+def _sides(
+    count: int, shares: tuple[float, float, float], have: Mapping[str, int] = MappingProxyType({})
+) -> list[str]:
+    """The split of each of `count` images, beside those that a class has on each side already.
+
+    At least one image of all is where a share is not zero.
+    """
+    held = zip(SPLITS, shares, strict=True)
+    total = count + sum(have.get(split, 0) for split, share in held if share)
+    sides = list[str]()
+    for split, share in zip(SPLITS[1:], shares[1:], strict=True):
+        wanted = max(1, round(total * share)) if share else 0
+        sides += [split] * min(max(0, wanted - have.get(split, 0)), count - len(sides))
+    return ["train"] * (count - len(sides)) + sides
+
+
+def _decoded(uris: Iterable[str], preprocessing: Preprocessing, limits: Limits) -> pd.DataFrame:
     import pandas as pd
 
-    rows: Iterable[tuple[int, bytes | None, str]] = (
-        _row(path, label, preprocessing, limits, seed)
-        for path, label in zip(frame["path"], frame["label"], strict=True)
-    )
-    return pd.DataFrame(rows, columns=["label", "pixels", "digest"])
+    rows = [(uri, *_row(uri, preprocessing, limits)) for uri in uris]
+    return pd.DataFrame(rows, columns=["uri", "pixels", "digest", "fault"])
 
 
-def _row(
-    path: str, label: int, preprocessing: Preprocessing, limits: Limits, seed: int
-) -> tuple[int, bytes | None, str]:
-    data = imaging.read(path, limits)
+def _row(uri: str, preprocessing: Preprocessing, limits: Limits) -> tuple[bytes | None, str, str]:
+    data = imaging.read(local_path(uri), limits)
     if not isinstance(data, bytes):
-        return label, None, ""
+        return None, "", data.detail
     image = imaging.decode(data, preprocessing, limits)
-    digest = hashlib.sha256(f"{seed}:".encode() + data).hexdigest()
-    return label, image.pixels.tobytes() if isinstance(image, Decoded) else None, digest
+    if not isinstance(image, Decoded):
+        return None, "", image.detail
+    return image.pixels.tobytes(), hashlib.sha256(data).hexdigest(), ""

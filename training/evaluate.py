@@ -1,28 +1,184 @@
-"""What a model is worth, on images that its training never saw."""
+"""What a model is worth, on images that its training never saw; `report` draws it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sightstream.errors import InputError
 
-def metrics(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> dict[str, float]:
-    """Accuracy and the macro averages of precision, recall and F1.
+BINS = 15
+"""Bins of equal width for the calibration, as in Guo et al. 2017, arXiv:1706.04599."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """Figures over classes, each from 0 to 1; FPR is the false positive rate."""
+
+    precision: float
+    recall: float
+    f1: float
+    fpr: float
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class against all others; a figure that divides by zero is 0.
+
+    Attributes:
+        label: the class.
+        precision: the share of the images said to be of it that are.
+        recall: the share of its images that were found; 0 without images.
+        f1: the harmonic mean of the two.
+        fpr: the share of the other classes' images that were said to be of it.
+        support: its test images.
+    """
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    fpr: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images whose confidence, the score of the answer, is in (lower, lower + 1 / BINS].
+
+    Attributes:
+        lower: the bin's edge.
+        confidence: their mean confidence.
+        accuracy: the share of them that was answered rightly.
+        count: how many they are, one or more.
+    """
+
+    lower: float
+    confidence: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth; all shares are from 0 to 1.
+
+    Attributes:
+        labels: the names of the classes, in the order of the network's outputs.
+        images: the number of test images.
+        accuracy: the share that was answered rightly.
+        top3_accuracy: the share whose class is among the three highest scores; 1 up to 3 classes.
+        ece: expected calibration error, the mean distance of confidence and accuracy.
+        macro: the mean of the classes that have test images.
+        weighted: the mean of the classes, weighted with their support.
+        classes: one for each label.
+        reliability: the bins that hold an image, by confidence.
+        confusion: images of class (row) that were said to be of class (column).
+    """
+
+    labels: tuple[str, ...]
+    images: int
+    accuracy: float
+    top3_accuracy: float
+    ece: float
+    macro: Average
+    weighted: Average
+    classes: tuple[ClassFigures, ...]
+    reliability: tuple[Bin, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def metrics(self) -> dict[str, float]:
+        """The headline figures, flat, as MLflow keeps them."""
+        averages = {"macro": self.macro, "weighted": self.weighted}
+        return {
+            "accuracy": self.accuracy,
+            **{f"{k}_{kind}": v for kind, each in averages.items() for k, v in vars(each).items()},
+            "top3_accuracy": self.top3_accuracy,
+            "ece": self.ece,
+            "test_images": float(self.images),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures, for JSON."""
+        return asdict(self)
+
+
+def evaluate(
+    probabilities: NDArray[np.float32], truth: NDArray[np.int64], labels: Sequence[str]
+) -> Evaluation:
+    """Compares a network's answers with the truth.
 
     Args:
-        probabilities: (n, labels).
+        probabilities: the network's outputs, (n, labels), each from 0 to 1.
         truth: the indices of the right labels, (n,).
-    """
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+        labels: the names of the classes; some may have no image among the n.
 
-    answers = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, answers, average="macro", zero_division=0
+    Raises:
+        InputError: there are no images, or a probability is not a number.
+    """
+    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+    if not len(truth):
+        raise InputError("there is no test image to evaluate on; give more images of each class")
+    if not np.isfinite(probabilities).all():
+        raise InputError(
+            "the network answers with scores that are not numbers: its training diverged; "
+            "lower the learning rate"
+        )
+    answers, every = probabilities.argmax(axis=1), np.arange(len(labels))
+    *figures, support = precision_recall_fscore_support(
+        truth, answers, labels=every, average=None, zero_division=0
     )
-    return {
-        "accuracy": float(accuracy_score(truth, answers)),
-        "precision_macro": float(precision),
-        "recall_macro": float(recall),
-        "f1_macro": float(f1),
-        "test_images": float(len(truth)),
-    }
+    rows = np.array([*figures, _false_positive_rates(truth, answers, every)])
+    reliability = _reliability(probabilities.max(axis=1), answers == truth)
+    return Evaluation(
+        labels=tuple(labels),
+        images=len(truth),
+        accuracy=float(accuracy_score(truth, answers)),
+        top3_accuracy=_top3_accuracy(probabilities, truth, every),
+        ece=sum(b.count * abs(b.accuracy - b.confidence) for b in reliability) / len(truth),
+        # A class that could not be tested must not pull the mean down.
+        macro=Average(*rows[:, support > 0].mean(axis=1).tolist()),
+        weighted=Average(*np.average(rows, axis=1, weights=support).tolist()),
+        classes=tuple(
+            ClassFigures(label, *column, support=images)  # type: ignore[misc]
+            for label, column, images in zip(labels, rows.T.tolist(), support.tolist(), strict=True)
+        ),
+        reliability=reliability,
+        confusion=tuple(map(tuple, confusion_matrix(truth, answers, labels=every).tolist())),
+    )
+
+
+def _false_positive_rates(
+    truth: NDArray[np.int64], answers: NDArray[np.int64], every: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    from sklearn.metrics import multilabel_confusion_matrix
+
+    (right, wrong), _ = multilabel_confusion_matrix(truth, answers, labels=every).transpose(1, 2, 0)
+    return np.asarray(wrong / np.maximum(right + wrong, 1))
+
+
+def _top3_accuracy(
+    probabilities: NDArray[np.float32], truth: NDArray[np.int64], every: NDArray[np.int64]
+) -> float:
+    from sklearn.metrics import top_k_accuracy_score
+
+    if len(every) <= 3:  # scikit-learn warns, and takes two classes in another shape only
+        return 1.0
+    return float(top_k_accuracy_score(truth, probabilities, k=3, labels=every))
+
+
+def _reliability(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    edges = np.linspace(0, 1, BINS + 1)
+    index = np.searchsorted(edges[1:-1], confidence)
+    counts = np.bincount(index, minlength=BINS)
+    confidences, rights = (np.bincount(index, of, minlength=BINS) for of in (confidence, right))
+    return tuple(
+        Bin(float(edges[i]), float(confidences[i] / count), float(rights[i] / count), int(count))
+        for i, count in enumerate(counts)
+        if count
+    )

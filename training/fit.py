@@ -1,10 +1,13 @@
-"""Training with Elephas: the workers fit a pass each, the driver averages, epoch by epoch."""
+"""Training with Elephas: each worker passes once over its part, the driver averages, and again."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,39 +15,50 @@ from numpy.typing import NDArray
 from sightstream.errors import InputError
 from sightstream.models import import_keras
 from sightstream.spark import prepare_worker
-from training.datasets import Dataset
-from training.recipes import Recipe
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
-Example = tuple[NDArray[np.uint8], int]
+    from training.recipes import Recipe
+
+Mode = Literal["synchronous", "asynchronous", "hogwild"]
+
+Weights = list[NDArray[np.float32]]
+
+ASYNCHRONOUS_ROUNDS = 4
+"""How often asynchronous workers are stopped to look at them: their passes need no driver."""
 
 
 @dataclass
 class Curves:
-    """A value for each epoch."""
+    """A value for each round, which is one pass over the images where the mode is synchronous."""
 
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
 
 
 def fit(
-    network: Any, dataset: Dataset, recipe: Recipe, *, epochs: int, workers: int, seed: int,
-    on_epoch: Callable[[int, Curves], None],
+    network: Any, train: Any, validation: Any, recipe: Recipe, *, epochs: int, batch_size: int,
+    mode: Mode, seed: int, on_round: Callable[[int, Curves], None],
 ) -> Curves:  # fmt: skip
-    """Trains a network in place and leaves it with the weights of its best epoch.
+    """Trains a network in place and leaves it with the weights of its best round.
+
+    Ctrl-C ends the training after the current round's work is thrown away, not the program.
 
     Args:
         network: an uncompiled Keras model.
-        dataset: its splits train and validation are used.
-        recipe: batch size, learning rate and augmentation.
-        epochs: rounds; in each, every worker passes once over its part.
-        workers: partitions that are trained side by side.
+        train: an RDD of (input, label index), cached, as `examples` makes it.
+        validation: likewise; may be empty.
+        recipe: its learning rate, augmentation and callbacks are used.
+        epochs: passes over the images.
+        batch_size: images in a step of one worker.
+        mode: synchronous averages the workers' weights after each pass; in the others each worker
+            exchanges weights with a parameter server by itself.
         seed: of the order of the images and of the network's random layers.
-        on_epoch: called after each epoch with its number, from 1, and the curves so far.
+        on_round: called after each round with the passes made and the curves so far.
 
     Returns:
         The curves.
@@ -52,27 +66,103 @@ def fit(
     Raises:
         InputError: there are too few images for so many workers.
     """
-    from elephas.spark_model import SparkModel
-    from keras.optimizers import Adam
-
-    examples = _examples(dataset, recipe, workers, seed)
-    validation = dataset.arrays("validation")
-    optimizer = Adam(recipe.learning_rate)
-    network.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    master = SparkModel(network, batch_size=recipe.batch_size)
-    curves, best = Curves(), network.get_weights()
-    for epoch in range(1, epochs + 1):
-        optimizer.learning_rate = _rate(recipe.learning_rate, epoch, epochs)
-        seen = len(master.training_histories)
-        # The optimizer forgets between rounds, so that a round is one epoch; the driver counts.
-        master.fit(_prepared(examples, seed + epoch), epochs=1, batch_size=recipe.batch_size,
-                   verbose=0)  # fmt: skip
-        _record(curves, master.training_histories[seen:], network.evaluate(*validation, verbose=0))
-        if curves.val_loss[-1] <= min(curves.val_loss):
-            best = network.get_weights()
-        on_epoch(epoch, curves)
+    keras = import_keras()
+    smallest = min(train.mapPartitions(lambda part: [sum(1 for _ in part)]).collect())
+    if smallest <= batch_size:  # Elephas would leave such a partition untrained
+        raise InputError(
+            f"a worker gets {smallest} images, and a batch has {batch_size}: give more images, "
+            "fewer --workers or a smaller --batch-size"
+        )
+    shape = network.input_shape[1:]
+    learner = keras.Sequential([
+        keras.Input((int(np.prod(shape)),), dtype=network.inputs[0].dtype),
+        keras.layers.Reshape(shape),
+        *(recipe.augmentation() if len(shape) == 3 else ()),
+        network,
+    ])  # fmt: skip
+    learner.compile(keras.optimizers.Adam(recipe.learning_rate),
+                    "categorical_crossentropy", metrics=["accuracy"])  # fmt: skip
+    callbacks = keras.callbacks.CallbackList(
+        recipe.callbacks(epochs, recipe.learning_rate), model=learner
+    )
+    labels = network.output_shape[-1]
+    # Row by row, what a network is to answer for each label.
+    wanted = np.eye(labels, dtype=np.float32) * (1 - recipe.label_smoothing)
+    wanted += recipe.label_smoothing / labels
+    smoothed = train.mapValues(lambda label: wanted[label])
+    passes = 1 if mode == "synchronous" else max(1, epochs // ASYNCHRONOUS_ROUNDS)
+    elephas = _elephas(learner, mode, batch_size)
+    curves, best, worth = Curves(), network.get_weights(), (-1.0, 0.0)
+    callbacks.on_train_begin()
+    learner.stop_training = False
+    with suppress(KeyboardInterrupt):
+        for done in range(0, epochs, passes):
+            callbacks.on_epoch_begin(done)
+            rate = float(learner.optimizer.learning_rate)
+            seen = len(elephas.training_histories)
+            elephas.fit(_prepared(smoothed, seed + done), epochs=min(passes, epochs - done),
+                        batch_size=batch_size, verbose=0)  # fmt: skip
+            logs = _measured(network, train, validation, elephas.training_histories[seen:])
+            for key, value in {**logs, "learning_rate": rate}.items():
+                getattr(curves, key).append(value)
+            if (logs["val_accuracy"], -logs["val_loss"]) >= worth:
+                worth = logs["val_accuracy"], -logs["val_loss"]
+                best = network.get_weights()
+            callbacks.on_epoch_end(done, logs)
+            on_round(min(done + passes, epochs), curves)
+            if learner.stop_training:
+                break
     network.set_weights(best)
     return curves
+
+
+def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
+    """An RDD of (input, label), cached, in partitions of equal size and in a fixed order.
+
+    Args:
+        images: a DataFrame of label (index), digest and `column`.
+        column: the flat input: `pixels` (bytes), or `features` (a vector).
+        workers: the number of partitions.
+        seed: of the order.
+    """
+
+    def pair(row: Any) -> tuple[Any, int]:
+        value = row[column]
+        flat = np.frombuffer(value, np.uint8) if column == "pixels" else value.toArray()
+        return flat, int(row.label)
+
+    rows = images.select(column, "label", "digest").rdd
+    return _balanced(rows, workers, seed).map(pair, preservesPartitioning=True).cache()
+
+
+def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What a network answers, computed by the workers.
+
+    Args:
+        network: a Keras model.
+        inputs: an RDD of (input, label index).
+
+    Returns:
+        Probabilities (n, labels) and the right labels (n,), in the order of the RDD.
+    """
+    architecture = _architecture(network.to_json())
+    weights = inputs.context.broadcast(network.get_weights())
+
+    def answer(part: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, Any]]:
+        rows = list(part)
+        if rows:
+            prepare_worker()
+            model = _kept(architecture)
+            model.set_weights(weights.value)
+            inputs = np.stack([x for x, _ in rows]).reshape(-1, *model.input_shape[1:])
+            truth = np.array([y for _, y in rows], np.int64)
+            yield model.predict(inputs, batch_size=64, verbose=0), truth
+
+    parts = inputs.mapPartitions(answer).collect()
+    weights.destroy()
+    if not parts:
+        return np.zeros((0, network.output_shape[-1]), np.float32), np.zeros(0, np.int64)
+    return np.concatenate([p for p, _ in parts]), np.concatenate([t for _, t in parts])
 
 
 def warm(session: SparkSession, workers: int) -> None:
@@ -93,56 +183,117 @@ def warm(session: SparkSession, workers: int) -> None:
     session.sparkContext.parallelize(range(workers), workers).mapPartitions(load).count()
 
 
-def _rate(start: float, epoch: int, epochs: int) -> float:
-    """Cuts the rate to 0.4 after 60 % and 85 % of the rounds, which makes up for averaging."""
-    return float(start * 0.4 ** sum(epoch > share * epochs for share in (0.6, 0.85)))
+def _elephas(learner: Any, mode: Mode, batch_size: int) -> Any:
+    """The Elephas model of a mode."""
+    from elephas import spark_model
+
+    if mode == "synchronous":
+        from elephas.worker import SparkWorker
+
+        class Worker(SparkWorker):
+            """A worker that keeps its compiled network: to build and trace it takes seconds."""
+
+            def train(self, data_iterator: Iterator[tuple[Any, int]]) -> Iterator[Any]:
+                yield _pass(self, list(data_iterator))
+
+        spark_model.SparkWorker = Worker
+        return spark_model.SparkModel(learner, batch_size=batch_size)
+    # Its server is a thread that speaks a protocol of its own. The other one is a forked Flask
+    # in debug mode, which lets whoever reaches it run code.
+    return spark_model.AsynchronousSparkModel(
+        learner, batch_size=batch_size, mode=mode, parameter_server_mode="socket", port=_free_port()
+    )
 
 
-def _examples(dataset: Dataset, recipe: Recipe, workers: int, seed: int) -> Any:
-    """An RDD of (pixels, label), cached, in partitions of equal size."""
-    p = dataset.preprocessing
-    shape, augment = (p.height, p.width, p.channels), recipe.augment
-
-    def variants(index: int, rows: Iterator[Any]) -> Iterator[Example]:
-        found = [
-            (each, int(row.label))
-            for row in sorted(rows, key=lambda row: row.digest)
-            for each in augment(np.frombuffer(row.pixels, np.uint8).reshape(shape))
-        ]
-        order = np.random.default_rng(seed + index).permutation(len(found))
-        return iter([found[i] for i in order])
-
-    rows = dataset.images.where(dataset.images.split == "train").repartition(workers)
-    examples = rows.rdd.mapPartitionsWithIndex(variants, preservesPartitioning=True).cache()
-    smallest = min(examples.mapPartitions(lambda part: [sum(1 for _ in part)]).collect())
-    if smallest <= recipe.batch_size:  # Elephas would leave such a partition untrained
-        raise InputError(
-            f"{workers} workers get {smallest} images each, a batch has {recipe.batch_size}; "
-            "give more images or fewer --workers"
-        )
-    return examples
+def _pass(worker: Any, rows: list[tuple[Any, int]]) -> list[Any]:
+    """One worker's part of a round: what its weights lost, and its history."""
+    rate = worker.master_optimizer["config"].pop("learning_rate")
+    model = _kept(
+        _architecture(worker.json), json.dumps(worker.master_optimizer), worker.master_loss
+    )
+    # Nothing of an earlier round is left, so that it does not matter which process has which part.
+    for variable in model.optimizer.variables:
+        variable.assign(np.zeros(variable.shape, variable.dtype))
+    for layer in model._flatten_layers():
+        for generator in getattr(layer, "_seed_generators", ()):
+            generator.state.assign(np.random.randint(2**31, size=2))
+    model.optimizer.learning_rate = rate
+    before = worker.parameters.value
+    model.set_weights(before)
+    x, y = np.stack([x for x, _ in rows]), np.array([y for _, y in rows])
+    history = model.fit(x, y, **worker.train_config).history
+    return [[a - b for a, b in zip(before, model.get_weights(), strict=True)], history]
 
 
-def _prepared(examples: Any, seed: int) -> Any:
-    """Makes each worker repeatable; the function runs before Elephas builds its model there."""
+def _architecture(serialized: str) -> str:
+    """A serialised network without its training's settings, which change from round to round."""
+    fields = json.loads(serialized)
+    fields.pop("compile_config", None)
+    return json.dumps(fields)
 
-    def prepare(index: int, part: Iterator[Example]) -> Iterator[Example]:
+
+@lru_cache(2)
+def _kept(architecture: str, optimizer: str = "", loss: str = "") -> Any:
+    """A worker's network, built once; compiled where there is an optimizer."""
+    keras = import_keras()
+    model = keras.models.model_from_json(architecture)
+    if optimizer:
+        # XLA would take seconds to compile what runs for seconds.
+        model.compile(keras.optimizers.deserialize(json.loads(optimizer)), loss,
+                      metrics=["accuracy"], jit_compile=False)  # fmt: skip
+    return model
+
+
+def _prepared(rows: Any, seed: int) -> Any:
+    """Makes each worker's pass repeatable; the function runs before Elephas trains there."""
+
+    def prepare(index: int, part: Iterator[Any]) -> Iterator[Any]:
         prepare_worker()
         keras = import_keras()
         import tensorflow as tf
 
         keras.utils.set_random_seed(seed + index)
-        # It also keeps Keras from compiling each round's new model with XLA, which costs seconds.
         tf.config.experimental.enable_op_determinism()
         return part
 
-    return examples.mapPartitionsWithIndex(prepare, preservesPartitioning=True)
+    return rows.mapPartitionsWithIndex(prepare, preservesPartitioning=True)
 
 
-def _record(
-    curves: Curves, histories: list[dict[str, list[float]]], validation: list[float]
-) -> None:
-    curves.loss.append(float(np.mean([h["loss"][-1] for h in histories])))
-    curves.accuracy.append(float(np.mean([h["accuracy"][-1] for h in histories])))
-    curves.val_loss.append(float(validation[0]))
-    curves.val_accuracy.append(float(validation[1]))
+def _balanced(rows: Any, workers: int, seed: int) -> Any:
+    """Deals rows to partitions whose sizes differ by one at most, in an order of the seed."""
+    dealt = rows.sortBy(lambda row: row.digest).zipWithIndex()
+    parts = dealt.map(lambda pair: (pair[1], pair[0])).partitionBy(workers, lambda n: n)
+
+    def shuffled(index: int, part: Iterator[Any]) -> Iterator[Any]:
+        found = [row for _, row in sorted(part, key=lambda pair: pair[0])]
+        order = np.random.default_rng(seed + index).permutation(len(found))
+        return iter([found[i] for i in order])
+
+    return parts.mapPartitionsWithIndex(shuffled, preservesPartitioning=True)
+
+
+def _measured(
+    network: Any, train: Any, validation: Any, histories: list[dict[str, list[float]]]
+) -> dict[str, float]:
+    """Loss and accuracy of a round; without validation images, those of training stand in."""
+    logs = {
+        key: float(np.mean([h[key][-1] for h in histories])) if histories else float("nan")
+        for key in ("loss", "accuracy")
+    }
+    answers, truth = probabilities(network, validation)
+    if not len(truth):
+        answers, truth = probabilities(network, train)
+    right = answers[np.arange(len(truth)), truth]
+    return {
+        **logs,
+        "val_loss": float(-np.log(np.clip(right, 1e-7, None)).mean()),
+        "val_accuracy": float((answers.argmax(axis=1) == truth).mean()),
+    }
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

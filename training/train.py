@@ -1,19 +1,68 @@
-"""From class folders to a registered model: load, fit, evaluate, publish, promote."""
+"""From images to a registered model: load, learn, judge, publish, decide."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sightstream import models, spark
 from sightstream.config import Settings
+from sightstream.errors import InputError
 from sightstream.registry import Registry, Version
-from training import datasets, evaluate
-from training.fit import Curves, fit, warm
+from training import datasets, features, judge, report
+from training.datasets import Dataset, Example, Source
+from training.fit import Curves, Mode, examples, fit, warm
 from training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+COMPARED = 256
+"""Images on which the answers of the ONNX file are compared with those of the Keras file."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may set of a training; None is the recipe's own.
+
+    Attributes:
+        recipe: its name or file.
+        network: one of the recipe's networks.
+        name: of the registered model.
+        epochs: passes over the images.
+        batch_size: images in a step of one worker.
+        workers: partitions that are trained side by side.
+        mode: of Elephas.
+        seed: of the split, the first weights and the order of the images.
+        promote: whether the new version may become the champion.
+        allow_unreadable: goes on however many images cannot be read.
+        featuriser: another pretrained network than the recipe's.
+        weights: of the featuriser: a file, or `imagenet`.
+        head: what learns from the featuriser's features.
+    """
+
+    recipe: str
+    network: str | None = None
+    name: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    workers: int = 2
+    mode: Mode = "synchronous"
+    seed: int = 0
+    promote: bool = True
+    allow_unreadable: bool = False
+    featuriser: str | None = None
+    weights: str | None = None
+    head: Literal["logistic", "elephas"] = "logistic"
 
 
 @dataclass(frozen=True)
@@ -24,77 +73,203 @@ class Trained:
         version: as registered.
         promoted: whether it is the champion now.
         reason: the figures that decided it.
+        report: the page that shows how good it is.
+        left_out: the images that were not used, each with its fault.
     """
 
     version: Version
     promoted: bool
     reason: str
+    report: Path
+    left_out: list[Example]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Whom to tell how a training goes.
+
+    Attributes:
+        on_step: called with a sentence as each step begins.
+        on_round: called after each round with the passes made, all passes, and the curves so far.
+    """
+
+    on_step: Callable[[str], None]
+    on_round: Callable[[int, int, Curves], None]
 
 
 def train(
-    recipe: Recipe, settings: Settings, *, data: Path | None, epochs: int, workers: int, seed: int,
-    on_step: Callable[[str], None], on_epoch: Callable[[int, Curves], None],
-) -> Trained:  # fmt: skip
+    recipe: Recipe, settings: Settings, source: Source, options: Options, progress: Progress
+) -> Trained:
     """Trains, evaluates and registers a model; promotes it when it is not worse.
 
     Args:
         recipe: what to train.
         settings: the home folder, Spark and the registry.
-        data: the folder of the class folders; None where the recipe brings its own images.
-        epochs: rounds of Elephas.
-        workers: partitions that are trained side by side.
-        seed: of the split, the network's first weights and the order of the images.
-        on_step: called with a sentence as each step begins.
-        on_epoch: called after each epoch.
+        source: the images; an empty one takes those that the recipe brings.
+        options: what the user wants otherwise than the recipe.
+        progress: whom to tell.
     """
+    _require_fitting(recipe, options)
     registry = Registry(settings)
-    on_step("starting Spark and TensorFlow")
+    with learning(settings, options.workers, progress) as session:
+        if recipe.prepare and source == Source():
+            source = Source((recipe.prepare(settings.root),))
+        progress.on_step("decoding the images")
+        dataset = datasets.load(
+            session, source, recipe.preprocessing, settings.limits, shares=recipe.shares,
+            seed=options.seed, allow_unreadable=options.allow_unreadable,
+        )  # fmt: skip
+        Thread(target=registry.names, daemon=True).start()  # MLflow's import takes seconds too
+        models.import_keras().utils.set_random_seed(options.seed)
+        network, curves = learn(recipe, dataset, options, progress)
+        return publish(session, settings, registry, recipe, dataset, network, curves, options,
+                       progress)  # fmt: skip
+
+
+@contextmanager
+def learning(settings: Settings, workers: int, progress: Progress) -> Iterator[SparkSession]:
+    """A Spark session whose workers have TensorFlow, as the driver then has."""
+    progress.on_step("starting Spark and TensorFlow")
     session = spark.start(settings, "train")
     try:
         # TensorFlow's import takes 10 s of a core, in the driver as in each worker: side by side.
         ahead = Thread(target=warm, args=(session, workers), daemon=True)
         ahead.start()
-        keras = models.import_keras()
+        models.import_keras()
         ahead.join()
-        folder = data or (recipe.prepare(settings.root) if recipe.prepare else settings.root)
-        on_step("decoding the images")
-        dataset = datasets.load(session, folder, recipe.preprocessing, settings.limits, seed)
-        keras.utils.set_random_seed(seed)
-        network = recipe.network(len(dataset.labels))
-        on_step("training")
-        Thread(target=registry.names, daemon=True).start()  # MLflow's import takes seconds too
-        curves = fit(network, dataset, recipe, epochs=epochs, workers=workers, seed=seed,
-                     on_epoch=on_epoch)  # fmt: skip
-        on_step("evaluating")
-        pixels, truth = dataset.arrays("test")
+        yield session
     finally:
         spark.stop(session)
-    figures = evaluate.metrics(network.predict(pixels, verbose=0), truth)
-    parameters = {
-        "recipe": recipe.name, "epochs": epochs, "workers": workers, "seed": seed,
-        "batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate,
-        "unreadable_images": dataset.unreadable,
-    }  # fmt: skip
-    card = models.Card(dataset.labels, recipe.preprocessing, figures, parameters)
-    on_step("registering")
-    with tempfile.TemporaryDirectory(dir=settings.root) as files:
-        digest = models.save(Path(files), network, card, pixels[:256])
-        version = registry.publish(
-            recipe.name, Path(files), digest, parameters=parameters, metrics=figures,
-            curves=asdict(curves),
+
+
+def learn(
+    recipe: Recipe, dataset: Dataset, options: Options, progress: Progress,
+    start: Any = None,
+) -> tuple[Any, Curves]:  # fmt: skip
+    """Trains a network on a data set.
+
+    Args:
+        recipe: what to train.
+        dataset: its splits train and validation are used.
+        options: what the user wants otherwise than the recipe.
+        progress: whom to tell.
+        start: the Keras model to go on from; None for a new one.
+
+    Returns:
+        A Keras model from uint8 pixels to probabilities, and the curves of its training.
+    """
+    progress.on_step("training")
+    epochs, workers, seed = options.epochs or recipe.epochs, options.workers, options.seed
+
+    def fitted(network: Any, train: Any, validation: Any) -> Curves:
+        return fit(
+            network, examples(train, column, workers, seed),
+            examples(validation, column, workers, seed), recipe, epochs=epochs,
+            batch_size=options.batch_size or recipe.batch_size, mode=options.mode, seed=seed,
+            on_round=lambda done, curves: progress.on_round(done, epochs, curves),
         )  # fmt: skip
-    return _decide(registry, version)
+
+    train, validation = dataset.split("train"), dataset.split("validation")
+    labels, shape = len(dataset.labels), recipe.preprocessing.shape
+    if recipe.network:
+        column = "pixels"
+        network = start or recipe.network(labels)
+        return network, fitted(network, train, validation)
+    base = (
+        features.base(start)
+        if start
+        else features.featuriser(options.featuriser or recipe.featuriser, options.weights, shape)
+    )
+    if options.head == "logistic":
+        head = features.regression(train, base, recipe.regularization, labels)
+        return features.fold(base, head), Curves()
+    column = "features"
+    train, validation = (
+        features.transformer(base).transform(s).cache() for s in (train, validation)
+    )
+    head = features.linear(base.output_shape[-1], labels, features.moments(train))
+    curves = fitted(head, train, validation)
+    return features.fold(base, head), curves
 
 
-def _decide(registry: Registry, challenger: Version) -> Trained:
-    name, measure = challenger.name, "f1_macro"
-    new = challenger.metrics[measure]
-    number = registry.champion_number(name)
-    if number is None:
-        reason = "there was no champion"
-    else:
-        old = registry.version(name, number).metrics.get(measure, 0.0)
-        reason = f"macro F1 {new:.4f} against {old:.4f} of version {number}"
-        if new < old:
-            return Trained(challenger, False, reason)
-    return Trained(registry.promote(name, challenger.number), True, reason)
+def publish(
+    session: SparkSession, settings: Settings, registry: Registry, recipe: Recipe,
+    dataset: Dataset, network: Any, curves: Curves, options: Options, progress: Progress, *,
+    margin: float | None = None,
+) -> Trained:  # fmt: skip
+    """Judges a network beside the champion, registers it, and promotes it when it is not worse.
+
+    Args:
+        session: its workers answer for both models.
+        settings: the home folder and the limits of images.
+        registry: where to.
+        recipe: that it was trained by.
+        dataset: its test images decide; without any, those of validation.
+        network: from uint8 pixels to probabilities.
+        curves: of its training.
+        options: of its training.
+        progress: whom to tell.
+        margin: what the F1 of a class may lose at most; None for any loss.
+    """
+    name = options.name or recipe.name
+    split = "test" if dataset.count("test") else "validation"
+    held_out = [e for e in dataset.examples if e.split == split]
+    settings_used = {
+        **{k: v for k, v in asdict(options).items() if v is not None and k != "name"},
+        "epochs": options.epochs or recipe.epochs,
+        "batch_size": options.batch_size or recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "judged_on": split,
+        **{f"{s}_images": dataset.count(s) for s in datasets.SPLITS},
+        "left_out_images": len(dataset.left_out),
+    }
+    home = settings.root / "tmp"
+    with tempfile.TemporaryDirectory(dir=home, prefix="model-") as folder:
+        files, pages = Path(folder) / "model", Path(folder) / "report"
+        progress.on_step("exporting")
+        card = models.Card(dataset.labels, recipe.preprocessing, {}, settings_used)
+        digest = models.save(files, network, card, _sample(dataset, split))
+        dataset.write_split(files / models.SPLIT_FILE)
+        progress.on_step("evaluating")
+        served = models.serve(files, name, 0, digest, "auto")
+        answers = judge.answers(session, served, held_out, dataset.labels, settings.limits)
+        evaluation = judge.evaluation(answers, held_out, dataset.labels)
+        rival = judge.champion(session, registry, name, held_out, dataset.labels, settings.limits)
+        digest = models.describe(files, evaluation.metrics())
+        progress.on_step("registering")
+        page = report.write(
+            pages, f"{name}", evaluation, asdict(curves) if curves.loss else None,
+            judge.pictures(answers, held_out, dataset.labels), settings_used, settings.limits,
+        )  # fmt: skip
+        version = registry.publish(
+            name, files, digest, parameters=settings_used, metrics=evaluation.metrics(),
+            curves=asdict(curves), report=pages,
+        )  # fmt: skip
+        kept = settings.root / "reports" / name / str(version.number)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        pages.rename(kept)
+    better, reason = judge.decide(evaluation, rival, margin)
+    promoted = better and options.promote
+    if better and not options.promote:
+        reason += "; --no-promote"
+    registry.decided(version, promoted=promoted, reason=reason)
+    if promoted:
+        version = registry.promote(name, version.number)
+    return Trained(version, promoted, reason, kept / page.name, dataset.left_out)
+
+
+def _require_fitting(recipe: Recipe, options: Options) -> None:
+    if not recipe.network:
+        features.require_weights(options.featuriser or recipe.featuriser, options.weights)
+    elif options.featuriser or options.weights or options.head != "logistic":
+        raise InputError(
+            f"this network of the recipe {recipe.name} learns all by itself: --featuriser, "
+            "--weights and --head belong to pretrained ones"
+        )
+
+
+def _sample(dataset: Dataset, split: str) -> NDArray[np.uint8]:
+    rows = dataset.split(split).orderBy("digest").limit(COMPARED).select("pixels").toArrow()
+    flat = np.frombuffer(b"".join(rows["pixels"].to_pylist()), np.uint8)
+    return flat.reshape(-1, *dataset.preprocessing.shape)

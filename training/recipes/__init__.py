@@ -2,54 +2,132 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 from sightstream.imaging import Preprocessing
 
-NAMES = ("starter",)
+NAMES = ("starter", "leaf", "digits", "xray", "cars", "skin")
+
+Layers = Callable[[], list[Any]]
+
+
+def cosine(epochs: int, learning_rate: float) -> list[Any]:
+    """Lets the rate rise over a few passes and then fall to nothing along a cosine.
+
+    The optimizer forgets its momentum when weights are averaged; small steps at the end make up
+    for the noise of it.
+    """
+    from keras.callbacks import LearningRateScheduler
+
+    warm_up = max(1, epochs // 20)
+
+    def rate(epoch: int) -> float:
+        if epoch < warm_up:
+            return learning_rate * (epoch + 1) / (warm_up + 1)
+        return learning_rate * (1 + math.cos(math.pi * (epoch - warm_up) / (epochs - warm_up))) / 2
+
+    return [LearningRateScheduler(rate)]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a model of one kind is trained.
 
+    A file of a recipe holds one as `RECIPE`, and further ones, by the name that `--network`
+    gives, in `NETWORKS`.
+
     Attributes:
         name: of the recipe, and of the registered model.
         preprocessing: how an image becomes the network's input, in training and in serving.
-        network: labels to an uncompiled Keras model from uint8 pixels to probabilities.
-        epochs: rounds of Elephas.
+        network: labels to an uncompiled Keras model from uint8 pixels to probabilities; None
+            where a featuriser with a linear head is the network.
+        shares: of each class's images: to train on, to validate with, to test with.
+        epochs: passes over the images; after each, the driver averages the workers' weights.
         batch_size: images in a step of one worker.
-        learning_rate: Adam's in the first epoch.
-        augment: an image, uint8 (height, width, channels), to the variants to learn from.
+        learning_rate: Adam's, where it is highest.
+        label_smoothing: the probability that is taken from the right label and shared among all.
+        augmentation: Keras layers that vary the images while training.
+        callbacks: Keras callbacks, called on the driver around each pass; given the number of
+            passes and the learning rate.
+        featuriser: the pretrained network that stands for `network`; see `training.features`.
+        regularization: of the logistic regression on the featuriser's features.
         prepare: writes the images of a recipe that brings its own below a folder, as class
             folders, and returns theirs; None for a recipe that is given a folder.
     """
 
     name: str
     preprocessing: Preprocessing
-    network: Callable[[int], Any]
+    network: Callable[[int], Any] | None = None
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     epochs: int = 20
     batch_size: int = 32
     learning_rate: float = 1e-3
-    augment: Callable[[NDArray[np.uint8]], list[NDArray[np.uint8]]] = lambda pixels: [pixels]
+    label_smoothing: float = 0.0
+    augmentation: Layers = list
+    callbacks: Callable[[int, float], list[Any]] = cosine
+    featuriser: str = "squeezenet"
+    regularization: float = 0.03
     prepare: Callable[[Path], Path] | None = None
 
 
-def find(name: str) -> Recipe:
-    """The recipe of a name.
+def find(name: str, network: str | None = None) -> Recipe:
+    """The recipe of a name, or of a file like those of this package.
+
+    Args:
+        name: of a recipe here, or a path that ends in `.py`.
+        network: one of its `NETWORKS`; None for its `RECIPE`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the file is not a recipe; with the line of the mistake.
     """
-    if name not in NAMES:
-        raise InputError(f"there is no recipe '{name}'; there is: {', '.join(NAMES)}")
-    recipe: Recipe = import_module(f"training.recipes.{name}").RECIPE
-    return recipe
+    if name.endswith(".py"):
+        module = _from_file(Path(name))
+    elif name in NAMES:
+        module = import_module(f"training.recipes.{name}")
+    else:
+        raise InputError(
+            f"there is no recipe '{name}'; there is: {', '.join(NAMES)}, or your own file: "
+            "sightstream train ./mine.py --data DIR"
+        )
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{name} has no RECIPE = Recipe(...); see training/recipes/leaf.py")
+    if network is None:
+        return recipe
+    networks: dict[str, Recipe] = getattr(module, "NETWORKS", {})
+    if network not in networks:
+        raise InputError(
+            f"the recipe {recipe.name} has no network '{network}'; it has: "
+            f"{', '.join(networks) or 'one only, without a name'}"
+        )
+    return networks[network]
+
+
+def _from_file(path: Path) -> Any:
+    spec = spec_from_file_location(f"recipe_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise InputError(f"there is no recipe file {path}")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise InputError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        lines = [
+            f.lineno
+            for f in traceback.extract_tb(error.__traceback__)
+            if f.filename == str(path.absolute())
+        ]
+        where = f", line {lines[-1]}" if lines else ""
+        raise InputError(f"{path}{where}: {type(error).__name__}: {error}") from error
+    return module

@@ -1,0 +1,580 @@
+"""training.datasets: what is found, on which side each image is, and what is left out and why."""
+
+import hashlib
+import os
+import random
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from sightstream.errors import InputError
+from sightstream.events import local_path
+from sightstream.imaging import Limits, Preprocessing
+from training.datasets import (
+    SPLITS,
+    Dataset,
+    Example,
+    Source,
+    _row,
+    _sides,
+    _split,
+    class_folders,
+    require_readable,
+)
+from training.recipes import NAMES, find
+
+SHARES = (0.7, 0.1, 0.2)
+ODD_NAMES = [
+    "red panda", "a, b; c", "(d) [e] {f}", 'quo"te', "日本語 🐈", "e\u0301 and \u00e9", "-g", "50%",
+]  # fmt: skip
+NOT_UTF_8 = os.fsdecode(b"caf\xe9.png")
+
+
+def fill(folder, *paths):
+    """Files below a folder, each with a content of its own."""
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(os.fsencode(path))
+    return folder
+
+
+def images(where="/data", **classes):
+    """So many images of each class, as yet unread."""
+    return [
+        Example(f"{where}/{c}/{i}.png", c) for c, count in classes.items() for i in range(count)
+    ]
+
+
+def digest(text):
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def seen(found, **contents):
+    """What the workers say: the last two parts of a path are its content, if none is given."""
+    told = {e.uri: (digest("/".join(e.path.split("/")[-2:])), "") for e in found}
+    return told | {e.uri: contents[e.path] for e in found if e.path in contents}
+
+
+def divide(found, *, told=None, source=None, shares=SHARES, seed=0):
+    return _split(found, told or seen(found), source or Source(), shares, seed)
+
+
+def sides(examples):
+    """The split of each content."""
+    return {e.digest: e.split for e in examples if e.split}
+
+
+def sizes(examples):
+    """How many images of each class are on each side."""
+    return Counter((e.label, e.split) for e in examples if e.split)
+
+
+def faults(examples):
+    return {e.path: e.fault for e in examples if e.fault}
+
+
+def dataset(examples):
+    labels = tuple(sorted({e.label for e in examples}))
+    return Dataset(labels, None, examples, Preprocessing(8, 8))
+
+
+def csv(folder, *lines, header="path,label,split"):
+    path = folder / "split.csv"
+    path.write_text("\n".join((header, *lines)) + "\n", "utf-8")
+    return path
+
+
+# Class folders
+
+
+def test_a_class_is_a_folder_and_all_below_it_are_its_images(tmp_path):
+    fill(tmp_path, "cat/b.png", "cat/more/a.png", "dog/c.jpg")
+    found = [(e.path, e.label) for e in class_folders(tmp_path)]
+    assert found == [
+        (str(tmp_path / "cat/b.png"), "cat"),
+        (str(tmp_path / "cat/more/a.png"), "cat"),
+        (str(tmp_path / "dog/c.jpg"), "dog"),
+    ]
+
+
+def test_hidden_files_and_hidden_classes_are_no_images(tmp_path):
+    fill(tmp_path, "cat/a.png", "cat/.b.png", ".git/c.png", "README.md")
+    assert [e.path for e in class_folders(tmp_path)] == [str(tmp_path / "cat/a.png")]
+
+
+def test_what_a_notebook_hides_in_a_class_is_no_image(tmp_path):
+    fill(tmp_path, "cat/a.png", "cat/.ipynb_checkpoints/a-checkpoint.png")
+    assert [e.path for e in class_folders(tmp_path)] == [str(tmp_path / "cat/a.png")]
+
+
+def test_paths_are_absolute_wherever_one_stands(tmp_path, monkeypatch):
+    fill(tmp_path, "photos/cat/a.png")
+    monkeypatch.chdir(tmp_path / "photos")
+    (found,) = class_folders(type(tmp_path)("."))
+    assert found.path == str(tmp_path / "photos/cat/a.png")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_class_may_have_any_name(tmp_path, name):
+    (found,) = class_folders(fill(tmp_path, f"{name}/a.png"))
+    assert found.label == name
+    assert local_path(found.uri) == found.path == str(tmp_path / name / "a.png")
+
+
+def test_a_file_name_that_is_not_utf_8_has_a_uri(tmp_path):
+    (found,) = class_folders(fill(tmp_path, f"cat/{NOT_UTF_8}"))
+    assert found.uri.endswith("cat/caf%E9.png")
+    assert local_path(found.uri) == found.path
+
+
+def test_a_class_whose_name_no_row_could_hold_is_refused(tmp_path):
+    fill(tmp_path, f"{NOT_UTF_8}/a.png", "dog/b.png")
+    with pytest.raises(InputError, match="caf"):
+        class_folders(tmp_path)
+
+
+def test_empty_class_folders_are_named(tmp_path):
+    fill(tmp_path, "cat/a.png", "dog/.hidden")
+    (tmp_path / "red panda" / "inner").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no images in the class folder\(s\) dog, red panda of"):
+        class_folders(tmp_path)
+
+
+def test_a_folder_without_folders_says_what_it_needs(tmp_path):
+    fill(tmp_path, "a.png")
+    with pytest.raises(InputError, match="holds no folders; it needs one for each class"):
+        class_folders(tmp_path)
+
+
+def test_what_is_no_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nothing is no folder; give one that holds a folder"):
+        class_folders(tmp_path / "nothing")
+
+
+# Sources
+
+
+def test_folders_test_folder_and_further_examples_come_together(tmp_path):
+    fill(tmp_path, "a/cat/1.png", "b/dog/2.png", "t/cat/3.png")
+    more = Example("/images/4.png", "cow")
+    source = Source((tmp_path / "a", tmp_path / "b"), tmp_path / "t", examples=(more,))
+    found = [(e.label, e.split) for e in source.list()]
+    assert found == [("cat", ""), ("dog", ""), ("cat", "test"), ("cow", "")]
+    assert source.list()[-1] is more
+
+
+def test_one_class_is_too_few(tmp_path):
+    fill(tmp_path, "cat/a.png", "cat/b.png")
+    with pytest.raises(InputError, match=r"holds 1 class\(es\); two or more are needed"):
+        Source((tmp_path,)).list()
+
+
+def test_a_second_class_that_is_only_tested_is_too_few(tmp_path):
+    fill(tmp_path, "a/cat/1.png", "t/cat/2.png", "t/dog/3.png")
+    with pytest.raises(InputError, match=r"/a holds 1 class\(es\)"):
+        Source((tmp_path / "a",), tmp_path / "t").list()
+
+
+def test_a_second_class_may_come_from_people(tmp_path):
+    fill(tmp_path, "cat/a.png")
+    found = Source((tmp_path,), examples=(Example("/images/b.png", "dog"),)).list()
+    assert [e.label for e in found] == ["cat", "dog"]
+
+
+def test_no_data_at_all_says_what_to_give():
+    with pytest.raises(InputError, match="--data"):
+        Source().list()
+
+
+# Split files
+
+
+def test_a_split_file_says_what_is_where(tmp_path):
+    path = csv(tmp_path, "a.png,cat,train", "sub/b.png,dog,validation", "/far/c.png,dog,test")
+    assert Source(split_file=path).list() == [
+        Example(str(tmp_path / "a.png"), "cat", split="train"),
+        Example(str(tmp_path / "sub/b.png"), "dog", split="validation"),
+        Example("/far/c.png", "dog", split="test"),
+    ]
+
+
+def test_relative_paths_start_at_the_split_file_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    csv(tmp_path, "a.png,cat,train", "b.png,dog,train")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = Source(split_file=type(tmp_path)("../split.csv")).list()
+    assert [os.path.normpath(e.path) for e in found] == [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "b.png"),
+    ]
+
+
+def test_the_columns_of_a_split_file_may_stand_in_any_order(tmp_path):
+    lines = ("train,x,a.png,cat", "validation,y,b.png,dog")
+    path = csv(tmp_path, *lines, header="split,who,path,label")
+    found = [(e.label, e.split) for e in Source(split_file=path).list()]
+    assert found == [("cat", "train"), ("dog", "validation")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["b.png,dog,exam", "b.png,dog,Train", "b.png,dog,", "b.png,dog", ",dog,test", "b.png,,test"],
+)
+def test_a_mistake_in_a_split_file_names_its_line(tmp_path, wrong):
+    path = csv(tmp_path, "a.png,cat,train", wrong, "c.png,dog,train")
+    with pytest.raises(InputError, match=r"split\.csv, line 3: path, label and split are needed"):
+        Source(split_file=path).list()
+
+
+@pytest.mark.parametrize("before", ["", '"two\nlines.png",cat,train'])
+def test_the_line_is_the_one_that_an_editor_shows(tmp_path, before):
+    path = csv(tmp_path, before, "a.png,cat,train", "b.png,dog,exam")
+    line = path.read_text("utf-8").split("\n").index("b.png,dog,exam") + 1
+    with pytest.raises(InputError, match=rf"split\.csv, line {line}: "):
+        Source(split_file=path).list()
+
+
+def test_a_split_file_without_its_header_is_refused_in_its_first_line_of_data(tmp_path):
+    path = csv(tmp_path, "b.png,dog,test", header="a.png,cat,train")
+    with pytest.raises(InputError, match=r"line 2: path, label and split are needed"):
+        Source(split_file=path).list()
+
+
+def test_a_split_file_from_a_spreadsheet_is_read(tmp_path):
+    path = csv(tmp_path, "a.png,cat,train", "b.png,dog,test", "c.png,dog,train")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [e.label for e in Source(split_file=path).list()] == ["cat", "dog", "dog"]
+
+
+def test_a_split_file_of_one_class_is_named(tmp_path):
+    path = csv(tmp_path, "a.png,cat,train", "b.png,cat,test")
+    with pytest.raises(InputError, match=r"split\.csv holds 1 class\(es\)"):
+        Source(split_file=path).list()
+
+
+@pytest.mark.parametrize("name", ["", "nothing.csv"])
+def test_a_split_file_that_cannot_be_read_is_named(tmp_path, name):
+    with pytest.raises(InputError, match=rf"the split file {tmp_path / name} cannot be read"):
+        Source(split_file=tmp_path / name).list()
+
+
+def test_what_a_split_file_decides_stays_decided(tmp_path):
+    lines = [f"{label}{n}.png,{label},test" for label in ("cat", "dog") for n in range(8)]
+    path = csv(tmp_path, *lines, "c.png,cat,train", "d.png,dog,train", "e.png,dog,validation")
+    found = Source(split_file=path).list()
+    assert [(e.path, e.split) for e in divide(found)] == sorted((e.path, e.split) for e in found)
+
+
+# The split
+
+
+@pytest.mark.parametrize("shares", {SHARES, *(find(name).shares for name in NAMES)})
+@pytest.mark.parametrize("count", [10, 11, 33, 97, 1000])
+def test_each_class_has_its_shares_within_one_image(shares, count):
+    found = images(cat=count, dog=10, cow=57)
+    made = sizes(divide(found, shares=shares))
+    for label, of_it in {"cat": count, "dog": 10, "cow": 57}.items():
+        for split, share in zip(SPLITS, shares, strict=True):
+            assert abs(made[label, split] - share * of_it) <= 1
+        assert sum(made[label, split] for split in SPLITS) == of_it
+
+
+@pytest.mark.parametrize(
+    ("count", "shares", "expected"),
+    [
+        (3, (0.7, 0.1, 0.2), (1, 1, 1)),
+        (4, (0.7, 0.1, 0.2), (2, 1, 1)),
+        (2, (0.8, 0.2, 0.0), (1, 1, 0)),
+        (2, (0.8, 0.0, 0.2), (1, 0, 1)),
+        (5, (1.0, 0.0, 0.0), (5, 0, 0)),
+        (100, (0.6, 0.2, 0.2), (60, 20, 20)),
+        (0, (1.0, 0.0, 0.0), (0, 0, 0)),
+    ],
+)
+def test_a_side_whose_share_is_not_zero_has_an_image(count, shares, expected):
+    made = _sides(count, shares)
+    assert tuple(made.count(split) for split in SPLITS) == expected
+    assert len(made) == count
+
+
+def test_every_image_is_on_one_side_or_left_out():
+    found = images(cat=40, dog=40)
+    told = seen(found, **{"/data/cat/3.png": ("", "It is empty.")})
+    made = divide(found, told=told)
+    assert [e.path for e in made] == sorted(e.path for e in found)
+    assert [e.path for e in made if not e.split] == ["/data/cat/3.png"]
+
+
+def test_the_split_does_not_depend_on_the_order_of_the_files():
+    found = images(cat=50, dog=50)
+    mixed = random.Random(1).sample(found, len(found))
+    assert divide(mixed) == divide(found)
+
+
+def test_the_split_does_not_depend_on_where_the_files_are():
+    here, there = images("/data", cat=50, dog=50), images("/mnt/b/c", cat=50, dog=50)
+    assert sides(divide(here)) == sides(divide(there))
+    assert len(sides(divide(here))) == 100
+
+
+def test_another_seed_is_another_split_of_the_same_sizes():
+    found = images(cat=50, dog=50)
+    first, second = divide(found, seed=0), divide(found, seed=1)
+    assert sides(first) != sides(second)
+    assert sizes(first) == sizes(second)
+
+
+def test_the_same_seed_is_the_same_split():
+    found = images(cat=50, dog=50)
+    assert divide(found, seed=7) == divide(found, seed=7)
+
+
+def test_one_class_does_not_move_another():
+    alone = sides(divide(images(cat=50)))
+    beside = sides(divide(images(cat=50, dog=80)))
+    assert beside.items() > alone.items()
+
+
+@pytest.mark.parametrize("shares", [SHARES, (0.8, 0.2, 0.0), (0.8, 0.0, 0.2)])
+def test_a_class_with_fewer_images_than_sides_is_named(shares):
+    few = sum(share > 0 for share in shares) - 1
+    expected = rf"the class red panda has {few} usable image\(s\), too few"
+    with pytest.raises(InputError, match=expected):
+        divide(images(cat=9, **{"red panda": few}), shares=shares)
+
+
+def test_only_usable_images_count():
+    found = images(cat=9, dog=3)
+    told = seen(found, **{"/data/dog/0.png": ("", "It is cut short.")})
+    with pytest.raises(InputError, match=r"the class dog has 2 usable image\(s\)"):
+        divide(found, told=told)
+
+
+def test_an_unreadable_image_is_left_out_with_what_was_said_of_it():
+    found = images(cat=9, dog=9)
+    made = divide(found, told=seen(found, **{"/data/dog/4.png": ("", "It is cut short.")}))
+    assert Example("/data/dog/4.png", "dog", "", "", "It is cut short.") in made
+    assert sum(sizes(made).values()) == 17
+
+
+# Duplicates
+
+
+def test_equal_images_of_a_class_count_once():
+    found = images(cat=9, dog=9)
+    twin = seen(found)[found[0].uri]
+    made = divide(found, told=seen(found, **{"/data/cat/5.png": twin, "/data/cat/8.png": twin}))
+    same = "It is the same as /data/cat/0.png."
+    assert faults(made) == {"/data/cat/5.png": same, "/data/cat/8.png": same}
+    assert sum(sizes(made).values()) == 16
+
+
+def test_equal_images_under_two_labels_do_not_count_at_all():
+    found = images(cat=9, dog=9)
+    twin = seen(found)[found[0].uri]
+    made = divide(found, told=seen(found, **{"/data/dog/5.png": twin}))
+    both = "It has the labels cat, dog."
+    assert faults(made) == {"/data/cat/0.png": both, "/data/dog/5.png": both}
+    assert twin[0] not in sides(made)
+
+
+def test_the_same_file_given_twice_counts_once():
+    found = [*images(cat=9, dog=9), Example("/data/cat/0.png", "cat")]
+    made = divide(found)
+    assert faults(made) == {"/data/cat/0.png": "It is the same as /data/cat/0.png."}
+    assert sum(sizes(made).values()) == 18
+
+
+def test_a_duplicate_is_on_the_same_side_whichever_copy_is_taken():
+    found = images(cat=50, dog=50)
+    copies = images("/a", cat=50)  # sorts before /data, so that it is the copy that is taken
+    made = divide([*found, *copies])
+    assert sides(made) == sides(divide(found))
+    assert {e.path[:3] for e in made if e.label == "cat" and e.split} == {"/a/"}
+
+
+def test_a_test_image_that_is_also_given_to_train_on_is_tested_with():
+    tests = [Example(f"/test/cat/{n}.png", "cat", split="test") for n in range(3)]
+    made = divide([*images(cat=20, dog=20), *tests])
+    assert [e.path for e in made if e.digest == digest("cat/0.png") and e.split] == [
+        "/test/cat/0.png"
+    ]
+    assert faults(made)["/data/cat/0.png"] == "It is the same as /test/cat/0.png."
+
+
+# A test folder
+
+
+def given_test_folder(found, tests, **options):
+    """A split beside a folder of test images."""
+    beside = [Example(e.path, e.label, split="test") for e in tests]
+    return divide([*found, *beside], source=Source(test="/test"), **options)
+
+
+def test_a_test_folder_is_all_that_is_tested_with():
+    tests = images("/test", cat=5, dog=7)
+    made = given_test_folder(images(cat=80, dog=40), tests)
+    assert [e.path for e in made if e.split == "test"] == [e.path for e in tests]
+
+
+def test_beside_a_test_folder_the_other_sides_share_what_is_left():
+    found, tests = images(cat=80, dog=40), images("/test", cat=6, dog=6)
+    told = {e.uri: (digest(e.path), "") for e in [*found, *tests]}
+    made = sizes(given_test_folder(found, tests, told=told))
+    assert [made["cat", split] for split in SPLITS] == [70, 10, 6]
+    assert [made["dog", split] for split in SPLITS] == [35, 5, 6]
+
+
+@pytest.mark.parametrize("to_train_on", [0, 1])
+def test_a_class_that_is_tested_but_has_nothing_to_train_on_is_refused(to_train_on):
+    tests = images("/test", cow=5)
+    found = images(cat=9, dog=9) + [Example("/data/cow/x.png", "cow")] * to_train_on
+    with pytest.raises(InputError, match="the class cow"):
+        given_test_folder(found, tests)
+
+
+# A split that an earlier training has decided
+
+
+def learnt(found, **options):
+    """The source of a second training, which knows the sides of the first."""
+    return Source(known=sides(divide(found, **options)))
+
+
+def assert_split_too(new, shares):
+    found = images(cat=50, dog=50)
+    more = [Example(f"/new/cat/{n}.png", "cat") for n in range(100, 100 + new)]
+    made = divide([*found, *more], source=learnt(found, shares=shares), shares=shares)
+    assert len(sides(made)) == 100 + new
+    assert {e.split for e in made if e.path.startswith("/new")} <= set(SPLITS)
+
+
+def test_known_images_stay_where_they_were_whatever_the_seed():
+    found = images(cat=50, dog=50)
+    source = learnt(found, seed=1)
+    again = divide([*found, *images("/new/n", cow=30)], source=source, seed=2)
+    assert sides(again).items() > source.known.items()
+
+
+def test_known_images_stay_where_they_were_when_they_move():
+    source = learnt(images(cat=50, dog=50))
+    moved = images("/elsewhere", cat=50, dog=50)
+    assert sides(divide(moved, source=source, seed=3)) == source.known
+
+
+def test_a_new_class_beside_known_ones_gets_its_shares():
+    found = images(cat=50, dog=50)
+    made = sizes(divide([*found, *images(cow=20)], source=learnt(found)))
+    assert [made["cow", split] for split in SPLITS] == [14, 2, 4]
+
+
+def test_many_new_images_of_a_known_class_get_its_shares():
+    found = images(cat=50, dog=50)
+    made = sizes(divide([*found, *images(cat=100)], source=learnt(found)))
+    assert [made["cat", split] for split in SPLITS] == [70, 10, 20]
+
+
+@pytest.mark.parametrize("new", [2, 3, 7])
+def test_a_few_new_images_of_a_known_class_are_split_too(new):
+    assert_split_too(new, SHARES)
+
+
+@pytest.mark.parametrize("shares", [SHARES, (0.6, 0.2, 0.2), (0.7, 0.15, 0.15)])
+def test_one_new_image_of_a_known_class_is_split_too(shares):
+    assert_split_too(1, shares)
+
+
+def test_new_images_that_come_one_by_one_are_trained_on_as_well():
+    found, source = images(cat=50, dog=50), learnt(images(cat=50, dog=50))
+    for n in range(100, 130):
+        found.append(Example(f"/data/cat/{n}.png", "cat"))
+        source = Source(known=sides(divide(found, source=source)))
+    made = sizes(divide(found, source=source))
+    for split, share in zip(SPLITS, SHARES, strict=True):
+        assert abs(made["cat", split] - share * 80) <= 1
+
+
+# Unreadable images
+
+
+@pytest.mark.parametrize(("unreadable", "of"), [(0, 10), (1, 20), (5, 100), (50, 1000)])
+def test_up_to_5_percent_of_the_images_may_be_unreadable(unreadable, of):
+    assert require_readable(images(cat=unreadable), of, False) is None
+
+
+@pytest.mark.parametrize(("unreadable", "of"), [(1, 19), (6, 100), (51, 1000), (1, 1)])
+def test_above_5_percent_the_error_says_how_many_and_names_one(unreadable, of):
+    expected = (
+        rf"{unreadable} of {of} images cannot be read, such as /data/cat/0\.png; "
+        r"sightstream predict says why, and --allow-unreadable goes on"
+    )
+    with pytest.raises(InputError, match=expected):
+        require_readable(images(cat=unreadable), of, False)
+
+
+def test_more_may_be_unreadable_when_it_is_allowed():
+    assert require_readable(images(cat=99), 100, True) is None
+
+
+def test_a_worker_decodes_an_image_and_knows_its_content(tmp_path):
+    Image.new("RGB", (40, 30), (255, 0, 0)).save(tmp_path / NOT_UTF_8)
+    pixels, found, fault = _row((tmp_path / NOT_UTF_8).as_uri(), Preprocessing(2, 3), Limits())
+    assert pixels == bytes((255, 0, 0)) * 6
+    assert found == hashlib.sha256((tmp_path / NOT_UTF_8).read_bytes()).hexdigest()
+    assert fault == ""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_a_worker_tells_why_an_image_cannot_be_read(tmp_path, content):
+    if content is not None:
+        (tmp_path / "x.png").write_bytes(content)
+    pixels, found, fault = _row((tmp_path / "x.png").as_uri(), Preprocessing(2, 2), Limits())
+    assert (pixels, found) == (None, "")
+    assert fault.endswith(".")
+
+
+# What is written of a split
+
+
+def test_what_is_where_can_be_counted():
+    found = images(cat=50, dog=50)
+    made = dataset(divide(found, told=seen(found, **{"/data/cat/3.png": ("", "It is empty.")})))
+    assert [made.count(split) for split in SPLITS] == [69, 10, 20]
+    assert [e.path for e in made.left_out] == ["/data/cat/3.png"]
+
+
+def test_a_written_split_is_read_back_as_a_split_file(tmp_path):
+    found = [
+        Example(f"/data/{name}/{n}, (x) \"y\"\n'z'.png", name) for name in ODD_NAMES for n in "123"
+    ]
+    told = seen(found)
+    told[found[0].uri] = told[found[1].uri]
+    told[found[4].uri] = ("", "It is cut short.")
+    enough = images(**{"red panda": 5, "a, b; c": 5})
+    made = divide([*found, *enough], told=told | seen(enough))
+    dataset(made).write_split(tmp_path / "split.csv")
+    back = Source(split_file=tmp_path / "split.csv").list()
+    assert [(e.path, e.label, e.split) for e in back] == [
+        (e.path, e.label, e.split) for e in made if e.split
+    ]
+    assert len(faults(made)) == 2
+
+
+def test_file_names_that_are_not_utf_8_survive_a_written_split(tmp_path):
+    found = [Example(f"/data/{name}/{n}{NOT_UTF_8}", name) for name in ("a", "b") for n in "1234"]
+    dataset(divide(found)).write_split(tmp_path / "split.csv")
+    assert [e.path for e in Source(split_file=tmp_path / "split.csv").list()] == [
+        e.path for e in found
+    ]
+
+
+def test_a_written_split_names_contents_and_faults(tmp_path):
+    found = images(cat=3, dog=4)
+    told = seen(found, **{"/data/dog/3.png": ("", 'It is "cut", short.')})
+    dataset(divide(found, told=told)).write_split(tmp_path / "split.csv")
+    lines = (tmp_path / "split.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "path,label,split,digest,fault"
+    assert lines[1].startswith("/data/cat/0.png,cat,")
+    assert lines[1].split(",")[3] == digest("cat/0.png")
+    assert lines[-1] == '/data/dog/3.png,dog,,,"It is ""cut"", short."'

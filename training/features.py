@@ -1,0 +1,234 @@
+"""Transfer learning: a pretrained network without its last layer, and a head on its features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream.errors import InputError
+from sightstream.models import import_keras
+from sightstream.spark import prepare_worker
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame
+
+_SQUEEZENET = "squeezenet"
+_FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128),
+          6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}  # fmt: skip
+_POOLED = (4, 5, 6, 7, 8, 9)
+
+
+def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> Any:
+    """A frozen Keras model from uint8 RGB pixels to features.
+
+    Args:
+        name: `squeezenet`, or a function of `keras.applications` such as `MobileNetV2`.
+        weights: a file for it, or `imagenet` for what keras.applications downloads.
+        shape: height, width and channels of the pixels; 3 channels.
+
+    Raises:
+        InputError: there is no such network, or the weights do not fit it.
+    """
+    require_weights(name, weights)
+    keras = import_keras()
+    image = keras.Input(shape, dtype="uint8")
+    try:
+        if name == _SQUEEZENET:
+            base, outputs = _squeezenet(shape)
+            preprocess = keras.applications.imagenet_utils.preprocess_input
+            arguments: dict[str, Any] = {"mode": "caffe"}
+            base.load_weights(weights)
+        else:
+            build = getattr(keras.applications, name, None)
+            if not callable(build):
+                raise InputError(f"there is no network '{name}' in keras.applications")
+            base = build(include_top=False, weights="imagenet" if weights == "imagenet" else None,
+                         input_shape=shape)  # fmt: skip
+            if weights != "imagenet":
+                base.load_weights(weights)
+            outputs, arguments = [base.output], {}
+            preprocess = _preprocessing(base, name)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{weights} does not fit {name}: {str(error).splitlines()[0]}") from None
+    x = _as_layer(preprocess, arguments)(keras.layers.Rescaling(1.0)(image))
+    maps = keras.Model(base.input, outputs)(x)
+    pooled = [
+        pool()(each)
+        for each in (maps if isinstance(maps, list) else [maps])
+        for pool in (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+    ]
+    model = keras.Model(image, keras.layers.Concatenate()(pooled), name="featuriser")
+    model.trainable = False
+    return model
+
+
+def require_weights(name: str, weights: str | None) -> None:
+    """Raises where a pretrained network has no weights.
+
+    Raises:
+        InputError: there are none, or there is no such file.
+    """
+    if weights is None:
+        raise InputError(
+            f"{name} needs its pretrained weights: --weights FILE, or --weights imagenet for a "
+            "network of keras.applications"
+        )
+    if weights == "imagenet" and name == _SQUEEZENET:
+        raise InputError("squeezenet comes from a file: --weights FILE")
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise InputError(f"there is no weights file {weights}")
+
+
+def transformer(model: Any) -> Any:
+    """A Spark ML Transformer from a column `pixels` to a vector `features`, over a pandas UDF.
+
+    Args:
+        model: what `featuriser` returned.
+    """
+    from pyspark.ml import Transformer
+    from pyspark.ml.functions import array_to_vector
+    from pyspark.sql.functions import pandas_udf
+
+    architecture, weights = model.to_json(), model.get_weights()
+    shape = model.input_shape[1:]
+
+    class Featuriser(Transformer):
+        """Pixels to features."""
+
+        def _transform(self, dataset: DataFrame) -> DataFrame:
+            broadcast = dataset.sparkSession.sparkContext.broadcast(weights)
+
+            def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+                import pandas as pd
+
+                prepare_worker()
+                network = _loaded(architecture)
+                network.set_weights(broadcast.value)
+                for batch in batches:
+                    pixels = np.frombuffer(b"".join(batch), np.uint8).reshape(-1, *shape)
+                    yield pd.Series(list(network.predict(pixels, batch_size=32, verbose=0)))
+
+            import pandas as pd
+
+            answer.__annotations__ = {
+                "batches": Iterator[pd.Series], "return": Iterator[pd.Series]
+            }  # fmt: skip
+            features = pandas_udf(answer, "array<float>")(dataset["pixels"])
+            return dataset.withColumn("features", array_to_vector(features))
+
+    return Featuriser()
+
+
+def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
+    """Fits a Spark ML Pipeline of featuriser and LogisticRegression, and gives back its head.
+
+    Args:
+        images: columns pixels and label (index).
+        model: what `featuriser` returned.
+        regularization: MLlib's regParam, on standardised features.
+        labels: the number of classes.
+
+    Returns:
+        An uncompiled Keras model from features to probabilities.
+    """
+    from pyspark.ml import Pipeline
+    from pyspark.ml.classification import LogisticRegression
+
+    logistic = LogisticRegression(
+        regParam=regularization, elasticNetParam=0.0, family="multinomial", maxIter=100
+    )
+    fitted = Pipeline(stages=[transformer(model), logistic]).fit(images).stages[-1]
+    head = linear(model.output_shape[-1], labels)
+    kernel = np.zeros((labels, model.output_shape[-1]), np.float32)
+    bias = np.full(labels, -np.inf, np.float32)
+    found = fitted.coefficientMatrix.toArray()
+    kernel[: len(found)], bias[: len(found)] = found, fitted.interceptVector.toArray()
+    head.layers[-1].set_weights([kernel.T, np.nan_to_num(bias, neginf=-1e9)])
+    return head
+
+
+def linear(
+    features: int, labels: int,
+    moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+) -> Any:  # fmt: skip
+    """A dense softmax layer on features, which are standardised where their moments are given."""
+    keras = import_keras()
+    standard = []
+    if moments:
+        mean, variance = moments
+        standard = [keras.layers.Normalization(mean=mean, variance=np.maximum(variance, 1e-6))]
+    dense = keras.layers.Dense(labels, activation="softmax", kernel_initializer="zeros")
+    return keras.Sequential([keras.Input((features,)), *standard, dense])
+
+
+def fold(model: Any, head: Any) -> Any:
+    """Featuriser and head as one Keras model, from uint8 pixels to probabilities."""
+    keras = import_keras()
+    image = keras.Input(model.input_shape[1:], dtype="uint8")
+    return keras.Model(image, head(model(image)))
+
+
+def base(model: Any) -> Any:
+    """The featuriser of what `fold` returned."""
+    return model.get_layer("featuriser")
+
+
+def moments(images: DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and variance of the column `features`, each (features,)."""
+    from pyspark.ml.stat import Summarizer
+
+    summary = Summarizer.metrics("mean", "variance").summary(images["features"])
+    row = images.select(summary.alias("of")).first()
+    assert row is not None  # noqa: S101
+    return row["of"].mean.toArray(), row["of"].variance.toArray()
+
+
+@lru_cache(1)
+def _loaded(architecture: str) -> Any:
+    return import_keras().models.model_from_json(architecture)
+
+
+def _squeezenet(shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
+    """SqueezeNet v1.1 (Iandola et al., 2016) without its last layer."""
+    keras = import_keras()
+    layers = keras.layers
+    image = keras.Input(shape)
+    maps = []
+    x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(image)
+    for number, (squeeze, expand) in _FIRES.items():
+        if number in (2, 4, 6):
+            x = layers.MaxPooling2D(3, strides=2)(x)
+        x = layers.Conv2D(squeeze, 1, activation="relu", name=f"fire{number}_squeeze1x1")(x)
+        one = layers.Conv2D(expand, 1, activation="relu", name=f"fire{number}_expand1x1")(x)
+        three = layers.Conv2D(expand, 3, padding="same", activation="relu",
+                              name=f"fire{number}_expand3x3")(x)  # fmt: skip
+        x = layers.Concatenate()([one, three])
+        if number in _POOLED:
+            maps.append(x)
+    return keras.Model(image, x, name=_SQUEEZENET), maps
+
+
+def _preprocessing(base: Any, name: str) -> Any:
+    """What the module of a network of keras.applications does to its input."""
+    import sys
+
+    keras = import_keras()
+    module = sys.modules[getattr(keras.applications, name).__module__]
+    return module.preprocess_input
+
+
+def _as_layer(preprocess: Any, arguments: dict[str, Any]) -> Any:
+    """A preprocessing as a fixed layer: it maps each pixel's colour linearly, which probes show."""
+    keras = import_keras()
+    probes = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[:, None, None, :]
+    answers = np.asarray(preprocess(probes.copy(), **arguments)).reshape(4, 3)
+    kernel = (answers[1:] - answers[0]).reshape(1, 1, 3, 3)
+    constant = keras.initializers.Constant
+    return keras.layers.Conv2D(3, 1, kernel_initializer=constant(kernel),
+                               bias_initializer=constant(answers[0]))  # fmt: skip

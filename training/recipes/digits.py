@@ -1,0 +1,15 @@
+"""Handwritten digits by transfer learning, after the published project on Bengali digits.
+
+A pretrained network without its last layer makes features, a regression of MLlib reads them.
+"""
+
+from __future__ import annotations
+
+from sightstream.imaging import Preprocessing
+from training.recipes import Recipe
+
+RECIPE = Recipe(
+    name="digits",
+    preprocessing=Preprocessing(96, 96),
+    shares=(0.8, 0.0, 0.2),
+)

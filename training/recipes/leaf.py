@@ -1,0 +1,35 @@
+"""Diseases of plant leaves from 24x24 pixels, after the published Spark and Elephas project.
+
+A row of the DataFrame holds an image as 1,728 numbers; the network gives them their shape back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sightstream.imaging import Preprocessing
+from training.recipes import Recipe
+from training.recipes.blocks import cnn
+
+PIXELS = Preprocessing(24, 24)
+
+
+def augmentation() -> list[Any]:
+    """A leaf may be seen from either side; to turn or move it blurs what 24 pixels can show."""
+    from keras import layers
+
+    return [layers.RandomFlip("horizontal")]
+
+
+RECIPE = Recipe(
+    name="leaf",
+    preprocessing=PIXELS,
+    network=lambda labels: cnn(
+        PIXELS, labels, ((24, 24), (48, 48), (96, 96)), dropout=0.4, flat=True
+    ),
+    shares=(0.8, 0.2, 0.0),
+    epochs=48,
+    learning_rate=2e-3,
+    label_smoothing=0.1,
+    augmentation=augmentation,
+)

@@ -1,0 +1,330 @@
+"""An evaluation as files: JSON, pictures, and a page that holds them; the figures are `evaluate`'s.
+
+Names of classes and files come from outside: they are cut, and never read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream import imaging
+from sightstream.imaging import Decoded, Limits, Preprocessing
+from sightstream.terminal import printable
+from training.evaluate import BINS, Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WRONG, SAMPLES = 24, 20
+"""The most pictures on each sheet."""
+
+_TILE = Preprocessing(112, 112, 3, aspect="pad")
+_DPI = 144
+# Okabe and Ito's colours, which colour-blind people tell apart.
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#767676"
+_PANELS = {
+    "Loss": {"loss": "training", "val_loss": "validation"},
+    "Accuracy": {"accuracy": "training", "val_accuracy": "validation"},
+    "Learning rate": {"learning_rate": "learning rate"},
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test image and what the model said.
+
+    Attributes:
+        path: of the original file.
+        truth: the index of the right label.
+        label: the index of the answer.
+        score: of the answer, from 0 to 1.
+    """
+
+    path: str
+    truth: int
+    label: int
+    score: float
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A PNG on the page: its heading, its alternative text, its width in CSS pixels."""
+
+    title: str
+    alt: str
+    width: int
+    base64: str
+
+
+def write(
+    directory: Path, title: str, evaluation: Evaluation,
+    curves: Mapping[str, Sequence[float]] | None, pictures: Sequence[Picture],
+    facts: Mapping[str, object], limits: Limits,
+) -> Path:  # fmt: skip
+    """Writes evaluation.json, PNG files, and report.html, which needs no other file.
+
+    Args:
+        directory: where to; created if absent, and an earlier report in it is replaced.
+        title: the page's heading.
+        evaluation: the figures.
+        curves: a value for each epoch of loss, val_loss, accuracy, val_accuracy and
+            learning_rate, as far as they are known; no curves.png without.
+        pictures: test images in any order. The `WRONG` most confidently wrong ones are shown in
+            wrong.png, `SAMPLES` of all in samples.png; no sheet without pictures.
+        facts: what the page says of the training; a value may be a mapping or a sequence.
+        limits: what an image may weigh that is read again to be shown.
+
+    Returns:
+        The path of report.html.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    figures = json.dumps(evaluation.as_dict(), indent=1) + "\n"
+    (directory / "evaluation.json").write_text(figures, "utf-8")
+    for name in ("curves.png", "wrong.png", "samples.png"):
+        # This report may have none, where an earlier one in the same folder had.
+        (directory / name).unlink(missing_ok=True)
+    wrong = sorted((p for p in pictures if p.label != p.truth), key=lambda p: -p.score)[:WRONG]
+    # At random, for every n-th would show a few classes only where the classes take turns.
+    drawn = np.random.default_rng(0).permutation(len(pictures))[:SAMPLES]
+    samples = [pictures[i] for i in drawn]
+    drawings = list(_drawings(directory, evaluation, curves or {}, wrong, samples, limits))
+    page = directory / "report.html"
+    page.write_text(_page(title, evaluation, drawings, wrong, facts), "utf-8")
+    return page
+
+
+def _drawings(
+    directory: Path, evaluation: Evaluation, curves: Mapping[str, Sequence[float]],
+    wrong: Sequence[Picture], samples: Sequence[Picture], limits: Limits,
+) -> Iterator[_Drawing]:  # fmt: skip
+    names = evaluation.labels
+    right = sum(row[i] for i, row in enumerate(evaluation.confusion))
+    alt = f"{len(names)} classes: {right:,} of {evaluation.images:,} images lie on the diagonal."
+    yield _save(_confusion(evaluation), directory / "confusion.png", "Confusion matrix", alt)
+    if told := [f"{k} from {v[0]:.4g} to {v[-1]:.4g}" for k, v in curves.items() if len(v)]:
+        alt = "Over the epochs: " + "; ".join(told)
+        yield _save(_curves(curves), directory / "curves.png", "Training", alt)
+    alt = f"Accuracy against confidence, and a histogram of confidences; ECE {evaluation.ece:.3f}."
+    yield _save(_reliability(evaluation), directory / "reliability.png", "Calibration", alt)
+    if wrong:
+        alt = f"The {len(wrong)} wrong answers with the highest scores; the list below names them."
+        sheet = _wrong(wrong, names, limits)
+        yield _save(sheet, directory / "wrong.png", "Most confidently wrong", alt)
+    if samples:
+        short = [_short(name, 40) for name in names]
+        alt = "; ".join(f"is {short[p.truth]}, said {short[p.label]}" for p in samples)
+        sheet = _samples(samples, names, limits)
+        yield _save(sheet, directory / "samples.png", "Sample predictions", alt)
+
+
+def _page(
+    title: str, evaluation: Evaluation, drawings: Sequence[_Drawing], wrong: Sequence[Picture],
+    facts: Mapping[str, object],
+) -> str:  # fmt: skip
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Not all that a file name may hold can be written as UTF-8.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    return environment.get_template("report.html.jinja").render(
+        title=title, evaluation=evaluation, drawings=drawings, wrong=wrong, facts=facts,
+        report=_classification_report(evaluation).splitlines(),
+    )  # fmt: skip
+
+
+def _classification_report(evaluation: Evaluation) -> str:
+    """scikit-learn's own; the confusion matrix holds all that it needs to know."""
+    from sklearn.metrics import classification_report
+
+    confusion = np.array(evaluation.confusion)
+    truth, answers = np.repeat(np.indices(confusion.shape).reshape(2, -1), confusion.ravel(), 1)
+    tested = np.unique(truth)
+    names = [_short(evaluation.labels[i], 40) for i in tested]
+    return str(
+        classification_report(
+            truth, answers, labels=tested, target_names=names, digits=4, zero_division=0
+        )
+    )
+
+
+def _short(name: str, most: int) -> str:
+    """Cuts the middle out of a long name: many names differ at their ends only."""
+    name = printable(name)
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
+
+
+def _figure(width: float, height: float, *, arranged: bool = True) -> Figure:
+    """A figure of so many inches, without pyplot, which would keep it for ever."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12) if arranged else None
+    return Figure((width, height), dpi=_DPI, facecolor="white", layout=layout)
+
+
+def _save(figure: Figure, path: Path, title: str, alt: str) -> _Drawing:
+    import warnings
+
+    with warnings.catch_warnings():
+        # A script that Matplotlib's font lacks is drawn as boxes; the page has the name.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(path)
+    width = round(figure.get_figwidth() * 96)
+    return _Drawing(title, alt, width, b64encode(path.read_bytes()).decode())
+
+
+def _confusion(evaluation: Evaluation) -> Figure:
+    counts = np.array(evaluation.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    number, names = len(counts), [_short(name, 28) for name in evaluation.labels]
+    cell = min(max(0.36, 5 / number), 1.2, 30 / number)  # inches
+    longest = max(map(len, names)) * 0.075
+    rotated = longest > cell
+    side = cell * number
+    figure = _figure(side + longest + 0.9, side + (longest if rotated else 0.2) + 0.7)
+    axes = figure.add_subplot()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = max(1.0, min(11.0, cell * 21))
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, _brief(counts[row, column]), ha="center", va="center",
+                  fontsize=size, color=colour)  # fmt: skip
+    ticks, small = range(number), max(1.0, min(9.0, cell * 24))
+    axes.set_xticks(ticks, names, rotation=90 if rotated else 0, fontsize=small, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=small, parse_math=False)
+    axes.set(xlabel="prediction", ylabel="label")
+    axes.set_xticks(np.arange(number + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(number + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#e4e4e4", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _brief(count: int) -> str:
+    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+
+
+def _curves(curves: Mapping[str, Sequence[float]]) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
+    panels = {
+        name: {said: curves[key] for key, said in series.items() if len(curves.get(key, ()))}
+        for name, series in _PANELS.items()
+    }
+    panels = {name: series for name, series in panels.items() if series}
+    figure = _figure(0.6 + 4 * len(panels), 3.4)
+    for place, (name, series) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        styles = zip(series.items(), ((_BLUE, "-"), (_ORANGE, "--")), strict=False)
+        for (said, values), (colour, line) in styles:
+            epochs = range(1, len(values) + 1)
+            axes.plot(epochs, values, line, color=colour, marker="o", markersize=3, label=said)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set(xlabel="epoch", xlim=(0.5, max(map(len, series.values())) + 0.5))
+        axes.set_title(name, fontsize=11, loc="left")
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=9)
+        _plain(axes)
+    return figure
+
+
+def _reliability(evaluation: Evaluation) -> Figure:
+    bins = evaluation.reliability
+    figure = _figure(5.2, 5.6)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot((0, 1), (0, 1), ":", color=_GREY, label="confidence = accuracy")
+    above.plot([b.confidence for b in bins], [b.accuracy for b in bins], "-o", color=_BLUE,
+               markersize=4, label=f"this model, ECE {evaluation.ece:.3f}")  # fmt: skip
+    above.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
+    above.legend(frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    below.bar([b.lower for b in bins], [b.count for b in bins], 1 / BINS, align="edge",
+              color=_BLUE, edgecolor="white")  # fmt: skip
+    below.set(xlabel="confidence, the score of the answer", ylabel="images")
+    for axes in (above, below):
+        _plain(axes)
+    return figure
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _sheet(width: float, height: float) -> Axes:
+    """Axes that fill a figure; their coordinates are inches from the upper left corner."""
+    axes = _figure(width, height, arranged=False).add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    return axes
+
+
+def _place(axes: Axes, picture: Picture, limits: Limits, left: float, top: float,
+           side: float) -> None:  # fmt: skip
+    axes.imshow(_pixels(picture.path, limits), extent=(left, left + side, top + side, top),
+                aspect="auto")  # fmt: skip
+
+
+def _pixels(path: str, limits: Limits) -> NDArray[np.uint8]:
+    data = imaging.read(path, limits)
+    image = imaging.decode(data, _TILE, limits) if isinstance(data, bytes) else data
+    if isinstance(image, Decoded):
+        return image.pixels
+    return np.full((_TILE.height, _TILE.width, _TILE.channels), 190, np.uint8)
+
+
+def _write(axes: Axes, left: float, top: float, width: float, text: str, **style: Any) -> None:
+    """Text that ends where its column ends, however wide its letters are."""
+    from matplotlib.transforms import Bbox, TransformedBbox
+
+    box = TransformedBbox(Bbox([[left, top - 0.1], [left + width, top + 0.3]]), axes.transData)
+    drawn = axes.text(left, top, text, va="top", fontsize=8, parse_math=False, **style)
+    drawn.set_clip_on(True)
+    drawn.set_clip_box(box)
+
+
+def _wrong(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) -> Figure:
+    columns, width, height, side = min(6, len(pictures)), 1.9, 2.05, 1.55
+    rows = -(-len(pictures) // columns)
+    axes = _sheet(columns * width + 0.2, rows * height + 0.1)
+    for place, picture in enumerate(pictures):
+        left, top = place % columns * width + 0.2, place // columns * height + 0.15
+        _place(axes, picture, limits, left, top, side)
+        said = f"said {_short(names[picture.label], 19)} {picture.score:.2f}"
+        _write(axes, left, top + side + 0.05, 1.8, f"is {_short(names[picture.truth], 24)}")
+        _write(axes, left, top + side + 0.2, 1.8, said, color=_ORANGE)
+    return axes.get_figure(root=True)  # type: ignore[return-value]
+
+
+def _samples(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) -> Figure:
+    rows, side, width = min(10, len(pictures)), 0.62, 5.4
+    blocks = -(-len(pictures) // rows)
+    axes = _sheet(blocks * width, rows * 0.72 + 0.5)
+    for block in range(blocks):
+        for offset, heading in ((0.2, "image"), (1.0, "prediction"), (3.2, "label")):
+            _write(axes, block * width + offset, 0.15, 2.1, heading, fontweight="bold")
+    for place, picture in enumerate(pictures):
+        left, top = place // rows * width, place % rows * 0.72 + 0.42
+        right = picture.truth == picture.label
+        said = f"{'✓' if right else '✗'} {_short(names[picture.label], 24)} {picture.score:.2f}"
+        _place(axes, picture, limits, left + 0.2, top, side)
+        _write(axes, left + 1.0, top + 0.24, 2.15, said, color=_BLUE if right else _ORANGE)
+        _write(axes, left + 3.2, top + 0.24, 2.1, _short(names[picture.truth], 28))
+    return axes.get_figure(root=True)  # type: ignore[return-value]
