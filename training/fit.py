@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,7 +45,7 @@ def fit(
 ) -> Curves:  # fmt: skip
     """Trains a network in place and leaves it with the weights of its best round.
 
-    Ctrl-C ends the training after the current round's work is thrown away, not the program.
+    Ctrl-C gives up the current round, and keeps what the earlier ones reached.
 
     Args:
         network: an uncompiled Keras model.
@@ -95,7 +94,7 @@ def fit(
     curves, best, worth = Curves(), network.get_weights(), (-1.0, 0.0)
     callbacks.on_train_begin()
     learner.stop_training = False
-    with suppress(KeyboardInterrupt):
+    try:
         for done in range(0, epochs, passes):
             callbacks.on_epoch_begin(done)
             rate = float(learner.optimizer.learning_rate)
@@ -112,6 +111,9 @@ def fit(
             on_round(min(done + passes, epochs), curves)
             if learner.stop_training:
                 break
+    except KeyboardInterrupt:
+        if not curves.loss:
+            raise
     network.set_weights(best)
     return curves
 

@@ -218,7 +218,7 @@ def _as_before(card: models.Card, wish: Wish, name: str) -> tuple[Recipe, Option
         seed=wish.seed,
         promote=wish.promote,
         allow_unreadable=True,
-        head=before["head"],
+        head=before.get("head", "logistic"),
     )
     smaller = replace(
         recipe, preprocessing=card.preprocessing, learning_rate=RATE * recipe.learning_rate

@@ -214,8 +214,9 @@ def publish(
     name = options.name or recipe.name
     split = "test" if dataset.count("test") else "validation"
     held_out = [e for e in dataset.examples if e.split == split]
+    unsaid = {"name", "promote", "allow_unreadable", *(("head",) if recipe.network else ())}
     settings_used = {
-        **{k: v for k, v in asdict(options).items() if v is not None and k != "name"},
+        **{k: v for k, v in asdict(options).items() if v is not None and k not in unsaid},
         "epochs": options.epochs or recipe.epochs,
         "batch_size": options.batch_size or recipe.batch_size,
         "learning_rate": recipe.learning_rate,

@@ -20,7 +20,8 @@ def augmentation() -> list[Any]:
         layers.RandomFlip("horizontal_and_vertical"),
         layers.RandomRotation(0.03, fill_mode="nearest"),
         layers.RandomTranslation(0.04, 0.04, fill_mode="nearest"),
-        layers.RandomShear(0.03, 0.03, fill_mode="nearest"),
+        # As ranges: Keras cannot read back what it writes of a single number here.
+        layers.RandomShear((0.0, 0.03), (0.0, 0.03), fill_mode="nearest"),
         layers.RandomZoom((-0.06, 0.06), fill_mode="nearest"),
     ]
 
