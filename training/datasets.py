@@ -94,7 +94,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images in Spark's cache.
+    """Decoded images, kept by Spark's workers.
 
     Attributes:
         labels: the names of the classes, in the order of the network's outputs.
@@ -151,6 +151,7 @@ def load(
     Raises:
         InputError: there are too few classes or images, or too many that cannot be read.
     """
+    from pyspark import StorageLevel
     from pyspark.sql import functions as F  # noqa: N812
 
     found = source.list()
@@ -164,7 +165,8 @@ def load(
     # As URIs, since the JVM has no strings for names that are not UTF-8.
     uris = spark.createDataFrame([(uri,) for uri in {e.uri: None for e in found}], "uri string")
     columns = "uri string, pixels binary, digest string, fault string"
-    decoded = uris.repartition(tasks).mapInPandas(decode, columns).cache()
+    # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
+    decoded = uris.repartition(tasks).mapInPandas(decode, columns).persist(StorageLevel.DISK_ONLY)
     seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
     unreadable = [e for e in found if seen[e.uri][1]]
     require_readable(unreadable, len(found), allow_unreadable)
@@ -176,7 +178,7 @@ def load(
     index = {name: number for number, name in enumerate(names)}
     used = [(e.uri, index[e.label], e.split) for e in examples if e.split]
     assigned = spark.createDataFrame(used, "uri string, label int, split string")
-    images = decoded.drop("fault").join(F.broadcast(assigned), "uri").cache()
+    images = decoded.drop("fault").join(F.broadcast(assigned), "uri")
     return Dataset(names, images, examples, preprocessing)
 
 

@@ -119,7 +119,7 @@ def fit(
 
 
 def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
-    """An RDD of (input, label), cached, in partitions of equal size and in a fixed order.
+    """An RDD of (input, label), kept, in partitions of equal size and in a fixed order.
 
     Args:
         images: a DataFrame of label (index), digest and `column`.
@@ -133,8 +133,11 @@ def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
         flat = np.frombuffer(value, np.uint8) if column == "pixels" else value.toArray()
         return flat, int(row.label)
 
+    from pyspark import StorageLevel
+
     rows = images.select(column, "label", "digest").rdd
-    return _balanced(rows, workers, seed).map(pair, preservesPartitioning=True).cache()
+    pairs = _balanced(rows, workers, seed).map(pair, preservesPartitioning=True)
+    return pairs.persist(StorageLevel.DISK_ONLY)
 
 
 def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

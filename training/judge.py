@@ -27,7 +27,7 @@ from training.report import Picture
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-Rival = tuple[Version, Evaluation]
+Rival = tuple[Version, Evaluation | None]
 
 
 def answers(
@@ -142,12 +142,15 @@ def champion(
     session: SparkSession, registry: Registry, name: str, images: Sequence[Example],
     labels: Sequence[str], limits: Limits,
 ) -> Rival | None:  # fmt: skip
-    """The champion with its figures on the same images; None where there is none that answers."""
+    """The champion with its figures on the same images; without any where it does not answer."""
     try:
         version = registry.version(name)
-        model = registry.load(version)
-    except (ModelNotFoundError, ModelDamagedError):
+    except ModelNotFoundError:
         return None
+    try:
+        model = registry.load(version)
+    except ModelDamagedError:
+        return version, None
     return version, evaluation(answers(session, model, images, labels, limits), images, labels)
 
 
@@ -162,6 +165,8 @@ def decide(challenger: Evaluation, rival: Rival | None, margin: float | None) ->
     if rival is None:
         return True, "there was no champion"
     version, old = rival
+    if old is None:
+        return True, f"version {version.number}, the champion, is damaged"
     before, after = old.metrics()["f1_macro"], challenger.metrics()["f1_macro"]
     reason = f"macro F1 {after:.4f} against {before:.4f} of version {version.number}"
     if after < before:

@@ -163,7 +163,7 @@ def _leaves(network: Any) -> list[Any]:
 
 
 def _known(files: Path) -> list[Example]:
-    """The images of a version's training, as far as they are still there."""
+    """The images of a version's training, also those that are not where they were."""
     path = files / models.SPLIT_FILE
     if not path.exists():
         return []
@@ -171,14 +171,14 @@ def _known(files: Path) -> list[Example]:
         return [
             Example(row["path"], row["label"], row["digest"], row["split"], row["fault"])
             for row in csv.DictReader(file)
-            if Path(row["path"]).exists()
         ]
 
 
 def _source(settings: Settings, wish: Wish, name: str, known: list[Example]) -> Source:
     labelled = _labelled(settings, name)
     corrected = {e.path for e in labelled}
-    earlier = [Example(e.path, e.label) for e in known if e.split and e.path not in corrected]
+    there = [e for e in known if e.split and Path(e.path).exists()]
+    earlier = [Example(e.path, e.label) for e in there if e.path not in corrected]
     sides = {e.digest: e.split for e in known if e.split}
     folders = (wish.data,) if wish.data else ()
     again = {str(p.absolute()) for f in folders for p in f.rglob("*")} | corrected

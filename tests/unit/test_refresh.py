@@ -189,11 +189,11 @@ def names(examples):
     return [(e.label, e.path[-5:]) for e in examples]
 
 
-def test_the_images_of_a_training_are_known_as_far_as_they_are_there(trained):
+def test_the_images_of_a_training_are_known_also_where_they_have_gone(trained):
     found = _known(trained)
     assert [(e.digest, e.split) for e in found] == [
         ("cat0", "train"), ("cat1", "validation"), ("cat2", "test"),
-        ("dog0", "train"), ("dog1", "validation"), ("dog0", ""),
+        ("dog0", "train"), ("dog1", "validation"), ("dog2", "test"), ("dog0", ""),
     ]  # fmt: skip
     assert found[-1].fault == "It is the same."
 
@@ -213,7 +213,7 @@ def test_a_refresh_knows_their_sides_by_content_and_decides_nothing_else(setting
     source = _source(settings, WISH, "leaf", _known(trained))
     assert source.known == {
         "cat0": "train", "cat1": "validation", "cat2": "test",
-        "dog0": "train", "dog1": "validation",
+        "dog0": "train", "dog1": "validation", "dog2": "test",
     }  # fmt: skip
     assert {e.split for e in source.list()} == {""}
 

@@ -1,0 +1,146 @@
+"""The stream under fifty champions in a row: no image is lost, no pause, no memory kept."""
+
+import shutil
+import time
+from contextlib import suppress
+from statistics import median
+from threading import Event, Thread
+
+import psutil
+import pyarrow.compute as pc
+import pytest
+
+from sightstream.registry import Registry
+
+pytestmark = pytest.mark.slow
+
+SWAPS = 50
+RATE = 20
+"""Images a second."""
+
+VERSIONS = 3
+"""Taken in turn. Workers keep two, so that each of three has to be loaded each time."""
+
+MEMORY = range(10, SWAPS + 1, 10)
+"""The swaps after which the memory is measured."""
+
+
+class Drops:
+    """Digits under names of their own, moved into the inbox at a steady rate, from a thread."""
+
+    def __init__(self, home, digits):
+        self._inbox = home.settings.inbox
+        self._aside = home.settings.root / "aside.png"
+        self._digits = digits
+        self._stop = Event()
+        self.names = []
+
+    def __enter__(self):
+        self._inbox.mkdir(exist_ok=True)
+        self._thread = Thread(target=self._drop, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _drop(self):
+        begin = time.monotonic()
+        while not self._stop.wait(begin + len(self.names) / RATE - time.monotonic()):
+            name = f"digit {len(self.names):05d}.png"
+            shutil.copyfile(self._digits[len(self.names) % len(self._digits)], self._aside)
+            self._aside.rename(self._inbox / name)
+            self.names.append(name)
+
+
+@pytest.fixture
+def home(new_home):
+    return new_home(own_registry=True)
+
+
+@pytest.fixture
+def registry(home):
+    """Holds the starter under several versions, of which the first is the champion."""
+    registry = Registry(home.settings)
+    first = registry.version("starter", 1)
+    for number in range(2, VERSIONS + 1):
+        registry.publish(
+            "starter", registry.fetch(first), first.digest,
+            parameters={"copy": number}, metrics=first.metrics, curves={},
+        )  # fmt: skip
+    return registry
+
+
+def test_fifty_swaps_cost_no_image_no_time_and_no_memory(
+    home, registry, starter, figures, until, capsys
+):
+    def reloads(run):
+        # To answer a scrape takes time from the stream that is measured.
+        Event().wait(0.25)
+        assert run.poll() is None
+        return figures(run)["sightstream_model_reloads_total", "loaded"]
+
+    memory = {}
+    with home.running() as run:
+        with Drops(home, starter.digits) as drops:
+            until(lambda: home.count() >= 5 * RATE, 60)
+            for swap in range(1, SWAPS + 1):
+                registry.promote("starter", 1 + swap % VERSIONS)
+                until(lambda swap=swap: reloads(run) >= swap, 30)
+                if swap in MEMORY:
+                    memory[swap] = settled(run)
+        until(lambda: home.count() >= len(drops.names), 30)
+        failed = figures(run)["sightstream_model_reloads_total", "failed"]
+        swaps = reloads(run)
+
+    rows = home.table().sort_by("batch_id")
+    at_swap, otherwise = durations(rows)
+    slower = median(at_swap) / median(otherwise)
+    with capsys.disabled():
+        print(f"\n{rows.num_rows} images, {swaps:.0f} swaps, {len(at_swap)} seen in the rows")
+        for name, seconds in {"at a swap": at_swap, "others": otherwise}.items():
+            p95 = sorted(seconds)[int(0.95 * len(seconds))]
+            late = sum(s > 1.5 * median(otherwise) for s in seconds) / len(seconds)
+            print(f"micro-batches {name}: median {median(seconds):.3f} s, 95 % {p95:.3f} s, "
+                  f"longest {max(seconds):.3f} s, {late:.0%} above 1.5 medians")  # fmt: skip
+        print(f"ratio of the medians: {slower:.2f}")
+        print({f"MiB after swap {swap}": round(taken) for swap, taken in memory.items()})
+
+    assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
+    assert len(set(rows["event_id"].to_pylist())) == rows.num_rows
+    assert set(rows["status"].to_pylist()) == {"ok"}
+    assert set(rows["model_version"].to_pylist()) == set(range(1, VERSIONS + 1))
+    assert (swaps, failed, len(at_swap)) == (SWAPS, 0, SWAPS)
+    assert slower <= 1.5
+    assert memory[SWAPS] <= 1.1 * memory[10]
+
+
+def durations(rows):
+    """Seconds from micro-batch to micro-batch: of those that a new version began with, and others.
+
+    Images arrive faster than micro-batches end, so that there is no rest between two of them.
+    """
+    batches = rows.group_by("batch_id", use_threads=False).aggregate(
+        [("processed_at", "min"), ("model_version", "min"), ("model_version", "max")]
+    )
+    assert pc.all(pc.equal(batches["model_version_min"], batches["model_version_max"])).as_py()
+    ends = pc.cast(batches["processed_at_min"], "int64").to_pylist()
+    versions = batches["model_version_min"].to_pylist()
+    at_swap, otherwise = [], []
+    for number in range(1, len(ends)):
+        changed = versions[number] != versions[number - 1]
+        (at_swap if changed else otherwise).append((ends[number] - ends[number - 1]) / 1e6)
+    return at_swap, otherwise
+
+
+def settled(run):
+    """MiB of the process tree, the median of a few looks; shared pages are counted once."""
+    taken = []
+    for _ in range(3):
+        Event().wait(0.3)
+        taken.append(0)
+        for each in (root := psutil.Process(run.pid), *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                taken[-1] += each.memory_full_info().pss / 2**20
+    return median(taken)
