@@ -81,33 +81,35 @@ def fit(
     ])  # fmt: skip
     learner.compile(keras.optimizers.Adam(recipe.learning_rate),
                     "categorical_crossentropy", metrics=["accuracy"])  # fmt: skip
-    callbacks = keras.callbacks.CallbackList(
-        recipe.callbacks(epochs, recipe.learning_rate), model=learner
-    )
     labels = network.output_shape[-1]
     # Row by row, what a network is to answer for each label.
     wanted = np.eye(labels, dtype=np.float32) * (1 - recipe.label_smoothing)
     wanted += recipe.label_smoothing / labels
     smoothed = train.mapValues(lambda label: wanted[label])
-    passes = 1 if mode == "synchronous" else max(1, epochs // ASYNCHRONOUS_ROUNDS)
+    synchronous = mode == "synchronous"
+    passes = recipe.passes if synchronous else max(1, epochs // ASYNCHRONOUS_ROUNDS)
+    callbacks = keras.callbacks.CallbackList(
+        recipe.callbacks(-(-epochs // passes), recipe.learning_rate), model=learner
+    )
     elephas = _elephas(learner, mode, batch_size)
     curves, best, worth = Curves(), network.get_weights(), (-1.0, 0.0)
     callbacks.on_train_begin()
     learner.stop_training = False
     try:
         for done in range(0, epochs, passes):
-            callbacks.on_epoch_begin(done)
+            callbacks.on_epoch_begin(done // passes)
             rate = float(learner.optimizer.learning_rate)
             seen = len(elephas.training_histories)
-            elephas.fit(_prepared(smoothed, seed + done), epochs=min(passes, epochs - done),
-                        batch_size=batch_size, verbose=0)  # fmt: skip
+            now = min(passes, epochs - done)
+            each = {"epochs": 1, "passes": now} if synchronous else {"epochs": now}
+            elephas.fit(_prepared(smoothed, seed + done), batch_size=batch_size, verbose=0, **each)
             logs = _measured(network, train, validation, elephas.training_histories[seen:])
             for key, value in {**logs, "learning_rate": rate}.items():
                 getattr(curves, key).append(value)
             if (logs["val_accuracy"], -logs["val_loss"]) >= worth:
                 worth = logs["val_accuracy"], -logs["val_loss"]
                 best = network.get_weights()
-            callbacks.on_epoch_end(done, logs)
+            callbacks.on_epoch_end(done // passes, logs)
             on_round(min(done + passes, epochs), curves)
             if learner.stop_training:
                 break
@@ -135,9 +137,15 @@ def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
 
     from pyspark import StorageLevel
 
-    rows = images.select(column, "label", "digest").rdd
-    pairs = _balanced(rows, workers, seed).map(pair, preservesPartitioning=True)
-    return pairs.persist(StorageLevel.DISK_ONLY)
+    def dealt(index: int, part: Iterator[Any]) -> Iterator[tuple[Any, int]]:
+        found = sorted(part, key=lambda row: row.digest)
+        order = np.random.default_rng(seed + index).permutation(len(found))
+        return iter([pair(found[i]) for i in order])
+
+    # From one partition in order, rows are dealt out evenly, and always in the same way.
+    one = images.select(column, "label", "digest").repartition(1).sortWithinPartitions("digest")
+    parts = one.repartition(workers).rdd.mapPartitionsWithIndex(dealt, preservesPartitioning=True)
+    return parts.persist(StorageLevel.DISK_ONLY)
 
 
 def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -226,7 +234,9 @@ def _pass(worker: Any, rows: list[tuple[Any, int]]) -> list[Any]:
     before = worker.parameters.value
     model.set_weights(before)
     x, y = np.stack([x for x, _ in rows]), np.array([y for _, y in rows])
-    history = model.fit(x, y, **worker.train_config).history
+    settings = {**worker.train_config, "epochs": worker.train_config["passes"]}
+    del settings["passes"]
+    history = model.fit(x, y, **settings).history
     return [[a - b for a, b in zip(before, model.get_weights(), strict=True)], history]
 
 
@@ -262,19 +272,6 @@ def _prepared(rows: Any, seed: int) -> Any:
         return part
 
     return rows.mapPartitionsWithIndex(prepare, preservesPartitioning=True)
-
-
-def _balanced(rows: Any, workers: int, seed: int) -> Any:
-    """Deals rows to partitions whose sizes differ by one at most, in an order of the seed."""
-    dealt = rows.sortBy(lambda row: row.digest).zipWithIndex()
-    parts = dealt.map(lambda pair: (pair[1], pair[0])).partitionBy(workers, lambda n: n)
-
-    def shuffled(index: int, part: Iterator[Any]) -> Iterator[Any]:
-        found = [row for _, row in sorted(part, key=lambda pair: pair[0])]
-        order = np.random.default_rng(seed + index).permutation(len(found))
-        return iter([found[i] for i in order])
-
-    return parts.mapPartitionsWithIndex(shuffled, preservesPartitioning=True)
 
 
 def _measured(

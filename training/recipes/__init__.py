@@ -51,13 +51,14 @@ class Recipe:
         network: labels to an uncompiled Keras model from uint8 pixels to probabilities; None
             where a featuriser with a linear head is the network.
         shares: of each class's images: to train on, to validate with, to test with.
-        epochs: passes over the images; after each, the driver averages the workers' weights.
+        epochs: passes over the images.
+        passes: after so many of them the driver averages the workers' weights: one round.
         batch_size: images in a step of one worker.
         learning_rate: Adam's, where it is highest.
         label_smoothing: the probability that is taken from the right label and shared among all.
         augmentation: Keras layers that vary the images while training.
-        callbacks: Keras callbacks, called on the driver around each pass; given the number of
-            passes and the learning rate.
+        callbacks: Keras callbacks, called on the driver around each round; given the number of
+            rounds and the learning rate.
         featuriser: the pretrained network that stands for `network`; see `training.features`.
         regularization: of the logistic regression on the featuriser's features.
         prepare: writes the images of a recipe that brings its own below a folder, as class
@@ -69,6 +70,7 @@ class Recipe:
     network: Callable[[int], Any] | None = None
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     epochs: int = 20
+    passes: int = 1
     batch_size: int = 32
     learning_rate: float = 1e-3
     label_smoothing: float = 0.0

@@ -76,6 +76,7 @@ RECIPE = Recipe(
     preprocessing=Preprocessing(16, 16, 1, resize="box"),
     network=network,
     epochs=20,
+    passes=5,
     batch_size=32,
     learning_rate=2e-3,
     augmentation=augmentation,
