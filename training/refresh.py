@@ -116,6 +116,8 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
             session, source, card.preprocessing, settings.limits, shares=recipe.shares,
             seed=wish.seed, labels=card.labels, allow_unreadable=True,
         )  # fmt: skip
+        if len(dataset.labels) > len(card.labels):
+            recipe, options = _as_before(card, wish, name, whole=True)
         start = extended(models.load_keras(files / models.KERAS_FILE), len(dataset.labels))
         network, curves = learn(recipe, dataset, options, progress, start)
         return publish(session, settings, registry, recipe, dataset, network, curves, options,
@@ -203,15 +205,17 @@ def _labelled(settings: Settings, name: str) -> list[Example]:
     return [e for e in found if Path(e.path).is_file()]
 
 
-def _as_before(card: models.Card, wish: Wish, name: str) -> tuple[Recipe, Options]:
-    """The recipe and the settings of the champion's training, made smaller."""
+def _as_before(
+    card: models.Card, wish: Wish, name: str, *, whole: bool = False
+) -> tuple[Recipe, Options]:
+    """The recipe and the settings of the champion's training; smaller, unless a class is new."""
     before = card.training
     recipe = recipes.find(before["recipe"], before.get("network"))
     options = Options(
         before["recipe"],
         before.get("network"),
         name,
-        epochs=wish.epochs or max(1, round(SHARE * recipe.epochs)),
+        epochs=wish.epochs or max(1, round((1 if whole else SHARE) * recipe.epochs)),
         batch_size=int(before["batch_size"]),
         workers=wish.workers,
         mode=before["mode"],
@@ -220,7 +224,5 @@ def _as_before(card: models.Card, wish: Wish, name: str) -> tuple[Recipe, Option
         allow_unreadable=True,
         head=before.get("head", "logistic"),
     )
-    smaller = replace(
-        recipe, preprocessing=card.preprocessing, learning_rate=RATE * recipe.learning_rate
-    )
-    return smaller, options
+    rate = (1 if whole else RATE) * recipe.learning_rate
+    return replace(recipe, preprocessing=card.preprocessing, learning_rate=rate), options

@@ -130,7 +130,7 @@ def test_too_few_new_images_are_left_for_later(home, trained):
 def test_a_new_class_extends_the_head_and_the_old_ones_are_kept(home, trained):
     before = champion(home)
     draw(home.settings.root / "more", YELLOW, 60, seed=4)
-    told = done(home, "refresh", "colours", "--data", "more", "--epochs", "8")
+    told = done(home, "refresh", "colours", "--data", "more", "--epochs", "16")
     assert told["promoted"] is True, told
     assert champion(home) == told["version"] > before
     draw(home.settings.root / "unseen", COLOURS | YELLOW, 10, seed=5)
@@ -139,6 +139,7 @@ def test_a_new_class_extends_the_head_and_the_old_ones_are_kept(home, trained):
     assert figures["accuracy"] >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["decoding", "training", "exporting", "evaluating", "registering"])
 def test_a_refresh_that_is_killed_leaves_the_registry_whole(home, trained, step):
     before = champion(home)
