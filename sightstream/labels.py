@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -78,9 +78,11 @@ class Labels:
         for label in pairs.values():
             if label is not None:
                 require_class_name(label)
-        now = self._now()
-        rows = [Label(event_id, label, now, by) for event_id, label in pairs.items()]
-        if rows:
+        if not pairs:
+            return []
+        with self._alone():
+            now = self._now()
+            rows = [Label(event_id, label, now, by) for event_id, label in pairs.items()]
             self._append(rows)
         return rows
 
@@ -153,21 +155,22 @@ class Labels:
         )
         write_deltalake(table, pa.Table.from_pylist(list(map(vars, rows)), schema()), mode="append")
         if len(table.file_uris()) > SMALL_FILES:
-            self._merge()
+            table.optimize.compact()
+            table.vacuum(dry_run=False)
 
-    def _merge(self) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer at a time.
+
+        delta-rs refuses one of two that create a table, and lets two that merge the same files both
+        put a copy in their place: https://github.com/delta-io/delta-rs/pull/3982
+        """
         import fcntl
 
-        from deltalake import DeltaTable
-
-        # Of two that merge the same files at once, delta-rs lets both put a copy in their place:
-        # https://github.com/delta-io/delta-rs/pull/3982
-        with (self.path / "_merging").open("w") as lock, suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            table = DeltaTable(self.path)
-            if len(table.file_uris()) > SMALL_FILES:
-                table.optimize.compact()
-                table.vacuum(dry_run=False)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "_writing").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 def require_class_name(label: str) -> None:
