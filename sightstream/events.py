@@ -1,10 +1,13 @@
-"""An image event and its encoding as a manifest line."""
+"""An image event and its two encodings: a manifest line, and the headers of a Kafka message."""
 
 from __future__ import annotations
 
 import json
+import mimetypes
 import os
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 SCHEMA = (
@@ -13,6 +16,25 @@ SCHEMA = (
 )
 """The fields of an event as Spark names them, in the order of `ImageEvent`."""
 
+# CloudEvents 1.0, Kafka protocol binding, binary mode: the message's value is the image.
+CONTENT_TYPE = "content-type"
+CE_SPECVERSION = "ce_specversion"
+CE_ID = "ce_id"
+CE_SOURCE = "ce_source"
+CE_TYPE = "ce_type"
+CE_TIME = "ce_time"
+CE_SUBJECT = "ce_subject"
+"""The header of the original name."""
+
+URI = "uri"
+"""The header of a claim check: the value is empty, and the image is where this says."""
+
+EVENT_TYPE = "sightstream.image"
+"""The value of `CE_TYPE`."""
+
+Headers = list[tuple[str, bytes]]
+"""Of a Kafka message, as kafka-python takes and gives them."""
+
 
 @dataclass(frozen=True)
 class ImageEvent:
@@ -20,8 +42,8 @@ class ImageEvent:
 
     Attributes:
         event_id: UUID version 7: unique, and sorted by the time of arrival.
-        source: the way it came: "folder".
-        uri: where its bytes are; a file URI for local files.
+        source: the way it came: "folder"; of a message, what sent it.
+        uri: where its bytes are; a file URI for local files; empty where a message holds them.
         original_name: the path below the inbox, with "/" between folders.
         event_time: seconds since the epoch, UTC.
         bytes: its size.
@@ -46,6 +68,24 @@ class ImageEvent:
     def from_line(cls, line: str) -> ImageEvent:
         """Reads what `to_line` wrote."""
         return cls(**json.loads(line))
+
+    def to_headers(self) -> Headers:
+        """The headers of a Kafka message; without a `uri` the image is the message's value."""
+        when = datetime.fromtimestamp(self.event_time, timezone.utc)
+        suffix = PurePosixPath(self.original_name).suffix
+        kind = mimetypes.guess_type(f"image{suffix}", strict=False)[0]
+        headers = {
+            CONTENT_TYPE: kind or "application/octet-stream",
+            CE_SPECVERSION: "1.0",
+            CE_ID: self.event_id,
+            CE_SOURCE: self.source,
+            CE_TYPE: EVENT_TYPE,
+            CE_TIME: when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            CE_SUBJECT: self.original_name,
+        }
+        if self.uri:
+            headers[URI] = self.uri
+        return [(name, value.encode()) for name, value in headers.items()]
 
 
 def new_event_id(now: float) -> str:

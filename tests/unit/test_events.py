@@ -1,4 +1,4 @@
-"""events: ids that sort by time, and lines that come back as they were."""
+"""events: ids that sort by time, lines that come back as they were, headers that others read."""
 
 import json
 import os
@@ -8,7 +8,17 @@ from uuid import UUID
 
 import pytest
 
-from sightstream.events import SCHEMA, ImageEvent, local_path, new_event_id, readable
+from sightstream.events import (
+    CE_SUBJECT,
+    CE_TIME,
+    CONTENT_TYPE,
+    SCHEMA,
+    URI,
+    ImageEvent,
+    local_path,
+    new_event_id,
+    readable,
+)
 
 NOW = 1_763_700_000.0
 
@@ -117,3 +127,46 @@ def test_a_name_in_utf_8_is_read_as_such():
 
 def test_bytes_that_are_no_utf_8_are_shown():
     assert readable(b"caf\xe9.jpg") == "caf\\xe9.jpg"
+
+
+def test_headers_are_those_of_a_cloud_event_in_binary_mode():
+    made = event(source="publish", uri="", original_name="a/b.jpg")
+    assert dict(made.to_headers()) == {
+        "content-type": b"image/jpeg",
+        "ce_specversion": b"1.0",
+        "ce_id": made.event_id.encode(),
+        "ce_source": b"publish",
+        "ce_type": b"sightstream.image",
+        "ce_time": b"2025-11-21T04:40:00.123456Z",
+        "ce_subject": b"a/b.jpg",
+    }
+
+
+def test_a_claim_check_says_where_the_image_is():
+    assert dict(event(uri="file:///a%20b.jpg").to_headers())[URI] == b"file:///a%20b.jpg"
+    assert URI not in dict(event(uri="").to_headers())
+
+
+@pytest.mark.parametrize("name", WEIRD_NAMES)
+def test_any_name_goes_through_headers(name):
+    headers = dict(event(original_name=name).to_headers())
+    assert headers[CE_SUBJECT].decode() == name
+
+
+def test_the_time_of_a_whole_second_is_written_like_any_other():
+    assert dict(event(event_time=0.0).to_headers())[CE_TIME] == b"1970-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("x.PNG", b"image/png"),
+        ("x.webp", b"image/webp"),
+        ("x", b"application/octet-stream"),
+        (".jpg", b"application/octet-stream"),
+        ("x.jpg.gz\n", b"application/octet-stream"),
+        ("data:,x.tif", b"image/tiff"),
+    ],
+)
+def test_the_content_type_follows_the_suffix(name, kind):
+    assert dict(event(original_name=name).to_headers())[CONTENT_TYPE] == kind
