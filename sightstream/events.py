@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
@@ -106,6 +107,27 @@ def local_path(uri: str) -> str:
     if not uri.startswith("file:///"):
         raise ValueError(f"only file:/// is read here, not {urlsplit(uri).scheme or uri[:20]}")
     return unquote(uri[7:], errors="surrogateescape")
+
+
+def is_below(uri: str, prefixes: Iterable[str]) -> bool:
+    """Whether a uri lies below one of these, with ".." and symbolic links followed to their end.
+
+    Args:
+        uri: from outside; of a file, or of a store that `prefixes` names.
+        prefixes: uris of folders, with a "/" at their end or without.
+    """
+    roots = filter(None, map(_resolved, prefixes))
+    here = _resolved(uri)
+    return any(here.startswith(root + "/") for root in roots)
+
+
+def _resolved(uri: str) -> str:
+    """A uri without a way out of its folder; empty where it is none, or keeps one."""
+    try:
+        return "file://" + os.path.realpath(local_path(uri)).rstrip("/")
+    except ValueError:  # no file of this machine, or a name that none can have
+        text = unquote(uri)
+        return "" if ".." in text.split("/") or "\0" in text else uri.rstrip("/")
 
 
 def readable(name: bytes) -> str:

@@ -15,6 +15,7 @@ from sightstream.events import (
     SCHEMA,
     URI,
     ImageEvent,
+    is_below,
     local_path,
     new_event_id,
     readable,
@@ -170,3 +171,53 @@ def test_the_time_of_a_whole_second_is_written_like_any_other():
 )
 def test_the_content_type_follows_the_suffix(name, kind):
     assert dict(event(original_name=name).to_headers())[CONTENT_TYPE] == kind
+
+
+@pytest.mark.parametrize("prefix", ["file:///srv/images", "file:///srv/images/"])
+@pytest.mark.parametrize(
+    ("uri", "below"),
+    [
+        ("file:///srv/images/a.jpg", True),
+        ("file:///srv/images/sub/a%20b.jpg", True),
+        ("file:///srv/images/sub/../a.jpg", True),
+        ("file:///srv/images2/a.jpg", False),
+        ("file:///srv/images/../../etc/passwd", False),
+        ("file:///srv/images/%2e%2e/%2E%2e/etc/passwd", False),
+        ("file:///etc/passwd", False),
+        ("file:///srv/images/a\0.jpg", False),
+        ("/srv/images/a.jpg", False),
+        ("s3://srv/images/a.jpg", False),
+        ("", False),
+    ],
+)
+def test_only_what_is_below_a_prefix_may_be_read(prefix, uri, below):
+    assert is_below(uri, ["s3://bucket/in", prefix]) is below
+
+
+@pytest.mark.parametrize(
+    ("uri", "below"),
+    [
+        ("s3://bucket/in/a.jpg", True),
+        ("s3://bucket/in/../b.jpg", False),
+        ("s3://bucket/in/%2e%2e/b.jpg", False),
+        ("s3://bucket/inner/a.jpg", False),
+        ("s3://bucket2/in/a.jpg", False),
+    ],
+)
+def test_other_stores_are_compared_by_their_uris(uri, below):
+    assert is_below(uri, ["s3://bucket/in"]) is below
+
+
+def test_nothing_is_below_no_prefix_or_an_unreadable_one():
+    assert not is_below("file:///a.jpg", [])
+    for uri in ("file:///a.jpg", "/a.jpg", "//a", ""):
+        assert not is_below(uri, ["s3://x/../y", ""])
+
+
+def test_a_link_out_of_an_allowed_folder_is_followed_and_refused(tmp_path):
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "allowed" / "out").symlink_to(tmp_path / "secret")
+    allowed = [(tmp_path / "allowed").as_uri()]
+    assert is_below((tmp_path / "allowed" / "x").as_uri(), allowed)
+    assert not is_below((tmp_path / "allowed" / "out" / "x").as_uri(), allowed)
