@@ -1,8 +1,5 @@
 """From the inbox to a manifest: a complete file is moved to its image folder, and told.
 
-The inbox is looked at rather than listened to: what is accepted leaves it, so that a look is
-cheap, misses nothing, and is the same on file systems that give no events.
-
 A chunk of files goes through three steps, and a crash may follow each of them: its lines are
 written and synced to `manifests/pending`; the files are moved; the lines of those that did move
 become a manifest. `recover` ends what a crash has left, so that no image gets two lines or none.
@@ -11,18 +8,17 @@ become a manifest. `recover` ends what a crash has left, so that no image gets t
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import re
-import signal
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from threading import Event
 
+from sightstream.arrivals import PAUSE, Arrivals
 from sightstream.config import Settings
 from sightstream.events import ImageEvent, local_path, new_event_id, readable
 
@@ -31,19 +27,10 @@ log = logging.getLogger(__name__)
 LINES = 1000
 """The most images in a manifest."""
 
-PAUSE = 0.05
-"""Seconds between two looks at the inbox; longer when a look takes long."""
-
-RETRY = 30.0
-"""Seconds until a file that could not be moved is tried again."""
-
 SUFFIX = ".jsonl"
 
 _PENDING = "pending"
 _MANIFEST = re.compile(r"\d{20}\.jsonl$")
-_TEMPORARY = re.compile(
-    rb"/\.[^/]*$|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I
-)
 _IMAGE_SUFFIX = re.compile(rb"\.[a-z0-9]{1,5}$", re.I)
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",
@@ -69,13 +56,9 @@ class Intake:
         self._manifests = settings.manifests
         self._settle = settings.settle_seconds
         self._on_arrival = on_arrival or (lambda _: None)
-        self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
-        self._immovable: dict[bytes, float] = {}
-        self._looked = 0.0
+        self._arrivals = Arrivals(self._inbox, self._settle)
         for folder in (settings.inbox, settings.images, settings.manifests):
             folder.mkdir(parents=True, exist_ok=True)
-        # A writer that opens a file during the test of `_has_writer` causes this signal.
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def run(self, stop: Event) -> None:
         """Takes what arrives until told to stop."""
@@ -96,20 +79,13 @@ class Intake:
         """
         if recovered := recover(self._manifests):
             self._on_arrival(recovered)
-        begin = time.time()
-        taken, chunk, seen = 0, list[tuple[bytes, ImageEvent]](), set[bytes]()
-        for path, info in _files(self._inbox):
-            seen.add(path)
-            if self._complete(path, info):
-                chunk.append((path, self._event(path, info)))
+        taken, chunk = 0, list[tuple[bytes, ImageEvent]]()
+        for path, info in self._arrivals.look():
+            chunk.append((path, self._event(path, info)))
             if len(chunk) == LINES:
                 taken += self._move(chunk)
                 chunk = []
-        taken += self._move(chunk)
-        self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
-        self._immovable = {p: until for p, until in self._immovable.items() if p in seen}
-        self._looked = begin
-        return taken
+        return taken + self._move(chunk)
 
     def drain(self) -> int:
         """Takes all that is there, leaving doubtful files their time to settle.
@@ -119,32 +95,13 @@ class Intake:
         """
         deadline = time.monotonic() + self._settle + 10 * PAUSE
         taken = self.take()
-        while self._unsettled and time.monotonic() < deadline:
+        while self._arrivals.settling and time.monotonic() < deadline:
             time.sleep(PAUSE)
             taken += self.take()
         return taken
 
-    def _complete(self, path: bytes, info: os.stat_result) -> bool:
-        if self._immovable.get(path, 0) > time.monotonic():
-            return False
-        if not stat.S_ISREG(info.st_mode):
-            return True
-        written = _has_writer(path)
-        doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
-        if written is False and not doubtful:
-            return True
-        state = (info.st_ino, info.st_size, info.st_mtime_ns)
-        before, since = self._unsettled.get(path, (None, 0.0))
-        if written or before != state:
-            since = time.monotonic()
-        self._unsettled[path] = (state, since)
-        return time.monotonic() - since >= self._settle and not written
-
     def _event(self, path: bytes, info: os.stat_result) -> ImageEvent:
-        # The inode's last change is the arrival, and cannot be set; but moving a folder changes
-        # none of its files. What an earlier look did not see has come since.
-        earliest = 0.0 if path in self._unsettled else self._looked
-        arrived = min(max(info.st_ctime, earliest), time.time())
+        arrived = self._arrivals.arrived(path, info)
         event_id = new_event_id(time.time())
         suffix = _IMAGE_SUFFIX.search(path)
         name = event_id + (suffix.group().decode().lower() if suffix else "")
@@ -185,7 +142,7 @@ class Intake:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise
             log.warning("%s stays in the inbox: %s", event.original_name, error.strerror)
-            self._immovable[path] = time.monotonic() + RETRY
+            self._arrivals.put_off(path)
             return False
         return True
 
@@ -255,57 +212,7 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _files(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
-            continue
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    yield entry.path, entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # deleted since it was listed
-            except OSError as error:
-                _warn(f"{readable(entry.path)} stays in the inbox: {error.strerror}")
-
-
 @lru_cache(2)
 def _day(number: int) -> str:
     """The date of a day counted from the epoch, UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
-
-
-@lru_cache(10_000)
-def _warn(message: str) -> None:
-    """Says it once, not at every look."""
-    log.warning("%s", message)
-
-
-def _has_writer(path: bytes) -> bool | None:
-    """Whether a process has the file open for writing; None where the system does not tell.
-
-    Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
-    """
-    lease = getattr(fcntl, "F_SETLEASE", None)
-    if lease is None:
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, lease, fcntl.F_UNLCK)
-    except OSError as error:
-        return True if error.errno == errno.EAGAIN else None
-    else:
-        return False
-    finally:
-        os.close(descriptor)

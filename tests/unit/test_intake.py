@@ -446,7 +446,7 @@ def test_a_file_that_is_deleted_before_it_is_judged_breaks_nothing(intake, drop,
     path = drop("gone.jpg")
     info = path.lstat()
     path.unlink()
-    intake._complete(os.fsencode(path), info)
+    intake._arrivals.complete(os.fsencode(path), info)
     assert intake.drain() == 0
     assert not told()
 

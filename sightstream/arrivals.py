@@ -1,0 +1,158 @@
+"""The files that arrive in a folder: which are complete, and when each of them came.
+
+The folder is looked at rather than listened to: what is accepted leaves it, so that a look is
+cheap, misses nothing, and is the same on file systems that give no events.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import signal
+import stat
+import time
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+
+from sightstream.events import readable
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.05
+"""Seconds between two looks at a folder; longer when a look takes long."""
+
+RETRY = 30.0
+"""Seconds until a file that could not be taken is tried again."""
+
+_TEMPORARY = re.compile(
+    rb"/\.[^/]*$|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I
+)
+
+
+class Arrivals:
+    """One folder with all below it; it remembers what it has to wait for."""
+
+    def __init__(self, root: bytes, settle_seconds: float, leave: Collection[bytes] = ()) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            root: the folder.
+            settle_seconds: the time that doubtful files are left to settle.
+            leave: names directly below the folder that are not looked at.
+        """
+        self._root = root
+        self._settle = settle_seconds
+        self._leave = {os.path.join(root, name) for name in leave}
+        self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
+        self._put_off: dict[bytes, float] = {}
+        self._looked = 0.0
+        # A writer that opens a file during the test of `_has_writer` causes this signal.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+    def look(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        """Looks at the folder once, and yields what is complete.
+
+        What is no regular file, such as a symbolic link, is complete as it is.
+        """
+        begin, seen = time.time(), set[bytes]()
+        for path, info in files(self._root, self._leave):
+            seen.add(path)
+            if self.complete(path, info):
+                yield path, info
+        self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
+        self._put_off = {p: until for p, until in self._put_off.items() if p in seen}
+        self._looked = begin
+
+    @property
+    def settling(self) -> bool:
+        """Whether there are files that have to rest before they are taken."""
+        return bool(self._unsettled)
+
+    def put_off(self, path: bytes) -> None:
+        """Leaves out a file that could not be taken, for `RETRY` seconds."""
+        self._put_off[path] = time.monotonic() + RETRY
+
+    def arrived(self, path: bytes, info: os.stat_result) -> float:
+        """When a file came, in seconds since the epoch.
+
+        The inode's last change is the arrival, and cannot be set; but moving a folder changes
+        none of its files. What an earlier look did not see has come since.
+        """
+        earliest = 0.0 if path in self._unsettled else self._looked
+        return min(max(info.st_ctime, earliest), time.time())
+
+    def complete(self, path: bytes, info: os.stat_result) -> bool:
+        """Whether a file is as its writer wants it, as far as the system tells."""
+        if self._put_off.get(path, 0) > time.monotonic():
+            return False
+        if not stat.S_ISREG(info.st_mode):
+            return True
+        written = _has_writer(path)
+        doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
+        if written is False and not doubtful:
+            return True
+        state = (info.st_ino, info.st_size, info.st_mtime_ns)
+        before, since = self._unsettled.get(path, (None, 0.0))
+        if written or before != state:
+            since = time.monotonic()
+        self._unsettled[path] = (state, since)
+        return time.monotonic() - since >= self._settle and not written
+
+
+def files(root: bytes, leave: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Walks a folder, following no link; what cannot be looked into is told once, and left out.
+
+    Args:
+        root: the folder.
+        leave: paths of folders that are left out.
+    """
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
+            continue
+        for entry in entries:
+            try:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield entry.path, entry.stat(follow_symlinks=False)
+                elif entry.path not in leave:
+                    folders.append(entry.path)
+            except FileNotFoundError:
+                continue  # deleted since it was listed
+            except OSError as error:
+                _warn(f"{readable(entry.path)} stays where it is: {error.strerror}")
+
+
+@lru_cache(10_000)
+def _warn(message: str) -> None:
+    """Says it once, not at every look."""
+    log.warning("%s", message)
+
+
+def _has_writer(path: bytes) -> bool | None:
+    """Whether a process has the file open for writing; None where the system does not tell.
+
+    Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
+    """
+    lease = getattr(fcntl, "F_SETLEASE", None)
+    if lease is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, lease, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    else:
+        return False
+    finally:
+        os.close(descriptor)
