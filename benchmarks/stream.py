@@ -30,7 +30,7 @@ def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     command += ["--metrics-port", "0", "--model", settings.model]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        while not (settings.checkpoint / "metadata").exists():
+        while not (settings.checkpoint("folder") / "metadata").exists():
             if process.poll() is not None:
                 raise RuntimeError(f"sightstream run ended; see {settings.logs}")
             time.sleep(0.1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -20,6 +21,8 @@ from sightstream.imaging import Limits
 
 ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")
+
+_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 
 
 class Settings(BaseSettings):
@@ -58,10 +61,53 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         0, ge=0, description="days that images are kept after their prediction; 0: for ever"
     )
+    source: Annotated[tuple[Literal["folder", "kafka"], ...], NoDecode] = Field(
+        ("folder",), min_length=1, description="where images come from: folder, kafka or both"
+    )
+    kafka_servers: str = Field(
+        "localhost:9092", min_length=1, description="Kafka's bootstrap servers, separated by commas"
+    )
+    kafka_topic: str = Field(
+        "images", pattern=_TOPIC, description="the topic that images come from"
+    )
+    kafka_predictions_topic: str = Field(
+        "", pattern=f"^$|{_TOPIC}", description="the topic that new rows go to; empty: none"
+    )
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka's security protocol"
+    )
+    kafka_ca: Path | None = Field(
+        None, description="PEM file of the authority that Kafka's certificate must come from"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how to log in to Kafka"
+    )
+    kafka_user: str = Field("", description="the user to log in to Kafka as")
+    kafka_password: SecretStr = Field(
+        SecretStr(""), description="its password; better in the environment than in a file"
+    )
+    kafka_starting_offsets: Literal["earliest", "latest"] = Field(
+        "earliest", description="where the first start of a stream begins in the topic"
+    )
+    kafka_fail_on_data_loss: bool = Field(
+        True, description="stop when messages are gone that were never read"
+    )
+    kafka_max_offsets: int = Field(
+        0, ge=0, description="messages that a micro-batch takes at most; 0: as memory allows"
+    )
+    kafka_uri_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="uris below which messages may name their image instead of carrying it"
+    )
     metrics_host: str = Field("127.0.0.1", description="address of the metrics endpoint")
     metrics_port: int = Field(
         9108, ge=0, le=65535, description="port of the metrics endpoint; 0: any free one"
     )
+
+    @field_validator("source", "kafka_uri_prefixes", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Several values in one variable of the environment are separated by commas."""
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
     @property
     def root(self) -> Path:
@@ -98,10 +144,9 @@ class Settings(BaseSettings):
         """The labels table."""
         return self.root / "labels"
 
-    @property
-    def checkpoint(self) -> Path:
-        """The checkpoint of the folder's streaming query."""
-        return self.root / "checkpoints" / "folder"
+    def checkpoint(self, source: str) -> Path:
+        """The checkpoint of the streaming query that reads a source."""
+        return self.root / "checkpoints" / source
 
     @property
     def registry(self) -> Path:

@@ -85,8 +85,7 @@ def checks(settings: Settings) -> Iterator[Check]:
 
 def java_version() -> int | None:
     """The major version of the Java that Spark would start; None where there is none."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    java = _java_program()
     if not java:
         return None
     try:
@@ -97,8 +96,8 @@ def java_version() -> int | None:
     return int(found.group(1)) if found else None
 
 
-def require_java() -> int:
-    """Returns the release of Spark's Java.
+def require_java() -> str:
+    """Returns the program that is Spark's Java.
 
     Raises:
         EnvironmentUnfitError: it is missing, or of another version.
@@ -110,7 +109,12 @@ def require_java() -> int:
             f"Spark needs Java {JAVA[0]} or {JAVA[1]}, and found {found}; install one "
             f"(on Debian: apt-get install openjdk-{JAVA[0]}-jre-headless) and set JAVA_HOME to it"
         )
-    return version
+    return _java_program()
+
+
+def _java_program() -> str:
+    home = os.environ.get("JAVA_HOME")
+    return str(Path(home, "bin", "java")) if home else shutil.which("java") or ""
 
 
 def _python(_: Settings) -> str:
@@ -124,7 +128,8 @@ def _python(_: Settings) -> str:
 
 
 def _java(_: Settings) -> str:
-    return f"{require_java()} ({os.environ.get('JAVA_HOME') or shutil.which('java')})"
+    program = require_java()
+    return f"{java_version()} ({os.environ.get('JAVA_HOME') or program})"
 
 
 def _packages(_: Settings) -> str:
@@ -169,7 +174,7 @@ def _spark(_: Settings) -> str:
 def _folders(settings: Settings) -> str:
     folders = (
         settings.inbox, settings.images, settings.manifests, settings.staging,
-        settings.predictions, settings.checkpoint, settings.registry, settings.logs,
+        settings.predictions, settings.checkpoint("folder"), settings.registry, settings.logs,
     )  # fmt: skip
     for folder in folders:
         there = _existing(folder)
@@ -247,7 +252,7 @@ def _predictions(settings: Settings) -> str:
         reason = str(error).partition("\n")[0]
         raise EnvironmentUnfitError(
             f"the table {path} cannot be read ({reason}); restore it from a backup, or put it and "
-            f"{settings.checkpoint} aside: the images are then classified again"
+            f"{settings.checkpoint('folder')} aside: the images are then classified again"
         ) from error
     return f"{rows} rows, {rejected} of them rejected"
 
@@ -255,10 +260,10 @@ def _predictions(settings: Settings) -> str:
 def _checkpoint(settings: Settings) -> str:
     from sightstream.checkpoint import checkpoint_state
 
-    fault = checkpoint_state(settings.checkpoint, settings.predictions)
+    fault = checkpoint_state(settings.checkpoint("folder"), settings.predictions)
     if fault:
         raise CheckpointMismatchError(fault)
-    return "goes with the table" if settings.checkpoint.exists() else "no checkpoint yet"
+    return "goes with the table" if settings.checkpoint("folder").exists() else "no checkpoint yet"
 
 
 def _clock(settings: Settings) -> str:

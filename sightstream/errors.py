@@ -62,3 +62,15 @@ class CheckpointMismatchError(SightstreamError):
 
 class StreamFailedError(SightstreamError):
     """The streaming query ended by an error that trying again does not cure."""
+
+
+class BrokerUnavailableError(SightstreamError):
+    """No Kafka broker answers at the address, or it refuses this client."""
+
+    exit_code = 7
+
+
+class TopicNotFoundError(SightstreamError):
+    """The Kafka broker has no such topic."""
+
+    exit_code = 7

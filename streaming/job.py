@@ -57,7 +57,7 @@ class Stream:
         self._metrics = metrics
         self._champion = champion
         self._on_rows = on_rows
-        checkpoint.require_match(settings.checkpoint, settings.predictions)
+        checkpoint.require_match(settings.checkpoint("folder"), settings.predictions)
         self.table = Predictions(settings.predictions)
         self._app_id = ""
         self._last = -1
@@ -93,7 +93,7 @@ class Stream:
     def start(self) -> None:
         """Starts the query."""
         writer = self._source.writeStream.foreachBatch(self._batch).queryName("folder")
-        writer = writer.option("checkpointLocation", str(self._settings.checkpoint))
+        writer = writer.option("checkpointLocation", str(self._settings.checkpoint("folder")))
         self._query = writer.trigger(processingTime="0 seconds").start()
 
     def watch_inbox(self, stop: Event) -> None:
@@ -148,7 +148,7 @@ class Stream:
         if self._stopping.is_set():
             raise InterruptedError("the stream is being stopped")
         if not self._app_id:
-            self._app_id = checkpoint.app_id(self._settings.checkpoint)
+            self._app_id = checkpoint.app_id(self._settings.checkpoint("folder"))
             last = self.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
         # A crash may have come between the commit to the table and Spark's own.

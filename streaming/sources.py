@@ -124,7 +124,7 @@ class _Prefetching(_SimpleStreamReaderWrapper):
 
 def waiting(settings: Settings) -> int:
     """The images in manifests that no committed micro-batch holds."""
-    after = checkpoint.committed_offset(settings.checkpoint).get(_KEY, "")
+    after = checkpoint.committed_offset(settings.checkpoint("folder")).get(_KEY, "")
     count = 0
     for name in published(settings.manifests, after):
         with (settings.manifests / name).open("rb") as lines:

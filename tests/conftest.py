@@ -17,6 +17,7 @@ import pytest
 from sightstream import config
 from sightstream.events import ImageEvent
 from streaming.intake import published
+from tests import broker as broker_of_tests
 
 
 @pytest.fixture
@@ -211,6 +212,13 @@ def figures():
         }
 
     return read
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    """A real Kafka broker, once in a test run; it also listens with TLS and SCRAM."""
+    with broker_of_tests.running(tmp_path_factory.mktemp("kafka") / "broker", secure=True) as it:
+        yield it
 
 
 def _wait_until(condition, seconds=20):

@@ -25,7 +25,7 @@ def story(settings):
     """Writes what a stream leaves: batches planned, committed by Spark, and held by the table."""
 
     def write(*, offsets, commits, table, name="app"):
-        folder = settings.checkpoint
+        folder = settings.checkpoint("folder")
         for kind, count in (("offsets", offsets), ("commits", commits)):
             (folder / kind).mkdir(parents=True)
             for batch in range(count):
@@ -41,7 +41,7 @@ def story(settings):
 
 
 def test_without_a_checkpoint_all_is_well_and_nothing_is_created(settings):
-    assert checkpoint_state(settings.checkpoint, settings.predictions) is None
+    assert checkpoint_state(settings.checkpoint("folder"), settings.predictions) is None
     assert not settings.root.exists()
 
 
@@ -74,7 +74,7 @@ def test_a_stream_may_go_on_wherever_a_crash_left_it(story, offsets, commits, ta
 def test_a_replaced_side_is_told(story, settings, offsets, commits, table, said):
     fault = story(offsets=offsets, commits=commits, table=table)()
     assert said in fault
-    assert f"mv {settings.checkpoint} {settings.checkpoint}.old" in fault
+    assert f"mv {settings.checkpoint('folder')} {settings.checkpoint('folder')}.old" in fault
     assert settings.predictions.exists() == (table > 0)
 
 
@@ -85,7 +85,7 @@ def test_a_table_of_another_checkpoint_holds_none_of_its_batches(story):
 @pytest.mark.parametrize("folder", ["commits", "offsets"])
 def test_an_empty_newest_file_is_to_be_removed_with_its_checksum(story, settings, folder):
     look = story(offsets=3, commits=3 if folder == "commits" else 2, table=2)
-    path = settings.checkpoint / folder / "2"
+    path = settings.checkpoint("folder") / folder / "2"
     path.write_bytes(b"")
     fault = look()
     assert f"{path} is empty" in fault
@@ -96,8 +96,8 @@ def test_an_empty_newest_file_is_to_be_removed_with_its_checksum(story, settings
 
 def test_an_empty_offset_of_a_batch_that_the_table_holds_costs_the_checkpoint(story, settings):
     look = story(offsets=3, commits=2, table=3)
-    (settings.checkpoint / "offsets" / "2").write_bytes(b"")
-    assert f"mv {settings.checkpoint}" in look()
+    (settings.checkpoint("folder") / "offsets" / "2").write_bytes(b"")
+    assert f"mv {settings.checkpoint('folder')}" in look()
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,21 @@ def test_an_empty_offset_of_a_batch_that_the_table_holds_costs_the_checkpoint(st
 )
 def test_a_broken_metadata_file_is_told(story, settings, content, said):
     look = story(offsets=1, commits=1, table=1)
-    (settings.checkpoint / "metadata").write_bytes(content)
+    (settings.checkpoint("folder") / "metadata").write_bytes(content)
     assert f"metadata {said}" in look()
     with pytest.raises(CheckpointMismatchError, match=said):
-        app_id(settings.checkpoint)
+        app_id(settings.checkpoint("folder"))
 
 
 def test_offsets_without_metadata_are_a_broken_checkpoint(story, settings):
     look = story(offsets=1, commits=1, table=1)
-    (settings.checkpoint / "metadata").unlink()
+    (settings.checkpoint("folder") / "metadata").unlink()
     assert "metadata cannot be read (No such file" in look()
 
 
 def test_the_id_is_what_spark_wrote(story, settings):
     story(offsets=0, commits=0, table=0)
-    assert app_id(settings.checkpoint) == "app"
+    assert app_id(settings.checkpoint("folder")) == "app"
 
 
 def test_a_table_that_cannot_be_read_is_told(story, settings):

@@ -237,11 +237,11 @@ def test_a_table_that_lost_a_file_is_told(look, table, lost):
 
 
 def test_a_checkpoint_that_tells_another_story_is_told(look, settings, table):
-    (settings.checkpoint / "commits").mkdir(parents=True)
-    (settings.checkpoint / "metadata").write_text('{"id": "app"}')
-    (settings.checkpoint / "commits" / "0").write_text("v1")
+    (settings.checkpoint("folder") / "commits").mkdir(parents=True)
+    (settings.checkpoint("folder") / "metadata").write_text('{"id": "app"}')
+    (settings.checkpoint("folder") / "commits" / "0").write_text("v1")
     assert look("checkpoint").ok
-    (settings.checkpoint / "commits" / "1").write_text("v1")
+    (settings.checkpoint("folder") / "commits" / "1").write_text("v1")
     check = look("checkpoint")
     assert not check.ok
     assert "was replaced" in check.detail

@@ -1,0 +1,197 @@
+"""The one place that knows how to reach a Kafka broker, from Python and from Spark."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sightstream.config import Settings
+from sightstream.errors import BrokerUnavailableError, ConfigError, TopicNotFoundError
+
+if TYPE_CHECKING:
+    from kafka.admin import KafkaAdminClient
+
+PATIENCE = 5.0
+"""Seconds that a broker may take to answer."""
+
+_LOGIN = "org.apache.kafka.common.security.{}LoginModule"
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """What every client of kafka-python is given to reach the broker.
+
+    Raises:
+        ConfigError: there is no user to log in as, or no file of the authority's certificate.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_servers.split(","),
+        "security_protocol": settings.kafka_security,
+    }
+    if "SSL" in settings.kafka_security and settings.kafka_ca:
+        options["ssl_cafile"] = _ca(settings)
+    if _logs_in(settings):
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_user,
+            "sasl_plain_password": settings.kafka_password.get_secret_value(),
+        }
+    return options
+
+
+def spark_options(settings: Settings) -> dict[str, str]:
+    """What Spark's Kafka source is given to reach the broker.
+
+    Raises:
+        ConfigError: there is no user to log in as, or no file of the authority's certificate.
+    """
+    options = {
+        "bootstrap.servers": settings.kafka_servers,
+        "security.protocol": settings.kafka_security,
+    }
+    if "SSL" in settings.kafka_security and settings.kafka_ca:
+        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": _ca(settings)}
+    if _logs_in(settings):
+        plain = settings.kafka_sasl_mechanism == "PLAIN"
+        module = _LOGIN.format("plain.Plain" if plain else "scram.Scram")
+        user = _quoted(settings.kafka_user)
+        password = _quoted(settings.kafka_password.get_secret_value())
+        options |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.jaas.config": f"{module} required username={user} password={password};",
+        }
+    return {f"kafka.{key}": value for key, value in options.items()}
+
+
+def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
+    """Opens a client for administration; a broker that is away is waited for.
+
+    Args:
+        settings: the broker, and how to log in.
+        timeout: seconds to wait for it.
+
+    Raises:
+        BrokerUnavailableError: none answers in time; or, at once, it refuses this client.
+        ConfigError: there is no user to log in as, or no file of the authority's certificate.
+    """
+    from kafka.admin import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    options = client_options(settings)
+    deadline = time.monotonic() + timeout
+    while True:
+        # The client would wait for each of them in turn, and does not say why none answers.
+        fault: object = _unreachable(options["bootstrap_servers"])
+        if not fault:
+            with _failures() as failures:
+                try:
+                    return KafkaAdminClient(**options, bootstrap_timeout_ms=2000)
+                except KafkaError as error:
+                    fault = failures[-1] if failures else error
+            if cure := _refusal(failures, settings):
+                raise BrokerUnavailableError(f"Kafka at {settings.kafka_servers} {cure}")
+        if time.monotonic() > deadline:
+            raise BrokerUnavailableError(
+                f"no Kafka broker answers at {settings.kafka_servers} ({fault}); start it, or set "
+                "kafka_servers to where it is"
+            )
+        time.sleep(0.2)
+
+
+def require_topics(client: KafkaAdminClient, *topics: str) -> None:
+    """Returns when all of these topics exist.
+
+    Raises:
+        TopicNotFoundError: one of them does not.
+    """
+    found = {each["name"] for each in client.describe_topics() if not each["error_code"]}
+    for topic in topics:
+        if topic not in found:
+            raise TopicNotFoundError(
+                f"Kafka has no topic {topic!r}, or does not show it to this user; create it with: "
+                f"sightstream publish --create-topic --topic {topic}"
+            )
+
+
+def _logs_in(settings: Settings) -> bool:
+    if not settings.kafka_security.startswith("SASL"):
+        return False
+    if not settings.kafka_user:
+        raise ConfigError(f"kafka_security {settings.kafka_security} needs kafka_user")
+    return True
+
+
+def _ca(settings: Settings) -> str:
+    path = settings.kafka_ca
+    if not path or not path.is_file():
+        raise ConfigError(f"kafka_ca: there is no file {path}")
+    return str(path.absolute())
+
+
+def _quoted(value: str) -> str:
+    """A string as Java's configuration of logins reads it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _unreachable(servers: list[str]) -> str:
+    """Why none of these accepts a connection; empty where one does."""
+    fault = ""
+    for server in servers:
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except ValueError:
+            raise ConfigError(f"kafka_servers: {server!r} is not host:port") from None
+        except OSError as error:
+            fault = error.strerror or str(error)
+        else:
+            return ""
+    return fault
+
+
+@contextmanager
+def _failures() -> Iterator[list[BaseException]]:
+    """The errors that kafka-python tells its log alone, while it tries again and again."""
+    found: list[BaseException] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if isinstance(record.args, tuple):
+                found.extend(each for each in record.args if isinstance(each, BaseException))
+
+    logger, keeper = logging.getLogger("kafka.net.manager"), Keeper()
+    logger.addHandler(keeper)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(keeper)
+
+
+def _refusal(failures: list[BaseException], settings: Settings) -> str:
+    """What to mend where a broker is there and does not want this client; else empty."""
+    from kafka.errors import AuthorizationError, SaslAuthenticationFailedError
+
+    told = " ".join(map(str, failures))
+    if any(isinstance(e, (SaslAuthenticationFailedError, AuthorizationError)) for e in failures):
+        return (
+            f"does not accept the user {settings.kafka_user!r} with this password; set kafka_user "
+            "and kafka_password (SIGHTSTREAM_KAFKA_PASSWORD)"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in told:
+        return (
+            "shows a certificate that is not trusted, or is for another host; set kafka_ca to the "
+            "PEM file of the authority that issued it"
+        )
+    if "Handshake failed" in told:
+        return f"does not speak TLS; set kafka_security, which is {settings.kafka_security}"
+    if "disconnected" in told:
+        login = f", kafka_sasl_mechanism ({settings.kafka_sasl_mechanism}), user and password"
+        return (
+            f"closes the connection; check kafka_security ({settings.kafka_security})"
+            f"{login if _logs_in(settings) else ''}"
+        )
+    return ""

@@ -1,0 +1,188 @@
+"""A real Kafka broker as a child process, for the tests and the benchmarks."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sightstream import jars
+from sightstream.doctor import require_java
+
+VERSION = "4.1.2"
+MECHANISM = "SCRAM-SHA-512"
+USER, PASSWORD = "viewer", 'quo"te \\ and = , ;'
+"""Of the SASL_SSL listener; a password that needs every care in quoting."""
+
+
+class Broker:
+    """One node that is broker and controller, on loopback, with a folder of its own.
+
+    Attributes:
+        address: of the listener without TLS.
+        secure_address: of the listener with TLS and SCRAM; empty where there is none.
+        ca: the certificate of the authority that signed the broker's, as a PEM file.
+    """
+
+    def __init__(self, folder: Path, *, secure: bool = False) -> None:
+        """Formats its storage; `start` begins to serve.
+
+        Args:
+            folder: becomes its own; created.
+            secure: also listen with TLS and SASL/SCRAM, which needs trustme.
+        """
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._classpath = ":".join(
+            map(str, jars.fetch(
+                f"kafka-{VERSION}", f"org.apache.kafka:kafka_2.13:{VERSION}",
+                "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3", transitive=True,
+            ))
+        )  # fmt: skip
+        plain, controller, tls = _free_ports(3)
+        self.address = f"127.0.0.1:{plain}"
+        self.secure_address = f"localhost:{tls}" if secure else ""
+        self.ca = folder / "ca.pem"
+        listeners = [f"PLAINTEXT://127.0.0.1:{plain}"] + [f"SASL_SSL://localhost:{tls}"] * secure
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller}"]),
+            "advertised.listeners": ",".join(listeners),
+            "listener.security.protocol.map": (
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"
+            ),
+            "log.dirs": str(folder / "logs"),
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+        }
+        if secure:
+            settings |= self._certificate()
+        self._file = folder / "server.properties"
+        self._file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._file)]
+        done = self._java("kafka.tools.StorageTool", "format", *cluster)
+        if done.wait(timeout=120):
+            raise RuntimeError(f"the broker's storage was not formatted: {self.log}")
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return (self.folder / "broker.log").read_text(errors="replace")
+
+    def start(self, timeout: float = 120) -> None:
+        """Starts it, again on the same ports, and returns once it answers."""
+        from kafka.admin import KafkaAdminClient, UserScramCredentialUpsertion
+        from kafka.errors import KafkaError
+
+        self._process = self._java("kafka.Kafka", str(self._file))
+        deadline = time.monotonic() + timeout
+        while True:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the broker did not start: {self.log}")
+            if not _listens(self.address):
+                time.sleep(0.1)
+                continue
+            try:
+                with KafkaAdminClient(
+                    bootstrap_servers=self.address, bootstrap_timeout_ms=5000
+                ) as admin:
+                    if self.secure_address:
+                        answer = admin.alter_user_scram_credentials(
+                            [UserScramCredentialUpsertion(USER, MECHANISM, PASSWORD)]
+                        )
+                        if answer != {USER: None}:
+                            raise RuntimeError(f"the broker took no user: {answer}")
+            except KafkaError:
+                continue
+            return
+
+    def kill(self) -> None:
+        """Ends it by SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ends it in order."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process:
+            self._process.send_signal(number)
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [
+            require_java(),
+            "-Xmx300m",
+            "-Dlog4j2.level=INFO",
+            "-cp",
+            self._classpath,
+            *arguments,
+        ]
+        with (self.folder / "broker.log").open("ab") as log:
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _certificate(self) -> dict[str, str]:
+        import trustme
+        from cryptography.hazmat.primitives import serialization as form
+
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca)
+        certificate = authority.issue_cert("localhost")
+        key = form.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+        # Java reads PKCS #8 only.
+        pem = key.private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+        ) + b"".join(each.bytes() for each in certificate.cert_chain_pems)
+        store = self.folder / "broker.pem"
+        store.write_bytes(pem)
+        return {
+            "sasl.enabled.mechanisms": MECHANISM,
+            "listener.name.sasl_ssl.ssl.keystore.type": "PEM",
+            "listener.name.sasl_ssl.ssl.keystore.location": str(store),
+            f"listener.name.sasl_ssl.{MECHANISM.lower()}.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+        }
+
+
+@contextmanager
+def running(folder: Path, *, secure: bool = False) -> Iterator[Broker]:
+    """A broker that serves until the block ends."""
+    broker = Broker(folder, secure=secure)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
