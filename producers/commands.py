@@ -1,22 +1,38 @@
-"""The command line of the producers: `sightstream drop`."""
+"""The command line of the producers: `sightstream drop`, `publish`, `watch` and `load`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from sightstream import options, terminal
 
+Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of them.")]
+Topic = Annotated[str | None, typer.Option(help="The topic that images go to [images].")]
+Servers = Annotated[
+    str | None, typer.Option(help="Kafka's bootstrap servers, with commas [localhost:9092].")
+]
+Timeout = Annotated[
+    float, typer.Option(min=1, help="Seconds that the broker may be away, or take for an image.")
+]
+CreateTopic = Annotated[
+    bool, typer.Option("--create-topic", help="Make the topic first, if there is none.")
+]
+Partitions = Annotated[int, typer.Option(min=1, help="Of a topic that is made.")]
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this package."""
     app.command()(drop)
+    app.command()(publish)
 
 
 def drop(
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    paths: Paths,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Images a second [as fast as it goes].")
     ] = None,
@@ -32,13 +48,13 @@ def drop(
     from producers import inbox
 
     settings = options.settings(home)
-    files = inbox.find(paths)
+    total = sum(1 for _ in inbox.find(paths))
     from rich.progress import track
 
     dropped = 0
     with inbox.Dropper(settings) as dropper:
         for file, name in track(
-            inbox.paced(files, rate), "dropping", len(files), console=terminal.err
+            inbox.paced(inbox.find(paths), rate), "dropping", total, console=terminal.err
         ):
             dropper.drop(file, name)
             dropped += 1
@@ -46,3 +62,79 @@ def drop(
         terminal.out.print_json(data={"dropped": dropped, "inbox": str(settings.inbox)})
     else:
         terminal.err.print(f"{dropped} images are in {settings.inbox}", highlight=False)
+
+
+def publish(
+    paths: Paths,
+    topic: Topic = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Images a second [as fast as it goes].")
+    ] = None,
+    key: Annotated[
+        Literal["id", "name", "path", "hash"],
+        typer.Option(
+            help="The messages' key; by hash the same picture has the same id, and so one row."
+        ),
+    ] = "id",
+    claim_check: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option(
+            help="Which images are sent as their uri: auto: those that the topic does not take."
+        ),
+    ] = "auto",
+    create_topic: CreateTopic = False,
+    partitions: Partitions = 4,
+    timeout: Timeout = 60,
+    servers: Servers = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Publishes images to a Kafka topic; each delivery is acknowledged by all replicas.
+
+    Folders keep their structure: the path from the folder's name on becomes the row's
+    original_name. An image that is too large for the topic is sent as its uri, if it lies below
+    one of kafka_uri_prefixes. Exit code 0 when all images were acknowledged, 1 when one was
+    refused, 7 when the broker stayed away.
+
+    Example: sightstream publish photos/ --topic images --create-topic --rate 10
+    """
+    from producers import inbox
+    from producers.publish import Sent
+    from producers.publish import publish as publish_all
+
+    settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
+    sent = Sent(sum(1 for _ in inbox.find(paths)))
+    try:
+        with _bar("publishing", sent.images) as advance:
+            publish_all(
+                paths, settings, sent, tell=_warn, on_answer=advance, rate=rate, key=key,
+                claim_check=claim_check, timeout=timeout,
+                partitions=partitions if create_topic else 0,
+            )  # fmt: skip
+    finally:
+        if as_json:
+            terminal.out.print_json(data={**vars(sent), "topic": settings.kafka_topic})
+        else:
+            _warn(
+                f"{sent.acknowledged} of {sent.images} images are in the topic "
+                f"{settings.kafka_topic}, {sent.claim_checks} of them as their uri; "
+                f"{sent.refused} were refused; {sent.acknowledged / max(sent.seconds, 1e-9):.0f} "
+                "a second"
+            )
+    if not sent.complete:
+        raise typer.Exit(1)
+
+
+def _warn(sentence: str) -> None:
+    terminal.err.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar, for the time of a block."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal.err, disable=not terminal.err.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

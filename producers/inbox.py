@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
@@ -15,8 +15,8 @@ from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError, InputError
 
 
-def find(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Lists files with the names they get below the inbox.
+def find(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Walks files, one after the other, with the names they get where they go.
 
     Args:
         paths: files keep their name, files of a folder their path from the folder's name on.
@@ -24,19 +24,27 @@ def find(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     Raises:
         InputError: a path does not exist, or there is no file in any of them.
     """
-    found: list[tuple[Path, Path]] = []
     for path in paths:
-        if path.is_dir():
-            base = path.resolve().parent
-            inside = (p for p in sorted(path.resolve().rglob("*")) if p.is_file())
-            found += [(p, p.relative_to(base)) for p in inside]
-        elif path.exists():
-            found.append((path, Path(path.name)))
-        else:
+        if not os.path.lexists(path):
             raise InputError(f"there is no file or folder {path}")
-    if not found:
+    found = chain.from_iterable(map(_files, paths))
+    first = next(found, None)
+    if first is None:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
-    return found
+    return chain([first], found)
+
+
+def _files(path: Path) -> Iterator[tuple[Path, Path]]:
+    if not path.is_dir():
+        yield path, Path(path.name)
+        return
+    path = path.resolve()
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            if file.is_file():
+                yield file, file.relative_to(path.parent)
 
 
 def paced(files: Iterable[tuple[Path, Path]], rate: float | None) -> Iterator[tuple[Path, Path]]:

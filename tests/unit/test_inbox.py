@@ -1,6 +1,8 @@
 """producers.inbox: what is dropped, at which rate, and that it appears whole."""
 
 import time
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +24,7 @@ def names(found):
 
 
 def test_a_file_keeps_its_name(photos):
-    assert find([photos / "a.jpg"]) == [(photos / "a.jpg", (photos / "a.jpg").relative_to(photos))]
+    assert list(find([photos / "a.jpg"])) == [(photos / "a.jpg", Path("a.jpg"))]
 
 
 def test_a_folder_keeps_its_structure_from_its_own_name_on(photos):
@@ -41,6 +43,18 @@ def test_several_paths_come_in_their_order(photos):
     assert names(found) == ["b.jpg", "sub/.hidden.png", "a.jpg"]
 
 
+def test_a_folder_is_walked_as_files_are_asked_for(tmp_path):
+    for name in ("a", "b/inner", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.jpg").touch()
+    found = find([tmp_path])
+    first = [str(name) for _, name in islice(found, 2)]
+    (tmp_path / "c" / "2.jpg").touch()
+    base = tmp_path.name
+    assert first == [f"{base}/a/1.jpg", f"{base}/b/inner/1.jpg"]
+    assert names(found) == [f"{base}/c/1.jpg", f"{base}/c/2.jpg"]
+
+
 def test_a_missing_path_is_named(photos):
     with pytest.raises(InputError, match=r"there is no file or folder .*nothing"):
         find([photos, photos / "nothing"])
@@ -53,14 +67,14 @@ def test_a_folder_without_files_is_named(tmp_path):
 
 
 def test_a_rate_is_kept(photos):
-    files = find([photos / "a.jpg"]) * 11
+    files = list(find([photos / "a.jpg"])) * 11
     begin = time.monotonic()
     assert list(paced(files, 50)) == files
     assert 0.2 <= time.monotonic() - begin < 1
 
 
 def test_a_late_taker_is_made_up_for(photos):
-    files = find([photos / "a.jpg"]) * 4
+    files = list(find([photos / "a.jpg"])) * 4
     taken = paced(files, 10)
     next(taken)
     late = time.monotonic() + 0.5
@@ -72,7 +86,7 @@ def test_a_late_taker_is_made_up_for(photos):
 
 
 def test_without_a_rate_nothing_is_waited_for(photos):
-    files = find([photos / "a.jpg"]) * 10_000
+    files = list(find([photos / "a.jpg"])) * 10_000
     begin = time.monotonic()
     assert list(paced(files, None)) == files
     assert time.monotonic() - begin < 1
@@ -89,7 +103,7 @@ def test_a_dropped_file_is_a_copy_with_its_folders(photos, settings, left):
 
 def test_nothing_stays_beside_the_inbox(photos, settings):
     with Dropper(settings) as dropper:
-        dropper.drop(photos / "a.jpg", find([photos / "a.jpg"])[0][1])
+        dropper.drop(photos / "a.jpg", Path("a.jpg"))
     assert list(settings.staging.iterdir()) == []
 
 

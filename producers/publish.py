@@ -1,0 +1,195 @@
+"""From files to messages: the image itself, or where it is when it is too large for the topic."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import NAMESPACE_URL, uuid5
+
+from producers import inbox
+from producers.topic import Message, Publisher
+from sightstream import terminal
+from sightstream.config import Settings
+from sightstream.errors import InputError
+from sightstream.events import ImageEvent, is_below, new_event_id, readable
+
+Key = Literal["id", "name", "path", "hash"]
+ClaimCheck = Literal["auto", "always", "never"]
+
+_PIECE = 2**20
+
+
+@dataclass
+class Sent:
+    """What became of the images so far; bytes are those that went to the topic."""
+
+    images: int
+    acknowledged: int = 0
+    claim_checks: int = 0
+    refused: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image was acknowledged."""
+        return self.acknowledged == self.images
+
+
+def publish(
+    paths: Sequence[Path], settings: Settings, sent: Sent, *,
+    tell: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
+    rate: float | None = None, key: Key = "id", claim_check: ClaimCheck = "auto",
+    timeout: float = 60, partitions: int = 0,
+) -> None:  # fmt: skip
+    """Publishes images to `kafka_topic`.
+
+    Args:
+        paths: files and folders.
+        settings: the broker, the topic, the prefixes of uris that the stream may read.
+        sent: keeps the count, also when an error ends it.
+        tell: called with a sentence about an image that is refused, and about a wait.
+        on_answer: called for each image that is acknowledged or refused.
+        rate: images a second; None for no limit.
+        key: see `Messages`.
+        claim_check: see `Messages`.
+        timeout: seconds that the broker may be away, or take for an image.
+        partitions: of the topic, which is created where there is none; 0: it must exist.
+
+    Raises:
+        BrokerUnavailableError: it stayed away, or refuses us.
+        TopicNotFoundError: there is no such topic.
+    """
+
+    def answered(message: Message, error: str) -> None:
+        if error:
+            refuse(f"{terminal.printable(message.event.original_name)}: {error}")
+            return
+        sent.acknowledged += 1
+        sent.claim_checks += bool(message.event.uri)
+        sent.bytes += len(message.value)
+        on_answer()
+
+    def refuse(why: str) -> None:
+        sent.refused += 1
+        tell(why)
+        on_answer()
+
+    to = Publisher(settings, answered, timeout=timeout, tell=tell, partitions=partitions)
+    begin = time.monotonic()
+    with to as publisher:
+        messages = Messages(settings, publisher, "publish", key=key, claim_check=claim_check)
+        try:
+            for file, name in inbox.paced(inbox.find(paths), rate):
+                try:
+                    message = messages.of(file, os.fsencode(name))
+                except InputError as error:
+                    refuse(str(error))
+                else:
+                    publisher.send(message)
+            publisher.flush()
+        finally:
+            sent.seconds = time.monotonic() - begin
+
+
+class Messages:
+    """Makes the messages of files for one topic."""
+
+    def __init__(
+        self, settings: Settings, publisher: Publisher, sender: str, *,
+        key: Key = "id", claim_check: ClaimCheck = "auto",
+    ) -> None:  # fmt: skip
+        """Remembers how.
+
+        Args:
+            settings: the prefixes of uris that the stream may read.
+            publisher: knows what fits.
+            sender: becomes the `ce_source` of its messages.
+            key: the message's key; with "hash" the same picture has the same event id too.
+            claim_check: which images are sent as their uri: those that do not fit, all, or none.
+        """
+        self._prefixes = settings.kafka_uri_prefixes
+        self._publisher = publisher
+        self._sender = sender
+        self._key = key
+        self._claim_check = claim_check
+
+    def of(self, file: Path, name: bytes, event_id: str = "", when: float | None = None) -> Message:
+        """The message of a file.
+
+        Args:
+            file: the image.
+            name: becomes the original name.
+            event_id: of the image; empty for a new one.
+            when: when it arrived, seconds since the epoch; None for now.
+
+        Raises:
+            InputError: it cannot be read, or is too large for the topic and for a claim check.
+        """
+        when = time.time() if when is None else when
+        try:
+            info = file.stat()
+            if not stat.S_ISREG(info.st_mode):
+                raise InputError(f"{_shown(file)} is no file")
+            claimed = self._claim_check == "always" or info.st_size > self._publisher.limit
+            if not claimed:
+                value = file.read_bytes()
+                message = self._message(file, name, event_id, when, value)
+                if self._publisher.fits(message, len(value)):
+                    return message
+            return self._claim(file, name, event_id, when, info.st_size)
+        except OSError as error:
+            raise InputError(f"{_shown(file)} cannot be read: {error.strerror}") from None
+
+    def _claim(self, file: Path, name: bytes, event_id: str, when: float, size: int) -> Message:
+        uri = Path(os.path.realpath(file)).as_uri()
+        large = f"{_shown(file)} has {size} bytes, the topic takes {self._publisher.limit}"
+        if self._claim_check == "never":
+            raise InputError(f"{large}; let it be sent as its uri with --claim-check auto")
+        if not is_below(uri, self._prefixes):
+            about = large if self._claim_check == "auto" else f"{_shown(file)} may not be named"
+            raise InputError(
+                f"{about}; to send its uri instead, add the folder's uri to kafka_uri_prefixes "
+                f"here and where the stream runs: {Path(os.path.realpath(file)).parent.as_uri()}/"
+            )
+        return self._message(file, name, event_id, when, None, uri)
+
+    def _message(
+        self, file: Path, name: bytes, event_id: str, when: float, value: bytes | None,
+        uri: str = "",
+    ) -> Message:  # fmt: skip
+        key = {"name": os.path.basename(name), "path": name}.get(self._key)  # noqa: PTH119
+        if self._key == "hash":
+            digest = _digest(file, value)
+            key = digest.encode()
+            # RFC 6920 names content by its hash.
+            event_id = str(uuid5(NAMESPACE_URL, f"ni:///sha-256;{digest}"))
+        event = ImageEvent(
+            event_id=event_id or new_event_id(when),
+            source=self._sender,
+            uri=uri,
+            original_name=readable(name),
+            event_time=when,
+            bytes=len(value or b""),
+        )
+        return Message(event, key or event.event_id.encode(), value or b"")
+
+
+def _digest(file: Path, value: bytes | None) -> str:
+    if value is not None:
+        return hashlib.sha256(value).hexdigest()
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while piece := content.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _shown(file: Path) -> str:
+    return terminal.printable(readable(os.fsencode(file)))
