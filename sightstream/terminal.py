@@ -1,12 +1,14 @@
-"""What a person sees: the two consoles, and where the chatter of libraries goes instead."""
+"""What a person sees and says: the two consoles, where libraries chatter instead, Ctrl-C."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 from rich.console import Console
 
@@ -61,6 +63,19 @@ def _held(console: Console) -> Iterator[None]:
             yield
         finally:
             console.file = before
+
+
+def stop_on_signals() -> Event:
+    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
+    stop = Event()
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.set()
+
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+    return stop
 
 
 def line(text: str) -> None:

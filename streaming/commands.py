@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +72,7 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
     try:
         with running(settings, screen.add) as stream:
             starting.stop()
-            stop = _stop_on_signals()
+            stop = terminal.stop_on_signals()
             if once:
                 taken = stream.intake.drain()
                 stream.start()
@@ -95,19 +94,6 @@ def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> 
         stream.tend()
         screen.refresh()
     terminal.err.print("finishing the current micro-batch")
-
-
-def _stop_on_signals() -> Event:
-    """The first Ctrl-C asks the stream to leave; a second one interrupts."""
-    stop = Event()
-
-    def leave(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop.set()
-
-    signal.signal(signal.SIGINT, leave)
-    signal.signal(signal.SIGTERM, leave)
-    return stop
 
 
 def _train_starter(settings: Settings) -> None:
