@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     """Adds the commands of this package."""
     app.command()(drop)
     app.command()(publish)
+    app.command()(watch)
 
 
 def drop(
@@ -123,6 +124,43 @@ def publish(
             )
     if not sent.complete:
         raise typer.Exit(1)
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(help="The folder that images are dropped into.")],
+    topic: Topic = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove published files, instead of keeping them.")
+    ] = False,
+    create_topic: CreateTopic = False,
+    partitions: Partitions = 4,
+    timeout: Timeout = 600,
+    servers: Servers = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Publishes what is dropped into a folder, until Ctrl-C.
+
+    Files are taken once they are complete, as from the inbox. Each is moved to the folder's
+    subfolder published only when it is acknowledged; after a crash it is sent again under the
+    same event id. Exit code 7 when the broker stayed away; the next start goes on.
+
+    Example: sightstream watch photos/ --topic images
+    """
+    from producers.watch import Watch
+
+    settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
+    watched = Watch(folder, settings, keep=not remove, tell=_warn)
+    stop = terminal.stop_on_signals()
+    _warn(f"publishing what is dropped into {folder} to {settings.kafka_topic}; Ctrl-C ends it")
+    try:
+        watched.run(stop, timeout=timeout, partitions=partitions if create_topic else 0)
+    finally:
+        if as_json:
+            data = {"published": watched.published, "topic": settings.kafka_topic}
+            terminal.out.print_json(data=data)
+        else:
+            _warn(f"{watched.published} images are in the topic {settings.kafka_topic}")
 
 
 def _warn(sentence: str) -> None:

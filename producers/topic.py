@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,11 @@ class Message:
         """As the broker gets them."""
         return self.event.to_headers()
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return len(self.value) + _OVERHEAD
+
 
 class Publisher:
     """An idempotent producer to one topic; answers come in the thread that sends."""
@@ -76,12 +82,13 @@ class Publisher:
         self._on_answer = on_answer
         self._answers = SimpleQueue[tuple[Message, float, Exception | None]]()
         self._waiting = self._bytes = 0
+        self._heard = 0.0
         with _reached(settings, timeout, tell) as admin:
             if partitions:
                 _create(admin, self._topic, partitions, settings.max_image_bytes)
             kafka.require_topics(admin, self._topic)
+            # Of value, key and headers together; the rest is Kafka's own.
             self.limit = _limit(admin, self._topic) - _OVERHEAD
-        """The most bytes that value, key and headers of a message may have together."""
         self._producer = KafkaProducer(
             **kafka.client_options(settings),
             acks="all", enable_idempotence=True, compression_type=None,
@@ -98,7 +105,10 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         """Lets go of the broker; what is still unanswered is given up."""
-        self._producer.close(timeout=0 if self._waiting else 5)
+        from kafka.errors import KafkaTimeoutError
+
+        with suppress(KafkaTimeoutError):
+            self._producer.close(timeout=0 if self._waiting else 5)
 
     def fits(self, message: Message, size: int) -> bool:
         """Whether a message could have a value of this size."""
@@ -111,12 +121,13 @@ class Publisher:
         Raises:
             BrokerUnavailableError: none has been acknowledged for as long as the timeout.
         """
-        while self._waiting and self._bytes + len(message.value) > IN_FLIGHT:
+        while self._waiting and self._bytes + message.size > IN_FLIGHT:
             self._answer()
-        while not self._answers.empty():
-            self._answer()
+        self.poll()
+        if not self._waiting:
+            self._heard = time.monotonic()
         self._waiting += 1
-        self._bytes += len(message.value)
+        self._bytes += message.size
         self._produce(message, time.monotonic())
 
     def flush(self) -> None:
@@ -129,16 +140,27 @@ class Publisher:
             self._answer()
 
     def poll(self) -> None:
-        """Tells the answers that have come so far."""
+        """Tells the answers that have come so far.
+
+        Raises:
+            BrokerUnavailableError: none has been acknowledged for as long as the timeout.
+        """
         while not self._answers.empty():
             self._answer()
+        self._mind_silence()
 
     def _produce(self, message: Message, since: float) -> None:
-        future = self._producer.send(
-            self._topic, value=message.value, key=message.key, headers=message.headers,
-            timestamp_ms=int(message.event.event_time * 1000),
-        )  # fmt: skip
+        from kafka.errors import KafkaError
+
         answers = self._answers
+        try:
+            future = self._producer.send(
+                self._topic, value=message.value, key=message.key, headers=message.headers,
+                timestamp_ms=int(message.event.event_time * 1000),
+            )  # fmt: skip
+        except KafkaError as error:  # such as the time that it waits for a broker's metadata
+            answers.put((message, since, error))
+            return
         future.add_callback(lambda _: answers.put((message, since, None)))
         future.add_errback(lambda error: answers.put((message, since, error)))
 
@@ -146,12 +168,18 @@ class Publisher:
         """Waits for one answer, and tells it; a message that may be tried again is."""
         from kafka.errors import KafkaTimeoutError
 
-        message, since, error = self._next()
+        while True:
+            try:
+                message, since, error = self._answers.get(timeout=0.5)
+                break
+            except Empty:
+                self._mind_silence()
+        self._heard = time.monotonic()
         if error and time.monotonic() - since < self._timeout and _passes(error):
             self._produce(message, since)
             return
         self._waiting -= 1
-        self._bytes -= len(message.value)
+        self._bytes -= message.size
         self._on_answer(message, str(error) if error else "")
         if isinstance(error, KafkaTimeoutError):
             raise BrokerUnavailableError(
@@ -159,16 +187,10 @@ class Publisher:
                 "it, and publish again what was not acknowledged"
             )
 
-    def _next(self) -> tuple[Message, float, Exception | None]:
-        begin = time.monotonic()
-        told = False
-        while True:
-            try:
-                return self._answers.get(timeout=0.5)
-            except Empty:
-                if not told and time.monotonic() - begin > SILENCE:
-                    told = True
-                    self._tell(_patience(self._where, self._timeout))
+    def _mind_silence(self) -> None:
+        if self._waiting and 0 < self._heard < time.monotonic() - SILENCE:
+            self._heard = 0.0  # once is enough
+            self._tell(_patience(self._where, self._timeout))
 
 
 class _reached:  # noqa: N801

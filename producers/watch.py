@@ -1,0 +1,162 @@
+"""From a folder onto a topic: complete files only, each under one event id, none lost.
+
+A complete file is moved to `.publishing/<event id>/<path>` below the folder, and from there, once
+it is acknowledged, to `published`. Whatever ends the program, the next start sends what it finds
+in `.publishing` again, under the same ids, so that the stream makes one row of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from uuid import UUID
+
+from producers.publish import Messages
+from producers.topic import Message, Publisher
+from sightstream import lock
+from sightstream.arrivals import PAUSE, Arrivals, files
+from sightstream.config import Settings
+from sightstream.errors import AlreadyRunningError, InputError
+from sightstream.events import new_event_id
+from sightstream.terminal import printable
+
+PUBLISHING = ".publishing"
+PUBLISHED = "published"
+
+
+class Watch:
+    """One folder, whose files go to one topic."""
+
+    def __init__(
+        self, folder: Path, settings: Settings, *, keep: bool, tell: Callable[[str], None]
+    ) -> None:
+        """Remembers the folder.
+
+        Args:
+            folder: its files are published.
+            settings: broker, topic, prefixes of uris, and the time that doubtful files settle.
+            keep: published files stay below `published`; else they are removed.
+            tell: called with a sentence about a file that stays, and about a wait.
+        """
+        self._folder = folder.absolute()
+        self._publishing = self._folder / PUBLISHING
+        self._published = self._folder / PUBLISHED
+        self._settings = settings
+        self._keep = keep
+        self._tell = tell
+        self._arrivals = Arrivals(
+            os.fsencode(self._folder), settings.settle_seconds,
+            leave=(os.fsencode(PUBLISHING), os.fsencode(PUBLISHED)),
+        )  # fmt: skip
+        self.published = 0
+        """Files that were acknowledged."""
+
+    def run(self, stop: Event, *, timeout: float, partitions: int = 0) -> None:
+        """Publishes what a stop or a crash has left, and then what arrives, until told to stop.
+
+        Args:
+            stop: set to end it, once what was sent is answered.
+            timeout: see `Publisher`.
+            partitions: see `Publisher`.
+
+        Raises:
+            InputError: there is no such folder.
+            AlreadyRunningError: another process watches it.
+            BrokerUnavailableError: it stayed away, or refuses us; no file is lost by that.
+            TopicNotFoundError: there is no such topic.
+        """
+        if not self._folder.is_dir():
+            raise InputError(f"there is no folder {self._folder}")
+        try:
+            with lock.held(self._publishing):
+                self._run(stop, timeout, partitions)
+        except AlreadyRunningError:
+            raise AlreadyRunningError(
+                f"another process watches {self._folder} already; stop it first"
+            ) from None
+
+    def _run(self, stop: Event, timeout: float, partitions: int) -> None:
+        to = Publisher(
+            self._settings, self._answered, timeout=timeout, tell=self._tell, partitions=partitions
+        )
+        with to as publisher:
+            messages = Messages(self._settings, publisher, "watch")
+            for place in self._left():
+                self._send(messages, publisher, place)
+            while not stop.is_set():
+                begin, arrived = time.monotonic(), False
+                for path, info in self._arrivals.look():
+                    if claimed := self._claim(path, info):
+                        self._send(messages, publisher, claimed)
+                        arrived = True
+                    if stop.is_set():
+                        break
+                publisher.poll()
+                stop.wait(PAUSE if arrived else max(PAUSE, 10 * (time.monotonic() - begin)))
+            publisher.flush()
+
+    def _left(self) -> Iterator[Path]:
+        """The files that were claimed, and not acknowledged."""
+        for folder in sorted(self._publishing.iterdir()):
+            if folder.is_dir():
+                yield from (Path(os.fsdecode(path)) for path, _ in files(os.fsencode(folder)))
+
+    def _claim(self, path: bytes, info: os.stat_result) -> Path | None:
+        """Moves a file to where it is ours, under an event id; None if it stays where it is."""
+        if not stat.S_ISREG(info.st_mode):
+            self._stays(path, "it is a link, a pipe or the like, and no file")
+            return None
+        event_id = new_event_id(self._arrivals.arrived(path, info))
+        file = Path(os.fsdecode(path))
+        place = self._publishing / event_id / file.relative_to(self._folder)
+        try:
+            place.parent.mkdir(parents=True)
+            file.rename(place)
+        except OSError as error:
+            shutil.rmtree(self._publishing / event_id, ignore_errors=True)
+            if not isinstance(error, FileNotFoundError):  # deleted since it was seen
+                self._stays(path, error.strerror or str(error))
+            return None
+        return place
+
+    def _stays(self, path: bytes, why: str) -> None:
+        self._tell(f"{printable(os.fsdecode(path))} stays where it is: {why}")
+        self._arrivals.put_off(path)
+
+    def _send(self, messages: Messages, publisher: Publisher, place: Path) -> None:
+        event_id, *parts = place.relative_to(self._publishing).parts
+        name = os.fsencode(Path(*parts))
+        when = (UUID(event_id).int >> 80) / 1000
+        try:
+            message = messages.of(place, name, event_id, when)
+            if message.event.uri:  # which must be right for as long as the stream may read it
+                kept = self._published / event_id / Path(*parts)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileExistsError):
+                    kept.hardlink_to(place)
+                message = messages.of(kept, name, event_id, when)
+        except InputError as error:
+            self._tell(f"{error}; it is tried again at the next start")
+        else:
+            publisher.send(message)
+
+    def _answered(self, message: Message, error: str) -> None:
+        event = message.event
+        if error:
+            self._tell(
+                f"{printable(event.original_name)}: {error}; it is tried again at the next start"
+            )
+            return
+        self.published += 1
+        place = self._publishing / event.event_id
+        if self._keep and not event.uri:
+            self._published.mkdir(exist_ok=True)
+            place.rename(self._published / event.event_id)
+        else:
+            shutil.rmtree(place)
