@@ -105,7 +105,10 @@ class Watch:
         """The files that were claimed, and not acknowledged."""
         for folder in sorted(self._publishing.iterdir()):
             if folder.is_dir():
-                yield from (Path(os.fsdecode(path)) for path, _ in files(os.fsencode(folder)))
+                inside = [Path(os.fsdecode(path)) for path, _ in files(os.fsencode(folder))]
+                yield from inside
+                if not inside:  # a crash came before the file
+                    shutil.rmtree(folder)
 
     def _claim(self, path: bytes, info: os.stat_result) -> Path | None:
         """Moves a file to where it is ours, under an event id; None if it stays where it is."""
