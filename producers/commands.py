@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(drop)
     app.command()(publish)
     app.command()(watch)
+    app.command()(load)
 
 
 def drop(
@@ -106,7 +107,7 @@ def publish(
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
     sent = Sent(sum(1 for _ in inbox.find(paths)))
     try:
-        with _bar("publishing", sent.images) as advance:
+        with _bar("publishing", sent.images) as (advance, _):
             publish_all(
                 paths, settings, sent, tell=_warn, on_answer=advance, rate=rate, key=key,
                 claim_check=claim_check, timeout=timeout,
@@ -163,16 +164,73 @@ def watch(
             _warn(f"{watched.published} images are in the topic {settings.kafka_topic}")
 
 
+def load(
+    target: Annotated[
+        Literal["inbox", "kafka"], typer.Option(help="Where the images go.")
+    ] = "inbox",
+    rate: Annotated[float, typer.Option(min=0.001, help="Images a second.")] = 10,
+    duration: Annotated[str, typer.Option(help="How long, such as 60s, 10m, 1h.")] = "60s",
+    mix: Annotated[
+        str, typer.Option(help="Shares of good and of bad images: empty, cut, noise, too large.")
+    ] = "good=95,bad=5",
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of good images [the digits of starter].")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bad images and the order.")] = 0,
+    topic: Topic = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds without an answer after which images are lost.")
+    ] = 60,
+    servers: Servers = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Puts load on a running stream, and says what became of it.
+
+    Each image is looked for in the predictions table of this home: by its name where it went to
+    the inbox, by its event id where it went to the topic. The latency is the time from the file's
+    appearance, or the broker's acknowledgement, to the row as this process reads it. Exit code 1
+    when an image was lost, or has two rows.
+
+    Example: sightstream load --target kafka --rate 50 --duration 60s --mix good=95,bad=5
+    """
+    from itertools import islice
+
+    from producers import inbox
+    from producers import load as loads
+
+    settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
+    shares, seconds = loads.shares(mix), options.seconds("--duration", duration)
+    folder = images or settings.root / "starter" / "digits"
+    good = [file for file, _ in islice(inbox.find([folder]), 1000)]
+    with _bar("answered", max(1, round(rate * seconds))) as (_, reach):
+        report = loads.load(
+            target, settings, good, shares, rate=rate, seconds=seconds, seed=seed,
+            timeout=timeout, tell=_warn, on_answers=reach,
+        )  # fmt: skip
+    if as_json:
+        terminal.out.print_json(data=vars(report))
+    else:
+        spread = ", ".join(f"{name} {value:.3f} s" for name, value in report.latency.items())
+        _warn(
+            f"{report.sent} images sent in {report.seconds:.1f} s, {report.unsent} not taken; "
+            f"{report.answered} answered: {report.ok} ok, {report.rejected} rejected; "
+            f"{report.lost} lost, {report.doubled} doubled; latency {spread or 'unknown'}"
+        )
+    if not report.clean:
+        raise typer.Exit(1)
+
+
 def _warn(sentence: str) -> None:
     terminal.err.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar, for the time of a block."""
+def _bar(what: str, total: int) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
+    """A progress bar, for the time of a block; what moves it on by one, and to a number."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=terminal.err, disable=not terminal.err.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda: bar.advance(task), lambda done: bar.update(task, completed=done)

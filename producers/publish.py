@@ -67,7 +67,7 @@ def publish(
         TopicNotFoundError: there is no such topic.
     """
 
-    def answered(message: Message, error: str) -> None:
+    def answered(message: Message, error: str, _: float) -> None:
         if error:
             refuse(f"{terminal.printable(message.event.original_name)}: {error}")
             return

@@ -55,18 +55,22 @@ class Message:
         return len(self.value) + _OVERHEAD
 
 
+OnAnswer = Callable[[Message, str, float], None]
+
+
 class Publisher:
     """An idempotent producer to one topic; answers come in the thread that sends."""
 
     def __init__(
-        self, settings: Settings, on_answer: Callable[[Message, str], None], *,
+        self, settings: Settings, on_answer: OnAnswer, *,
         timeout: float = 60, tell: Callable[[str], None] = lambda _: None, partitions: int = 0,
     ) -> None:  # fmt: skip
         """Connects; a broker that is away is waited for.
 
         Args:
             settings: the broker, how to log in, and the topic.
-            on_answer: called once for each message, with what is wrong; empty if acknowledged.
+            on_answer: called once for each message, with what is wrong, empty if it was
+                acknowledged, and the time of that, in seconds since the epoch.
             timeout: seconds that a broker may be away, and that a message may take.
             tell: called with a sentence when there is something to wait for.
             partitions: of the topic, which is created where there is none; 0: it must exist.
@@ -80,7 +84,7 @@ class Publisher:
         self._where = settings.kafka_servers
         self._topic, self._timeout, self._tell = settings.kafka_topic, timeout, tell
         self._on_answer = on_answer
-        self._answers = SimpleQueue[tuple[Message, float, Exception | None]]()
+        self._answers = SimpleQueue[tuple[Message, float, float, Exception | None]]()
         self._waiting = self._bytes = 0
         self._heard = 0.0
         with _reached(settings, timeout, tell) as admin:
@@ -159,10 +163,10 @@ class Publisher:
                 timestamp_ms=int(message.event.event_time * 1000),
             )  # fmt: skip
         except KafkaError as error:  # such as the time that it waits for a broker's metadata
-            answers.put((message, since, error))
+            answers.put((message, since, time.time(), error))
             return
-        future.add_callback(lambda _: answers.put((message, since, None)))
-        future.add_errback(lambda error: answers.put((message, since, error)))
+        future.add_callback(lambda _: answers.put((message, since, time.time(), None)))
+        future.add_errback(lambda error: answers.put((message, since, time.time(), error)))
 
     def _answer(self) -> None:
         """Waits for one answer, and tells it; a message that may be tried again is."""
@@ -170,7 +174,7 @@ class Publisher:
 
         while True:
             try:
-                message, since, error = self._answers.get(timeout=0.5)
+                message, since, when, error = self._answers.get(timeout=0.5)
                 break
             except Empty:
                 self._mind_silence()
@@ -180,7 +184,7 @@ class Publisher:
             return
         self._waiting -= 1
         self._bytes -= message.size
-        self._on_answer(message, str(error) if error else "")
+        self._on_answer(message, str(error) if error else "", when)
         if isinstance(error, KafkaTimeoutError):
             raise BrokerUnavailableError(
                 f"Kafka at {self._where} has acknowledged nothing for {self._timeout:g} s; start "

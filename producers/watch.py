@@ -149,7 +149,7 @@ class Watch:
         else:
             publisher.send(message)
 
-    def _answered(self, message: Message, error: str) -> None:
+    def _answered(self, message: Message, error: str, _: float) -> None:
         event = message.event
         if error:
             self._tell(

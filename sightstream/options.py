@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,3 +37,22 @@ def settings(home: Path | None, **flags: Any) -> Settings:
     from sightstream import config
 
     return config.load(home=home or Before.home, **flags)
+
+
+_INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds(option: str, value: str) -> float:
+    """The seconds of an interval such as 30s, 10m, 1h.
+
+    Raises:
+        InputError: it is not of that form, or no time at all.
+    """
+    from sightstream.errors import InputError
+
+    found = _INTERVAL.match(value)
+    interval = float(found[1]) * _SECONDS[found[2]] if found else 0
+    if not interval:
+        raise InputError(f"{option} is a number and s, m, h or d, such as 1h, not '{value}'")
+    return interval

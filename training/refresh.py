@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,8 +13,8 @@ import numpy as np
 
 from sightstream import models
 from sightstream.config import Settings
-from sightstream.errors import InputError
 from sightstream.events import local_path
+from sightstream.options import seconds
 from sightstream.registry import Registry
 from training import datasets, recipes
 from training.datasets import Example, Source
@@ -29,9 +28,6 @@ SHARE = 1 / 3
 
 RATE = 0.3
 """Of the learning rate of a training, that of a refresh."""
-
-_INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])$")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -69,14 +65,11 @@ def times(every: str | None) -> Iterator[None]:
     if every is None:
         yield
         return
-    found = _INTERVAL.match(every)
-    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0
-    if not seconds:
-        raise InputError(f"--every is a number and s, m, h or d, such as 1h, not '{every}'")
+    interval = seconds("--every", every)
     while True:
         begin = time.monotonic()
         yield
-        time.sleep(max(0.0, begin + seconds - time.monotonic()))
+        time.sleep(max(0.0, begin + interval - time.monotonic()))
 
 
 def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Trained | None:

@@ -1,0 +1,267 @@
+"""Load, and what became of it: images are sent at a rate, and looked for in the table."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock, Thread
+from typing import Literal
+from uuid import uuid4
+
+from producers import inbox
+from producers.publish import Messages
+from producers.topic import Message, Publisher
+from sightstream import predictions
+from sightstream.config import Settings
+from sightstream.errors import ConfigError
+from sightstream.events import readable
+
+Target = Literal["inbox", "kafka"]
+Tell = Callable[[str], None]
+Reach = Callable[[int], None]
+
+GOOD, BAD = "good", "bad"
+
+QUIET = 1.0
+"""Seconds after the last answer in which a second one for an image may still come."""
+
+_LOOK = 0.01
+_VARIANTS = 20
+_LARGE = 100
+
+
+@dataclass
+class Report:
+    """What was sent, and what became of it; latencies in seconds."""
+
+    sent: int = 0
+    answered: int = 0
+    ok: int = 0
+    rejected: int = 0
+    lost: int = 0
+    doubled: int = 0
+    unsent: int = 0
+    seconds: float = 0.0
+    latency: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> bool:
+        """Whether each image was sent and has one row."""
+        return not (self.lost or self.doubled or self.unsent)
+
+
+def shares(mix: str) -> dict[str, float]:
+    """Reads a mix such as good=95,bad=5.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    try:
+        pairs = dict(part.split("=") for part in mix.split(","))
+        found = {name: float(share) for name, share in pairs.items()}
+    except ValueError:
+        found = {}
+    total = sum(found.values())
+    if not found.keys() <= {GOOD, BAD} or not 0 < total < float("inf") or min(found.values()) < 0:
+        raise ConfigError(f"--mix is such as good=95,bad=5, not {mix!r}")
+    return {name: share / total for name, share in found.items()}
+
+
+def images(
+    good: Sequence[Path], mix: dict[str, float], folder: Path, largest: int, seed: int
+) -> Iterator[Path]:
+    """Yields images without end, in the shares of a mix.
+
+    Args:
+        good: taken in turn.
+        mix: the shares of good and bad ones.
+        folder: gets the bad ones: empty, truncated, noise, and larger than allowed.
+        largest: bytes of an image that is too large; 0 leaves that kind out.
+        seed: of the bad ones, and of the order.
+    """
+    dice = random.Random(seed)  # noqa: S311
+    bad = []
+    for number in range(_VARIANTS):
+        whole = good[dice.randrange(len(good))]
+        content = whole.read_bytes()
+        for kind, data in (
+            ("empty", b""),
+            ("truncated", content[: len(content) // 2]),
+            ("noise", dice.randbytes(dice.randint(1, 50_000))),
+        ):
+            bad.append(folder / f"{kind}-{number}{whole.suffix}")
+            bad[-1].write_bytes(data)
+    large = folder / f"large{good[0].suffix}"
+    with large.open("wb") as file:
+        file.truncate(largest)
+    goods, bads = count(), count()
+    while True:
+        if dice.random() >= mix.get(BAD, 0):
+            yield good[next(goods) % len(good)]
+        elif (number := next(bads)) % _LARGE or not largest:
+            yield bad[number % len(bad)]
+        else:
+            yield large
+
+
+class Answers:
+    """Sees the rows of a run's images come, and how long each took."""
+
+    def __init__(self, settings: Settings, run: str, key: str) -> None:
+        """Begins to look.
+
+        Args:
+            settings: the predictions table.
+            run: the folder of the original names.
+            key: the column by which an image is known.
+
+        Raises:
+            InputError: there is no table yet.
+        """
+        self._table = settings.predictions
+        self._run = f"{run}/"
+        self._key = key
+        self._open: dict[str, float] = {}
+        self._lock = Lock()
+        self._error: Exception | None = None
+        self.answered = 0
+        self.latencies = array("d")
+        version = predictions.current_version(self._table) + 1
+        Thread(target=self._follow, args=(version,), daemon=True).start()
+
+    def sent(self, key: str, when: float) -> None:
+        """An image has been where it should be since a time, in seconds since the epoch."""
+        self._meet(key, when)
+
+    def check(self) -> None:
+        """Raises what the thread that looks has died of."""
+        if self._error:
+            raise self._error
+
+    def _follow(self, version: int) -> None:
+        try:
+            while True:
+                rows = predictions.added(self._table, version)
+                now = time.time()
+                if rows is None:
+                    time.sleep(_LOOK)
+                    continue
+                version += 1
+                for row in rows:
+                    if (row["original_name"] or "").startswith(self._run):
+                        self._meet(row[self._key], -now)
+                        self.answered += 1
+        except Exception as error:
+            self._error = error
+
+    def _meet(self, key: str, signed: float) -> None:
+        """Takes the time of sending, or minus that of the row; either may be told first."""
+        with self._lock:
+            other = self._open.pop(key, None)
+            if other is None:
+                self._open[key] = signed
+            else:
+                self.latencies.append(max(0.0, -(signed + other)))
+
+
+def load(
+    target: Target, settings: Settings, good: Sequence[Path], mix: dict[str, float], *,
+    rate: float, seconds: float, seed: int = 0, timeout: float = 60,
+    tell: Tell = lambda _: None, on_answers: Reach = lambda _: None,
+) -> Report:  # fmt: skip
+    """Sends images at a rate, waits for their rows, and says what became of them.
+
+    Args:
+        target: the inbox of this home, whose images are known by their original names, or the
+            topic, whose images are known by their event ids.
+        settings: the home folder and the broker.
+        good: images to send in turn.
+        mix: see `shares`.
+        rate: images a second.
+        seconds: how long they are sent.
+        seed: of the bad ones, and of the order.
+        timeout: seconds without an answer after which images are given up, and that a broker may
+            be away.
+        tell: called with a sentence about a wait, and an image that was not sent.
+        on_answers: called with the number of rows so far.
+
+    Raises:
+        InputError: there is no table yet.
+        BrokerUnavailableError: it stayed away, or refuses us.
+        TopicNotFoundError: there is no such topic.
+    """
+    run = f"load-{uuid4().hex[:12]}"
+    key = "original_name" if target == "inbox" else "event_id"
+    report, answers = Report(), Answers(settings, run, key)
+    total, largest = max(1, round(rate * seconds)), settings.max_image_bytes + 1
+
+    def files(largest: int) -> Iterator[tuple[Path, Path]]:
+        chosen = islice(images(good, mix, Path(folder), largest, seed), total)
+        named = ((file, Path(run, f"{n:07d}{file.suffix}")) for n, file in enumerate(chosen))
+        for file in inbox.paced(named, rate):
+            answers.check()
+            on_answers(answers.answered)
+            yield file
+
+    def answered(message: Message, error: str, when: float) -> None:
+        if error:
+            report.unsent += 1
+            tell(f"{message.event.original_name} was not sent: {error}")
+        else:
+            report.sent += 1
+            answers.sent(message.event.event_id, when)
+
+    begin = time.monotonic()
+    with TemporaryDirectory() as folder:
+        if target == "inbox":
+            with inbox.Dropper(settings) as dropper:
+                for file, name in files(largest):
+                    dropper.drop(file, name)
+                    report.sent += 1
+                    answers.sent(readable(os.fsencode(name)), time.time())
+        else:
+            with Publisher(settings, answered, timeout=timeout, tell=tell) as publisher:
+                messages = Messages(settings, publisher, "load", claim_check="never")
+                takes = largest if largest < publisher.limit - 1024 else 0
+                for file, name in files(takes):
+                    publisher.send(messages.of(file, os.fsencode(name)))
+                publisher.flush()
+        report.seconds = time.monotonic() - begin
+    _wait(answers, report.sent, timeout, on_answers)
+    _judge(report, answers, settings, run, key)
+    return report
+
+
+def _wait(answers: Answers, wanted: int, timeout: float, on_answers: Callable[[int], None]) -> None:
+    seen, since = -1, time.monotonic()
+    while (now := time.monotonic()) - since < (timeout if answers.answered < wanted else QUIET):
+        answers.check()
+        on_answers(answers.answered)
+        if answers.answered != seen:
+            seen, since = answers.answered, now
+        time.sleep(_LOOK)
+
+
+def _judge(report: Report, answers: Answers, settings: Settings, run: str, key: str) -> None:
+    (row,) = predictions.query(
+        settings.predictions,
+        f"SELECT count(*) AS rows, count(DISTINCT {key}) AS images, "  # noqa: S608
+        "count(*) FILTER (status = 'ok') AS ok "
+        f"FROM predictions WHERE starts_with(original_name, '{run}/')",
+    ).to_pylist()
+    report.answered, report.ok = row["images"], row["ok"]
+    report.rejected = row["rows"] - row["ok"]
+    report.lost = report.sent - row["images"]
+    report.doubled = row["rows"] - row["images"]
+    if answers.latencies:
+        at = sorted(answers.latencies)
+        report.latency = {
+            f"p{p}": round(at[min(len(at) - 1, len(at) * p // 100)], 3) for p in (50, 95, 99)
+        }
