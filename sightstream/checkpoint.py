@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sightstream.errors import CheckpointMismatchError
 
@@ -83,9 +84,15 @@ def require_match(checkpoint: Path, predictions: Path) -> None:
         raise CheckpointMismatchError(fault)
 
 
-def committed_offset(checkpoint: Path) -> dict[str, str]:
-    """Where the last committed micro-batch of a checkpoint ends; empty before the first."""
-    batch = _newest(checkpoint / "commits")
+def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
+    """Where a micro-batch of a checkpoint ends, as its source tells; empty before the first.
+
+    Args:
+        checkpoint: the folder that Spark writes.
+        batch: its number; None: the last one that was committed.
+    """
+    if batch is None:
+        batch = _newest(checkpoint / "commits")
     if batch < 0:
         return {}
     # The lines are: the log's version, metadata, and the offset of the one source.
@@ -133,7 +140,7 @@ def _remove(folder: Path, batch: int) -> str:
 def _start_afresh(checkpoint: Path) -> str:
     return (
         f"put the checkpoint aside: mv {checkpoint} {checkpoint}.old (the stream then reads all "
-        "manifests again, and leaves out the images that the table has)"
+        "that is left again, and leaves out the images that the table has)"
     )
 
 

@@ -1,4 +1,4 @@
-"""A path in, an answer out: read, decode, predict. The stream, `predict` and the page share it."""
+"""An image in, an answer out: read, decode, predict. Stream, `predict` and the page share it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream import imaging
-from sightstream.imaging import Decoded, Limits
+from sightstream.imaging import Decoded, Limits, Rejected
 from sightstream.models import ServedModel
+
+Image = str | bytes | Rejected
+"""The path of a local file, the content of one, or why there is neither."""
 
 CHUNK = 64
 """Images that are predicted at once: enough to be fast, few enough to fit any worker's memory."""
@@ -62,31 +65,31 @@ class Classifier:
         self._limits = limits
         self._top_k = min(top_k, len(model.labels))
 
-    def __call__(self, paths: Sequence[str]) -> list[Answer]:
-        """Classifies local files; what cannot be read or decoded is an answer with an error.
+    def __call__(self, images: Sequence[Image]) -> list[Answer]:
+        """Classifies images; what cannot be read or decoded is an answer with an error.
 
         Args:
-            paths: local files.
+            images: local files by their paths, and others by their bytes.
 
         Returns:
-            An answer for each path, in order.
+            An answer for each image, in order.
         """
         return [
             answer
-            for start in range(0, len(paths), CHUNK)
-            for answer in self._chunk(paths[start : start + CHUNK])
+            for start in range(0, len(images), CHUNK)
+            for answer in self._chunk(images[start : start + CHUNK])
         ]
 
-    def _chunk(self, paths: Sequence[str]) -> list[Answer]:
+    def _chunk(self, images: Sequence[Image]) -> list[Answer]:
         answers, good, pixels = [], list[Answer](), list[NDArray[np.uint8]]()
-        for path in paths:
+        for image in images:
             begin = perf_counter()
-            answer, image = self._decode(path)
+            answer, decoded = self._decode(image)
             answer.decode_ms = 1000 * (perf_counter() - begin)
             answers.append(answer)
-            if image is not None:
+            if decoded is not None:
                 good.append(answer)
-                pixels.append(image)
+                pixels.append(decoded)
         if good:
             begin = perf_counter()
             probabilities = self._engine(np.stack(pixels))
@@ -97,15 +100,15 @@ class Classifier:
                 answer.classes, answer.scores, answer.predict_ms = classes, values, share
         return answers
 
-    def _decode(self, path: str) -> tuple[Answer, NDArray[np.uint8] | None]:
-        data = imaging.read(path, self._limits)
-        if not isinstance(data, bytes):
+    def _decode(self, image: Image) -> tuple[Answer, NDArray[np.uint8] | None]:
+        data = imaging.read(image, self._limits) if isinstance(image, str) else image
+        if isinstance(data, Rejected):
             return Answer(data.code, data.detail), None
-        image = imaging.decode(data, self._preprocessing, self._limits)
+        decoded = imaging.decode(data, self._preprocessing, self._limits)
         answer = Answer(
-            format=image.format, width=image.width, height=image.height, bytes=len(data)
+            format=decoded.format, width=decoded.width, height=decoded.height, bytes=len(data)
         )
-        if isinstance(image, Decoded):
-            return answer, image.pixels
-        answer.error_code, answer.error_detail = image.code, image.detail
+        if isinstance(decoded, Decoded):
+            return answer, decoded.pixels
+        answer.error_code, answer.error_detail = decoded.code, decoded.detail
         return answer, None

@@ -22,7 +22,7 @@ from sightstream.imaging import Limits
 ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")
 
-_TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+_TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 
 
 class Settings(BaseSettings):

@@ -74,3 +74,9 @@ class TopicNotFoundError(SightstreamError):
     """The Kafka broker has no such topic."""
 
     exit_code = 7
+
+
+class MessagesLostError(SightstreamError):
+    """The Kafka broker has deleted messages that the stream never read."""
+
+    exit_code = 8

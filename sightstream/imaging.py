@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE
 
 ErrorCode = Literal[
     "empty", "too_large", "too_many_pixels", "unsupported_format",
-    "truncated", "corrupt", "not_found", "unreadable",
+    "truncated", "corrupt", "not_found", "unreadable", "uri_refused",
 ]  # fmt: skip
 Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
 Aspect = Literal["stretch", "crop", "pad"]

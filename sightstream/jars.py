@@ -11,14 +11,6 @@ from xml.sax.saxutils import quoteattr
 
 from sightstream.errors import EnvironmentUnfitError
 
-SPARK_KAFKA = (
-    "org.apache.spark:spark-sql-kafka-0-10_2.13:4.0.0",
-    "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
-    "org.apache.kafka:kafka-clients:3.9.1",
-    "org.apache.commons:commons-pool2:2.12.0",
-)
-"""What Spark needs to read Kafka, beside the jars that it has."""
-
 
 def fetch(name: str, *coordinates: str, transitive: bool = False) -> list[Path]:
     """Jars by their coordinates, from the cache or else from Maven Central.
@@ -47,6 +39,21 @@ def fetch(name: str, *coordinates: str, transitive: bool = False) -> list[Path]:
                 "folder that can"
             ) from None
     return sorted(folder.glob("*.jar"))
+
+
+def spark_kafka() -> list[Path]:
+    """What Spark needs to read Kafka, beside the jars that it has.
+
+    Raises:
+        EnvironmentUnfitError: see `fetch`.
+    """
+    return fetch(
+        "spark-kafka-4.0.0",
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.0.0",
+        "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.0.0",
+        "org.apache.kafka:kafka-clients:3.9.1",
+        "org.apache.commons:commons-pool2:2.12.0",
+    )
 
 
 def _retrieve(folder: Path, coordinates: tuple[str, ...], *, transitive: bool) -> None:

@@ -6,14 +6,20 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightstream import checkpoint
 from sightstream.config import Settings
 from sightstream.errors import BrokerUnavailableError, ConfigError, TopicNotFoundError
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
+
+# What fails is an error of ours: without a handler, logging would print it to stderr as well.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
 
 PATIENCE = 5.0
 """Seconds that a broker may take to answer."""
@@ -101,19 +107,133 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
         time.sleep(0.2)
 
 
+def answers(settings: Settings) -> bool:
+    """Whether anything listens where the broker should be."""
+    return not _unreachable(settings.kafka_servers.split(","))
+
+
 def require_topics(client: KafkaAdminClient, *topics: str) -> None:
     """Returns when all of these topics exist.
 
     Raises:
         TopicNotFoundError: one of them does not.
     """
-    found = {each["name"] for each in client.describe_topics() if not each["error_code"]}
     for topic in topics:
-        if topic not in found:
+        if not exists(client, topic):
             raise TopicNotFoundError(
                 f"Kafka has no topic {topic!r}, or does not show it to this user; create it with: "
                 f"sightstream publish --create-topic --topic {topic}"
             )
+
+
+def exists(client: KafkaAdminClient, topic: str) -> bool:
+    """Whether there is such a topic, as far as this user is told."""
+    return all(not each["error_code"] for each in client.describe_topics([topic]))
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Where the stream stands in a partition.
+
+    Attributes:
+        number: of the partition.
+        begin: the first offset that the broker still has.
+        committed: the first one that has no row yet.
+        end: the one that the next message will get.
+    """
+
+    number: int
+    begin: int
+    committed: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Messages that have no row yet."""
+        return max(0, self.end - max(self.begin, self.committed))
+
+    @property
+    def lost(self) -> range:
+        """Offsets that were never read and never will be."""
+        if self.committed > self.end:  # the topic was deleted and created anew
+            return range(self.end, self.committed)
+        return range(self.committed, max(self.committed, self.begin))
+
+
+def partitions(client: KafkaAdminClient, settings: Settings) -> list[Partition]:
+    """Where the stream stands, by partition; right when it is idle, and when it does not run.
+
+    Raises:
+        KafkaError: the broker is away.
+        TopicNotFoundError: there is no such topic.
+        CheckpointMismatchError: the checkpoint is damaged.
+    """
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
+
+    topic = settings.kafka_topic
+    (found,) = client.describe_topics([topic])
+    if found["error_code"]:
+        require_topics(client, topic)
+    numbers = [each["partition_index"] for each in found["partitions"]]
+    begin, end = (
+        client.list_partition_offsets({TopicPartition(topic, n): spec for n in numbers})
+        for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+    )
+    committed = committed_offsets(settings)
+    unread = end if settings.kafka_starting_offsets == "latest" and not committed else begin
+    stands = []
+    for number in sorted(numbers):
+        each = TopicPartition(topic, number)
+        start = committed.get(number, unread[each].offset)
+        stands.append(Partition(number, begin[each].offset, start, end[each].offset))
+    return stands
+
+
+def committed_offsets(settings: Settings, batch: int | None = None) -> dict[int, int]:
+    """Where a micro-batch of the stream ends, by partition; empty before the first.
+
+    Args:
+        settings: the checkpoint and the topic.
+        batch: its number; None: the last one that was committed.
+    """
+    offsets = checkpoint.offset(checkpoint_of(settings), batch)
+    return {int(number): end for number, end in offsets.get(settings.kafka_topic, {}).items()}
+
+
+def checkpoint_of(settings: Settings) -> Path:
+    """The checkpoint of the topic's streaming query."""
+    return settings.checkpoint("kafka") / settings.kafka_topic
+
+
+def waiting_seconds(settings: Settings, stands: list[Partition]) -> dict[int, float]:
+    """How long the oldest message without a row has waited, by partition; 0 where none has.
+
+    Raises:
+        KafkaError: the broker is away.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+
+    seconds = {each.number: 0.0 for each in stands}
+    behind = {TopicPartition(settings.kafka_topic, s.number): s for s in stands if s.lag}
+    if not behind:
+        return seconds
+    # One message of each partition is enough.
+    options = {"max_partition_fetch_bytes": 1, "group_id": None, "enable_auto_commit": False}
+    with closing(KafkaConsumer(**client_options(settings), **options)) as consumer:
+        consumer.assign(list(behind))
+        for partition, stand in behind.items():
+            consumer.seek(partition, max(stand.begin, stand.committed))
+        deadline = time.monotonic() + PATIENCE
+        left = set(behind)
+        while left and time.monotonic() < deadline:
+            for partition, records in consumer.poll(timeout_ms=200).items():
+                if partition in left:
+                    left.remove(partition)
+                    consumer.pause(partition)
+                    age = time.time() - records[0].timestamp / 1000
+                    seconds[partition.partition] = max(0.0, age)
+    return seconds
 
 
 def _logs_in(settings: Settings) -> bool:

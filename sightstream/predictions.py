@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from sightstream.errors import InputError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pyarrow as pa
     from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
@@ -25,10 +27,10 @@ KEPT_HOURS = 1
 """How long readers that opened the table earlier can go on reading the files they know."""
 
 _COLUMNS = (
-    ("event_id", "string", "UUID of the image's arrival; one row each"),
-    ("source", "string", "the way the image came: folder"),
+    ("event_id", "string", "the image's arrival; one row each"),
+    ("source", "string", "the way the image came: folder or kafka"),
     ("uri", "string", "where the image's bytes are"),
-    ("original_name", "string", "the path below the inbox"),
+    ("original_name", "string", "the path below the inbox, or as the message says"),
     ("event_time", "time", "when the image arrived, UTC"),
     ("processed_at", "time", "when its micro-batch was ready to be committed, UTC"),
     ("status", "string", "ok or rejected"),
@@ -79,6 +81,8 @@ class Predictions:
         self.path = path
         self._unmerged = len(self._table.file_uris())
         self._upkeep = Lock()
+        # The open table is one object, and each source's query has a thread.
+        self._access = Lock()
 
     @cached_property
     def _table(self) -> DeltaTable:
@@ -99,8 +103,9 @@ class Predictions:
 
     def last_batch(self, app_id: str) -> int | None:
         """The last micro-batch that a checkpoint committed here; None before the first."""
-        self._table.update_incremental()
-        return self._table.transaction_version(app_id)
+        with self._access:
+            self._table.update_incremental()
+            return self._table.transaction_version(app_id)
 
     def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
         """Commits a micro-batch; readers see all of its rows or none.
@@ -112,20 +117,23 @@ class Predictions:
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
 
-        # Upkeep may have removed the log entry that the version at hand stands on.
-        self._table.update_incremental()
         once = CommitProperties(app_transactions=[Transaction(app_id, batch_id)])
-        write_deltalake(self._table, rows, mode="append", commit_properties=once)
-        self._unmerged += 1
+        with self._access:
+            # Upkeep may have removed the log entry that the version at hand stands on.
+            self._table.update_incremental()
+            write_deltalake(self._table, rows, mode="append", commit_properties=once)
+            self._unmerged += 1
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Which of these event ids the table holds already, looking only at their dates."""
         import pyarrow.dataset as ds
 
-        self._table.update_incremental()
         event_ids, dates = event_ids.combine_chunks(), dates.combine_chunks().unique()
         here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
-        found = dataset(self._table, self.path).to_table(columns=["event_id"], filter=here)
+        with self._access:
+            self._table.update_incremental()
+            rows = dataset(self._table, self.path)
+        found = rows.to_table(columns=["event_id"], filter=here)
         return set(found["event_id"].to_pylist())
 
     def maintain(self, *, quiet: bool) -> bool:
@@ -242,29 +250,69 @@ def follow(path: Path, *, interval: float = 0.05) -> Iterator[list[dict[str, Any
     Raises:
         InputError: there is no table yet.
     """
-    version = _open(path).version() + 1
+    version = current_version(path) + 1
     while True:
-        commit = path / "_delta_log" / f"{version:020d}.json"
-        if not commit.exists():
+        rows = added(path, version)
+        if rows is None:
             time.sleep(interval)
             continue
         version += 1
-        if rows := _added(path, commit):
+        if rows:
             yield rows
 
 
-def _added(path: Path, commit: Path) -> list[dict[str, Any]]:
-    """The rows of a commit; merging small files adds none (Delta protocol, "dataChange")."""
+def current_version(path: Path) -> int:
+    """The table's last version.
+
+    Raises:
+        InputError: there is no table yet.
+    """
+    return _open(path).version()
+
+
+def added(path: Path, version: int) -> list[dict[str, Any]] | None:
+    """The rows of a commit; None where it has not been made, or its log entry is gone.
+
+    Merging small files adds none (Delta protocol, "dataChange").
+
+    Args:
+        path: the table's folder.
+        version: of the table.
+
+    Raises:
+        FileNotFoundError: its files were merged and removed since.
+    """
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    adds = [json.loads(line).get("add") for line in commit.read_text().splitlines()]
+    try:
+        commit = (path / "_delta_log" / f"{version:020d}.json").read_text()
+    except FileNotFoundError:
+        return None
+    adds = [json.loads(line).get("add") for line in commit.splitlines()]
     files = [str(path / unquote(add["path"])) for add in adds if add and add["dataChange"]]
     if not files:
         return []
     parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
     data = ds.dataset(files, schema=schema(), partitioning=parts, partition_base_dir=str(path))
     return list(data.to_table().sort_by("event_id").to_pylist())
+
+
+def since(path: Path, moment: datetime) -> list[dict[str, Any]]:
+    """The rows that were processed at a moment or later, in this order.
+
+    Args:
+        path: the table's folder.
+        moment: with its time zone.
+
+    Raises:
+        InputError: there is no table yet.
+    """
+    import pyarrow.dataset as ds
+
+    here = ds.field("processed_at") >= moment
+    found = dataset(_open(path), path).to_table(filter=here)
+    return list(found.sort_by("processed_at").to_pylist())
 
 
 def _open(path: Path) -> DeltaTable:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightstream import jars
 from sightstream.config import Settings
 from sightstream.terminal import chatter_to
 
@@ -85,6 +86,7 @@ def prepare_worker() -> None:
 def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
     # A stream's work is in Python: what its JVM does is done by the time it would be optimised.
     quick = " -XX:TieredStopAtLevel=1" if name == "run" else ""
+    kafka = name == "run" and "kafka" in settings.source
     threads = {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
     return {
         "spark.driver.memory": settings.driver_memory,
@@ -105,5 +107,9 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         ),
         "spark.sql.streaming.numRecentProgressUpdates": "5",
         "spark.sql.streaming.minBatchesToRetain": "20",
+        # Queries take turns; each has a pool of its own.
+        "spark.scheduler.mode": "FAIR",
+        # Local files, since packages would be put on the workers' Python path too.
+        **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
         **{f"spark.executorEnv.{name}": "1" for name in threads},
     }

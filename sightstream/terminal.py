@@ -104,8 +104,8 @@ def log_to(file: Path) -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for noisy in ("py4j", "pyspark"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    for noisy, level in {"py4j": "ERROR", "pyspark": "ERROR", "kafka": "WARNING"}.items():
+        logging.getLogger(noisy).setLevel(level)
 
 
 def _opened(log: Path) -> int:

@@ -1,4 +1,4 @@
-"""The pandas UDF: only a URI goes in, only the answer comes out."""
+"""The pandas UDF: a URI or an image goes in, only the answer comes out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from sightstream.classify import Answer, Classifier
-from sightstream.events import local_path
+from sightstream.classify import Answer, Classifier, Image
 from sightstream.imaging import Limits
 from sightstream.spark import prepare_worker
 
@@ -15,12 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from pyspark import Broadcast
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column
 
     from sightstream.models import ServedModel
-
-SMALL = 32
-"""Micro-batches of fewer images are one task: a shuffle would cost more than it saves."""
 
 ANSWER = (
     "error_code string, error_detail string, classes array<int>, scores array<float>, "
@@ -36,35 +32,36 @@ KEPT = 2
 _loaded: dict[tuple[str, int], Classifier] = {}
 
 
-def classify(
-    model: Broadcast[ServedModel], limits: Limits, top_k: int
-) -> Callable[[Column], Column]:
-    """A pandas UDF from the URI of an image to its `ANSWER`; null stays unanswered.
+Locate = Callable[[str], Image]
+"""From the URI of an image to what a `Classifier` takes; runs in the workers."""
 
-    A streaming plan pickles its UDF once, so that each model version needs one of its own.
+
+def classify(
+    model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: Locate
+) -> Callable[[Column, Column], Column]:
+    """A pandas UDF from images to their `ANSWER`s: from the content, or where it is null the URI.
+
+    A null URI stays unanswered. A streaming plan pickles its UDF once, so that each model version
+    needs one of its own.
     """
     import pandas as pd
     from pyspark.sql.functions import pandas_udf
 
     key = (model.value.name, model.value.version)
 
-    def answer(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+    def answer(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
-        for uris in batches:
-            wanted = uris.notna()
-            answers = iter(classifier([local_path(uri) for uri in uris[wanted]]))
-            rows = [next(answers) if want else Answer() for want in wanted]
+        for uris, contents in batches:
+            pairs = [pair for pair in zip(uris, contents, strict=True) if pair[0] is not None]
+            answers = iter(classifier([locate(u) if c is None else c for u, c in pairs]))
+            rows = [Answer() if uri is None else next(answers) for uri in uris]
             yield pd.DataFrame({name: [getattr(row, name) for row in rows] for name in _FIELDS})
 
-    answer.__annotations__ = {"batches": Iterator[pd.Series], "return": Iterator[pd.DataFrame]}
+    answer.__annotations__ = {
+        "batches": Iterator[tuple[pd.Series, pd.Series]], "return": Iterator[pd.DataFrame]
+    }  # fmt: skip
     return pandas_udf(answer, ANSWER)  # type: ignore[no-any-return]
-
-
-def spread(batch: DataFrame, images: int) -> DataFrame:
-    """Divides a micro-batch into tasks: one for a few images, else as many as there are cores."""
-    cores = batch.sparkSession.sparkContext.defaultParallelism
-    return batch.coalesce(1) if images < SMALL else batch.repartition(cores)
 
 
 def _classifier(

@@ -25,8 +25,18 @@ def register(app: typer.Typer) -> None:
 
 def run(
     once: Annotated[
-        bool, typer.Option("--once", help="Classify what is in the inbox, and leave.")
+        bool, typer.Option("--once", help="Classify what is there, and leave.")
     ] = False,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Where images come from: folder or kafka; twice for both [folder]."),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="The Kafka topic that images come from [images].")
+    ] = None,
+    predictions_topic: Annotated[
+        str | None, typer.Option(help="A Kafka topic for each new row, as JSON.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="The registered model to serve [starter].")
     ] = None,
@@ -41,16 +51,19 @@ def run(
         bool, typer.Option("--json", help="Print each new row as a line of JSON.")
     ] = False,
 ) -> None:
-    """Classifies what is dropped into the inbox, until Ctrl-C.
+    """Classifies what is dropped into the inbox, or comes from Kafka, until Ctrl-C.
 
     Each image becomes one row of the predictions table. The first run trains the starter model,
     and drops a handful of handwritten digits itself.
 
-    Example: sightstream run --once
+    Example: sightstream run --source folder --source kafka --predictions-topic predictions
     """
     from sightstream.errors import ModelNotFoundError
 
-    settings = options.settings(home, model=model, engine=engine, metrics_port=metrics_port)
+    settings = options.settings(
+        home, model=model, engine=engine, metrics_port=metrics_port, source=source or None,
+        kafka_topic=topic, kafka_predictions_topic=predictions_topic,
+    )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
     with terminal.chatter_to(settings.logs / "libraries.log"):
         try:
@@ -74,7 +87,7 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             starting.stop()
             stop = terminal.stop_on_signals()
             if once:
-                taken = stream.intake.drain()
+                taken = stream.drain()
                 stream.start()
                 stream.finish(stop)
                 terminal.err.print(f"{taken} images taken, {stream.behind} of them left behind")
@@ -88,7 +101,7 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
 def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:
     screen.open(settings, stream)
     stream.start()
-    stream.watch_inbox(stop)
+    stream.watch(stop)
     _drop_samples(settings)
     while not stop.wait(0.2) and not screen.gone:
         stream.tend()

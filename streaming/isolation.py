@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from sightstream.classify import Answer, Classifier
+from sightstream.classify import Answer, Classifier, Image
 from sightstream.imaging import Limits
 from sightstream.models import ServedModel
 
@@ -23,32 +23,32 @@ MEMORY = 4 * 2**30
 
 
 def classify(
-    paths: Sequence[str], model: ServedModel, limits: Limits, top_k: int, seconds: float = SECONDS
-) -> list[Answer]:
-    """Classifies local files; an image that ends its child, or takes too long, is rejected.
+    images: Iterable[Image], model: ServedModel, limits: Limits, top_k: int,
+    seconds: float = SECONDS,
+) -> Iterator[Answer]:  # fmt: skip
+    """Classifies images; one that ends its child, or takes too long, is rejected.
 
     Args:
-        paths: local files.
+        images: as a `Classifier` takes them; each is asked for when the one before is answered.
         model: what answers.
         limits: larger images are rejected.
         top_k: how many labels an answer holds, at most.
         seconds: the time that an image may take.
     """
-    answers: list[Answer] = []
     child: _Child | None = None
     try:
-        for path in paths:
+        for image in images:
             child = child or _Child(model, limits, top_k)
-            answer = child.ask(path, seconds)
-            answers.append(answer)
+            answer = child.ask(image, seconds)
             if answer.error_code in {"crashed", "timeout"}:
-                log.warning("%s: %s", path, answer.error_detail)
+                shown = image if isinstance(image, str) else "the image of a message"
+                log.warning("%s: %s", shown, answer.error_detail)
                 child.end()
                 child = None
+            yield answer
     finally:
         if child:
             child.end()
-    return answers
 
 
 class _Child:
@@ -62,9 +62,9 @@ class _Child:
         self._process.start()
         theirs.close()
 
-    def ask(self, path: str, seconds: float) -> Answer:
+    def ask(self, image: Image, seconds: float) -> Answer:
         try:
-            self._connection.send(path)
+            self._connection.send(image)
             if not self._connection.poll(seconds):
                 return Answer("timeout", f"It was not classified within {seconds:g} seconds.")
             answer: Answer = self._connection.recv()

@@ -1,4 +1,4 @@
-"""The stream, wired: intake, source, classifier, outcomes, champion, metrics and upkeep."""
+"""The stream, wired: sources, classifier, outcomes, champion, publisher, metrics and upkeep."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from threading import Event, Thread
-from typing import TYPE_CHECKING
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any
 
 from sightstream import checkpoint, lock, spark
 from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError, StreamFailedError
-from sightstream.events import local_path
 from sightstream.predictions import Predictions
 from sightstream.registry import Registry
 from streaming import upkeep
 from streaming.champion import Champion
-from streaming.intake import Intake
 from streaming.metrics import Metrics
+from streaming.publisher import publishing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,155 +27,237 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
+    from sightstream.classify import Image
     from sightstream.models import ServedModel
+    from streaming.sources import Source
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 8
 """Failures in a row, with no committed micro-batch between them, that end the stream."""
 
+LEAVE = 10.0
+"""Seconds that a query between two micro-batches is given to leave by itself."""
+
 OnRows = Callable[["pa.Table"], None]
 
 
 class Stream:
-    """A running stream; made by `running`."""
+    """A running stream: a query for each source, one table, one champion; made by `running`."""
 
     def __init__(
         self, settings: Settings, session: SparkSession, champion: Champion, metrics: Metrics,
         on_rows: OnRows,
     ) -> None:  # fmt: skip
-        """Opens the table and the inbox.
+        """Opens the table and the sources.
 
         Raises:
-            CheckpointMismatchError: the checkpoint and the table tell different stories.
+            CheckpointMismatchError: a checkpoint and the table tell different stories.
+            SightstreamError: a source cannot be read.
         """
         from streaming import sources
 
-        self._settings = settings
-        self._session = session
-        self._metrics = metrics
-        self._champion = champion
-        self._on_rows = on_rows
-        checkpoint.require_match(settings.checkpoint("folder"), settings.predictions)
+        self.settings = settings
+        self.session = session
+        self.metrics = metrics
+        self.champion = champion
+        self.on_rows = on_rows
+        self.stopping = Event()
         self.table = Predictions(settings.predictions)
-        self._app_id = ""
-        self._last = -1
-        self._doubtful = True
-        self._failures = 0
-        self._stopping = Event()
-        self._progress = time.monotonic()
-        self._answers: dict[int, tuple[Broadcast[ServedModel], Column]] = {}
-        self.intake = Intake(settings, self._arrived)
-        # Each is changed by one thread only.
-        self._accepted, self._answered_for = sources.waiting(settings), 0
-        self._source = sources.manifests(session, settings)
+        self._answers: dict[int, tuple[Broadcast[ServedModel], dict[str, Column]]] = {}
+        self._lock = Lock()
+        self._queries = [Query(self, each) for each in sources.of(settings, self.table, metrics)]
         metrics.watch_behind(lambda: self.behind)
         self.metrics_port = metrics.port
         metrics.use(champion.model.name, champion.model.version)
-        self._query: StreamingQuery | None = None
 
     @property
     def behind(self) -> int:
-        """Images that were accepted and have no row yet."""
-        return self._accepted - self._answered_for
+        """Images that have arrived and have no row yet."""
+        return sum(query.source.behind for query in self._queries)
 
     @property
     def model(self) -> str:
         """The model in use, with its version."""
-        return str(self._champion.model)
+        return str(self.champion.model)
 
     @property
     def idle(self) -> float:
         """Seconds since the last micro-batch; none while images wait for one."""
-        return 0.0 if self.behind > 0 else time.monotonic() - self._progress
+        latest = max(query.progress for query in self._queries)
+        return 0.0 if self.behind > 0 else time.monotonic() - latest
 
     def start(self) -> None:
-        """Starts the query."""
-        writer = self._source.writeStream.foreachBatch(self._batch).queryName("folder")
-        writer = writer.option("checkpointLocation", str(self._settings.checkpoint("folder")))
-        self._query = writer.trigger(processingTime="0 seconds").start()
+        """Starts the queries."""
+        for query in self._queries:
+            query.start()
 
-    def watch_inbox(self, stop: Event) -> None:
-        """Takes what is dropped into the inbox from now on, until `stop` is set."""
-        Thread(target=self.intake.run, args=(stop,), name="intake", daemon=True).start()
+    def watch(self, stop: Event) -> None:
+        """Takes what arrives from now on, until `stop` is set."""
+        for query in self._queries:
+            query.source.watch(stop)
+
+    def drain(self) -> int:
+        """Takes what is there, and returns how many images these are."""
+        return sum(query.source.drain() for query in self._queries)
 
     def tend(self) -> None:
-        """Restarts a query that failed; to be called now and then.
+        """Restarts queries that failed; to be called now and then.
 
         Raises:
-            StreamFailedError: it failed `PATIENCE` times without a micro-batch in between.
+            StreamFailedError: one failed `PATIENCE` times without a micro-batch in between.
+            SightstreamError: a source says what is to be mended.
         """
-        if self._query is None or self._query.isActive:
-            return
-        error = self._query.exception()
-        self._failures += 1
-        reason = _reason(error)
-        if self._failures >= PATIENCE:
-            raise StreamFailedError(
-                f"the stream failed {PATIENCE} times in a row: {reason}; nothing is lost: mend "
-                f"that and start again; more is in {self._settings.logs}"
-            )
-        log.error("the query failed and is started again: %s", reason)
-        self._metrics.restarted()
-        # The commit that failed may have been made all the same: the table is asked again.
-        self._app_id, self._doubtful = "", True
-        self._stopping.wait(min(30.0, 2.0**self._failures / 2))
-        self.start()
+        for query in self._queries:
+            query.tend()
 
     def finish(self, stop: Event) -> None:
-        """Classifies all that was accepted, and returns; earlier if `stop` is set.
+        """Classifies all that was taken, and returns; earlier if `stop` is set.
 
         Raises:
-            StreamFailedError: see `tend`.
+            SightstreamError: see `tend`.
         """
         while self.behind > 0 and not stop.wait(0.02):
             self.tend()
         self.table.maintain(quiet=False)
 
     def stop(self) -> None:
-        """Lets the current micro-batch end, and begins no other."""
-        self._stopping.set()
+        """Lets the current micro-batches end, and begins no other."""
+        self.stopping.set()
+        for query in self._queries:
+            query.stop()
+
+    def answer(self, model: ServedModel, source: Source) -> Column:
+        """The column that a version computes; made once, for its pickled UDF holds the model."""
+        from pyspark.sql import functions as F  # noqa: N812
+
+        from streaming.classifier import KEPT, classify
+
+        with self._lock:
+            if model.version not in self._answers:
+                self._answers[model.version] = self.session.sparkContext.broadcast(model), {}
+                for old in list(self._answers)[:-KEPT]:
+                    self._answers.pop(old)[0].destroy()
+            broadcast, columns = self._answers[model.version]
+            if source.name not in columns:
+                limits, top_k = self.settings.limits, self.settings.top_k
+                udf = classify(broadcast, limits, top_k, source.locate)
+                uri = F.when(F.col("error_code").isNull(), F.col("uri"))
+                columns[source.name] = udf(uri, F.col("content"))
+            return columns[source.name]
+
+
+class Query:
+    """The streaming query of a source."""
+
+    def __init__(self, stream: Stream, source: Source) -> None:
+        """Prepares it.
+
+        Raises:
+            CheckpointMismatchError: its checkpoint and the table tell different stories.
+        """
+        checkpoint.require_match(source.checkpoint, stream.settings.predictions)
+        self.source = source
+        self.progress = time.monotonic()
+        self._stream = stream
+        self._app_id = ""
+        self._last = -1
+        self._doubtful = True
+        self._failures = 0
+        self._next = 0.0
+        self._busy = False
+        self._query: StreamingQuery | None = None
+
+    def start(self) -> None:
+        """Starts it."""
+        session = self._stream.session
+        # Its jobs share the cores with those of other queries, instead of waiting behind them.
+        session.sparkContext.setLocalProperty("spark.scheduler.pool", self.source.name)
+        writer = self.source.events(session).writeStream.foreachBatch(self._batch)
+        writer = writer.queryName(self.source.name)
+        writer = writer.option("checkpointLocation", str(self.source.checkpoint))
+        self._query = writer.trigger(processingTime="0 seconds").start()
+
+    def tend(self) -> None:
+        """Restarts it if it failed, after a pause; see `Stream.tend`."""
+        if self._query is None or self._query.isActive:
+            return
+        now = time.monotonic()
+        if not self._next:
+            error = self._query.exception()
+            there = self.source.check()
+            self._failures += there
+            reason = _reason(error)
+            if self._failures >= PATIENCE:
+                raise StreamFailedError(
+                    f"the stream failed {PATIENCE} times in a row: {reason}; nothing is lost: mend "
+                    f"that and start again; more is in {self._stream.settings.logs}"
+                )
+            log.error("the query failed and is started again: %s", reason)
+            self._stream.metrics.restarted()
+            # The commit that failed may have been made all the same: the table is asked again.
+            self._app_id, self._doubtful = "", True
+            self._next = now + min(30.0, 2.0**self._failures / 2)
+        if now >= self._next and self.source.check():
+            self._next = 0.0
+            self.start()
+
+    def stop(self) -> None:
+        """Lets the current micro-batch end."""
+        deadline = time.monotonic() + LEAVE
         while self._query and self._query.isActive and self._query.status["isTriggerActive"]:
+            # Spark may be waiting for a broker that is away.
+            if not self._busy and time.monotonic() > deadline:
+                break
             time.sleep(0.02)
         if self._query:
             self._query.stop()
 
-    def _arrived(self, images: int) -> None:
-        self._accepted += images
-
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
-        if self._stopping.is_set():
+        if self._stream.stopping.is_set():
             raise InterruptedError("the stream is being stopped")
+        self._busy = True
+        try:
+            self._run(batch, batch_id)
+        finally:
+            self._busy = False
+
+    def _run(self, batch: DataFrame, batch_id: int) -> None:
         if not self._app_id:
-            self._app_id = checkpoint.app_id(self._settings.checkpoint("folder"))
-            last = self.table.last_batch(self._app_id)
+            self._app_id = checkpoint.app_id(self.source.checkpoint)
+            last = self._stream.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
         # A crash may have come between the commit to the table and Spark's own.
-        images = self._committed(batch, batch_id) if batch_id > self._last else batch.count()
-        self._answered_for += images
+        if batch_id > self._last:
+            images, rows = self._committed(batch, batch_id)
+        else:
+            images, rows = batch.count(), None
+        self.source.done(batch_id, images, rows)
         self._failures = 0
-        self._progress = time.monotonic()
+        self.progress = time.monotonic()
 
-    def _committed(self, batch: DataFrame, batch_id: int) -> int:
+    def _committed(self, batch: DataFrame, batch_id: int) -> tuple[int, pa.Table]:
         from streaming import outcomes
 
+        metrics = self._stream.metrics
         begin = time.monotonic()
-        model = self._champion.model
-        answered = self._answered(batch, model)
-        self._metrics.phase("classify", time.monotonic() - begin)
+        model = self._stream.champion.model
+        answered = self._answered(batch, batch_id, model)
+        metrics.phase("classify", time.monotonic() - begin)
         begin = time.monotonic()
         rows = outcomes.rows(answered, model, batch_id)
         if self._doubtful:
             rows = self._new(rows)
-        self.table.append(rows, self._app_id, batch_id)
+        rows = self.source.first(rows)
+        self._stream.table.append(rows, self._app_id, batch_id)
         self._last = batch_id
-        self._metrics.phase("commit", time.monotonic() - begin)
-        self._metrics.count(rows, model.name, model.version)
+        metrics.phase("commit", time.monotonic() - begin)
+        metrics.count(rows, model.name, model.version)
         try:
-            self._on_rows(rows)
+            self._stream.on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
             log.warning("rows could not be shown: %s", error)
-        return int(answered.num_rows)
+        return answered.num_rows, rows
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a crash, or a new checkpoint, made the source tell once more.
@@ -186,50 +267,49 @@ class Stream:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        known = self.table.known(rows["event_id"], rows["date"])
+        known = self._stream.table.known(rows["event_id"], rows["date"])
         self._doubtful = bool(known)
         if not known:
             return rows
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
 
-    def _answered(self, batch: DataFrame, model: ServedModel) -> pa.Table:
-        from streaming.classifier import spread
-
+    def _answered(self, batch: DataFrame, batch_id: int, model: ServedModel) -> pa.Table:
+        tasks = self.source.tasks(batch, batch_id)
+        answer = self._stream.answer(model, self.source)
         try:
-            return spread(batch, self.behind).withColumn("answer", self._answer(model)).toArrow()
+            return tasks.withColumn("answer", answer).drop("content").toArrow()
         except Exception as error:
-            if self._stopping.is_set() or not self._query or not self._query.isActive:
+            if self._stream.stopping.is_set() or not self._query or not self._query.isActive:
+                raise
+            if not self.source.check():
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
-            return self._isolated(batch.toArrow(), model)
+            return self._isolated(tasks, model)
 
-    def _isolated(self, events: pa.Table, model: ServedModel) -> pa.Table:
+    def _isolated(self, events: DataFrame, model: ServedModel) -> pa.Table:
         import pyarrow as pa
 
         from sightstream.classify import Answer
-        from streaming import classifier, isolation
+        from streaming import classifier, isolation, sources
 
-        settings = self._settings
-        pairs = list(zip(events["uri"].to_pylist(), events["error_code"].to_pylist(), strict=True))
-        paths = [local_path(uri) for uri, refused in pairs if refused is None]
-        answers = iter(isolation.classify(paths, model, settings.limits, settings.top_k))
-        rows = [vars(next(answers) if refused is None else Answer()) for _, refused in pairs]
-        return events.append_column("answer", pa.array(rows, classifier.arrow_type()))
+        settings = self._stream.settings
+        rows: list[dict[str, Any]] = []
 
-    def _answer(self, model: ServedModel) -> Column:
-        """The column that a version computes; made once, for its pickled UDF holds the model."""
-        from pyspark.sql import functions as F  # noqa: N812
+        def images() -> Iterator[Image]:
+            # One partition at a time is on the driver, whatever the images weigh.
+            for event in events.toLocalIterator():
+                row = event.asDict()
+                content = row.pop("content")
+                rows.append(row)
+                if row["error_code"] is None:
+                    yield self.source.locate(row["uri"]) if content is None else bytes(content)
 
-        from streaming.classifier import KEPT, classify
-
-        if model.version not in self._answers:
-            broadcast = self._session.sparkContext.broadcast(model)
-            udf = classify(broadcast, self._settings.limits, self._settings.top_k)
-            answer = udf(F.when(F.col("error_code").isNull(), F.col("uri")))
-            self._answers[model.version] = (broadcast, answer)
-            for old in list(self._answers)[:-KEPT]:
-                self._answers.pop(old)[0].destroy()
-        return self._answers[model.version][1]
+        answers = list(isolation.classify(images(), model, settings.limits, settings.top_k))
+        left = iter(answers)
+        for row in rows:
+            row["answer"] = vars(next(left) if row["error_code"] is None else Answer())
+        answer = pa.field("answer", classifier.arrow_type())
+        return pa.Table.from_pylist(rows, sources.ARROW.append(answer))
 
 
 @contextmanager
@@ -261,6 +341,8 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         figures.listen(session)
         stop = Event()
         stack.callback(stop.set)
+        if settings.kafka_predictions_topic:
+            stack.enter_context(publishing(settings))
         stack.callback(stream.stop)
         for target in (
             lambda: champion.result().watch(stop),

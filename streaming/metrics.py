@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+    from sightstream.kafka import Partition
+
 _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
 
 
@@ -68,6 +70,17 @@ class Metrics:
         self._restarts = Counter(
             "sightstream_query_restarts", "Restarts of the streaming query", registry=r
         )
+        self._doubled = Counter(
+            "sightstream_duplicates", "Messages left out since their id has a row", registry=r
+        )
+        partition = ("topic", "partition")
+        self._lag = Gauge(
+            "sightstream_kafka_lag_records", "Messages that have no row yet", partition, registry=r
+        )
+        self._lag_seconds = Gauge(
+            "sightstream_kafka_lag_seconds", "Age of the oldest message that has no row yet",
+            partition, registry=r,
+        )  # fmt: skip
         self._progress.set_to_current_time()
 
     def serve(self, settings: Settings) -> Callable[[], None]:
@@ -122,6 +135,22 @@ class Metrics:
     def phase(self, name: str, seconds: float) -> None:
         """Notes how long a phase of a micro-batch took."""
         self._phases.labels(name).observe(seconds)
+
+    def doubled(self, messages: int) -> None:
+        """Counts messages that were left out."""
+        self._doubled.inc(messages)
+
+    def lag(self, topic: str, stands: list[Partition], seconds: dict[int, float]) -> None:
+        """Notes where the stream stands in a topic.
+
+        Args:
+            topic: its name.
+            stands: by partition.
+            seconds: how long the oldest message without a row has waited, by partition.
+        """
+        for stand in stands:
+            self._lag.labels(topic, stand.number).set(stand.lag)
+            self._lag_seconds.labels(topic, stand.number).set(seconds[stand.number])
 
     def idle(self) -> None:
         """Notes that what was waiting is done, or that nothing is waiting."""

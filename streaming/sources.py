@@ -1,14 +1,16 @@
-"""Where the stream's events come from: the manifests, as a streaming source of Spark.
+"""Where events come from: what a source is, and the manifests as a streaming source of Spark.
 
-Spark's own file source lists a folder that only grows, keeps every name it has seen for ever, and
-cannot bound a micro-batch by images. This one keeps a single name as its offset.
+Kafka is in `messages`. Spark's own file source lists a folder that only grows, keeps every name it
+has seen for ever, and cannot bound a micro-batch by images. This one keeps a single name as its
+offset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, SimpleDataSourceStreamReader
@@ -16,31 +18,135 @@ from pyspark.sql.datasource_internal import _SimpleStreamReaderWrapper
 
 from sightstream import checkpoint
 from sightstream.config import Settings
-from sightstream.events import SCHEMA
-from streaming.intake import published
+from sightstream.events import SCHEMA, local_path
+from streaming.classifier import Locate
+from streaming.intake import Intake, published
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
+
+    from sightstream.predictions import Predictions
+    from streaming.metrics import Metrics
+
+SMALL = 32
+"""Micro-batches of fewer images are one task: a shuffle would cost more than it saves."""
 
 Offset = dict[str, str]
 
 _KEY = "manifest"
 
 _TYPES = {"string": pa.string(), "double": pa.float64(), "long": pa.int64()}
-_ARROW = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
+ARROW = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
+"""The fields of an event as Arrow names them."""
 
 
-def manifests(spark: SparkSession, settings: Settings) -> DataFrame:
-    """A streaming DataFrame of image events, in the order of their arrival.
+class Source(Protocol):
+    """A way that images come in, with a streaming query of its own.
 
-    Args:
-        spark: the session.
-        settings: the folder of the manifests, and the images that a micro-batch aims at.
+    Attributes:
+        name: of the query, its pool of tasks, and the rows' `source`.
+        checkpoint: of the query.
     """
-    spark.dataSource.register(ManifestSource)
-    reader = spark.readStream.format(ManifestSource.name()).option("path", str(settings.manifests))
-    return reader.option("images", settings.images_per_batch).load()
+
+    name: str
+    checkpoint: Path
+
+    @property
+    def locate(self) -> Locate:
+        """From an event's uri to its image, in the workers."""
+
+    @property
+    def behind(self) -> int:
+        """Images that have arrived and have no row yet."""
+
+    def events(self, session: SparkSession) -> DataFrame:
+        """A streaming DataFrame with the fields of an event, and `content`, which may be null."""
+
+    def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
+        """A micro-batch, divided into tasks."""
+
+    def first(self, rows: pa.Table) -> pa.Table:
+        """Leaves out rows of events that the table has under their id."""
+
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+        """Notes that a micro-batch is in the table; rows are None where it was there before."""
+
+    def drain(self) -> int:
+        """Takes what is there, for a stream that ends when it is classified."""
+
+    def watch(self, stop: Event) -> None:
+        """Begins what runs beside the query, until `stop` is set."""
+
+    def check(self) -> bool:
+        """Whether what the query reads from is there; raises what a user has to mend."""
+
+
+def of(settings: Settings, table: Predictions, metrics: Metrics) -> list[Source]:
+    """The sources that the settings ask for."""
+    from streaming.messages import Messages
+
+    made: dict[str, Callable[[], Source]] = {
+        "folder": lambda: Folder(settings),
+        "kafka": lambda: Messages(settings, table, metrics),
+    }
+    return [make() for name, make in made.items() if name in settings.source]
+
+
+class Folder:
+    """The inbox: files become manifests, and these events."""
+
+    name = "folder"
+    locate = staticmethod(local_path)
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens the inbox."""
+        self.checkpoint = settings.checkpoint(self.name)
+        self._settings = settings
+        self._intake = Intake(settings, self._arrived)
+        # Each is changed by one thread only.
+        self._accepted, self._answered_for = waiting(settings), 0
+
+    @property
+    def behind(self) -> int:
+        """Images that were accepted and have no row yet."""
+        return self._accepted - self._answered_for
+
+    def events(self, session: SparkSession) -> DataFrame:
+        """Image events in the order of their arrival; their content stays in its files."""
+        session.dataSource.register(ManifestSource)
+        reader = session.readStream.format(ManifestSource.name())
+        reader = reader.option("path", str(self._settings.manifests))
+        events = reader.option("images", self._settings.images_per_batch).load()
+        return events.selectExpr("*", "CAST(NULL AS BINARY) AS content")
+
+    def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
+        """One task for a few images, else as many as there are cores."""
+        cores = batch.sparkSession.sparkContext.defaultParallelism
+        return batch.coalesce(1) if self.behind < SMALL else batch.repartition(cores)
+
+    def first(self, rows: pa.Table) -> pa.Table:
+        """All of them: the ids are our own."""
+        return rows
+
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+        """Counts a micro-batch."""
+        self._answered_for += images
+
+    def drain(self) -> int:
+        """Takes what is complete in the inbox."""
+        return self._intake.drain()
+
+    def watch(self, stop: Event) -> None:
+        """Takes what is dropped into the inbox from now on."""
+        Thread(target=self._intake.run, args=(stop,), name="intake", daemon=True).start()
+
+    def check(self) -> bool:
+        """A folder is always there, or its faults are those of the query."""
+        return True
+
+    def _arrived(self, images: int) -> None:
+        self._accepted += images
 
 
 class ManifestSource(DataSource):
@@ -101,7 +207,7 @@ class ManifestReader(SimpleDataSourceStreamReader):
     def _events(self, name: str) -> list[pa.RecordBatch]:
         from pyarrow.json import ParseOptions, read_json
 
-        options = ParseOptions(explicit_schema=_ARROW, unexpected_field_behavior="error")
+        options = ParseOptions(explicit_schema=ARROW, unexpected_field_behavior="error")
         events: list[pa.RecordBatch] = read_json(
             self._folder / name, parse_options=options
         ).to_batches()
@@ -124,7 +230,7 @@ class _Prefetching(_SimpleStreamReaderWrapper):
 
 def waiting(settings: Settings) -> int:
     """The images in manifests that no committed micro-batch holds."""
-    after = checkpoint.committed_offset(settings.checkpoint("folder")).get(_KEY, "")
+    after = checkpoint.offset(settings.checkpoint("folder")).get(_KEY, "")
     count = 0
     for name in published(settings.manifests, after):
         with (settings.manifests / name).open("rb") as lines:

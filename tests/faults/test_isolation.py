@@ -50,7 +50,7 @@ def codes(answers):
 
 
 def test_good_images_are_classified_and_the_child_is_gone(model, digits):
-    answers = isolation.classify(digits, model, Limits(), 3)
+    answers = list(isolation.classify(digits, model, Limits(), 3))
     assert codes(answers) == [None] * 4
     assert {len(answer.scores) for answer in answers} == {3}
     assert children() == []
@@ -70,7 +70,7 @@ def test_a_child_killed_at_work_costs_its_image_and_no_other(model, digits, slow
     killer = Thread(target=kill)
     killer.start()
     limits = Limits(max_bytes=2**30)
-    answers = isolation.classify([*digits[:2], slow, *digits[2:]], model, limits, 3)
+    answers = list(isolation.classify([*digits[:2], slow, *digits[2:]], model, limits, 3))
     stop.set()
     killer.join()
     assert codes(answers) == [None, None, "crashed", None, None]
@@ -84,7 +84,7 @@ def large(process):
 
 
 def test_an_image_that_takes_too_long_is_rejected(model, digits):
-    answers = isolation.classify(digits[:2], model, Limits(), 3, seconds=0.001)
+    answers = list(isolation.classify(digits[:2], model, Limits(), 3, seconds=0.001))
     assert codes(answers) == ["timeout", "timeout"]
     assert answers[0].error_detail == "It was not classified within 0.001 seconds."
     assert children() == []
@@ -93,5 +93,5 @@ def test_an_image_that_takes_too_long_is_rejected(model, digits):
 def test_bad_images_are_told_as_ever(model, digits, tmp_path):
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    answers = isolation.classify([str(empty), digits[0], "/no/such.jpg"], model, Limits(), 3)
+    answers = list(isolation.classify([str(empty), digits[0], "/no/such.jpg"], model, Limits(), 3))
     assert codes(answers) == ["empty", None, "not_found"]

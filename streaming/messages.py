@@ -1,0 +1,242 @@
+"""Kafka as a source: messages become image events in Spark's JVM, whatever they hold."""
+
+from __future__ import annotations
+
+import logging
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from sightstream import kafka
+from sightstream.config import Settings
+from sightstream.errors import BrokerUnavailableError, MessagesLostError
+from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, SCHEMA, URI
+from streaming.claims import Claims
+from streaming.duplicates import Recent
+from streaming.sources import SMALL
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from kafka.admin import KafkaAdminClient
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sightstream.predictions import Predictions
+    from streaming.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+MEMORY = 512 * 2**20
+"""The bytes of messages that a micro-batch aims to stay below."""
+
+TYPICAL = 64 * 2**10
+"""The bytes of a message while the topic has none."""
+
+INTERVAL = 2.0
+"""Seconds between two looks at the lag."""
+
+
+class Messages:
+    """The topic, as `job` sees each of its sources."""
+
+    name = "kafka"
+
+    def __init__(self, settings: Settings, table: Predictions, metrics: Metrics) -> None:
+        """Looks at the topic.
+
+        Args:
+            settings: the broker, the topic, the limits.
+            table: what the ids of messages are compared with.
+            metrics: gets the lag.
+
+        Raises:
+            BrokerUnavailableError: no broker answers, or it refuses us.
+            TopicNotFoundError: there is no such topic.
+            MessagesLostError: the broker has deleted what was not read.
+        """
+        self.checkpoint = kafka.checkpoint_of(settings)
+        self.locate = Claims(settings.kafka_uri_prefixes, settings.limits)
+        self._settings = settings
+        self._metrics = metrics
+        self._recent = Recent(table, self.name)
+        with kafka.connect(settings) as client:
+            kafka.require_topics(client, settings.kafka_topic)
+            self._stands = kafka.partitions(client, settings)
+            self._bytes = _mean_bytes(client, settings, self._stands)
+        self._committed = {each.number: each.committed for each in self._stands}
+        self.check()
+
+    @property
+    def behind(self) -> int:
+        """Messages that have no row yet, as of the last look."""
+        return sum(max(0, s.end - self._committed.get(s.number, s.begin)) for s in self._stands)
+
+    def events(self, session: SparkSession) -> DataFrame:
+        """A streaming DataFrame of events, and their content."""
+        settings = self._settings
+        cores = session.sparkContext.defaultParallelism
+        most = min(settings.images_per_batch, max(1, int(MEMORY / self._bytes)))
+        options = {
+            **kafka.spark_options(settings),
+            "subscribe": settings.kafka_topic,
+            "includeHeaders": True,
+            "startingOffsets": settings.kafka_starting_offsets,
+            "failOnDataLoss": settings.kafka_fail_on_data_loss,
+            "maxOffsetsPerTrigger": settings.kafka_max_offsets or most,
+        }
+        if len(self._stands) < cores:
+            options["minPartitions"] = cores
+        messages = session.readStream.format("kafka").options(**options).load()
+        return events(messages, settings.max_image_bytes)
+
+    def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
+        """A micro-batch as tasks: one for a few messages, else as Spark has divided it."""
+        # Content is moved in chunks of this many rows, which a worker holds at once.
+        rows = max(1, min(64, int(MEMORY / 32 / self._bytes)))
+        batch.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
+        ends = kafka.committed_offsets(self._settings, batch_id)
+        count = sum(end - self._committed.get(number, 0) for number, end in ends.items())
+        return batch.coalesce(1) if count < SMALL else batch
+
+    def first(self, rows: pa.Table) -> pa.Table:
+        """Leaves out what a producer sent twice."""
+        left = self._recent.first(rows)
+        self._metrics.doubled(rows.num_rows - left.num_rows)
+        return left
+
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+        """Notes that a micro-batch is in the table."""
+        self._committed = kafka.committed_offsets(self._settings, batch_id)
+        if rows is not None:
+            self._recent.remember(rows["event_id"].to_pylist())
+
+    def drain(self) -> int:
+        """The messages that are there now; what comes later is left for later."""
+        return self.behind
+
+    def watch(self, stop: Event) -> None:
+        """Looks at the lag from now on, until `stop` is set."""
+        Thread(target=self._watch, args=(stop,), name="lag", daemon=True).start()
+
+    def check(self) -> bool:
+        """Whether the broker is there, so that a failure is not its absence.
+
+        Raises:
+            MessagesLostError: it has deleted what was not read.
+            SightstreamError: it refuses us.
+        """
+        if not kafka.answers(self._settings):
+            return False
+        with kafka.connect(self._settings) as client:
+            self._stands = kafka.partitions(client, self._settings)
+        lost = [
+            f"partition {s.number}: offsets {s.lost.start} to {s.lost.stop - 1}"
+            for s in self._stands
+            if s.lost
+        ]
+        if lost and self._settings.kafka_fail_on_data_loss:
+            raise MessagesLostError(
+                f"topic {self._settings.kafka_topic!r} has lost messages that were never read "
+                f"({'; '.join(lost)}): its retention ended, or it was created anew; to go on with "
+                "what is left: SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false sightstream run, and keep "
+                "messages longer"
+            )
+        return True
+
+    def _watch(self, stop: Event) -> None:
+        while not stop.is_set():
+            try:
+                with kafka.connect(self._settings) as client:
+                    while not stop.is_set():
+                        self._stands = kafka.partitions(client, self._settings)
+                        seconds = kafka.waiting_seconds(self._settings, self._stands)
+                        self._metrics.lag(self._settings.kafka_topic, self._stands, seconds)
+                        stop.wait(INTERVAL)
+            except BrokerUnavailableError as error:
+                log.warning("%s", error)
+            except Exception as error:  # the stream goes on without a look at its lag
+                log.warning("the lag is not known: %s", error)
+            stop.wait(INTERVAL)
+
+
+def events(messages: DataFrame, max_bytes: int) -> DataFrame:
+    """Kafka's columns as those of an event, and `content`.
+
+    Args:
+        messages: as Spark's Kafka source gives them, with headers.
+        max_bytes: larger ones are rejected, before they are copied anywhere.
+
+    Returns:
+        The columns of `events.SCHEMA`, and `content`: the image, null where there is none to
+        decode. A header that is no UTF-8, too long or not there counts as not there; of several
+        with one name the first counts.
+    """
+    place = "concat_ws('/', topic, partition, offset)"
+    named = messages.selectExpr(
+        "value",
+        f"{place} AS place",
+        f"{_header(CE_ID, 255)} AS id",
+        f"{_header(URI, 4096)} AS claim",
+        f"{_header(CE_SUBJECT, 4096)} AS subject",
+        f"{_text('key', 4096)} AS named",
+        f"try_to_timestamp({_header(CE_TIME, 64)}) AS sent",
+        "coalesce(length(value), 0L) AS size",
+        # Rows are partitioned by day: a clock that is wrong must not spread them over thousands.
+        "greatest(least(timestamp, current_timestamp() + INTERVAL 1 DAY), "
+        "current_timestamp() - INTERVAL 366 DAY) AS told",
+    )
+    judged = named.selectExpr(
+        "*",
+        "CASE WHEN size = 0 AND claim IS NULL THEN 'empty' "
+        f"WHEN size > {max_bytes} THEN 'too_large' END AS error_code",
+        "CASE WHEN sent BETWEEN told - INTERVAL 1 DAY AND told + INTERVAL 1 DAY THEN sent "
+        "ELSE told END AS time",
+    )
+    columns = {
+        "event_id": "coalesce(id, place)",
+        "source": "'kafka'",
+        "uri": "CASE WHEN size = 0 AND claim IS NOT NULL THEN claim "
+        "ELSE concat('kafka://', place) END",
+        "original_name": "coalesce(subject, named, place)",
+        "event_time": "unix_micros(time) / 1e6D",
+        "bytes": "size",
+        "error_code": "error_code",
+        "error_detail": "CASE error_code "
+        "WHEN 'empty' THEN 'The message has no bytes, and no uri header.' WHEN 'too_large' THEN "
+        f"concat(format_number(size, 0), ' bytes; the limit is {max_bytes:,}.') END",
+    }
+    assert list(columns) == [field.split()[0] for field in SCHEMA.split(", ")]  # noqa: S101
+    return judged.selectExpr(
+        *(f"{expression} AS {name}" for name, expression in columns.items()),
+        "CASE WHEN size > 0 AND error_code IS NULL THEN value END AS content",
+    )
+
+
+def _header(name: str, most: int) -> str:
+    return _text(f"get(filter(headers, h -> h.key = '{name}'), 0).value", most)
+
+
+def _text(binary: str, most: int) -> str:
+    """Bytes as text; null where they are no UTF-8, empty, or of more characters than allowed."""
+    text = f"try_validate_utf8(CAST({binary} AS STRING))"
+    fits = f"length({binary}) <= {4 * most} AND length({text}) BETWEEN 1 AND {most}"
+    return f"CASE WHEN {fits} THEN {text} END"
+
+
+def _mean_bytes(
+    client: KafkaAdminClient, settings: Settings, stands: list[kafka.Partition]
+) -> float:
+    """The mean size of a message, from what the topic weighs on the brokers' disks."""
+    from kafka.errors import KafkaError
+
+    weights: dict[int, int] = {}
+    try:
+        for broker in client.describe_log_dirs([settings.kafka_topic]):
+            for folder in broker["log_dirs"]:
+                for topic in folder["topics"]:
+                    for each in topic["partitions"]:
+                        number = each["partition_index"]
+                        # Each replica has it whole, or is about to.
+                        weights[number] = max(weights.get(number, 0), each["partition_size"])
+    except KafkaError as error:  # such as a right that this user has not
+        log.info("the size of the topic is not known: %s", error)
+    count = sum(each.end - each.begin for each in stands)
+    return max(1024.0, sum(weights.values()) / count) if count and weights else TYPICAL
