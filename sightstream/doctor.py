@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -17,10 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sightstream import lock
 from sightstream.config import Settings
 from sightstream.errors import (
     CheckpointMismatchError,
     EnvironmentUnfitError,
+    MessagesLostError,
     ModelDamagedError,
     SightstreamError,
 )
@@ -71,6 +72,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         "model": _model,
         "predictions": _predictions,
         "checkpoint": _checkpoint,
+        "Kafka": _kafka,
         "clock": _clock,
         "metrics port": _metrics_port,
     }
@@ -259,11 +261,30 @@ def _predictions(settings: Settings) -> str:
 
 def _checkpoint(settings: Settings) -> str:
     from sightstream.checkpoint import checkpoint_state
+    from sightstream.kafka import checkpoint_of
 
-    fault = checkpoint_state(settings.checkpoint("folder"), settings.predictions)
-    if fault:
-        raise CheckpointMismatchError(fault)
-    return "goes with the table" if settings.checkpoint("folder").exists() else "no checkpoint yet"
+    folders = {"folder": settings.checkpoint("folder"), "kafka": checkpoint_of(settings)}
+    for source in settings.source:
+        if fault := checkpoint_state(folders[source], settings.predictions):
+            raise CheckpointMismatchError(fault)
+    there = any(folders[source].exists() for source in settings.source)
+    return "goes with the table" if there else "no checkpoint yet"
+
+
+def _kafka(settings: Settings) -> str:
+    from sightstream import kafka
+
+    if "kafka" not in settings.source:
+        return "not a source of images"
+    with kafka.connect(settings) as client:
+        stands = kafka.partitions(client, settings)
+    if fault := kafka.loss(settings, stands):
+        raise MessagesLostError(fault)
+    seconds = max(kafka.waiting_seconds(settings, stands).values())
+    return (
+        f"topic {settings.kafka_topic}, {len(stands)} partitions, "
+        f"{sum(each.lag for each in stands)} messages behind, the oldest by {seconds:.1f} s"
+    )
 
 
 def _clock(settings: Settings) -> str:
@@ -295,25 +316,13 @@ def _metrics_port(settings: Settings) -> str:
                 f"{host}:{port} cannot be opened ({error.strerror}); set metrics_host to an "
                 "address of this machine, or metrics_port to 0"
             ) from None
-        if _running(settings):
+        if lock.is_held(settings.root):
             return f"{port}, in use by the sightstream that runs on this home folder"
         raise EnvironmentUnfitError(
             f"port {port} is in use by {_listener(port)}; choose another: "
             "SIGHTSTREAM_METRICS_PORT=0 takes any free one"
         ) from None
     return f"{port} is free"
-
-
-def _running(settings: Settings) -> bool:
-    """Whether a stream holds the home folder's lock."""
-    try:
-        with (settings.root / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _listener(port: int) -> str:

@@ -190,6 +190,22 @@ def partitions(client: KafkaAdminClient, settings: Settings) -> list[Partition]:
     return stands
 
 
+def loss(settings: Settings, stands: list[Partition]) -> str:
+    """What the broker has deleted before it was read, and how to go on; empty where nothing."""
+    lost = [
+        f"partition {each.number}: offsets {each.lost.start} to {each.lost.stop - 1}"
+        for each in stands
+        if each.lost
+    ]
+    if not lost or not settings.kafka_fail_on_data_loss:
+        return ""
+    return (
+        f"topic {settings.kafka_topic!r} has lost messages that were never read "
+        f"({'; '.join(lost)}), since their retention ended or the topic was created anew; to go on "
+        "with what is left: SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false sightstream run"
+    )
+
+
 def committed_offsets(settings: Settings, batch: int | None = None) -> dict[int, int]:
     """Where a micro-batch of the stream ends, by partition; empty before the first.
 

@@ -43,3 +43,15 @@ def held(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(root: Path) -> bool:
+    """Whether a stream holds the home folder's lock."""
+    try:
+        with (root / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

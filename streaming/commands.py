@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Adds the commands of this package."""
     app.command()(run)
+    app.command()(status)
 
 
 def run(
@@ -73,6 +74,45 @@ def run(
                 raise
             _train_starter(settings)
             _run(settings, once=once, as_json=as_json)
+
+
+def status(
+    source: Annotated[
+        list[str] | None, typer.Option(help="folder or kafka; twice for both [folder].")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="The Kafka topic [images].")] = None,
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Shows how the home folder is doing, whether or not a stream runs.
+
+    Example: sightstream status --source kafka
+    """
+    from streaming.status import RECENT
+    from streaming.status import status as look
+
+    found = look(options.settings(home, source=source or None, kafka_topic=topic))
+    if as_json:
+        import json
+
+        terminal.out.print_json(json.dumps(vars(found), default=str))
+        return
+    newest = f"{found.newest.astimezone():%Y-%m-%d %H:%M:%S}" if found.newest else "none yet"
+    lines = {
+        "stream": "running" if found.running else "not running",
+        "model": found.model,
+        "rows today": f"{found.rows_today}, {found.rejected_today} of them rejected",
+        "rate": f"{found.rows_per_minute:.1f} rows a minute, in the last {RECENT} minutes",
+        "newest row": newest,
+        "folder": f"{found.behind} images behind",
+        **{
+            f"partition {number}": f"{count} messages behind, the oldest by {seconds:.1f} s"
+            for number, (count, seconds) in found.lag.items()
+        },
+        **({"Kafka": found.kafka} if found.kafka else {}),
+    }
+    for name, text in lines.items():
+        terminal.line(f"{name:>12}  {terminal.printable(text)}")
 
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:

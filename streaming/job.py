@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from threading import Event, Lock, Thread
@@ -47,26 +47,19 @@ class Stream:
 
     def __init__(
         self, settings: Settings, session: SparkSession, champion: Champion, metrics: Metrics,
-        on_rows: OnRows,
+        table: Predictions, sources: Sequence[Source], on_rows: OnRows,
     ) -> None:  # fmt: skip
-        """Opens the table and the sources.
-
-        Raises:
-            CheckpointMismatchError: a checkpoint and the table tell different stories.
-            SightstreamError: a source cannot be read.
-        """
-        from streaming import sources
-
+        """Prepares a query for each source."""
         self.settings = settings
         self.session = session
         self.metrics = metrics
         self.champion = champion
         self.on_rows = on_rows
         self.stopping = Event()
-        self.table = Predictions(settings.predictions)
+        self.table = table
         self._answers: dict[int, tuple[Broadcast[ServedModel], dict[str, Column]]] = {}
         self._lock = Lock()
-        self._queries = [Query(self, each) for each in sources.of(settings, self.table, metrics)]
+        self._queries = [Query(self, each) for each in sources]
         metrics.watch_behind(lambda: self.behind)
         self.metrics_port = metrics.port
         metrics.use(champion.model.name, champion.model.version)
@@ -151,12 +144,7 @@ class Query:
     """The streaming query of a source."""
 
     def __init__(self, stream: Stream, source: Source) -> None:
-        """Prepares it.
-
-        Raises:
-            CheckpointMismatchError: its checkpoint and the table tell different stories.
-        """
-        checkpoint.require_match(source.checkpoint, stream.settings.predictions)
+        """Prepares it."""
         self.source = source
         self.progress = time.monotonic()
         self._stream = stream
@@ -323,6 +311,8 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     Raises:
         SightstreamError: of the kind that says what is to be mended.
     """
+    from streaming import sources
+
     figures = Metrics()
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
         stack.enter_context(lock.held(settings.root))
@@ -333,11 +323,16 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             raise ModelNotFoundError(
                 f"the registry {registry.uri} is empty; train a model with: sightstream train"
             )
+        # What is wrong with a source is told before anything is started.
+        table = Predictions(settings.predictions)
+        inputs = sources.of(settings, table, figures)
+        for each in inputs:
+            checkpoint.require_match(each.checkpoint, settings.predictions)
         # MLflow's import and Spark's start take seconds each.
         champion = beside.submit(Champion, settings, registry, figures.reloaded)
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
-        stream = Stream(settings, session, champion.result(), figures, on_rows)
+        stream = Stream(settings, session, champion.result(), figures, table, inputs, on_rows)
         figures.listen(session)
         stop = Event()
         stack.callback(stop.set)

@@ -127,18 +127,8 @@ class Messages:
             return False
         with kafka.connect(self._settings) as client:
             self._stands = kafka.partitions(client, self._settings)
-        lost = [
-            f"partition {s.number}: offsets {s.lost.start} to {s.lost.stop - 1}"
-            for s in self._stands
-            if s.lost
-        ]
-        if lost and self._settings.kafka_fail_on_data_loss:
-            raise MessagesLostError(
-                f"topic {self._settings.kafka_topic!r} has lost messages that were never read "
-                f"({'; '.join(lost)}): its retention ended, or it was created anew; to go on with "
-                "what is left: SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false sightstream run, and keep "
-                "messages longer"
-            )
+        if fault := kafka.loss(self._settings, self._stands):
+            raise MessagesLostError(fault)
         return True
 
     def _watch(self, stop: Event) -> None:

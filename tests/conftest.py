@@ -85,12 +85,12 @@ class Starter:
 class Home:
     """A home folder, and the program as a user runs it there."""
 
-    def __init__(self, root, registry_uri):
-        self.settings = config.Settings(home=root, registry_uri=registry_uri)
+    def __init__(self, root, registry_uri, **settings):
+        settings |= {"home": str(root), "registry_uri": registry_uri}
+        self.settings = config.Settings(**settings)
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(config.ENV_PREFIX)},
-            "SIGHTSTREAM_HOME": str(root),
-            "SIGHTSTREAM_REGISTRY_URI": registry_uri,
+            **{config.ENV_PREFIX + key.upper(): str(value) for key, value in settings.items()},
         }
         root.mkdir(parents=True)
 
@@ -180,13 +180,14 @@ def new_home(starter, tmp_path_factory):
     """Makes homes of their own that serve the starter model.
 
     With `own_registry`, versions can be published and promoted without other tests seeing it.
+    Further arguments are settings, as the environment holds them.
     """
 
-    def make(*, own_registry=False):
+    def make(*, own_registry=False, **settings):
         root = tmp_path_factory.mktemp("home") / "home"
         if not own_registry:
-            return Home(root, f"sqlite:///{starter.database}")
-        home = Home(root, "")
+            return Home(root, f"sqlite:///{starter.database}", **settings)
+        home = Home(root, "", **settings)
         home.settings.registry.mkdir()
         (home.settings.registry / "mlflow.db").write_bytes(starter.database.read_bytes())
         return home
