@@ -19,6 +19,9 @@ Data = Annotated[
     Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Spark partitions that train at once.")]
+AllowUnreadable = Annotated[
+    bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,9 +67,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the order.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the model [the recipe's].")] = None,
     promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
-    allow_unreadable: Annotated[
-        bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
-    ] = False,
+    allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
@@ -103,9 +104,7 @@ def evaluate(
     data: Annotated[
         Path, typer.Option(help="A folder that holds a folder of images for each class.")
     ],
-    allow_unreadable: Annotated[
-        bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
-    ] = False,
+    allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
