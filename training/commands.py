@@ -187,11 +187,15 @@ def _telling(settings: Settings, title: str) -> Iterator[Progress]:
     def on_round(done: int, epochs: int, curves: Any) -> None:
         seen = f"loss {curves.loss[-1]:.3f}, validation accuracy {curves.val_accuracy[-1]:.4f}"
         bar.update(task, completed=done, total=epochs, seen=seen)
+        say(f"pass {done} of {epochs}: {seen}")
 
     def on_step(step: str) -> None:
         bar.update(task, description=f"{title}: {step}")
-        if not terminal.err.is_terminal:
-            terminal.err.print(f"{title}: {step}", highlight=False, markup=False)
+        say(step)
+
+    def say(text: str) -> None:
+        if not screen.is_terminal:
+            terminal.err.print(f"{title}: {text}", highlight=False, markup=False)
 
     columns = (
         rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
