@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightstream import lock
+from sightstream import delta, lock
 from sightstream.config import Settings
 from sightstream.errors import (
     CheckpointMismatchError,
@@ -241,13 +241,11 @@ def _predictions(settings: Settings) -> str:
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
-    from sightstream.predictions import dataset
-
     path = settings.predictions
     if not path.is_dir() or not any(path.iterdir()):
         return "no table yet; `sightstream run` creates it"
     try:
-        table = dataset(DeltaTable(path), path)
+        table = delta.dataset(DeltaTable(path), path)
         rows = table.count_rows()
         rejected = table.count_rows(filter=ds.field("status") == "rejected")
     except Exception as error:

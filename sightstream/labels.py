@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightstream import delta
 from sightstream.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,13 +50,7 @@ class Label:
 
 def schema() -> pa.Schema:
     """The table's columns as Arrow, with a comment on each."""
-    import pyarrow as pa
-
-    types = {"string": pa.string(), "time": pa.timestamp("us", "UTC")}
-    return pa.schema(
-        pa.field(name, types[kind], name == "label", {"comment": comment})
-        for name, kind, comment in _COLUMNS
-    )
+    return delta.schema(_COLUMNS, required=("event_id", "labelled_at", "labelled_by"))
 
 
 class Labels:
@@ -126,11 +121,9 @@ class Labels:
         """All rows, the oldest first."""
         from deltalake import DeltaTable
 
-        from sightstream.predictions import dataset
-
         if not DeltaTable.is_deltatable(str(self.path)):
             return schema().empty_table()
-        rows = dataset(DeltaTable(self.path), self.path).to_table()
+        rows = delta.dataset(DeltaTable(self.path), self.path).to_table()
         # Two that were written in the same microsecond must not change places from look to look.
         return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
 

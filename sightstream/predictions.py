@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from sightstream import delta
 from sightstream.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from deltalake import DeltaTable
-    from pyarrow.dataset import Dataset
 
 SMALL_FILES = 256
 """Commits after which the small files of a trickle are merged."""
@@ -54,19 +54,7 @@ _COLUMNS = (
 
 def schema() -> pa.Schema:
     """The table's columns as Arrow, with a comment on each."""
-    import pyarrow as pa
-
-    top = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float64())]))
-    types = {
-        "string": pa.string(), "time": pa.timestamp("us", "UTC"), "double": pa.float64(),
-        "top": top, "long": pa.int64(), "int": pa.int32(), "float": pa.float32(),
-        "date": pa.date32(),
-    }  # fmt: skip
-    required = {"event_id", "source", "status", "date", "processed_at"}
-    return pa.schema(
-        pa.field(name, types[kind], name not in required, {"comment": comment})
-        for name, kind, comment in _COLUMNS
-    )
+    return delta.schema(_COLUMNS, required=("event_id", "source", "status", "date", "processed_at"))
 
 
 class Predictions:
@@ -132,7 +120,7 @@ class Predictions:
         here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
         with self._access:
             self._table.update_incremental()
-            rows = dataset(self._table, self.path)
+            rows = delta.dataset(self._table, self.path)
         found = rows.to_table(columns=["event_id"], filter=here)
         return set(found["event_id"].to_pylist())
 
@@ -163,16 +151,6 @@ class Predictions:
         return True
 
 
-def dataset(table: DeltaTable, path: Path) -> Dataset:
-    """The rows of an open table as Arrow reads them, from the files in its folder."""
-    from pyarrow import fs
-
-    # delta-rs would open files through Python, which Arrow's threads may still hold when the
-    # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
-    files = fs.SubTreeFileSystem(str(path.absolute()), fs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=files)
-
-
 def query(path: Path, sql: str, *, labels: Path | None = None) -> pa.Table:
     """Runs SQL over the tables `predictions`, `dead_letters` and `labels`, without Spark.
 
@@ -190,7 +168,7 @@ def query(path: Path, sql: str, *, labels: Path | None = None) -> pa.Table:
 
     labelled = Labels(labels).current() if labels else schema().empty_table()
     with duckdb.connect() as connection:
-        connection.register("predictions", dataset(_open(path), path))
+        connection.register("predictions", delta.dataset(_open(path), path))
         connection.register("labels", labelled)
         connection.execute(
             "CREATE VIEW dead_letters AS SELECT event_id, source, uri, original_name, event_time, "
@@ -226,7 +204,7 @@ def models_of(path: Path, event_ids: Collection[str]) -> dict[str, str | None]:
 
     here = ds.field("event_id").isin(pa.array(event_ids, pa.string()))
     columns = ["event_id", "model"]
-    found = dataset(_open(path), path).to_table(columns=columns, filter=here)
+    found = delta.dataset(_open(path), path).to_table(columns=columns, filter=here)
     return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
 
 
@@ -311,7 +289,7 @@ def since(path: Path, moment: datetime) -> list[dict[str, Any]]:
     import pyarrow.dataset as ds
 
     here = ds.field("processed_at") >= moment
-    found = dataset(_open(path), path).to_table(filter=here)
+    found = delta.dataset(_open(path), path).to_table(filter=here)
     return list(found.sort_by("processed_at").to_pylist())
 
 

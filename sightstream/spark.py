@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightstream import jars
 from sightstream.config import Settings
@@ -44,8 +46,28 @@ def start(settings: Settings, name: str) -> SparkSession:
         if local:
             builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
         session = builder.getOrCreate()
+    _interruptible(session)
     session.conf.set("spark.sql.shuffle.partitions", session.sparkContext.defaultParallelism)
     return session
+
+
+def _interruptible(session: SparkSession) -> None:
+    """Makes Ctrl-C end Spark's jobs, and then what waits for them.
+
+    pyspark's own handler asks for that over the connection on which the interrupted call awaits its
+    answer, and each takes the other's.
+    """
+    context = session.sparkContext
+    gateway: Any = context._gateway
+
+    def interrupt(*_: object) -> None:
+        if connection := gateway._gateway_client.get_thread_connection():
+            connection.close()
+        context.cancelAllJobs()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def stop(session: SparkSession) -> None:

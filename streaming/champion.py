@@ -48,16 +48,24 @@ class Champion:
         with self._lock:
             return self._model
 
-    def watch(self, stop: Event) -> None:
-        """Loads each new champion until told to stop; what fails leaves the old one in use."""
+    def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
+        """Loads each new champion until told to stop; what fails leaves the old one in use.
+
+        Args:
+            stop: ends it.
+            ready: called with a new champion before it takes over.
+        """
         while not stop.wait(INTERVAL):
             try:
-                self.look()
+                self.look(ready)
             except RegistryUnavailableError as error:
                 log.warning("%s stays in use: %s", self._model, error)
 
-    def look(self) -> None:
+    def look(self, ready: Callable[[ServedModel], None]) -> None:
         """Loads the champion if it is another one than at the last look.
+
+        Args:
+            ready: see `watch`.
 
         Raises:
             RegistryUnavailableError: the next look may have more luck.
@@ -67,6 +75,7 @@ class Champion:
             return
         try:
             model = self._registry.load(self._registry.version(self._name, number), self._engine)
+            ready(model)
         except RegistryUnavailableError:
             raise
         except Exception as error:  # whatever a model's files bring about

@@ -129,7 +129,8 @@ class Stream:
         with self._lock:
             if model.version not in self._answers:
                 self._answers[model.version] = self.session.sparkContext.broadcast(model), {}
-                for old in list(self._answers)[:-KEPT]:
+                busy = {query.version for query in self._queries}
+                for old in [v for v in list(self._answers)[:-KEPT] if v not in busy]:
                     self._answers.pop(old)[0].destroy()
             broadcast, columns = self._answers[model.version]
             if source.name not in columns:
@@ -139,6 +140,16 @@ class Stream:
                 columns[source.name] = udf(uri, F.col("content"))
             return columns[source.name]
 
+    def ready(self, model: ServedModel) -> None:
+        """Has the workers load a version ahead of the first micro-batch that it answers."""
+        from pyspark.sql import functions as F  # noqa: N812
+
+        nothing = [F.lit(None).alias(name) for name in ("error_code", "uri", "content")]
+        cores = self.session.sparkContext.defaultParallelism
+        rows = self.session.range(0, cores, 1, cores).select(nothing)
+        for query in self._queries:
+            rows.select(self.answer(model, query.source)).toArrow()
+
 
 class Query:
     """The streaming query of a source."""
@@ -147,6 +158,7 @@ class Query:
         """Prepares it."""
         self.source = source
         self.progress = time.monotonic()
+        self.version = 0
         self._stream = stream
         self._app_id = ""
         self._last = -1
@@ -230,6 +242,7 @@ class Query:
         metrics = self._stream.metrics
         begin = time.monotonic()
         model = self._stream.champion.model
+        self.version = model.version
         answered = self._answered(batch, batch_id, model)
         metrics.phase("classify", time.monotonic() - begin)
         begin = time.monotonic()
@@ -340,7 +353,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             stack.enter_context(publishing(settings))
         stack.callback(stream.stop)
         for target in (
-            lambda: champion.result().watch(stop),
+            lambda: champion.result().watch(stop, stream.ready),
             lambda: upkeep.run(settings, stream.table, lambda: stream.idle, stop),
         ):
             Thread(target=target, daemon=True).start()

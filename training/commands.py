@@ -19,6 +19,9 @@ Data = Annotated[
     Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Spark partitions that train at once.")]
+AllowUnreadable = Annotated[
+    bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -64,9 +67,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the order.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the model [the recipe's].")] = None,
     promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
-    allow_unreadable: Annotated[
-        bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
-    ] = False,
+    allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
@@ -103,9 +104,7 @@ def evaluate(
     data: Annotated[
         Path, typer.Option(help="A folder that holds a folder of images for each class.")
     ],
-    allow_unreadable: Annotated[
-        bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
-    ] = False,
+    allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
@@ -188,11 +187,15 @@ def _telling(settings: Settings, title: str) -> Iterator[Progress]:
     def on_round(done: int, epochs: int, curves: Any) -> None:
         seen = f"loss {curves.loss[-1]:.3f}, validation accuracy {curves.val_accuracy[-1]:.4f}"
         bar.update(task, completed=done, total=epochs, seen=seen)
+        say(f"pass {done} of {epochs}: {seen}")
 
     def on_step(step: str) -> None:
         bar.update(task, description=f"{title}: {step}")
-        if not terminal.err.is_terminal:
-            terminal.err.print(f"{title}: {step}", highlight=False, markup=False)
+        say(step)
+
+    def say(text: str) -> None:
+        if not screen.is_terminal:
+            terminal.err.print(f"{title}: {text}", highlight=False, markup=False)
 
     columns = (
         rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),

@@ -220,6 +220,15 @@ def class_folders(folder: Path) -> list[Example]:
     return found
 
 
+def read_split(path: Path) -> list[Example]:
+    """What `Dataset.write_split` wrote."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return [
+            Example(row["path"], row["label"], row["digest"], row["split"], row["fault"])
+            for row in csv.DictReader(file)
+        ]
+
+
 def _split_file(path: Path) -> list[Example]:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -236,6 +245,7 @@ def _split_file(path: Path) -> list[Example]:
                 f"{path}, line {number}: path, label and split are needed, where split is "
                 f"{', '.join(SPLITS)}"
             )
+        require_class_name(row["label"])
         found.append(Example(str(path.parent.absolute() / row["path"]), row["label"],
                              split=row["split"]))  # fmt: skip
     return found
@@ -282,9 +292,7 @@ def _split(
         if not decided[label].total() and len(members) < sum(share > 0 for share in shares):
             if learned and label not in learned:
                 fault = "Its class is new and has too few images yet."
-                examples += [
-                    replace(e, split="", fault=fault, digest=seen[e.uri][0]) for e in members
-                ]
+                examples += [replace(e, fault=fault) for e in members]
                 continue
             raise InputError(
                 f"the class {label} has {len(members)} usable image(s), too few to be on each "

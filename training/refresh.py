@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -125,9 +124,7 @@ def extended(network: Any, labels: int) -> Any:
         labels: how many outputs it is to have.
     """
     keras = models.import_keras()
-    last = network.layers[-1]
-    while hasattr(last, "layers"):
-        last = last.layers[-1]
+    last = _leaves(network)[-1]
     kernel, bias = last.get_weights()
     new = labels - len(bias)
     if not new:
@@ -160,13 +157,7 @@ def _leaves(network: Any) -> list[Any]:
 def _known(files: Path) -> list[Example]:
     """The images of a version's training, also those that are not where they were."""
     path = files / models.SPLIT_FILE
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return [
-            Example(row["path"], row["label"], row["digest"], row["split"], row["fault"])
-            for row in csv.DictReader(file)
-        ]
+    return datasets.read_split(path) if path.exists() else []
 
 
 def _source(settings: Settings, wish: Wish, name: str, known: list[Example]) -> Source:

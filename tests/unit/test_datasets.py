@@ -247,6 +247,13 @@ def test_a_split_file_from_a_spreadsheet_is_read(tmp_path):
     assert [e.label for e in Source(split_file=path).list()] == ["cat", "dog", "dog"]
 
 
+def test_a_label_of_a_split_file_that_cannot_be_a_class_is_refused(tmp_path):
+    path = tmp_path / "split.csv"
+    path.write_text("path,label,split\na.png,../cat,train\nb.png,dog,train\n")
+    with pytest.raises(InputError, match=r"'\.\./cat' cannot be a label"):
+        Source(split_file=path).list()
+
+
 def test_a_split_file_of_one_class_is_named(tmp_path):
     path = csv(tmp_path, "a.png,cat,train", "b.png,cat,test")
     with pytest.raises(InputError, match=r"split\.csv holds 1 class\(es\)"):

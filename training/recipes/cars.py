@@ -5,6 +5,7 @@ By default, therefore, a pretrained network sees the picture; `--network` has th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sightstream.imaging import Preprocessing
@@ -24,26 +25,19 @@ def augmentation() -> list[Any]:
     ]
 
 
-def _learned(network: Any) -> Recipe:
-    return Recipe(
-        name="cars",
-        preprocessing=PIXELS,
-        network=network,
-        shares=(0.7, 0.15, 0.15),
-        epochs=40,
-        label_smoothing=0.1,
-        augmentation=augmentation,
-    )
-
-
 RECIPE = Recipe(
     name="cars",
     preprocessing=Preprocessing(height=160, width=256),
     shares=(0.7, 0.15, 0.15),
 )
+_LEARNED = replace(
+    RECIPE, preprocessing=PIXELS, epochs=40, label_smoothing=0.1, augmentation=augmentation
+)
 NETWORKS = {
     "squeezenet": RECIPE,
-    "mlp": _learned(lambda labels: mlp(PIXELS, labels, (256, 128), pool=2)),
-    "cnn": _learned(lambda labels: cnn(PIXELS, labels, ((32, 32), (64, 64), (96,)), stem=24)),
-    "resnet": _learned(lambda labels: resnet(PIXELS, labels, (32, 64, 96))),
+    "mlp": replace(_LEARNED, network=lambda labels: mlp(PIXELS, labels, (256, 128), pool=2)),
+    "cnn": replace(
+        _LEARNED, network=lambda labels: cnn(PIXELS, labels, ((32, 32), (64, 64), (96,)), stem=24)
+    ),
+    "resnet": replace(_LEARNED, network=lambda labels: resnet(PIXELS, labels, (32, 64, 96))),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sightstream.imaging import Preprocessing
@@ -33,24 +34,22 @@ def plateau(epochs: int, learning_rate: float) -> list[Any]:
     return [ReduceLROnPlateau(factor=0.4, patience=max(2, epochs // 12), min_lr=1e-5)]
 
 
-def _learned(preprocessing: Preprocessing, network: Any) -> Recipe:
-    return Recipe(
-        name="skin",
-        preprocessing=preprocessing,
-        network=network,
-        shares=(0.75, 0.1, 0.15),
-        epochs=60,
-        label_smoothing=0.05,
-        augmentation=augmentation,
-        callbacks=plateau,
-    )
-
-
-RECIPE = _learned(COLOURS, lambda labels: mlp(COLOURS, labels, (256, 128), pool=4))
+RECIPE = Recipe(
+    name="skin",
+    preprocessing=COLOURS,
+    network=lambda labels: mlp(COLOURS, labels, (256, 128), pool=4),
+    shares=(0.75, 0.1, 0.15),
+    epochs=60,
+    label_smoothing=0.05,
+    augmentation=augmentation,
+    callbacks=plateau,
+)
 NETWORKS = {
     "mlp": RECIPE,
-    "cnn": _learned(
-        PIXELS, lambda labels: cnn(PIXELS, labels, ((32, 32), (64, 64), (96,)), stem=24)
+    "cnn": replace(
+        RECIPE,
+        preprocessing=PIXELS,
+        network=lambda labels: cnn(PIXELS, labels, ((32, 32), (64, 64), (96,)), stem=24),
     ),
     "squeezenet": Recipe(
         name="skin",
