@@ -89,9 +89,6 @@ class Messages:
 
     def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
         """A micro-batch as tasks: one for a few messages, else as Spark has divided it."""
-        # Content is moved in chunks of this many rows, which a worker holds at once.
-        rows = max(1, min(64, int(MEMORY / 32 / self._bytes)))
-        batch.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
         ends = kafka.committed_offsets(self._settings, batch_id)
         count = sum(end - self._committed.get(number, 0) for number, end in ends.items())
         return batch.coalesce(1) if count < SMALL else batch
