@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         9108, ge=0, le=65535, description="port of the metrics endpoint; 0: any free one"
     )
 
+    @field_validator("kafka_ca", mode="before")
+    @classmethod
+    def _unset(cls, value: Any) -> Any:
+        """An empty variable of the environment sets nothing."""
+        return value or None
+
     @field_validator("source", "kafka_uri_prefixes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

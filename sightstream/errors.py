@@ -65,9 +65,13 @@ class StreamFailedError(SightstreamError):
 
 
 class BrokerUnavailableError(SightstreamError):
-    """No Kafka broker answers at the address, or it refuses this client."""
+    """No Kafka broker answers at the address."""
 
     exit_code = 7
+
+
+class BrokerRefusedError(BrokerUnavailableError):
+    """A Kafka broker answers, and does not want this client."""
 
 
 class TopicNotFoundError(SightstreamError):

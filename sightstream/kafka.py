@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream import checkpoint
 from sightstream.config import Settings
-from sightstream.errors import BrokerUnavailableError, ConfigError, TopicNotFoundError
+from sightstream.errors import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    ConfigError,
+    TopicNotFoundError,
+)
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
@@ -80,7 +85,8 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
         timeout: seconds to wait for it.
 
     Raises:
-        BrokerUnavailableError: none answers in time; or, at once, it refuses this client.
+        BrokerUnavailableError: none answers in time.
+        BrokerRefusedError: one does, and refuses this client; at once.
         ConfigError: there is no user to log in as, or no file of the authority's certificate.
     """
     from kafka.admin import KafkaAdminClient
@@ -98,18 +104,13 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
                 except KafkaError as error:
                     fault = failures[-1] if failures else error
             if cure := _refusal(failures, settings):
-                raise BrokerUnavailableError(f"Kafka at {settings.kafka_servers} {cure}")
+                raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
                 f"no Kafka broker answers at {settings.kafka_servers} ({fault}); start it, or set "
                 "kafka_servers to where it is"
             )
         time.sleep(0.2)
-
-
-def answers(settings: Settings) -> bool:
-    """Whether anything listens where the broker should be."""
-    return not _unreachable(settings.kafka_servers.split(","))
 
 
 def require_topics(client: KafkaAdminClient, *topics: str) -> None:
@@ -128,7 +129,10 @@ def require_topics(client: KafkaAdminClient, *topics: str) -> None:
 
 def exists(client: KafkaAdminClient, topic: str) -> bool:
     """Whether there is such a topic, as far as this user is told."""
-    return all(not each["error_code"] for each in client.describe_topics([topic]))
+    from kafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+
+    absent = (UnknownTopicOrPartitionError.errno, TopicAuthorizationFailedError.errno)
+    return all(each["error_code"] not in absent for each in client.describe_topics([topic]))
 
 
 @dataclass(frozen=True)
@@ -172,9 +176,8 @@ def partitions(client: KafkaAdminClient, settings: Settings) -> list[Partition]:
     from kafka.admin import OffsetSpec
 
     topic = settings.kafka_topic
+    require_topics(client, topic)
     (found,) = client.describe_topics([topic])
-    if found["error_code"]:
-        require_topics(client, topic)
     numbers = [each["partition_index"] for each in found["partitions"]]
     begin, end = (
         client.list_partition_offsets({TopicPartition(topic, n): spec for n in numbers})

@@ -119,6 +119,8 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+        # Of the images that messages carry, a worker and the JVM each hold this much at once.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * 2**20),
         "spark.sql.adaptive.enabled": "false",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.pollingDelay": "20ms",

@@ -162,5 +162,5 @@ def _train_starter(settings: Settings) -> None:
 def _drop_samples(settings: Settings) -> None:
     """The first images of a first run; moved, so that no other run drops them again."""
     samples: Path = settings.root / "starter" / "samples"
-    if settings.model == "starter" and samples.is_dir():
+    if settings.model == "starter" and "folder" in settings.source and samples.is_dir():
         samples.rename(settings.inbox / samples.name)

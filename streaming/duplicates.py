@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,10 @@ class Recent:
         import pyarrow.compute as pc
 
         rows = rows.filter(pc.is_in(rows["event_id"], pa.array(suspects, pa.string())))
-        days = [pc.add(pc.cast(rows["date"], pa.int32()), shift) for shift in (-1, 0, 1)]
-        near = pa.chunked_array([c for day in days for c in pc.cast(day, pa.date32()).chunks])
-        return self._table.known(rows["event_id"], near)
+        # Where only the broker tells the time, what was sent again may be of another day.
+        days = {
+            day + timedelta(shift)
+            for day in rows["date"].unique().to_pylist()
+            for shift in (-1, 0, 1)
+        }
+        return self._table.known(rows["event_id"], pa.chunked_array([sorted(days)]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sightstream import kafka
 from sightstream.config import Settings
-from sightstream.errors import BrokerUnavailableError, MessagesLostError
+from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
 from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, SCHEMA, URI
 from streaming.claims import Claims
 from streaming.duplicates import Recent
@@ -89,9 +89,6 @@ class Messages:
 
     def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
         """A micro-batch as tasks: one for a few messages, else as Spark has divided it."""
-        # Content is moved in chunks of this many rows, which a worker holds at once.
-        rows = max(1, min(64, int(MEMORY / 32 / self._bytes)))
-        batch.sparkSession.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", rows)
         ends = kafka.committed_offsets(self._settings, batch_id)
         count = sum(end - self._committed.get(number, 0) for number, end in ends.items())
         return batch.coalesce(1) if count < SMALL else batch
@@ -121,12 +118,17 @@ class Messages:
 
         Raises:
             MessagesLostError: it has deleted what was not read.
-            SightstreamError: it refuses us.
+            TopicNotFoundError: the topic is gone.
         """
-        if not kafka.answers(self._settings):
+        from kafka.errors import KafkaError
+
+        try:
+            with kafka.connect(self._settings, timeout=0) as client:
+                self._stands = kafka.partitions(client, self._settings)
+        except BrokerRefusedError:
+            return True
+        except (BrokerUnavailableError, KafkaError):
             return False
-        with kafka.connect(self._settings) as client:
-            self._stands = kafka.partitions(client, self._settings)
         if fault := kafka.loss(self._settings, self._stands):
             raise MessagesLostError(fault)
         return True

@@ -46,14 +46,20 @@ class Screen:
 
     def open(self, settings: Settings, stream: Stream) -> None:
         """Says where everything is, and begins the live table with the latest rows."""
+        inputs = {
+            "folder": ("inbox", settings.inbox),
+            "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
+        }
         places = {
-            "inbox": settings.inbox, "table": settings.predictions, "logs": settings.logs,
+            **dict(inputs[source] for source in settings.source),
+            "table": settings.predictions, "logs": settings.logs,
             "metrics": f"http://{settings.metrics_host}:{stream.metrics_port}/metrics",
             "model": stream.model,
         }  # fmt: skip
         for name, place in places.items():
             terminal.err.print(f"{name:>8}  {place}", highlight=False, markup=False)
-        terminal.err.print("drop images into the inbox; Ctrl-C ends", style="dim")
+        hint = "drop images into the inbox; " if "folder" in settings.source else ""
+        terminal.err.print(f"{hint}Ctrl-C ends", style="dim")
         if terminal.out.is_terminal and not self._as_json:
             self._stream = stream
             self._rows.extend(_cells(latest(settings.predictions, ROWS)))

@@ -38,7 +38,7 @@ def run(settings: Settings, table: Predictions, idle: Callable[[], float], stop:
 
 def expire(settings: Settings) -> None:
     """Removes the image folders of days that the retention has ended for."""
-    if not settings.retention_days:
+    if not settings.retention_days or not settings.images.is_dir():
         return
     oldest = datetime.now(timezone.utc).date() - timedelta(days=settings.retention_days)
     for folder in settings.images.iterdir():

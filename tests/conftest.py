@@ -90,16 +90,16 @@ class Home:
         self.settings = config.Settings(**settings)
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(config.ENV_PREFIX)},
-            **{config.ENV_PREFIX + key.upper(): str(value) for key, value in settings.items()},
+            **_environment(settings),
         }
         root.mkdir(parents=True)
 
-    def __call__(self, *arguments):
-        """Runs a command to its end."""
+    def __call__(self, *arguments, **settings):
+        """Runs a command to its end; settings hold for it alone."""
         return subprocess.run(
             [sys.executable, "-m", "sightstream", *map(str, arguments)],
-            env=self._environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=200,
+            env=self._environment | _environment(settings), cwd=self.settings.root,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
         )  # fmt: skip
 
     @contextmanager
@@ -137,6 +137,10 @@ class Home:
     def count(self):
         """The number of rows; none where there is no table yet."""
         return self.table().num_rows if (self.settings.predictions / "_delta_log").exists() else 0
+
+
+def _environment(settings):
+    return {config.ENV_PREFIX + key.upper(): str(value) for key, value in settings.items()}
 
 
 def end_session(process):

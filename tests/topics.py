@@ -1,8 +1,9 @@
-"""What tests of the producers share: the program as a user runs it, and what is in a topic."""
+"""What tests of Kafka share: the program as a user runs it, topics, and what is in them."""
 
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 from sightstream import config, kafka
 
@@ -54,3 +55,27 @@ def headers(message):
 def topics(broker):
     with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
         return set(client.list_topics())
+
+
+def create(broker, topic, *, partitions=3):
+    with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
+        large = {"max.message.bytes": str(2**25)}
+        client.create_topics({topic: {"num_partitions": partitions, "configs": large}})
+
+
+def send(broker, topic, values):
+    """Sends messages, each a dictionary of what KafkaProducer.send takes; returns when they are in.
+
+    A lone bytes object is a message without key and headers.
+    """
+    from kafka import KafkaProducer
+
+    settings = config.Settings(kafka_servers=broker.address)
+    options = {"max_request_size": 2**25, "linger_ms": 5}
+    with closing(KafkaProducer(**kafka.client_options(settings), **options)) as producer:
+        sent = [
+            producer.send(topic, **(each if isinstance(each, dict) else {"value": each}))
+            for each in values
+        ]
+        producer.flush()
+        return [each.get(timeout=60) for each in sent]

@@ -1,0 +1,228 @@
+"""`sightstream run --source kafka` against a real broker: what messages become."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from sightstream import config, kafka
+from tests.broker import MECHANISM, PASSWORD, USER
+from tests.topics import create, messages, send
+
+DAY = timedelta(days=1)
+
+
+def headers(**values):
+    return [(name, v if isinstance(v, bytes) else v.encode()) for name, v in values.items()]
+
+
+class TestOnce:
+    """What `run --once --source kafka --predictions-topic` makes of all kinds of messages."""
+
+    @pytest.fixture(scope="class")
+    def claims(self, tmp_path_factory, starter):
+        folder = tmp_path_factory.mktemp("claims") / "allowed"
+        folder.mkdir()
+        shutil.copyfile(starter.digits[0], folder / "a digit.png")
+        shutil.copyfile(starter.digits[0], folder.parent / "secret.png")
+        (folder / "link.png").symlink_to(folder.parent / "secret.png")
+        return folder
+
+    @pytest.fixture(scope="class")
+    def home(self, new_home, broker, claims):
+        return new_home(
+            kafka_servers=broker.address, kafka_topic="once", source="kafka",
+            kafka_predictions_topic="once-predictions", kafka_uri_prefixes=claims.as_uri(),
+        )  # fmt: skip
+
+    @pytest.fixture(scope="class")
+    def sent(self, broker, starter, claims):
+        """Each message under a name, in the order in which it was sent, and where it is."""
+        create(broker, "once")
+        digit, now = starter.digits[0].read_bytes(), datetime.now(timezone.utc)
+        values = {
+            "plain": digit,
+            "keyed": {"value": digit, "key": b"camera 7"},
+            "keyed again": {"value": digit, "key": b"camera 7"},
+            "described": {
+                "value": digit,
+                "headers": headers(
+                    ce_id="event 1", ce_subject="gate/7.png",
+                    ce_time=(now - timedelta(hours=1)).isoformat().replace("+00:00", "Z"),
+                ),
+            },
+            "sent twice": {"value": digit, "headers": headers(ce_id="event 1")},
+            "no utf-8": {
+                "value": digit, "key": b"\xff\xfe",
+                "headers": headers(ce_id=b"\xff", ce_subject=b"\xc3"),
+            },
+            "doubled header": {
+                "value": digit, "headers": [*headers(ce_id="event 2"), *headers(ce_id="event 3")]
+            },
+            "long id": {"value": digit, "headers": headers(ce_id="x" * 256)},
+            "empty id": {"value": digit, "headers": headers(ce_id="")},
+            "from the future": {
+                "value": digit, "headers": headers(ce_time="9999-12-31T23:59:59Z")
+            },
+            "no time": {"value": digit, "headers": headers(ce_time="+294247-99-99 yesterday")},
+            "an old clock": {"value": digit, "timestamp_ms": 1},
+            "null": {"value": None, "key": b"null"},
+            "empty": b"",
+            "no image": b"noise" * 1000,
+            "20 MB of noise": os.urandom(20 * 2**20 + 1),
+            "a claim": {"value": b"", "headers": headers(uri=(claims / "a digit.png").as_uri())},
+            "no such file": {"value": b"", "headers": headers(uri=(claims / "none").as_uri())},
+            "a way out": {
+                "value": b"", "headers": headers(uri=f"{claims.as_uri()}/../secret.png")
+            },
+            "a hidden way out": {
+                "value": b"", "headers": headers(uri=f"{claims.as_uri()}/%2e%2e/secret.png")
+            },
+            "a link out": {"value": b"", "headers": headers(uri=(claims / "link.png").as_uri())},
+            "elsewhere": {"value": b"", "headers": headers(uri="s3://bucket/a.png")},
+            "no uri": {"value": b"", "headers": headers(uri=b"\xff")},
+            "content and claim": {"value": digit, "headers": headers(uri="file:///etc/passwd")},
+        }  # fmt: skip
+        places = send(broker, "once", values.values())
+        return {
+            name: f"once/{place.partition}/{place.offset}"
+            for name, place in zip(values, places, strict=True)
+        }
+
+    @pytest.fixture(scope="class")
+    def once(self, home, sent):
+        return home("run", "--once", "--metrics-port", "0")
+
+    @pytest.fixture(scope="class")
+    def rows(self, home, once, sent):
+        """The row of each message that has one, by the message's name."""
+        assert once.returncode == 0, once.stderr
+        names = {place: name for name, place in sent.items()}
+        described = {"event 1": "described", "event 2": "doubled header"}
+        rows = home.table().to_pylist()
+        return {names.get(r["event_id"]) or described[r["event_id"]]: r for r in rows}
+
+    def test_each_message_is_one_row_and_what_was_sent_twice_is_one_too(self, rows, sent, home):
+        assert set(rows) == set(sent) - {"sent twice"}
+        assert home.count() == len(sent) - 1
+
+    def test_what_is_wrong_with_a_message_is_its_code(self, rows):
+        codes = {name: row["error_code"] for name, row in rows.items() if row["error_code"]}
+        assert codes == {
+            "null": "empty", "empty": "empty", "no image": "unsupported_format",
+            "20 MB of noise": "too_large", "no such file": "not_found",
+            "a way out": "uri_refused", "a hidden way out": "uri_refused",
+            "a link out": "uri_refused", "elsewhere": "uri_refused", "no uri": "empty",
+        }  # fmt: skip
+        assert {row["label"] for row in rows.values() if row["status"] == "ok"} == {"0"}
+        assert rows["20 MB of noise"]["bytes"] == 20 * 2**20 + 1
+
+    def test_a_message_without_an_id_has_that_of_its_place(self, rows, sent):
+        named = {"described", "doubled header"}
+        assert all(rows[name]["event_id"] == sent[name] for name in set(rows) - named)
+        assert rows["plain"]["uri"] == f"kafka://{sent['plain']}"
+
+    def test_headers_and_key_name_the_image(self, rows, sent):
+        assert rows["described"]["original_name"] == "gate/7.png"
+        assert rows["keyed"]["original_name"] == "camera 7"
+        assert rows["no utf-8"]["original_name"] == sent["no utf-8"]
+
+    def test_only_a_time_near_the_brokers_is_believed(self, rows):
+        now = datetime.now(timezone.utc)
+        told = now - rows["described"]["event_time"]
+        assert timedelta(minutes=59) < told < timedelta(minutes=75)
+        for name in ("from the future", "no time"):
+            assert now - rows[name]["event_time"] < timedelta(minutes=15)
+        assert 365 * DAY < now - rows["an old clock"]["event_time"] < 367 * DAY
+
+    def test_the_predictions_topic_tells_what_the_table_holds(self, broker, rows, once):
+        told = messages(broker, "once-predictions")
+        assert sorted(m.key.decode() for m in told) == sorted(r["event_id"] for r in rows.values())
+        by_id = {row["event_id"]: row for row in rows.values()}
+        for message in told:
+            row = json.loads(message.value)
+            assert row == json.loads(json.dumps(by_id[row["event_id"]], default=str))
+
+    def test_a_second_run_has_nothing_to_do_and_a_late_duplicate_adds_nothing(
+        self, home, rows, broker, starter
+    ):
+        digit = starter.digits[0].read_bytes()
+        late = {"value": digit, "headers": headers(ce_id="event 1")}
+        send(broker, "once", [late, {**late, "headers": headers(ce_id="event 9")}])
+        again = home("run", "--once", "--metrics-port", "0", "--json")
+        assert again.returncode == 0, again.stderr
+        assert [json.loads(line)["event_id"] for line in again.stdout.splitlines()] == ["event 9"]
+        assert Counter(home.table()["event_id"].to_pylist())["event 1"] == 1
+
+    def test_what_the_broker_deleted_unread_stops_the_stream(self, home, rows, broker, starter):
+        home("run", "--once", "--metrics-port", "0")
+        places = send(broker, "once", [starter.digits[0].read_bytes()] * 30)
+        first = {p.partition: p.offset for p in reversed(places)}
+        with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
+            from kafka import TopicPartition
+
+            gone = {TopicPartition("once", n): offset + 2 for n, offset in first.items()}
+            client.delete_records(gone)
+        done = home("run", "--once", "--metrics-port", "0")
+        assert done.returncode == 8
+        for number, offset in first.items():
+            assert f"partition {number}: offsets {offset} to {offset + 1}" in done.stderr
+        assert "SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false" in done.stderr
+
+
+def test_wrong_credentials_a_topic_that_is_not_there_and_a_broker_that_is_away(new_home, broker):
+    home = new_home(
+        kafka_servers=broker.secure_address, kafka_security="SASL_SSL", kafka_ca=broker.ca,
+        kafka_sasl_mechanism=MECHANISM, kafka_user=USER, kafka_password="wrong", source="kafka",
+    )  # fmt: skip
+    for flags, settings, said in [
+        ([], {}, f"does not accept the user '{USER}'"),
+        (["--topic", "none"], {"kafka_password": PASSWORD}, "publish --create-topic --topic none"),
+        ([], {"kafka_ca": ""}, "not trusted"),
+        ([], {"kafka_servers": "127.0.0.1:1"}, "no Kafka broker answers"),
+    ]:
+        done = home("run", *flags, "--metrics-port", "0", **settings)
+        assert done.returncode in {7}, done.stderr
+        assert said in done.stderr
+        assert "wrong" not in done.stderr
+
+
+def test_both_sources_over_tls_with_the_lag_in_metrics_and_status(
+    new_home, broker, starter, until, figures
+):
+    create(broker, "both", partitions=2)
+    home = new_home(
+        kafka_servers=broker.secure_address, kafka_security="SASL_SSL", kafka_ca=broker.ca,
+        kafka_sasl_mechanism=MECHANISM, kafka_user=USER, kafka_password=PASSWORD,
+        kafka_topic="both", source="folder,kafka", kafka_predictions_topic="both-predictions",
+    )  # fmt: skip
+    images = [path.read_bytes() for path in starter.digits[:100]]
+    send(broker, "both", images)
+
+    def lag():
+        done = home("status", "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    before = lag()
+    assert not before["running"]
+    assert sum(count for count, _ in before["lag"].values()) == 100
+    assert all(seconds > 0 for _, seconds in before["lag"].values())
+    with home.running() as run:
+        for path in starter.digits[100:150]:
+            shutil.copyfile(path, home.settings.inbox / path.name)
+        until(lambda: home.count() == 150, 60)
+        gauges = [("sightstream_kafka_lag_records", str(n), "both") for n in (0, 1)]
+        until(lambda: [figures(run).get(each) for each in gauges] == [0, 0], 20)
+        after = lag()
+        assert after["running"]
+        assert list(after["lag"].values()) == [[0, 0.0], [0, 0.0]]
+        until(lambda: len(messages(broker, "both-predictions")) >= 150, 30)
+    rows = home.table()
+    assert Counter(rows["source"].to_pylist()) == {"kafka": 100, "folder": 50}
+    assert set(rows["status"].to_pylist()) == {"ok"}
+    keys = {m.key.decode() for m in messages(broker, "both-predictions")}
+    assert keys == set(rows["event_id"].to_pylist())

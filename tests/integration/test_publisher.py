@@ -1,0 +1,108 @@
+"""publisher: the predictions topic tells what the table gets, whatever happened in between."""
+
+import json
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from threading import Event, Thread
+
+import pyarrow as pa
+import pytest
+
+from sightstream import config, predictions
+from streaming.publisher import Publisher
+from tests.topics import messages
+
+
+@pytest.fixture
+def place(broker, request, tmp_path):
+    name = f"told-{abs(hash(request.node.name))}"
+    return config.Settings(
+        home=tmp_path, kafka_servers=broker.address, kafka_predictions_topic=name
+    )
+
+
+@pytest.fixture
+def table(place):
+    return predictions.Predictions(place.predictions)
+
+
+def append(table, *event_ids):
+    now = datetime.now(timezone.utc)
+    required = {"source": "folder", "status": "ok", "processed_at": now, "date": now.date()}
+    rows = [{"event_id": each, **required} for each in event_ids]
+    table.append(
+        pa.Table.from_pylist(rows, predictions.schema()), "app", table.last_batch("app") or 0
+    )
+
+
+@contextmanager
+def publishing(settings):
+    stop = Event()
+    thread = Thread(target=Publisher(settings).run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def told(broker, settings):
+    return [m.key.decode() for m in messages(broker, settings.kafka_predictions_topic)]
+
+
+def test_rows_that_come_are_told_and_those_before_the_first_start_are_not(place, table, broker):
+    append(table, "before")
+    with publishing(place):
+        append(table, "a", "b")
+        append(table, "c")
+    assert told(broker, place) == ["a", "b", "c"]
+    (first, *_) = messages(broker, place.kafka_predictions_topic)
+    assert json.loads(first.value)["event_id"] == "a"
+
+
+def test_what_came_while_it_was_away_is_told_at_the_next_start(place, table, broker):
+    with publishing(place):
+        append(table, "a")
+    append(table, "b")
+    with publishing(place):
+        pass
+    with publishing(place):
+        pass
+    assert told(broker, place) == ["a", "b"]
+
+
+def test_rows_whose_files_were_merged_are_told_from_the_table(place, table, broker):
+    with publishing(place):
+        append(table, "a")
+    append(table, "b")
+    append(table, "c")
+    table._table.optimize.compact()
+    table._table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+    append(table, "d")
+    with publishing(place):
+        append(table, "e")
+    assert set(told(broker, place)) == {"a", "b", "c", "d", "e"}
+
+
+def test_rows_whose_versions_are_gone_from_the_log_are_told_from_the_table(place, table, broker):
+    with publishing(place):
+        append(table, "a")
+    before = predictions.current_version(place.predictions)
+    append(table, "b")
+    append(table, "c")
+    table._table.create_checkpoint()
+    (place.predictions / "_delta_log" / f"{before + 1:020d}.json").unlink()
+    with publishing(place):
+        pass
+    assert set(told(broker, place)) == {"a", "b", "c"}
+
+
+def test_a_damaged_memory_tells_all_rows_again(place, table, broker):
+    with publishing(place):
+        append(table, "a")
+    (place.root / "checkpoints" / "predictions-topic.json").write_text("{")
+    with publishing(place):
+        pass
+    assert told(broker, place) == ["a", "a"]
