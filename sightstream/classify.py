@@ -1,4 +1,4 @@
-"""A path in, an answer out: read, decode, predict. The stream, `predict` and the page share it."""
+"""An image in, an answer out: decode, predict. The stream, `predict` and the page share it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sightstream import imaging
 from sightstream.imaging import Decoded, Limits
 from sightstream.models import ServedModel
+from sightstream.occlusion import occlusion
 
 CHUNK = 64
 """Images that are predicted at once: enough to be fast, few enough to fit any worker's memory."""
@@ -62,26 +63,39 @@ class Classifier:
         self._limits = limits
         self._top_k = min(top_k, len(model.labels))
 
-    def __call__(self, paths: Sequence[str]) -> list[Answer]:
-        """Classifies local files; what cannot be read or decoded is an answer with an error.
+    def __call__(self, images: Sequence[str | bytes]) -> list[Answer]:
+        """Classifies images; what cannot be read or decoded is an answer with an error.
 
         Args:
-            paths: local files.
+            images: paths of local files, or what such a file holds.
 
         Returns:
-            An answer for each path, in order.
+            An answer for each image, in order.
         """
         return [
             answer
-            for start in range(0, len(paths), CHUNK)
-            for answer in self._chunk(paths[start : start + CHUNK])
+            for start in range(0, len(images), CHUNK)
+            for answer in self._chunk(images[start : start + CHUNK])
         ]
 
-    def _chunk(self, paths: Sequence[str]) -> list[Answer]:
+    def occlusion(self, image: bytes, label: int) -> NDArray[np.float32] | None:
+        """How much each pixel counts for a label; None where the image cannot be decoded.
+
+        Args:
+            image: what a file holds.
+            label: the index of the label.
+
+        Returns:
+            As `occlusion.occlusion`, over the pixels that the model sees.
+        """
+        pixels = self._decode(image)[1]
+        return None if pixels is None else occlusion(self._engine, pixels, label)
+
+    def _chunk(self, images: Sequence[str | bytes]) -> list[Answer]:
         answers, good, pixels = [], list[Answer](), list[NDArray[np.uint8]]()
-        for path in paths:
+        for each in images:
             begin = perf_counter()
-            answer, image = self._decode(path)
+            answer, image = self._decode(each)
             answer.decode_ms = 1000 * (perf_counter() - begin)
             answers.append(answer)
             if image is not None:
@@ -97,8 +111,8 @@ class Classifier:
                 answer.classes, answer.scores, answer.predict_ms = classes, values, share
         return answers
 
-    def _decode(self, path: str) -> tuple[Answer, NDArray[np.uint8] | None]:
-        data = imaging.read(path, self._limits)
+    def _decode(self, source: str | bytes) -> tuple[Answer, NDArray[np.uint8] | None]:
+        data = source if isinstance(source, bytes) else imaging.read(source, self._limits)
         if not isinstance(data, bytes):
             return Answer(data.code, data.detail), None
         image = imaging.decode(data, self._preprocessing, self._limits)
