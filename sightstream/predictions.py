@@ -282,6 +282,63 @@ class Snapshot:
             [*values, bins],
         )
 
+    def row(self, event_id: str) -> dict[str, Any] | None:
+        """All columns of an image's row; None where there is none."""
+        rows = self.ask("SELECT * FROM predictions WHERE event_id = ?", [event_id])
+        return next(iter(rows.to_pylist()), None)
+
+    def kinds(self, since: datetime | None = None) -> Kinds:
+        """What there is to choose from among the images that arrived since then."""
+        where, values = Filter(since).sql()
+        columns = "label, source, model, model_version"
+        rows = self.ask(f"SELECT DISTINCT {columns} FROM predictions WHERE {where}", values)
+        pairs = zip(rows["model"].to_pylist(), rows["model_version"].to_pylist(), strict=True)
+        return Kinds(
+            tuple(sorted(rows["label"].drop_null().unique().to_pylist())),
+            tuple(sorted(rows["source"].unique().to_pylist())),
+            tuple(sorted({pair for pair in pairs if None not in pair})),
+        )
+
+    def uncertain(self, model: str, count: int, but: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Rows that nobody has labelled, all columns, the lowest scores first.
+
+        Args:
+            model: that answered.
+            count: how many, at most.
+            but: event ids to leave out.
+        """
+        # Two steps, so that the columns that are not looked through are read of few rows only.
+        found = self.ask(
+            "SELECT event_id, date FROM predictions ANTI JOIN labels USING (event_id) "
+            "WHERE status = 'ok' AND model = ? AND NOT list_contains(?::VARCHAR[], event_id) "
+            "ORDER BY score, event_id LIMIT ?",
+            [model, list(but), count],
+        )
+        if not found.num_rows:
+            return []
+        marks = ", ".join("?" * found.num_rows)
+        rows = self.ask(
+            f"SELECT * FROM predictions WHERE date IN ({marks}) AND event_id IN ({marks}) "
+            "ORDER BY score, event_id",
+            [*found["date"].to_pylist(), *found["event_id"].to_pylist()],
+        )
+        return list(rows.to_pylist())
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What rows can be told apart by, each in alphabetical order.
+
+    Attributes:
+        labels: best labels.
+        sources: the ways that images came.
+        versions: names and numbers of the model versions that answered.
+    """
+
+    labels: tuple[str, ...]
+    sources: tuple[str, ...]
+    versions: tuple[tuple[str, int], ...]
+
 
 @contextmanager
 def snapshot(

@@ -5,9 +5,11 @@
 
 def main() -> None:
     """Shows the page that the address names."""
+    from pathlib import Path
+
     import streamlit as st
 
-    st.set_page_config("sightstream", ":material/visibility:", layout="wide")
+    st.set_page_config("sightstream", Path(__file__).with_name("icon.svg"), layout="wide")
     page = st.navigation(
         [
             st.Page("classify.py", title="Classify", icon=":material/image_search:", default=True),

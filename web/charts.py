@@ -23,7 +23,7 @@ NAMED = 7
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800", "#999999",
 )  # fmt: skip
-_HEIGHT = 190
+_HEIGHT = 220
 
 
 def overview(trend: pa.Table, zone: tzinfo) -> None:
@@ -41,7 +41,7 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
     data["time"] = data["time"].dt.tz_localize(None)
     spans, labels = data[data["whole"]], data[~data["whole"]]
     figures(spans, labels)
-    first, second, third = st.columns(3)
+    first, second, third = st.columns([3, 3, 4])
     time = alt.X("time:T", title=None, axis=alt.Axis(labelOverlap=True, tickCount=4))
     with first:
         st.markdown("**Images per second**")
@@ -72,18 +72,19 @@ def figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
 def _rate(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     import altair as alt
 
-    data = labels.assign(status=labels["label"].isna().map({True: "rejected", False: "ok"}))
-    data = data.groupby(["time", "seconds", "status"], as_index=False)["images"].sum()
+    said = labels.assign(status=labels["label"].isna().map({True: "rejected", False: "ok"}))
+    data = said.groupby(["time", "seconds", "status"])["images"].sum().reset_index()
     data["rate"] = data["images"] / data["seconds"]
     colour = alt.Color(
-        "status:N", title=None, legend=alt.Legend(orient="bottom"),
+        "status:N", title=None, legend=alt.Legend(orient="top"),
         scale=alt.Scale(domain=["ok", "rejected"], range=[COLOURS[0], COLOURS[5]]),
     )  # fmt: skip
     tips = ["time:T", "status:N", "images:Q", alt.Tooltip("rate:Q", format=".3g")]
     described = f"Images a second over time; at most {data['rate'].max():.3g}."
-    return _chart(data, described).mark_bar(size=_bar(data)).encode(
+    chart: alt.Chart = _chart(data, described).mark_bar(size=_bar(data)).encode(
         time, alt.Y("rate:Q", title=None), colour, tooltip=tips
     )  # fmt: skip
+    return chart
 
 
 def _latency(spans: pd.DataFrame, time: alt.X) -> alt.Chart:
@@ -92,15 +93,16 @@ def _latency(spans: pd.DataFrame, time: alt.X) -> alt.Chart:
     names = {"p50": "median", "p95": "95th percentile"}
     data = spans.rename(columns=names).melt("time", list(names.values()), "figure", "latency")
     colour = alt.Color(
-        "figure:N", title=None, legend=alt.Legend(orient="bottom"),
+        "figure:N", title=None, legend=alt.Legend(orient="top"),
         scale=alt.Scale(domain=list(names.values()), range=[COLOURS[0], COLOURS[1]]),
     )  # fmt: skip
     tips = ["time:T", "figure:N", alt.Tooltip("latency:Q", format=".2f")]
     described = "Seconds from an image's arrival to its row over time, median and 95th percentile."
-    return _chart(data, described).mark_line(point=True).encode(
+    chart: alt.Chart = _chart(data, described).mark_line(point=True).encode(
         time, alt.Y("latency:Q", title=None), colour, alt.StrokeDash("figure:N", legend=None),
         tooltip=tips,
     )  # fmt: skip
+    return chart
 
 
 def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
@@ -111,17 +113,18 @@ def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     top = [label for label, _ in counts.most_common(NAMED)]
     named = {label: short(label, 24) for label in top}
     data = data.assign(label=data["label"].map(named).fillna("others"))
-    data = data.groupby(["time", "label"], as_index=False)["images"].sum()
+    data = data.groupby(["time", "label"])["images"].sum().reset_index()
     domain = [*named.values(), *(["others"] if len(counts) > NAMED else [])]
     colour = alt.Color(
-        "label:N", title=None, sort=domain, legend=alt.Legend(orient="bottom", columns=2),
+        "label:N", title=None, sort=domain, legend=alt.Legend(orient="right"),
         scale=alt.Scale(domain=domain, range=[*COLOURS[: len(top)], COLOURS[-1]]),
     )  # fmt: skip
     described = f"Share of each label over time; most frequent: {', '.join(named.values())}."
-    return _chart(data, described).mark_bar(size=_bar(data)).encode(
+    chart: alt.Chart = _chart(data, described).mark_bar(size=_bar(data)).encode(
         time, alt.Y("images:Q", title=None, stack="normalize", axis=alt.Axis(format="%")), colour,
         tooltip=["time:T", "label:N", "images:Q"],
     )  # fmt: skip
+    return chart
 
 
 def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], keys: Sequence[str]) -> None:
@@ -145,7 +148,9 @@ def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], keys: Sequence[str
         "version:N", title=None, legend=alt.Legend(orient="bottom"),
         scale=alt.Scale(domain=list(runs), range=[COLOURS[0], COLOURS[1]]),
     )  # fmt: skip
-    dash = alt.StrokeDash("curve:N", title=None, sort=list(keys), legend=alt.Legend(orient="bottom"))
+    dash = alt.StrokeDash(
+        "curve:N", title=None, sort=list(keys), legend=alt.Legend(orient="bottom")
+    )
     tips = ["version:N", "curve:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")]
     described = f"{' and '.join(keys)} over the epochs of {' and '.join(runs)}."
     drawn = _chart(data, described).mark_line(point=True).encode(
@@ -201,5 +206,3 @@ def _chart(data: pd.DataFrame, described: str) -> alt.Chart:
 def _bar(data: pd.DataFrame) -> float:
     """The width of bars that leave a gap between them, in a third of a page."""
     return max(1.5, 240 / max(12, data["time"].nunique() * 1.6))
-
-

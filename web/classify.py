@@ -94,9 +94,7 @@ def _files() -> list[UploadedFile]:
     return [*([photo] if photo else []), *files]
 
 
-def _classified(
-    files: list[UploadedFile], version: Version, engine: Engine
-) -> list[Classified]:
+def _classified(files: list[UploadedFile], version: Version, engine: Engine) -> list[Classified]:
     """The answers, each asked for once only."""
     known: dict[tuple[str, str], Classified] = st.session_state.setdefault("answers", {})
     keys = [(file.file_id, version.digest) for file in files]
@@ -161,7 +159,7 @@ def _picture(
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _occlusion(_engine: Engine, digest: str, image: bytes, label: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _occlusion(_engine: Engine, digest: str, image: bytes, label: int):  # type: ignore[no-untyped-def]
     return _engine.occlusion(image, label)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sightstream import models
 from sightstream.classify import Answer, Classifier
 from sightstream.config import Settings
+from sightstream.errors import ModelDamagedError
 from sightstream.imaging import Limits, Preprocessing
 from sightstream.isolation import Child, LostError
 from sightstream.registry import Version
@@ -39,7 +40,7 @@ class Engine:
         )  # fmt: skip
         try:
             self.labels, self.preprocessing, self.runs_on = self._facts()
-        except BaseException:
+        except Exception:
             self.end()
             raise
 
@@ -67,7 +68,7 @@ class Engine:
         try:
             facts: tuple[tuple[str, ...], Preprocessing, str] = self._child.ask("facts")
         except LostError as lost:
-            raise models.ModelDamagedError(f"the model does not load: {lost.detail}") from None
+            raise ModelDamagedError(f"the model does not load: {lost.detail}") from None
         return facts
 
 

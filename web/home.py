@@ -1,4 +1,4 @@
-"""What the pages share: settings, registry, engines, and what is said where something is missing."""
+"""What the pages share: settings, registry, engines, and what is said where one is missing."""
 
 from __future__ import annotations
 
@@ -53,18 +53,21 @@ def registry() -> Registry:
     return _registry(now, now.registry_uri or str(now.registry))
 
 
-def model(label: str = "Model") -> str | None:
+def model() -> str | None:
     """Lets the user choose a registered model; None where there is none yet, which is said."""
     names = _names(registry())
     if not names:
         missing("There is no model yet. Train one:", "sightstream train starter")
         return None
+    return choice(names)
+
+
+def choice(names: list[str]) -> str:
+    """Lets the user choose one of some models; that of the settings is the first choice."""
     first = settings().model
     index = names.index(first) if first in names else 0
-    if len(names) == 1:
-        return names[0]
-    chosen: str = st.selectbox(label, names, index, key="model", bind="query-params")
-    return chosen
+    chosen = st.selectbox("Model", names, index, key="model", bind="query-params", width=280)
+    return chosen or names[0]
 
 
 def versions(name: str) -> list[Version]:
@@ -108,7 +111,7 @@ def missing(sentence: str, command: str) -> None:
 
 
 def plain(text: str) -> str:
-    """A text from outside for a place where Streamlit reads Markdown: all of it is shown as it is."""
+    """A text from outside, shown as it is in a place where Streamlit reads Markdown."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
     # A shortcode such as :smile: is looked for after the escapes are gone.
     return escaped.replace("\\:", "\\:\N{WORD JOINER}")

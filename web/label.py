@@ -52,37 +52,13 @@ def page() -> None:
 
 def _model(path: Path) -> str | None:
     with predictions.snapshot(path) as now:
-        rows = now.ask("SELECT DISTINCT model FROM predictions WHERE status = 'ok' ORDER BY model")
-    names: list[str] = rows["model"].to_pylist()
-    if not names:
-        return None
-    first = home.settings().model
-    index = names.index(first) if first in names else 0
-    if len(names) == 1:
-        return names[0]
-    chosen: str = st.selectbox("Model", names, index, key="model", bind="query-params")
-    return chosen
+        names = sorted({model for model, _ in now.kinds().versions})
+    return home.choice(names) if names else None
 
 
 def _uncertain(path: Path, labels: Path, model: str, skipped: set[str]) -> list[Row]:
-    """Rows that nobody has labelled, the lowest scores first."""
     with predictions.snapshot(path, labels=labels) as now:
-        # Two steps, so that only the rows that are wanted are read whole.
-        found = now.ask(
-            "SELECT event_id, date FROM predictions ANTI JOIN labels USING (event_id) "
-            "WHERE status = 'ok' AND model = ? ORDER BY score, event_id LIMIT ?",
-            [model, QUEUE + len(skipped)],
-        ).to_pylist()
-        wanted = [row for row in found if row["event_id"] not in skipped][:QUEUE]
-        if not wanted:
-            return []
-        marks = ", ".join("?" * len(wanted))
-        rows = now.ask(
-            f"SELECT * FROM predictions WHERE date IN ({marks}) AND event_id IN ({marks}) "
-            "ORDER BY score, event_id",
-            [row[key] for key in ("date", "event_id") for row in wanted],
-        )
-    return list(rows.to_pylist())
+        return now.uncertain(model, QUEUE, skipped)
 
 
 def _ask(model: str, row: Row) -> None:
@@ -137,7 +113,10 @@ def _put(row: Row, label: str, known: Sequence[str]) -> None:
     state.queue = [each for each in state.queue if each["event_id"] != row["event_id"]]
     state.done.append(row)
     new = "" if label in known else ", a label that the model does not know; refresh extends it"
-    state.said = ("success", f"{home.short(row['original_name'] or row['event_id'])} is {label}{new}")
+    state.said = (
+        "success",
+        f"{home.short(row['original_name'] or row['event_id'])} is {label}{new}",
+    )
 
 
 def _undo() -> None:
@@ -162,8 +141,8 @@ def _said() -> None:
         {"error": st.error, "success": st.success, "info": st.info}[kind](plain(text))
     else:
         st.caption(
-            "The least certain answers come first. One key says what a picture shows; "
-            "the next refresh learns from it."
+            "The least certain answers come first. One key says what a picture shows, the blue "
+            "button is what the model said; the next refresh learns from you."
         )
     if count:
         st.caption(f"{count} labelled here since you came")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from sightstream.config import Settings
-from sightstream.isolation import Child, LostError
 from sightstream.errors import ModelDamagedError
+from sightstream.isolation import Child, LostError
 from sightstream.registry import Registry, Version
 
 
 def import_mlflow() -> None:
     """Imports what the registry needs, which takes seconds.
 
-    MLflow imports pyspark where it is installed, and does without it where it is not.
+    MLflow imports pyspark where it is installed, and does without it where it is not. It tries a
+    server that is away for minutes, where somebody who looks at a page wants to know at once.
     """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     absent = {"pyspark": None} if "pyspark" not in sys.modules else {}
     sys.modules.update(absent)  # type: ignore[arg-type]
     try:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from sightstream import predictions
 from sightstream.labels import Labels
-from sightstream.predictions import Filter
+from sightstream.predictions import Filter, Kinds
 from web import charts, home, pictures
 from web.home import plain
 
@@ -66,17 +66,17 @@ def _look_again() -> None:
 
 def _filter(path: Path, span: timedelta | None) -> tuple[Filter, timedelta | None]:
     """What the user asks for; its time moves on with each look."""
-    choices = _choices(path, predictions.version(path), _since(span))
+    kinds = _kinds(path, predictions.version(path), _since(span))
     with st.expander("Filters", icon=":material/filter_alt:"):
         left, middle, right = st.columns(3)
         status = left.selectbox("Status", ["ok", "rejected"], None, placeholder="any")
-        labels = middle.multiselect("Labels", choices["label"], placeholder="any")
+        labels = middle.multiselect("Labels", kinds.labels, placeholder="any")
         low, high = right.slider("Score", 0.0, 1.0, (0.0, 1.0), 0.01)
         versions = left.multiselect(
-            "Versions", choices["version"], format_func=lambda v: f"{v[0]} {v[1]}",
+            "Versions", kinds.versions, format_func=lambda v: f"{v[0]} {v[1]}",
             placeholder="any",
         )  # fmt: skip
-        sources = middle.multiselect("Sources", choices["source"], placeholder="any")
+        sources = middle.multiselect("Sources", kinds.sources, placeholder="any")
         scores = None if (low, high) == (0.0, 1.0) else (low, high)
     wanted = Filter(None, status, tuple(labels), tuple(sources), tuple(versions), scores)
     return wanted, span
@@ -164,11 +164,10 @@ def _details(event: str) -> None:
 def _everything(event: str) -> None:
     settings = home.settings()
     with predictions.snapshot(settings.predictions) as now:
-        found = now.ask("SELECT * FROM predictions WHERE event_id = ?", [event]).to_pylist()
-    if not found:
+        row = now.row(event)
+    if row is None:
         st.warning("There is no such row.")
         return
-    row = found[0]
     name = row["original_name"] or event
     pictures.show(pictures.thumbnail(row["uri"], 640), name, 360)
     st.text(name)
@@ -201,18 +200,9 @@ def _look(
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def _choices(path: Path, version: int | None, since: datetime | None) -> dict[str, list[Any]]:
-    where, values = Filter(since).sql()
-    columns = "source, label, model, model_version"
+def _kinds(path: Path, version: int | None, since: datetime | None) -> Kinds:
     with predictions.snapshot(path, since=since) as now:
-        rows = now.ask(f"SELECT DISTINCT {columns} FROM predictions WHERE {where}", values)
-    found = rows.to_pylist()
-    versions = {(row["model"], row["model_version"]) for row in found if row["model"]}
-    return {
-        "label": sorted({row["label"] for row in found if row["label"]}),
-        "source": sorted({row["source"] for row in found}),
-        "version": sorted(versions),
-    }
+        return now.kinds(since)
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ FIGURES = {
 def page() -> None:
     """Draws the page."""
     with home.page("Models"):
-        name = home.model()
-        if name is None:
-            return
-        versions = home.versions(name)
-        _aliases(name, versions)
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            name = home.model()
+            if name is None:
+                return
+            versions = home.versions(name)
+            _aliases(name, versions)
+        _said()
         pair = _pair(versions)
         _figures(pair)
         _table(versions)
@@ -44,31 +46,32 @@ def _aliases(name: str, versions: list[Version]) -> None:
     earlier = registry.earlier(name) if champion else None
     others = [v for v in versions if v is not champion]
     off = None if allowed else "Off, since this page is open to other machines: see web_promote."
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        with st.container(width=260):
-            number = st.selectbox(
-                "Version to promote", [v.number for v in others], disabled=not others,
-                format_func=lambda n: _title(_numbered(versions, n)), placeholder="there is no other",
-            )  # fmt: skip
-        if st.button(
-            "Promote…", icon=":material/arrow_upward:", disabled=not (allowed and number), help=off
-        ):
-            _confirm(
-                f"Make version {number} the champion?",
-                f"The stream takes version {number} of {name} at its next micro-batch.",
-                "Promote", name, number,
-            )  # fmt: skip
-        back = f"Roll back to version {earlier}…" if earlier else "Roll back…"
-        if st.button(
-            back, icon=":material/undo:", disabled=not (allowed and earlier),
-            help=off or (None if earlier else "There was no champion before this one."),
-        ):  # fmt: skip
-            _confirm(
-                f"Roll back to version {earlier}?",
-                f"The stream takes version {earlier} of {name} at its next micro-batch.",
-                "Roll back", name, None,
-            )  # fmt: skip
-    if not allowed:
+    number = st.selectbox(
+        "Version to promote", [v.number for v in others], disabled=not others, width=280,
+        format_func=lambda n: _title(_numbered(versions, n)), placeholder="there is no other",
+    )  # fmt: skip
+    if st.button(
+        "Promote…", icon=":material/arrow_upward:", disabled=not (allowed and number), help=off
+    ):
+        _confirm(
+            f"Make version {number} the champion?",
+            f"The stream takes version {number} of {name} at its next micro-batch.",
+            "Promote", name, number,
+        )  # fmt: skip
+    back = f"Roll back to version {earlier}…" if earlier else "Roll back…"
+    if st.button(
+        back, icon=":material/undo:", disabled=not (allowed and earlier),
+        help=off or (None if earlier else "There was no champion before this one."),
+    ):  # fmt: skip
+        _confirm(
+            f"Roll back to version {earlier}?",
+            f"The stream takes version {earlier} of {name} at its next micro-batch.",
+            "Roll back", name, None,
+        )  # fmt: skip
+
+
+def _said() -> None:
+    if not home.may_promote():
         st.caption(
             "Promoting and rolling back are off, since this page is open to other machines. "
             "The setting `web_promote` turns them on."
@@ -119,7 +122,7 @@ def _pair(versions: list[Version]) -> list[Version]:
             )
             for label, number in (("Compare", first), ("with", second))
         ]  # fmt: skip
-    return [_numbered(versions, number) for number in dict.fromkeys(chosen)]
+    return [_numbered(versions, n) for n in dict.fromkeys(chosen) if n]
 
 
 def _figures(pair: list[Version]) -> None:
@@ -195,7 +198,9 @@ def _curves(pair: list[Version]) -> None:
     with right:
         st.markdown("**Accuracy**")
         charts.curves(found, ("accuracy", "val_accuracy"))
-    st.caption("Solid: on the images of the training. Dashed (val_): on those held out to watch it.")
+    st.caption(
+        "Solid: on the images of the training. Dashed (val_): on those held out to watch it."
+    )
 
 
 def _confusion(version: Version) -> None:
@@ -227,7 +232,7 @@ def _wrong(version: Version) -> None:
 def _classes(version: Version) -> None:
     if evaluation := _evaluation(version):
         share = st.column_config.NumberColumn(format="%.3f")
-        columns = {key: share for key in ("precision", "recall", "f1", "fpr")}
+        columns = dict.fromkeys(("precision", "recall", "f1", "fpr"), share)
         st.dataframe(evaluation["classes"], hide_index=True, column_config=columns)
 
 

@@ -47,7 +47,7 @@ class Painter:
         weight = np.asarray(large)[..., None]
         grey = picture.mean(axis=2, keepdims=True) * 0.8
         colour = _LOW + (_HIGH - _LOW) * weight
-        strength = 0.75 * np.sqrt(weight)
+        strength = 0.85 * weight**0.8
         return _webp((grey * (1 - strength) + colour * strength).astype(np.uint8))
 
     def _pixels(self, source: str | bytes, want: Preprocessing) -> NDArray[np.uint8] | None:

@@ -86,7 +86,7 @@ def _painted(method: str, *arguments: object) -> str | None:
         data: bytes | None = _painter(home.settings()).ask(method, *arguments, seconds=SECONDS)
     except (LostError, RuntimeError):
         return None
-    return data and f"data:image/webp;base64,{b64encode(data).decode()}"
+    return f"data:image/webp;base64,{b64encode(data).decode()}" if data else None
 
 
 @st.cache_resource(
