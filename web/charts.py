@@ -171,25 +171,34 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
     import pandas as pd
 
     names = [short(label, 30) for label in labels]
+    if len(set(names)) < len(names):
+        names = list(labels)
     rows = [
         {"label": names[i], "prediction": names[j], "images": count,
          "share": count / max(1, sum(row))}
         for i, row in enumerate(counts)
         for j, count in enumerate(row)
+        if count
     ]  # fmt: skip
     right = sum(row[i] for i, row in enumerate(counts))
     total = sum(map(sum, counts))
     described = f"{right} of {total} images lie on the diagonal."
+    every: dict[str, Any] = {"labelLimit": 220, "labelOverlap": False, "domain": True}
     base = _chart(pd.DataFrame(rows), described).encode(
-        alt.X("prediction:N", sort=names, axis=alt.Axis(labelAngle=-60, labelLimit=200)),
-        alt.Y("label:N", sort=names, axis=alt.Axis(labelLimit=220)),
+        alt.X(
+            "prediction:N",
+            sort=None,
+            scale=alt.Scale(domain=names),
+            axis=alt.Axis(labelAngle=-60, **every),
+        ),
+        alt.Y("label:N", sort=None, scale=alt.Scale(domain=names), axis=alt.Axis(**every)),
     )
     scale = alt.Scale(scheme="blues", domain=[0, 1])
     cells = base.mark_rect().encode(
-        alt.Color("share:Q", scale=scale, legend=alt.Legend(format="%", title="of label")),
+        alt.Color("share:Q", scale=scale, legend=None),
         tooltip=["label:N", "prediction:N", "images:Q", alt.Tooltip("share:Q", format=".1%")],
     )
-    text = base.transform_filter("datum.images > 0").mark_text().encode(
+    text = base.mark_text().encode(
         alt.Text("images:Q"),
         color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("black")),
     )  # fmt: skip

@@ -26,13 +26,19 @@ FIGURES = {
 def page() -> None:
     """Draws the page."""
     with home.page("Models"):
+        if move := st.session_state.pop("move", None):
+            _move(*move)
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             name = home.model()
             if name is None:
                 return
             versions = home.versions(name)
             _aliases(name, versions)
-        _said()
+        if not home.may_promote():
+            st.caption(
+                "Promoting and rolling back are off, since this page is open to other machines. "
+                "The setting `web_promote` turns them on."
+            )
         pair = _pair(versions)
         _figures(pair)
         _table(versions)
@@ -46,10 +52,11 @@ def _aliases(name: str, versions: list[Version]) -> None:
     earlier = registry.earlier(name) if champion else None
     others = [v for v in versions if v is not champion]
     off = None if allowed else "Off, since this page is open to other machines: see web_promote."
-    number = st.selectbox(
-        "Version to promote", [v.number for v in others], disabled=not others, width=280,
-        format_func=lambda n: _title(_numbered(versions, n)), placeholder="there is no other",
+    chosen = st.selectbox(
+        "Version to promote", others, disabled=not others, width=280, format_func=_title,
+        placeholder="there is no other",
     )  # fmt: skip
+    number = chosen.number if chosen else None
     if st.button(
         "Promote…", icon=":material/arrow_upward:", disabled=not (allowed and number), help=off
     ):
@@ -70,59 +77,47 @@ def _aliases(name: str, versions: list[Version]) -> None:
         )  # fmt: skip
 
 
-def _said() -> None:
-    if not home.may_promote():
-        st.caption(
-            "Promoting and rolling back are off, since this page is open to other machines. "
-            "The setting `web_promote` turns them on."
-        )
-    if done := st.session_state.pop("done", None):
-        st.success(plain(done), icon=":material/check:")
-
-
 def _confirm(question: str, effect: str, verb: str, name: str, number: int | None) -> None:
+    def decide() -> None:
+        st.session_state["move"] = name, number
+
     def body() -> None:
         st.text(effect)
         st.text("Its files are verified first, and it must answer a test image.")
         with st.container(horizontal=True):
-            sure = st.button(verb, type="primary", key="sure")
-            if st.button("Cancel", key="cancel"):
+            sure = st.button(verb, type="primary", key="sure", on_click=decide)
+            if st.button("Cancel", key="cancel") or sure:
                 st.rerun()
-        if sure:
-            try:
-                with st.spinner("Verifying"):
-                    version = light.moved(home.settings(), name, number)
-            except SightstreamError as error:
-                st.error(plain(str(error)), icon=":material/error:")
-                return
-            st.cache_data.clear()
-            st.session_state["done"] = (
-                f"Version {version.number} of {version.name} is the champion."
-            )
-            st.rerun()
 
     st.dialog(question)(body)()
 
 
+def _move(name: str, number: int | None) -> None:
+    """Does what was confirmed, and says what came of it."""
+    try:
+        with st.spinner("Verifying the version"):
+            version = light.moved(home.settings(), name, number)
+    except SightstreamError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    st.cache_data.clear()
+    st.success(
+        f"Version {version.number} of {plain(version.name)} is the champion.",
+        icon=":material/check:",
+    )
+
+
 def _pair(versions: list[Version]) -> list[Version]:
     """The two versions to compare: champion and challenger, unless others are chosen."""
-    numbers = [v.number for v in versions]
-    first = next((v.number for v in versions if "champion" in v.aliases), numbers[0])
-    rest = [v for v in versions if v.number != first]
-    second = next((v.number for v in rest if "challenger" in v.aliases), None)
-    if second is None and rest:
-        second = rest[0].number
-    if second is None:
-        return [versions[0]]
+    first = next((v for v in versions if "champion" in v.aliases), versions[0])
+    rest = [v for v in versions if v is not first]
+    if not rest:
+        return versions
+    second = next((v for v in rest if "challenger" in v.aliases), rest[0])
     with st.container(horizontal=True):
-        chosen = [
-            st.selectbox(
-                label, numbers, numbers.index(number),
-                format_func=lambda n: _title(_numbered(versions, n)),
-            )
-            for label, number in (("Compare", first), ("with", second))
-        ]  # fmt: skip
-    return [_numbered(versions, n) for n in dict.fromkeys(chosen) if n]
+        one = st.selectbox("Compare", versions, versions.index(first), format_func=_title) or first
+        other = st.selectbox("with", versions, versions.index(second), format_func=_title) or second
+    return [one] if one == other else [one, other]
 
 
 def _figures(pair: list[Version]) -> None:
@@ -206,6 +201,9 @@ def _curves(pair: list[Version]) -> None:
 def _confusion(version: Version) -> None:
     if evaluation := _evaluation(version):
         charts.confusion(evaluation["labels"], evaluation["confusion"])
+        st.caption(
+            "Rows: what the test images show. Columns: what the model said. Dark: most of a row."
+        )
 
 
 def _wrong(version: Version) -> None:
@@ -261,10 +259,6 @@ def _no_report() -> None:
 def _title(version: Version) -> str:
     alias = ", ".join(version.aliases)
     return f"Version {version.number}" + (f" · {alias}" if alias else "")
-
-
-def _numbered(versions: list[Version], number: int) -> Version:
-    return next(v for v in versions if v.number == number)
 
 
 @st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the report")
