@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sightstream import imaging
 from sightstream.imaging import Decoded, Limits, Rejected
 from sightstream.models import ServedModel
+from sightstream.occlusion import occlusion
 
 Image = str | bytes | Rejected
 """The path of a local file, the content of one, or why there is neither."""
@@ -79,6 +80,19 @@ class Classifier:
             for start in range(0, len(images), CHUNK)
             for answer in self._chunk(images[start : start + CHUNK])
         ]
+
+    def occlusion(self, image: Image, label: int) -> NDArray[np.float32] | None:
+        """How much each pixel counts for a label; None where the image cannot be decoded.
+
+        Args:
+            image: as in a call.
+            label: the index of the label.
+
+        Returns:
+            As `occlusion.occlusion`, over the pixels that the model sees.
+        """
+        pixels = self._decode(image)[1]
+        return None if pixels is None else occlusion(self._engine, pixels, label)
 
     def _chunk(self, images: Sequence[Image]) -> list[Answer]:
         answers, good, pixels = [], list[Answer](), list[NDArray[np.uint8]]()

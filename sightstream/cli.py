@@ -11,6 +11,7 @@ import typer
 import producers.commands
 import streaming.commands
 import training.commands
+import web.commands
 from sightstream import commands, options, terminal
 from sightstream.errors import EnvironmentUnfitError, SightstreamError
 
@@ -45,6 +46,7 @@ streaming.commands.register(app)
 producers.commands.register(app)
 commands.register(app)
 training.commands.register(app)
+web.commands.register(app)
 
 
 def main() -> None:

@@ -164,12 +164,12 @@ def label(
     Example: sightstream label 01a1fe0c-b2f5-7f93-9ba7-f629a851ac89 "red panda"
     """
     from sightstream.errors import InputError
-    from sightstream.labels import Labels, from_csv
+    from sightstream.labels import Labels, from_csv, user
 
     settings = options.settings(home)
     labels = Labels(settings.labels)
     if event_id and undo and label is None and csv is None:
-        rows = [labels.undo(event_id, _user())]
+        rows = [labels.undo(event_id, user())]
     elif event_id and label is not None and not undo and csv is None:
         rows = _put(settings, labels, {event_id: label}, {event_id: ""})
     elif csv and event_id is None and not undo:
@@ -349,6 +349,7 @@ def _put(
 ) -> list[Label]:
     """Writes labels of events that exist; places begin the error about one that does not."""
     from sightstream.errors import InputError
+    from sightstream.labels import user
     from sightstream.predictions import models_of
 
     models = models_of(settings.predictions, pairs)
@@ -356,7 +357,7 @@ def _put(
         if event_id not in models:
             unknown = f"{places[event_id]}there is no event {event_id!r} in the predictions"
             raise InputError(f"{unknown}; see them with: {_SHOW_EVENTS}")
-    rows = labels.put(pairs, _user())
+    rows = labels.put(pairs, user())
     asked = {(model, pairs[event_id]) for event_id, model in models.items() if model}
     for model, label in _unknown(settings, asked):
         _say(f"{label!r} is a label that {model} does not know yet; refresh will extend it")
@@ -378,16 +379,6 @@ def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str,
         with suppress(SightstreamError):
             known[model] = _card(registry, registry.version(model)).labels
     return sorted(pair for pair in asked if pair[1] not in known.get(pair[0], (pair[1],)))
-
-
-def _user() -> str:
-    import getpass
-    import os
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return str(os.getuid())
 
 
 def _card(registry: Registry, version: Version) -> Card:

@@ -102,6 +102,11 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         9108, ge=0, le=65535, description="port of the metrics endpoint; 0: any free one"
     )
+    web_host: str = Field("127.0.0.1", description="address of the page; it knows no users")
+    web_port: int = Field(8501, ge=0, le=65535, description="port of the page; 0: any free one")
+    web_promote: Literal["loopback", "always", "never"] = Field(
+        "loopback", description="where the page may promote models and roll them back"
+    )
 
     @field_validator("kafka_ca", mode="before")
     @classmethod

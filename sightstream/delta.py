@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,19 @@ def schema(columns: Iterable[tuple[str, str, str]], required: Collection[str]) -
     )
 
 
-def dataset(table: DeltaTable, path: Path) -> Dataset:
-    """The rows of an open table as Arrow reads them, from the files in its folder."""
+def dataset(table: DeltaTable, path: Path, since: datetime | None = None) -> Dataset:
+    """The rows of an open table as Arrow reads them, from the files in its folder.
+
+    Args:
+        table: the open table.
+        path: its folder.
+        since: leaves out the days before, whose files are then not even listed; for a table that
+            is partitioned by date.
+    """
     from pyarrow import fs
 
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
     files = fs.SubTreeFileSystem(str(path.absolute()), fs.LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=files)
+    days = [("date", ">=", since.date().isoformat())] if since else None
+    return table.to_pyarrow_dataset(partitions=days, filesystem=files)

@@ -166,6 +166,17 @@ class Labels:
             yield
 
 
+def user() -> str:
+    """Who labels: the name of the user that this process runs as."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
+
+
 def require_class_name(label: str) -> None:
     """Refuses what cannot be the name of a class, and so of a folder.
 

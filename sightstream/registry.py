@@ -174,6 +174,45 @@ class Registry:
             client.set_registered_model_alias(name, "challenger", str(number))
         return self.version(name, int(number))
 
+    def report(self, version: Version) -> Path | None:
+        """The folder of the pages and pictures that `publish` was given, downloaded if need be."""
+        if version.source.startswith(("/", "file:")):
+            folder = self.fetch(version).parent / "report"
+            return folder if folder.is_dir() else None
+        from mlflow.artifacts import download_artifacts
+
+        with self._reaching():
+            if not self._client.list_artifacts(version.run_id, "report"):
+                return None
+            uri = f"runs:/{version.run_id}/report"
+            return Path(download_artifacts(uri, tracking_uri=self.uri))
+
+    def curves(self, version: Version) -> dict[str, list[float]]:
+        """What `publish` was given as curves: a value for each epoch."""
+        with self._reaching():
+            known = self._client.get_run(version.run_id).data.metrics
+            found = {key: self._client.get_metric_history(version.run_id, key) for key in known}
+        steps = {
+            # The figures of the evaluation stand beside them, without a step.
+            key: {each.step: each.value for each in sorted(history, key=lambda m: m.timestamp)}
+            for key, history in found.items()
+            if any(each.step for each in history)
+        }
+        return {
+            key: [value for step, value in sorted(values.items()) if step]
+            for key, values in steps.items()
+        }
+
+    def earlier(self, name: str) -> int | None:
+        """The number of the champion before this one, which `rollback` gives the alias back to.
+
+        Raises:
+            ModelNotFoundError: there is no such model, or it has no champion.
+        """
+        self.version(name)
+        with self._reaching():
+            return next(iter(self._history(name)[-2:-1]), None)
+
     def attach(self, version: Version, folder: Path) -> None:
         """Puts a folder of pages and pictures beside the report of a version's training run."""
         with self._reaching():

@@ -20,6 +20,11 @@ from streaming.intake import published
 from tests import broker as broker_of_tests
 
 
+def pytest_addoption(parser):
+    """Screenshots change the work tree, so they are taken when asked for only."""
+    parser.addoption("--screenshots", help="a folder for pictures of the page's four pages")
+
+
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     """The settings of an empty home, untouched by this machine's environment and files."""
@@ -116,14 +121,26 @@ class Home:
                 stdout=stdout, stderr=stderr, start_new_session=True,
             )  # fmt: skip
         try:
-            deadline = time.monotonic() + 120
-            while "Ctrl-C ends" not in err.read_text():
-                assert process.poll() is None, err.read_text()
-                assert time.monotonic() < deadline, err.read_text()
-                time.sleep(0.05)
-            lines = err.read_text().splitlines()
-            (line,) = (each for each in lines if each.strip().startswith("metrics  http://"))
+            said = _started(process, err)
+            (line,) = (each for each in said if each.strip().startswith("metrics  http://"))
             process.metrics_url = line.split()[1]
+            yield process
+        finally:
+            end_session(process)
+
+    @contextmanager
+    def serving(self, *flags):
+        """`sightstream web` until the block ends. Yields its process, with its address as `url`."""
+        err = self.settings.root / "web.err"
+        with err.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sightstream", "web", "--port", "0", *flags],
+                env=self._environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+            )  # fmt: skip
+        try:
+            process.url = _started(process, err)[0].split()[-1]
+            _wait_until(lambda: _answers(f"{process.url}/_stcore/health"), 30)
             yield process
         finally:
             end_session(process)
@@ -141,6 +158,24 @@ class Home:
 
 def _environment(settings):
     return {config.ENV_PREFIX + key.upper(): str(value) for key, value in settings.items()}
+
+
+def _started(process, err):
+    """What a command has said once it is ready."""
+    deadline = time.monotonic() + 120
+    while "Ctrl-C ends" not in err.read_text():
+        assert process.poll() is None, err.read_text()
+        assert time.monotonic() < deadline, err.read_text()
+        time.sleep(0.05)
+    return err.read_text().splitlines()
+
+
+def _answers(url):
+    try:
+        with urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def end_session(process):

@@ -1,0 +1,115 @@
+"""The command line of the page: `sightstream web`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightstream import options, terminal
+
+if TYPE_CHECKING:
+    from sightstream.config import Settings
+
+_MIB = 2**20
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands of this package."""
+    app.command()(web)
+
+
+def web(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the page, 0 for any free one [8501].")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model shown first [starter].")] = None,
+    home: options.Home = None,
+) -> None:
+    """Serves the page: classify images, watch the stream, compare models, label.
+
+    It knows no users and no passwords: who reaches its address may classify, look and label. Models
+    can be promoted on loopback only, unless the setting web_promote says otherwise.
+
+    Example: sightstream web --port 8080
+    """
+    settings = options.settings(home, web_host=host, web_port=port, model=model)
+    terminal.log_to(settings.logs / "web.log")
+    number = _free_port(settings)
+    _hand_over(settings)
+    place = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
+    terminal.err.print(f"the page is at http://{place}:{number}", highlight=False)
+    terminal.err.print("Ctrl-C ends", style="dim")
+    with terminal.chatter_to(settings.logs / "libraries.log"):
+        _serve(settings, number)
+
+
+def _free_port(settings: Settings) -> int:
+    """The port to listen on.
+
+    Raises:
+        EnvironmentUnfitError: it is in use, or the address is not one of this machine.
+    """
+    from sightstream.errors import EnvironmentUnfitError
+
+    where = (settings.web_host, settings.web_port)
+    try:
+        with socket.create_server(where, family=_family(settings.web_host)) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the page cannot listen on {where[0]}:{where[1]}: {os.strerror(error.errno or 0)}; "
+            "give another --port or --host"
+        ) from None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _hand_over(settings: Settings) -> None:
+    """Puts what flags may have set where the page's script finds it."""
+    from sightstream.config import ENV_PREFIX
+
+    os.environ[f"{ENV_PREFIX}HOME"] = str(settings.root)
+    os.environ[f"{ENV_PREFIX}WEB_HOST"] = settings.web_host
+    os.environ[f"{ENV_PREFIX}MODEL"] = settings.model
+
+
+def _serve(settings: Settings, port: int) -> None:
+    from threading import Thread
+
+    from streamlit.web import cli
+
+    from web import light
+
+    # MLflow's import takes seconds, which the first visitor need not wait for.
+    Thread(target=light.import_mlflow, daemon=True).start()
+    said = {
+        "server.address": settings.web_host,
+        "server.port": port,
+        "server.headless": True,
+        "server.showEmailPrompt": False,
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": -(-settings.max_image_bytes // _MIB),
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "server.enableStaticServing": False,
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "runner.magicEnabled": False,
+        "theme.primaryColor": "#0072B2",
+        "theme.dark.primaryColor": "#56B4E9",
+    }
+    flags = [f"--{key}={value}" for key, value in said.items()]
+    if settings.web_host in _LOOPBACK:
+        # A name of somebody else's that points here must not reach the page.
+        flags += [f"--server.allowedHosts={host}" for host in _LOOPBACK]
+    script = Path(__file__).with_name("app.py")
+    cli.main(["run", str(script), *flags], prog_name="sightstream web", standalone_mode=False)

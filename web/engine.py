@@ -1,0 +1,94 @@
+"""A model version in a process of its own, which an image may end and TensorFlow may fill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream import models
+from sightstream.classify import Answer, Classifier
+from sightstream.config import Settings
+from sightstream.errors import ModelDamagedError
+from sightstream.imaging import Limits, Preprocessing
+from sightstream.isolation import Child, LostError
+from sightstream.registry import Version
+
+SHOWN = 5
+"""Labels of an answer, unless the setting top_k asks for more."""
+
+
+class Engine:
+    """Answers for images; what stands in the way of an answer is one too."""
+
+    def __init__(self, directory: Path, version: Version, settings: Settings) -> None:
+        """Loads the version.
+
+        Args:
+            directory: its files.
+            version: what the registry says of it.
+            settings: the engine, and the limits of images.
+
+        Raises:
+            ModelDamagedError: a checksum is wrong, or the model does not answer as it must.
+        """
+        top_k = max(SHOWN, settings.top_k)
+        self._child = Child(
+            _Loaded, directory, version, settings.engine, settings.limits, top_k
+        )  # fmt: skip
+        try:
+            self.labels, self.preprocessing, self.runs_on = self._facts()
+        except Exception:
+            self.end()
+            raise
+
+    def classify(self, image: bytes) -> Answer:
+        """The answer that `predict` and the stream give for the same bytes."""
+        try:
+            answer: Answer = self._child.ask("classify", image)
+        except LostError as lost:
+            return Answer(lost.code, lost.detail)
+        return answer
+
+    def occlusion(self, image: bytes, label: int) -> NDArray[np.float32] | None:
+        """The map of `Classifier.occlusion`; None where there is none."""
+        try:
+            answer: NDArray[np.float32] | None = self._child.ask("occlusion", image, label)
+        except (LostError, RuntimeError):
+            return None
+        return answer
+
+    def end(self) -> None:
+        """Ends the process."""
+        self._child.end()
+
+    def _facts(self) -> tuple[tuple[str, ...], Preprocessing, str]:
+        try:
+            facts: tuple[tuple[str, ...], Preprocessing, str] = self._child.ask("facts")
+        except LostError as lost:
+            raise ModelDamagedError(f"the model does not load: {lost.detail}") from None
+        return facts
+
+
+class _Loaded:
+    """What the process holds."""
+
+    def __init__(
+        self, directory: Path, version: Version, engine: Literal["auto", "onnx", "keras"],
+        limits: Limits, top_k: int,
+    ) -> None:  # fmt: skip
+        self._model = models.serve(
+            directory, version.name, version.number, version.digest, engine
+        )  # fmt: skip
+        self._classifier = Classifier(self._model, limits, top_k)
+
+    def facts(self) -> tuple[tuple[str, ...], Preprocessing, str]:
+        return self._model.labels, self._model.preprocessing, self._model.engine
+
+    def classify(self, image: bytes) -> Answer:
+        return self._classifier([image])[0]
+
+    def occlusion(self, image: bytes, label: int) -> NDArray[np.float32] | None:
+        return self._classifier.occlusion(image, label)

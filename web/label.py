@@ -1,0 +1,163 @@
+"""The page that asks people what images show, the least certain answers first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from sightstream import predictions
+from sightstream.errors import InputError, SightstreamError
+from sightstream.labels import Labels, user
+from web import home, pictures
+from web.home import plain
+
+QUEUE = 50
+"""Rows that are asked for at once."""
+
+KEYS = 9
+"""Labels with a button and a key of their own."""
+
+SIDE = 480
+"""Pixels of the picture's longest side."""
+
+Row = dict[str, Any]
+
+
+def page() -> None:
+    """Draws the page."""
+    with home.page("Label"):
+        settings = home.settings()
+        if predictions.version(settings.predictions) is None:
+            home.missing("There is no row yet. Start the stream:", "sightstream run")
+            return
+        model = _model(settings.predictions)
+        if model is None:
+            home.missing("No image was classified yet. Send some:", "sightstream drop photos/")
+            return
+        state = st.session_state
+        if state.get("labelling") != model:
+            state.update(labelling=model, queue=[], done=[], skipped=set())
+        if not state.queue:
+            state.queue = _uncertain(settings.predictions, settings.labels, model, state.skipped)
+        _said()
+        if state.queue:
+            _ask(model, state.queue[0])
+        else:
+            st.success(f"Every row of {plain(model)} is labelled.", icon=":material/check:")
+            home.missing("The next refresh learns from that:", f"sightstream refresh {model}")
+
+
+def _model(path: Path) -> str | None:
+    with predictions.snapshot(path) as now:
+        names = sorted({model for model, _ in now.kinds().versions})
+    return home.choice(names) if names else None
+
+
+def _uncertain(path: Path, labels: Path, model: str, skipped: set[str]) -> list[Row]:
+    with predictions.snapshot(path, labels=labels) as now:
+        return now.uncertain(model, QUEUE, skipped)
+
+
+def _ask(model: str, row: Row) -> None:
+    left, right = st.columns([1, 1], gap="large")
+    name = row["original_name"] or row["event_id"]
+    with left:
+        pictures.show(pictures.thumbnail(row["uri"], SIDE), name, SIDE)
+        st.text(home.short(name))
+        st.caption(plain(f"{home.when(row['event_time'])} · {model} {row['model_version']}"))
+    with right:
+        scores = {each["label"]: each["score"] for each in row["top"] or ()}
+        known = _labels(model) or tuple(scores)
+        st.markdown("**What does it show?**")
+        for key, label in _keys(list(scores), known):
+            said = f"{label} · {scores[label]:.1%}" if label in scores else label
+            st.button(
+                plain(said), shortcut=key, key=f"{row['event_id']} {key}", width="stretch",
+                type="primary" if label == row["label"] else "secondary",
+                on_click=_put, args=(row, label, known),
+            )  # fmt: skip
+        with st.form("another", border=False, clear_on_submit=True):
+            other = st.selectbox(
+                "Another label", sorted(known), None, accept_new_options=True,
+                placeholder="choose one, or write a new one",
+            )  # fmt: skip
+            if st.form_submit_button("Save", icon=":material/save:") and other:
+                _put(row, other, known)
+                st.rerun()
+        with st.container(horizontal=True):
+            st.button("Skip", shortcut="S", icon=":material/skip_next:", on_click=_skip, key="skip")
+            st.button(
+                "Undo", shortcut="U", icon=":material/undo:", on_click=_undo, key="undo",
+                disabled=not st.session_state.done,
+            )  # fmt: skip
+
+
+def _keys(best: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]]:
+    """Labels with their keys: the model's answers, then others; digits have their own key."""
+    if len(known) <= 10 and all(len(label) == 1 and label.isdigit() for label in known):
+        return [(label, label) for label in sorted(known)]
+    others = [label for label in known if label not in best]
+    return [(str(n), label) for n, label in enumerate([*best, *others][:KEYS], 1)]
+
+
+def _put(row: Row, label: str, known: Sequence[str]) -> None:
+    state = st.session_state
+    try:
+        Labels(home.settings().labels).put({row["event_id"]: label}, user())
+    except InputError as error:
+        state.said = ("error", str(error))
+        return
+    state.queue = [each for each in state.queue if each["event_id"] != row["event_id"]]
+    state.done.append(row)
+    new = "" if label in known else ", a label that the model does not know; refresh extends it"
+    state.said = (
+        "success",
+        f"{home.short(row['original_name'] or row['event_id'])} is {label}{new}",
+    )
+
+
+def _undo() -> None:
+    state = st.session_state
+    row = state.done.pop()
+    state.queue = [row, *state.queue]
+    label = Labels(home.settings().labels).undo(row["event_id"], user()).label
+    name = home.short(row["original_name"] or row["event_id"])
+    state.said = ("info", f"{name} " + ("has no label now" if label is None else f"is {label}"))
+
+
+def _skip() -> None:
+    state = st.session_state
+    state.skipped.add(state.queue.pop(0)["event_id"])
+
+
+def _said() -> None:
+    """What the last key did, and how far the user has come."""
+    kind, text = st.session_state.pop("said", ("info", ""))
+    count = len(st.session_state.done)
+    if text:
+        {"error": st.error, "success": st.success, "info": st.info}[kind](plain(text))
+    else:
+        st.caption(
+            "The least certain answers come first. One key says what a picture shows, the blue "
+            "button is what the model said; the next refresh learns from you."
+        )
+    if count:
+        st.caption(f"{count} labelled here since you came")
+
+
+def _labels(model: str) -> tuple[str, ...]:
+    """The labels of the champion; none where the registry does not answer."""
+    try:
+        version = next((v for v in home.versions(model) if "champion" in v.aliases), None)
+        registry = home.registry()
+        card = version and home.card(registry, registry.uri, version, version.digest)
+    except SightstreamError:
+        return ()
+    return card.labels if card else ()
+
+
+if __name__ == "__main__":
+    page()

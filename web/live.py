@@ -1,0 +1,209 @@
+"""The page that shows the stream at work."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from sightstream import predictions
+from sightstream.labels import Labels
+from sightstream.predictions import Filter, Kinds
+from web import charts, home, pictures
+from web.home import plain
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SPANS = {
+    "15 minutes": timedelta(minutes=15),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+    "all time": None,
+}
+"""How far back to look."""
+
+ROWS = 20
+"""Rows on a page."""
+
+SECONDS = 1.5
+"""Between two looks at the table."""
+
+BINS = 60
+"""Points of a chart over time."""
+
+
+def page() -> None:
+    """Draws the page."""
+    with home.page("Live"):
+        path = home.settings().predictions
+        if predictions.version(path) is None:
+            home.missing("There is no row yet. Start the stream:", "sightstream run")
+            _look_again()
+            return
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            span = st.segmented_control(
+                "The last", list(SPANS), default="day", key="span", bind="query-params"
+            )
+            moving = st.toggle("Refresh by itself", value=True, key="moving")
+        wanted, since = _filter(path, SPANS[span or "all time"])
+        st.session_state.setdefault("skip", 0)
+        if st.session_state.get("asked") != (span, wanted):
+            st.session_state["asked"], st.session_state["skip"] = (span, wanted), 0
+        st.fragment(_body, run_every=SECONDS if moving else None)(path, wanted, since)
+        if event := st.query_params.get("event"):
+            _details(event)
+
+
+@st.fragment(run_every=SECONDS)
+def _look_again() -> None:
+    if predictions.version(home.settings().predictions) is not None:
+        st.rerun()
+
+
+def _filter(path: Path, span: timedelta | None) -> tuple[Filter, timedelta | None]:
+    """What the user asks for; its time moves on with each look."""
+    kinds = _kinds(path, predictions.version(path), _since(span))
+    with st.expander("Filters", icon=":material/filter_alt:"):
+        left, middle, right = st.columns(3)
+        status = left.selectbox("Status", ["ok", "rejected"], None, placeholder="any")
+        labels = middle.multiselect("Labels", kinds.labels, placeholder="any")
+        low, high = right.slider("Score", 0.0, 1.0, (0.0, 1.0), 0.01)
+        versions = left.multiselect(
+            "Versions", kinds.versions, format_func=lambda v: f"{v[0]} {v[1]}",
+            placeholder="any",
+        )  # fmt: skip
+        sources = middle.multiselect("Sources", kinds.sources, placeholder="any")
+        scores = None if (low, high) == (0.0, 1.0) else (low, high)
+    wanted = Filter(None, status, tuple(labels), tuple(sources), tuple(versions), scores)
+    return wanted, span
+
+
+def _since(span: timedelta | None) -> datetime | None:
+    """Moves in steps, so that an answer serves for a while where nothing is new."""
+    if span is None:
+        return None
+    step = span.total_seconds() / BINS
+    now = datetime.now(timezone.utc).timestamp()
+    return datetime.fromtimestamp(now // step * step, timezone.utc) - span
+
+
+def _body(path: Path, wanted: Filter, span: timedelta | None) -> None:
+    since, skip = _since(span), st.session_state["skip"]
+    wanted = Filter(**{**vars(wanted), "since": since})
+    rows, trend = _look(path, predictions.version(path), wanted, skip)
+    if not trend.num_rows:
+        st.info(
+            "No row matches. Choose a longer time or other filters, or send an image:",
+            icon=":material/lightbulb:",
+        )
+        st.code("sightstream drop photo.jpg", language="sh")
+        return
+    charts.overview(trend, home.zone())
+    images = sum(r["images"] for r in trend.to_pylist() if r["whole"])
+    _pages(skip, len(rows), images)
+    for row in rows:
+        _row(row)
+
+
+def _pages(skip: int, count: int, images: int) -> None:
+    def move(by: int) -> None:
+        st.session_state["skip"] = max(0, skip + by)
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.text(f"Rows {skip + 1:,} to {skip + count:,} of {images:,}, the newest first")
+        st.space("stretch")
+        st.button(
+            "Newer", icon=":material/chevron_left:", disabled=not skip, on_click=move,
+            args=(-ROWS,), key="newer",
+        )  # fmt: skip
+        st.button(
+            "Older", icon=":material/chevron_right:", disabled=skip + count >= images,
+            on_click=move, args=(ROWS,), key="older",
+        )  # fmt: skip
+
+
+def _row(row: dict[str, Any]) -> None:
+    name = row["original_name"] or row["event_id"]
+    picture = pictures.thumbnail(row["uri"], 128)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", border=True):
+        with st.container(width=72):
+            pictures.show(picture, home.short(name), 56)
+        with st.container(width="stretch", gap=None):
+            st.text(home.short(name))
+            st.caption(plain(f"{home.when(row['event_time'])} · {row['source']}"))
+        with st.container(width=280):
+            if row["status"] == "ok":
+                score = f"{plain(home.short(row['label'], 32))} · {row['score']:.1%}"
+                st.progress(min(1.0, max(0.0, row["score"])), score)
+            else:
+                st.badge(plain(row["error_code"] or "rejected"), color="orange")
+        with st.container(width=110):
+            st.caption(plain(f"{row['model'] or ''} {row['model_version'] or ''}"))
+        st.button(
+            "Open", key=f"open {row['event_id']}", on_click=_open, args=(row["event_id"],),
+            icon=":material/open_in_full:", help="Everything that is known about it",
+        )  # fmt: skip
+
+
+def _open(event: str) -> None:
+    st.query_params["event"] = event
+
+
+def _close() -> None:
+    st.query_params.pop("event", None)
+
+
+def _details(event: str) -> None:
+    st.dialog("Row", width="large", position="right", on_dismiss=_close)(_everything)(event)
+
+
+def _everything(event: str) -> None:
+    settings = home.settings()
+    with predictions.snapshot(settings.predictions) as now:
+        row = now.row(event)
+    if row is None:
+        st.warning("There is no such row.")
+        return
+    name = row["original_name"] or event
+    pictures.show(pictures.thumbnail(row["uri"], 640), name, 360)
+    st.text(name)
+    for each in row["top"] or ():
+        st.progress(min(1.0, each["score"]), f"{plain(each['label'])} · {each['score']:.2%}")
+    if row["error_code"]:
+        sentence = f"**{plain(row['error_code'])}**: {plain(row['error_detail'] or '')}"
+        st.warning(sentence, icon=":material/block:")
+    if said := _labelled(settings.labels, event):
+        st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
+    facts = {key: value for key, value in row.items() if key != "top" and value is not None}
+    shown = {key: home.when(v) if isinstance(v, datetime) else str(v) for key, v in facts.items()}
+    st.dataframe(
+        {"column": list(shown), "value": list(shown.values())}, hide_index=True, height="content"
+    )
+
+
+def _labelled(path: Path, event: str) -> str | None:
+    rows = Labels(path).current().to_pylist()
+    return next((row["label"] for row in rows if row["event_id"] == event), None)
+
+
+@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
+def _look(
+    path: Path, version: int | None, wanted: Filter, skip: int
+) -> tuple[list[dict[str, Any]], pa.Table]:
+    """Rows and figures; the same as long as the table and the question are."""
+    with predictions.snapshot(path, since=wanted.since) as now:
+        return now.newest(wanted, ROWS, skip=skip), now.trend(wanted, BINS)
+
+
+@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
+def _kinds(path: Path, version: int | None, since: datetime | None) -> Kinds:
+    with predictions.snapshot(path, since=since) as now:
+        return now.kinds(since)
+
+
+if __name__ == "__main__":
+    page()

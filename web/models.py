@@ -1,0 +1,275 @@
+"""The page that compares the versions of a model, and moves the champion's alias."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from sightstream.errors import SightstreamError
+from sightstream.registry import Registry, Version
+from web import charts, home, light
+from web.home import plain
+
+FIGURES = {
+    "accuracy": "Accuracy",
+    "f1_macro": "Macro F1",
+    "top3_accuracy": "Top-3 accuracy",
+    "ece": "Calibration error",
+}
+"""The figures shown first; of the last, less is better."""
+
+
+def page() -> None:
+    """Draws the page."""
+    with home.page("Models"):
+        if move := st.session_state.pop("move", None):
+            _move(*move)
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            name = home.model()
+            if name is None:
+                return
+            versions = home.versions(name)
+            _aliases(name, versions)
+        if not home.may_promote():
+            st.caption(
+                "Promoting and rolling back are off, since this page is open to other machines. "
+                "The setting `web_promote` turns them on."
+            )
+        pair = _pair(versions)
+        _figures(pair)
+        _table(versions)
+        _details(pair)
+
+
+def _aliases(name: str, versions: list[Version]) -> None:
+    """What is in use, and the buttons that change it."""
+    champion = next((v for v in versions if "champion" in v.aliases), None)
+    registry, allowed = home.registry(), home.may_promote()
+    earlier = registry.earlier(name) if champion else None
+    others = [v for v in versions if v is not champion]
+    off = None if allowed else "Off, since this page is open to other machines: see web_promote."
+    chosen = st.selectbox(
+        "Version to promote", others, disabled=not others, width=280, format_func=_title,
+        placeholder="there is no other",
+    )  # fmt: skip
+    number = chosen.number if chosen else None
+    if st.button(
+        "Promote…", icon=":material/arrow_upward:", disabled=not (allowed and number), help=off
+    ):
+        _confirm(
+            f"Make version {number} the champion?",
+            f"The stream takes version {number} of {name} at its next micro-batch.",
+            "Promote", name, number,
+        )  # fmt: skip
+    back = f"Roll back to version {earlier}…" if earlier else "Roll back…"
+    if st.button(
+        back, icon=":material/undo:", disabled=not (allowed and earlier),
+        help=off or (None if earlier else "There was no champion before this one."),
+    ):  # fmt: skip
+        _confirm(
+            f"Roll back to version {earlier}?",
+            f"The stream takes version {earlier} of {name} at its next micro-batch.",
+            "Roll back", name, None,
+        )  # fmt: skip
+
+
+def _confirm(question: str, effect: str, verb: str, name: str, number: int | None) -> None:
+    def decide() -> None:
+        st.session_state["move"] = name, number
+
+    def body() -> None:
+        st.text(effect)
+        st.text("Its files are verified first, and it must answer a test image.")
+        with st.container(horizontal=True):
+            sure = st.button(verb, type="primary", key="sure", on_click=decide)
+            if st.button("Cancel", key="cancel") or sure:
+                st.rerun()
+
+    st.dialog(question)(body)()
+
+
+def _move(name: str, number: int | None) -> None:
+    """Does what was confirmed, and says what came of it."""
+    try:
+        with st.spinner("Verifying the version"):
+            version = light.moved(home.settings(), name, number)
+    except SightstreamError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    st.cache_data.clear()
+    st.success(
+        f"Version {version.number} of {plain(version.name)} is the champion.",
+        icon=":material/check:",
+    )
+
+
+def _pair(versions: list[Version]) -> list[Version]:
+    """The two versions to compare: champion and challenger, unless others are chosen."""
+    first = next((v for v in versions if "champion" in v.aliases), versions[0])
+    rest = [v for v in versions if v is not first]
+    if not rest:
+        return versions
+    second = next((v for v in rest if "challenger" in v.aliases), rest[0])
+    with st.container(horizontal=True):
+        one = st.selectbox("Compare", versions, versions.index(first), format_func=_title) or first
+        other = st.selectbox("with", versions, versions.index(second), format_func=_title) or second
+    return [one] if one == other else [one, other]
+
+
+def _figures(pair: list[Version]) -> None:
+    for column, version in zip(st.columns(len(pair)), pair, strict=True):
+        with column, st.container(border=True):
+            st.subheader(plain(_title(version)), anchor=False)
+            with st.container(horizontal=True):
+                for key, label in FIGURES.items():
+                    if key in version.metrics:
+                        _figure(key, label, version, pair[0])
+            images = version.metrics.get("test_images")
+            parts = [f"trained {home.when(version.created)}"]
+            if images:
+                parts.append(f"judged on {images:,.0f} images")
+            st.caption(plain(" · ".join(parts)))
+            st.text(version.decision or "No decision is on record.")
+
+
+def _figure(key: str, label: str, version: Version, first: Version) -> None:
+    value, other = version.metrics[key], first.metrics.get(key)
+    delta = None if version is first or other is None else f"{value - other:+.4f}"
+    colour = "inverse" if key == "ece" else "normal"
+    st.metric(label, f"{value:.4f}", delta, delta_color=colour)  # type: ignore[arg-type]
+
+
+def _table(versions: list[Version]) -> None:
+    keys = [key for key in FIGURES if any(key in v.metrics for v in versions)]
+    rows = [
+        {
+            "version": v.number, "alias": ", ".join(v.aliases), "trained": home.when(v.created),
+            **{FIGURES[key]: v.metrics.get(key) for key in keys},
+            "decision": v.decision,
+        }
+        for v in versions
+    ]  # fmt: skip
+    numbers = {FIGURES[key]: st.column_config.NumberColumn(format="%.4f") for key in keys}
+    with st.expander(f"All versions ({len(versions)})", icon=":material/list:"):
+        st.dataframe(rows, hide_index=True, column_config=numbers, height="content")
+
+
+def _details(pair: list[Version]) -> None:
+    curves, confusion, wrong, classes, training = st.tabs(
+        ["Learning curves", "Confusion", "Most confidently wrong", "By class", "Training"]
+    )
+    with curves:
+        _curves(pair)
+    with confusion:
+        _side_by_side(pair, _confusion)
+    with wrong:
+        _side_by_side(pair, _wrong)
+    with classes:
+        _side_by_side(pair, _classes)
+    with training:
+        _side_by_side(pair, _training)
+
+
+def _side_by_side(pair: list[Version], draw: Callable[[Version], None]) -> None:
+    for column, version in zip(st.columns(len(pair)), pair, strict=True):
+        with column:
+            st.markdown(f"**{plain(_title(version))}**")
+            draw(version)
+
+
+def _curves(pair: list[Version]) -> None:
+    found = {f"version {v.number}": _known_curves(home.registry(), v, v.run_id) for v in pair}
+    if not any(found.values()):
+        st.info("These versions have no curves: they were not trained in rounds.")
+        return
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Loss**")
+        charts.curves(found, ("loss", "val_loss"))
+    with right:
+        st.markdown("**Accuracy**")
+        charts.curves(found, ("accuracy", "val_accuracy"))
+    st.caption(
+        "Solid: on the images of the training. Dashed (val_): on those held out to watch it."
+    )
+
+
+def _confusion(version: Version) -> None:
+    if evaluation := _evaluation(version):
+        charts.confusion(evaluation["labels"], evaluation["confusion"])
+        st.caption(
+            "Rows: what the test images show. Columns: what the model said. Dark: most of a row."
+        )
+
+
+def _wrong(version: Version) -> None:
+    report = _report(home.registry(), version, version.run_id)
+    sheet = report and report / "wrong.png"
+    if sheet and sheet.is_file():
+        st.image(
+            sheet.read_bytes(),
+            alt=f"The most confidently wrong answers of {_title(version)}: each picture with what "
+            "it is and what was said. The report names them in a list.",
+        )  # fmt: skip
+    elif report:
+        st.info("No test image was answered wrongly.")
+    else:
+        _no_report()
+    if report and (report / "report.html").is_file():
+        st.download_button(
+            "The whole report", (report / "report.html").read_bytes(),
+            f"{version.name}-{version.number}.html", "text/html", icon=":material/download:",
+            key=f"report {version.number}",
+        )  # fmt: skip
+
+
+def _classes(version: Version) -> None:
+    if evaluation := _evaluation(version):
+        share = st.column_config.NumberColumn(format="%.3f")
+        columns = dict.fromkeys(("precision", "recall", "f1", "fpr"), share)
+        st.dataframe(evaluation["classes"], hide_index=True, column_config=columns)
+
+
+def _training(version: Version) -> None:
+    card = home.card(home.registry(), home.registry().uri, version, version.digest)
+    facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
+    facts["onnx_difference"] = card.onnx_difference
+    shown = {"setting": list(facts), "value": [str(value) for value in facts.values()]}
+    st.dataframe(shown, hide_index=True, height="content")
+
+
+def _evaluation(version: Version) -> dict[str, Any] | None:
+    report = _report(home.registry(), version, version.run_id)
+    path = report and report / "evaluation.json"
+    if not path or not path.is_file():
+        _no_report()
+        return None
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _no_report() -> None:
+    st.info("This version has no report: its training run holds none.")
+
+
+def _title(version: Version) -> str:
+    alias = ", ".join(version.aliases)
+    return f"Version {version.number}" + (f" · {alias}" if alias else "")
+
+
+@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the report")
+def _report(_registry: Registry, _version: Version, run: str) -> Path | None:
+    return _registry.report(_version)
+
+
+@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the curves")
+def _known_curves(_registry: Registry, _version: Version, run: str) -> dict[str, list[float]]:
+    return _registry.curves(_version)
+
+
+if __name__ == "__main__":
+    page()
