@@ -21,6 +21,7 @@ from streaming import upkeep
 from streaming.champion import Champion
 from streaming.intake import Intake
 from streaming.metrics import Metrics
+from streaming.vitals import Vitals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from sightstream.models import ServedModel
 
 log = logging.getLogger(__name__)
+
+TRIGGER = 0.0
+"""Seconds from micro-batch to micro-batch that are aimed at; 0: as soon as images wait."""
 
 PATIENCE = 8
 """Failures in a row, with no committed micro-batch between them, that end the stream."""
@@ -71,6 +75,7 @@ class Stream:
         self._accepted, self._answered_for = sources.waiting(settings), 0
         self._source = sources.manifests(session, settings)
         metrics.watch_behind(lambda: self.behind)
+        metrics.aim(TRIGGER)
         self.metrics_port = metrics.port
         metrics.use(champion.model.name, champion.model.version)
         self._query: StreamingQuery | None = None
@@ -94,7 +99,7 @@ class Stream:
         """Starts the query."""
         writer = self._source.writeStream.foreachBatch(self._batch).queryName("folder")
         writer = writer.option("checkpointLocation", str(self._settings.checkpoint))
-        self._query = writer.trigger(processingTime="0 seconds").start()
+        self._query = writer.trigger(processingTime=f"{TRIGGER} seconds").start()
 
     def watch_inbox(self, stop: Event) -> None:
         """Takes what is dropped into the inbox from now on, until `stop` is set."""
@@ -143,6 +148,7 @@ class Stream:
 
     def _arrived(self, images: int) -> None:
         self._accepted += images
+        self._metrics.arrived("folder", images)
 
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
         if self._stopping.is_set():
@@ -172,6 +178,7 @@ class Stream:
         self._last = batch_id
         self._metrics.phase("commit", time.monotonic() - begin)
         self._metrics.count(rows, model.name, model.version)
+        self._metrics.compare(answered["answer"], model)
         try:
             self._on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
@@ -265,6 +272,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         for target in (
             lambda: champion.result().watch(stop),
             lambda: upkeep.run(settings, stream.table, lambda: stream.idle, stop),
+            lambda: Vitals(settings, figures.registry).watch(registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
         yield stream
