@@ -5,7 +5,7 @@ export VENV
 # Left over from another environment, these would let its packages in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test test-all check bench lock clean
+.PHONY: help setup run test test-all check bench docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ check: setup ## lint, format, types and the imports that packages may make
 
 bench: setup ## measure speed; ARGS="..." are options of the benchmarks
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+docs: setup ## write docs/metrics.md anew, from the code
+	@$(VENV)/bin/python -m streaming.catalogue
 
 lock: setup ## write requirements.lock anew; ARGS=--upgrade takes newer versions
 	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \

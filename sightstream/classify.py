@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream import imaging
+from sightstream import drift, imaging
 from sightstream.imaging import Decoded, Limits, Rejected
 from sightstream.models import ServedModel
 from sightstream.occlusion import occlusion
@@ -36,6 +36,9 @@ class Answer:
         bytes: its size.
         decode_ms: the time to read, decode and resize it.
         predict_ms: its share of the time to run the model on its chunk.
+        brightness: of its pixels, as `drift.statistics` tells; 0 to 1.
+        contrast: of its pixels, 0 to 1.
+        sharpness: of its pixels, 0 to 1.
     """
 
     error_code: str | None = None
@@ -48,6 +51,9 @@ class Answer:
     bytes: int | None = None
     decode_ms: float | None = None
     predict_ms: float | None = None
+    brightness: float | None = None
+    contrast: float | None = None
+    sharpness: float | None = None
 
 
 class Classifier:
@@ -106,12 +112,15 @@ class Classifier:
                 pixels.append(decoded)
         if good:
             begin = perf_counter()
-            probabilities = self._engine(np.stack(pixels))
+            stack = np.stack(pixels)
+            probabilities = self._engine(stack)
             share = 1000 * (perf_counter() - begin) / len(good)
             best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top_k]
             scores = np.take_along_axis(probabilities, best, axis=1)
             for answer, classes, values in zip(good, best.tolist(), scores.tolist(), strict=True):
                 answer.classes, answer.scores, answer.predict_ms = classes, values, share
+            for answer, seen in zip(good, drift.statistics(stack).tolist(), strict=True):
+                answer.brightness, answer.contrast, answer.sharpness = seen
         return answers
 
     def _decode(self, image: Image) -> tuple[Answer, NDArray[np.uint8] | None]:

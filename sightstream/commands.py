@@ -258,6 +258,7 @@ def models_show(
         terminal.out.print_json(json.dumps(shown, default=str))
         return
     rows = []
+    del shown["reference"]  # hundreds of figures, for machines
     for key, value in shown.items():
         parts = value if isinstance(value, dict) else {"": value}
         rows += [[key if i == 0 else "", *part] for i, part in enumerate(parts.items())]

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sightstream.drift import Reference
 from sightstream.errors import ModelDamagedError
 from sightstream.imaging import Preprocessing
 
@@ -46,6 +47,7 @@ class Card:
         onnx_difference: the largest difference between the scores of the ONNX and the Keras
             file on evaluation images; None where the network does not export.
         checksums: SHA-256 of each file.
+        reference: what its images looked like; None for versions from before there was one.
     """
 
     labels: tuple[str, ...]
@@ -54,6 +56,7 @@ class Card:
     training: dict[str, Any]
     onnx_difference: float | None = None
     checksums: dict[str, str] | None = None
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class ServedModel:
         preprocessing: how an image becomes the network's input.
         engine: what runs it.
         content: the bytes of the file that the engine reads.
+        reference: what its training images looked like, if that is known.
     """
 
     name: str
@@ -75,6 +79,7 @@ class ServedModel:
     preprocessing: Preprocessing
     engine: Literal["onnx", "keras"]
     content: bytes
+    reference: Reference | None = None
 
     def load(self) -> Engine:
         """Starts the engine: ONNX Runtime in 0.3 s, Keras in 10 s for TensorFlow's import."""
@@ -125,14 +130,15 @@ def save(directory: Path, network: Any, card: Card, pixels: NDArray[np.uint8]) -
     return _sha256(directory / CARD_FILE)
 
 
-def describe(directory: Path, metrics: dict[str, float]) -> str:
-    """Writes the metrics onto the card that `save` wrote.
+def describe(directory: Path, metrics: dict[str, float], reference: Reference) -> str:
+    """Writes what only the saved model can tell onto the card that `save` wrote.
 
     Returns:
         The SHA-256 of version.json.
     """
     path = directory / CARD_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": metrics}, indent=2))
+    told = {"metrics": metrics, "reference": asdict(reference)}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **told}, indent=2))
     return _sha256(path)
 
 
@@ -153,6 +159,7 @@ def read_card(directory: Path, digest: str) -> Card:
             **fields,
             "labels": tuple(fields["labels"]),
             "preprocessing": Preprocessing(**fields["preprocessing"]),
+            "reference": (told := fields.get("reference")) and Reference.from_json(told),
         }
     )
     for name, checksum in (card.checksums or {}).items():
@@ -182,7 +189,9 @@ def serve(
     if engine == "onnx" and card.onnx_difference is None:
         raise ModelDamagedError(f"{name} version {version} has no ONNX file; set engine to auto")
     content = (directory / (ONNX_FILE if engine == "onnx" else KERAS_FILE)).read_bytes()
-    model = ServedModel(name, version, card.labels, card.preprocessing, engine, content)
+    model = ServedModel(
+        name, version, card.labels, card.preprocessing, engine, content, card.reference
+    )
     model.check()
     return model
 

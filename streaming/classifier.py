@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 ANSWER = (
     "error_code string, error_detail string, classes array<int>, scores array<float>, "
-    "format string, width int, height int, bytes long, decode_ms float, predict_ms float"
+    "format string, width int, height int, bytes long, decode_ms float, predict_ms float, "
+    "brightness float, contrast float, sharpness float"
 )
 """The fields of `Answer` as Spark names them, in their order."""
 

@@ -20,6 +20,7 @@ from streaming import upkeep
 from streaming.champion import Champion
 from streaming.metrics import Metrics
 from streaming.publisher import publishing
+from streaming.vitals import Vitals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from streaming.sources import Source
 
 log = logging.getLogger(__name__)
+
+TRIGGER = 0.0
+"""Seconds from micro-batch to micro-batch that are aimed at; 0: as soon as images wait."""
 
 PATIENCE = 8
 """Failures in a row, with no committed micro-batch between them, that end the stream."""
@@ -61,6 +65,7 @@ class Stream:
         self._lock = Lock()
         self._queries = [Query(self, each) for each in sources]
         metrics.watch_behind(lambda: self.behind)
+        metrics.aim(TRIGGER)
         self.metrics_port = metrics.port
         metrics.use(champion.model.name, champion.model.version)
 
@@ -176,7 +181,7 @@ class Query:
         writer = self.source.events(session).writeStream.foreachBatch(self._batch)
         writer = writer.queryName(self.source.name)
         writer = writer.option("checkpointLocation", str(self.source.checkpoint))
-        self._query = writer.trigger(processingTime="0 seconds").start()
+        self._query = writer.trigger(processingTime=f"{TRIGGER} seconds").start()
 
     def tend(self) -> None:
         """Restarts it if it failed, after a pause; see `Stream.tend`."""
@@ -254,6 +259,7 @@ class Query:
         self._last = batch_id
         metrics.phase("commit", time.monotonic() - begin)
         metrics.count(rows, model.name, model.version)
+        metrics.compare(answered["answer"], model)
         try:
             self._stream.on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
@@ -355,6 +361,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
             lambda: upkeep.run(settings, stream.table, lambda: stream.idle, stop),
+            lambda: Vitals(settings, figures.registry).watch(registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
         yield stream

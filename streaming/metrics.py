@@ -3,39 +3,56 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     start_http_server,
 )
 
+from sightstream import drift
 from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
+from streaming.histogram import Histogram
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from sightstream.kafka import Partition
+    from sightstream.models import ServedModel
 
 _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+
+_IMAGE_SECONDS = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 60,
+)  # fmt: skip
+
+_SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
+
+STATISTICS = ("label", "score", "brightness", "contrast", "sharpness", "size")
+"""What drift is computed of."""
 
 
 class Metrics:
     """The figures of one running stream."""
 
-    def __init__(self) -> None:
-        """Registers them all, so that each is there from the first scrape on."""
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Registers them all, so that each is there from the first scrape on.
+
+        Args:
+            registry: where to; None for a new one.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.port = 0
-        self.registry = r = CollectorRegistry()
+        self.registry = r = registry or CollectorRegistry()
         self._images = Counter(
             "sightstream_images", "Images with a row", ("source", "outcome"), registry=r
         )
@@ -47,6 +64,38 @@ class Metrics:
         self._latency = Histogram(
             "sightstream_latency_seconds", "From the arrival of an image to its committed row",
             ("source",), buckets=_SECONDS, registry=r,
+        )  # fmt: skip
+        self._decode = Histogram(
+            "sightstream_decode_seconds", "To read, decode and resize an image",
+            buckets=_IMAGE_SECONDS, registry=r,
+        )  # fmt: skip
+        self._predict = Histogram(
+            "sightstream_predict_seconds", "An image's share of the time to run the model",
+            buckets=_IMAGE_SECONDS, registry=r,
+        )  # fmt: skip
+        self._score = Histogram(
+            "sightstream_score_ratio", "Score of the best label, 0 to 1", buckets=_SCORES,
+            registry=r,
+        )  # fmt: skip
+        self._drift = Gauge(
+            "sightstream_drift_psi",
+            "Population stability index of the latest images against those of the training; "
+            "none until there are enough, or where the version has no reference",
+            ("statistic",), registry=r,
+        )  # fmt: skip
+        for statistic in STATISTICS:
+            self._drift.labels(statistic).set(math.nan)
+        self._comparing = Lock()
+        self._compared: tuple[str, int] | None = None
+        self._window: drift.Window | None = None
+        self._arrived = Counter(
+            "sightstream_arrived_images", "Images that arrived, as yet unread", ("source",),
+            registry=r,
+        )  # fmt: skip
+        self._trigger = Gauge(
+            "sightstream_trigger_interval_seconds",
+            "Time from micro-batch to micro-batch that is aimed at; 0: as soon as images wait",
+            registry=r,
         )  # fmt: skip
         self._phases = Histogram(
             "sightstream_batch_phase_seconds", "Time of a micro-batch by phase", ("phase",),
@@ -125,16 +174,58 @@ class Metrics:
             if row["label"] is not None:
                 self._predictions.labels(row["label"], str(version)).inc(row["count_all"])
         arrived = pc.cast(rows["event_time"], "int64").to_numpy() / 1e6
-        latencies = (time.time() - arrived).tolist()
-        for source, latency in zip(rows["source"].to_pylist(), latencies, strict=True):
-            self._latency.labels(source).observe(latency)
+        latencies = time.time() - arrived
+        sources = rows["source"].to_numpy()
+        for source in set(sources):
+            self._latency.observe(latencies[sources == source], source)
+        self._decode.observe(rows["decode_ms"].to_numpy() / 1000)
+        self._predict.observe(rows["predict_ms"].to_numpy() / 1000)
+        self._score.observe(rows["score"].to_numpy())
         self._batches.inc()
         self.use(model, version)
         self.idle()
 
+    def compare(self, answers: pa.ChunkedArray, model: ServedModel) -> None:
+        """Compares what a micro-batch's images look like with the model's training images.
+
+        Args:
+            answers: as in `classifier.ANSWER`.
+            model: what answered; the comparison begins anew with each version.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        seen = pa.Table.from_struct_array(answers)
+        seen = seen.filter(pc.is_valid(seen["brightness"]))
+        values = {
+            "label": pc.list_element(seen["classes"], 0).to_numpy(),
+            "score": pc.list_element(seen["scores"], 0).to_numpy(),
+            "size": drift.size(seen["width"].to_numpy(), seen["height"].to_numpy()),
+            **{name: seen[name].to_numpy() for name in ("brightness", "contrast", "sharpness")},
+        }
+        with self._comparing:
+            key = model.name, model.version
+            if key != self._compared:
+                self._compared = key
+                self._window = drift.Window(model.reference) if model.reference else None
+            if window := self._window:
+                for statistic in STATISTICS:
+                    window.add(statistic, values[statistic])
+            known = window.psi() if window else {}
+            for statistic in STATISTICS:
+                self._drift.labels(statistic).set(known.get(statistic, math.nan))
+
+    def arrived(self, source: str, images: int) -> None:
+        """Counts images that arrived."""
+        self._arrived.labels(source).inc(images)
+
+    def aim(self, seconds: float) -> None:
+        """Notes the time from micro-batch to micro-batch that is aimed at."""
+        self._trigger.set(seconds)
+
     def phase(self, name: str, seconds: float) -> None:
         """Notes how long a phase of a micro-batch took."""
-        self._phases.labels(name).observe(seconds)
+        self._phases.observe(seconds, name)
 
     def doubled(self, messages: int) -> None:
         """Counts messages that were left out."""

@@ -87,7 +87,7 @@ def of(settings: Settings, table: Predictions, metrics: Metrics) -> list[Source]
     from streaming.messages import Messages
 
     made: dict[str, Callable[[], Source]] = {
-        "folder": lambda: Folder(settings),
+        "folder": lambda: Folder(settings, metrics),
         "kafka": lambda: Messages(settings, table, metrics),
     }
     return [make() for name, make in made.items() if name in settings.source]
@@ -99,10 +99,16 @@ class Folder:
     name = "folder"
     locate = staticmethod(local_path)
 
-    def __init__(self, settings: Settings) -> None:
-        """Opens the inbox."""
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Opens the inbox.
+
+        Args:
+            settings: the folders, and the images that a micro-batch aims at.
+            metrics: gets what arrives.
+        """
         self.checkpoint = settings.checkpoint(self.name)
         self._settings = settings
+        self._metrics = metrics
         self._intake = Intake(settings, self._arrived)
         # Each is changed by one thread only.
         self._accepted, self._answered_for = waiting(settings), 0
@@ -147,6 +153,7 @@ class Folder:
 
     def _arrived(self, images: int) -> None:
         self._accepted += images
+        self._metrics.arrived(self.name, images)
 
 
 class ManifestSource(DataSource):

@@ -98,7 +98,8 @@ class Dataset:
 
     Attributes:
         labels: the names of the classes, in the order of the network's outputs.
-        images: a DataFrame of uri, label (index), split, digest and pixels (uint8, row by row).
+        images: a DataFrame of uri, label (index), split, digest, width, height (as a person sees
+            the image) and pixels (uint8, row by row).
         examples: every image that was found, also those that are left out.
         preprocessing: the shape of the pixels.
     """
@@ -164,7 +165,7 @@ def load(
     tasks = 2 * spark.sparkContext.defaultParallelism
     # As URIs, since the JVM has no strings for names that are not UTF-8.
     uris = spark.createDataFrame([(uri,) for uri in {e.uri: None for e in found}], "uri string")
-    columns = "uri string, pixels binary, digest string, fault string"
+    columns = "uri string, pixels binary, width int, height int, digest string, fault string"
     # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
     decoded = uris.repartition(tasks).mapInPandas(decode, columns).persist(StorageLevel.DISK_ONLY)
     seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
@@ -327,14 +328,17 @@ def _decoded(uris: Iterable[str], preprocessing: Preprocessing, limits: Limits) 
     import pandas as pd
 
     rows = [(uri, *_row(uri, preprocessing, limits)) for uri in uris]
-    return pd.DataFrame(rows, columns=["uri", "pixels", "digest", "fault"])
+    return pd.DataFrame(rows, columns=["uri", "pixels", "width", "height", "digest", "fault"])
 
 
-def _row(uri: str, preprocessing: Preprocessing, limits: Limits) -> tuple[bytes | None, str, str]:
+def _row(
+    uri: str, preprocessing: Preprocessing, limits: Limits
+) -> tuple[bytes | None, int, int, str, str]:
     data = imaging.read(local_path(uri), limits)
     if not isinstance(data, bytes):
-        return None, "", data.detail
+        return None, 0, 0, "", data.detail
     image = imaging.decode(data, preprocessing, limits)
     if not isinstance(image, Decoded):
-        return None, "", image.detail
-    return image.pixels.tobytes(), hashlib.sha256(data).hexdigest(), ""
+        return None, 0, 0, "", image.detail
+    digest = hashlib.sha256(data).hexdigest()
+    return image.pixels.tobytes(), image.width, image.height, digest, ""

@@ -18,7 +18,7 @@ from sightstream import models, spark
 from sightstream.config import Settings
 from sightstream.errors import InputError
 from sightstream.registry import Registry, Version
-from training import datasets, features, judge, report
+from training import datasets, features, judge, reference, report
 from training.datasets import Dataset, Example, Source
 from training.fit import Curves, Mode, examples, fit, warm
 from training.recipes import Recipe
@@ -236,7 +236,8 @@ def publish(
         answers = judge.answers(session, served, held_out, dataset.labels, settings.limits)
         evaluation = judge.evaluation(answers, held_out, dataset.labels)
         rival = judge.champion(session, registry, name, held_out, dataset.labels, settings.limits)
-        digest = models.describe(files, evaluation.metrics())
+        seen = reference.of(dataset, answers.max(axis=1))
+        digest = models.describe(files, evaluation.metrics(), seen)
         progress.on_step("registering")
         page = report.write(
             pages, f"{name}", evaluation, asdict(curves) if curves.loss else None,

@@ -526,7 +526,9 @@ def test_more_may_be_unreadable_when_it_is_allowed():
 
 def test_a_worker_decodes_an_image_and_knows_its_content(tmp_path):
     Image.new("RGB", (40, 30), (255, 0, 0)).save(tmp_path / NOT_UTF_8)
-    pixels, found, fault = _row((tmp_path / NOT_UTF_8).as_uri(), Preprocessing(2, 3), Limits())
+    uri = (tmp_path / NOT_UTF_8).as_uri()
+    pixels, *size, found, fault = _row(uri, Preprocessing(2, 3), Limits())
+    assert size == [40, 30]
     assert pixels == bytes((255, 0, 0)) * 6
     assert found == hashlib.sha256((tmp_path / NOT_UTF_8).read_bytes()).hexdigest()
     assert fault == ""
@@ -536,7 +538,8 @@ def test_a_worker_decodes_an_image_and_knows_its_content(tmp_path):
 def test_a_worker_tells_why_an_image_cannot_be_read(tmp_path, content):
     if content is not None:
         (tmp_path / "x.png").write_bytes(content)
-    pixels, found, fault = _row((tmp_path / "x.png").as_uri(), Preprocessing(2, 2), Limits())
+    uri = (tmp_path / "x.png").as_uri()
+    pixels, _, _, found, fault = _row(uri, Preprocessing(2, 2), Limits())
     assert (pixels, found) == (None, "")
     assert fault.endswith(".")
 

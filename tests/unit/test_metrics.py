@@ -1,0 +1,128 @@
+"""Metrics: counted from rows in hand, shown as Prometheus reads them, documented from the code."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import Histogram as Slow
+
+from sightstream.classify import Answer
+from sightstream.drift import Reference
+from sightstream.imaging import Preprocessing
+from sightstream.models import ServedModel
+from streaming import catalogue
+from streaming.histogram import Histogram
+from streaming.metrics import STATISTICS, Metrics
+from streaming.vitals import Vitals
+
+BUCKETS = (0.1, 0.5, 1, 2.5)
+
+
+@pytest.mark.parametrize("labels", [(), ("folder",)])
+def test_a_histogram_shows_what_the_client_library_would(labels):
+    random = np.random.default_rng(3)
+    values = np.concatenate([random.exponential(1, 500), BUCKETS])
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    names = ("source",) if labels else ()
+    fast = Histogram("a_seconds", "Time", names, buckets=BUCKETS, registry=ours)
+    slow = Slow("a_seconds", "Time", names, buckets=BUCKETS, registry=theirs)
+    for part in np.array_split(values, 3):
+        fast.observe(part, *labels)
+    for value in values:
+        (slow.labels(*labels) if labels else slow).observe(value)
+
+    def shown(registry):
+        (family,) = registry.collect()
+        return {
+            (s.name, *sorted(s.labels.items())): pytest.approx(s.value)
+            for s in family.samples
+            if not s.name.endswith("_created")
+        }
+
+    assert {**shown(ours)} == {key: value.expected for key, value in shown(theirs).items()}
+
+
+def test_what_is_no_number_is_not_counted():
+    registry = CollectorRegistry()
+    Histogram("a_seconds", "Time", buckets=BUCKETS, registry=registry).observe([1, math.nan, 2])
+    assert registry.get_sample_value("a_seconds_count") == 2
+
+
+class TestDrift:
+    @pytest.fixture
+    def metrics(self):
+        return Metrics()
+
+    def model(self, version, reference):
+        shape = Preprocessing(8, 8)
+        return ServedModel("animals", version, ("cat", "dog"), shape, "onnx", b"", reference)
+
+    def answers(self, count, seed, scale=1.0):
+        random = np.random.default_rng(seed)
+        labels, scores, seen = random.integers(0, 2, count), *random.random((2, count))
+        rows = [
+            Answer(
+                classes=[label, 1 - label], scores=[score, 1 - score], width=64, height=64,
+                brightness=scale * value, contrast=value, sharpness=value,
+            )
+            for label, score, value in zip(
+                labels.tolist(), scores.tolist(), seen.tolist(), strict=True
+            )
+        ]  # fmt: skip
+        torn = Answer("corrupt", "It is torn.", width=64, height=64)
+        return pa.chunked_array([pa.array([vars(row) for row in (*rows, torn)])])
+
+    @pytest.fixture
+    def reference(self):
+        values = np.random.default_rng(0).random(1000).astype(np.float32)
+        columns = dict.fromkeys(("score", "brightness", "contrast", "sharpness"), values)
+        columns["size"] = np.full(1000, 64, np.float32)
+        return Reference.of(columns, {"label": [500, 500]})
+
+    def psi(self, metrics):
+        ask = metrics.registry.get_sample_value
+        return {s: ask("sightstream_drift_psi", {"statistic": s}) for s in STATISTICS}
+
+    def test_nothing_is_said_before_there_are_enough(self, metrics, reference):
+        metrics.compare(self.answers(100, 1), self.model(1, reference))
+        assert all(map(math.isnan, self.psi(metrics).values()))
+
+    def test_only_what_changed_drifts(self, metrics, reference):
+        metrics.compare(self.answers(1000, 1, scale=0.3), self.model(1, reference))
+        found = self.psi(metrics)
+        assert found.pop("brightness") > 0.25
+        assert max(found.values()) < 0.1
+
+    def test_it_begins_anew_with_another_version(self, metrics, reference):
+        metrics.compare(self.answers(1000, 1, scale=0.3), self.model(1, reference))
+        metrics.compare(self.answers(1000, 2), self.model(2, reference))
+        assert self.psi(metrics)["brightness"] < 0.1
+
+    def test_a_version_without_a_reference_has_none(self, metrics, reference):
+        metrics.compare(self.answers(1000, 1), self.model(1, reference))
+        metrics.compare(self.answers(1000, 1), self.model(2, None))
+        assert all(map(math.isnan, self.psi(metrics).values()))
+
+    def test_bad_images_change_nothing(self, metrics, reference):
+        metrics.compare(self.answers(1000, 1), self.model(1, reference))
+        before = self.psi(metrics)
+        torn = self.answers(1, 1).slice(1)
+        metrics.compare(torn, self.model(1, reference))
+        assert self.psi(metrics) == before
+
+
+def test_all_names_have_the_prefix_and_a_base_unit_or_count_something(settings):
+    metrics = Metrics()
+    Vitals(settings, metrics.registry)
+    text = generate_latest(metrics.registry).decode()
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(names) > 30
+    assert all(name.startswith("sightstream_") for name in names)
+    wrong = ("_ms", "_milliseconds", "_percent", "_kib", "_mib", "_kb", "_mb", "_minutes", "_hours")
+    assert not [name for name in names if name.removesuffix("_total").endswith(wrong)]
+
+
+def test_the_page_of_the_metrics_is_current():
+    assert catalogue.FILE.read_text() == catalogue.page(), "write it anew with: make docs"
