@@ -134,14 +134,15 @@ class Messages:
         return True
 
     def _watch(self, stop: Event) -> None:
+        seen = sum(stand.end for stand in self._stands)
         while not stop.is_set():
             try:
                 with kafka.connect(self._settings) as client:
                     while not stop.is_set():
-                        before = sum(stand.end for stand in self._stands)
                         self._stands = kafka.partitions(client, self._settings)
-                        more = sum(stand.end for stand in self._stands) - before
-                        self._metrics.arrived(self.name, max(0, more))
+                        ends = sum(stand.end for stand in self._stands)
+                        self._metrics.arrived(self.name, max(0, ends - seen))
+                        seen = ends
                         seconds = kafka.waiting_seconds(self._settings, self._stands)
                         self._metrics.lag(self._settings.kafka_topic, self._stands, seconds)
                         stop.wait(INTERVAL)
