@@ -18,11 +18,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, loops, stream
+from benchmarks import images, loops, stream, topic
 from sightstream import config, models
 from sightstream.config import Settings
 from sightstream.imaging import Preprocessing
 from sightstream.registry import Registry
+from tests import broker
 
 MODEL = "benchmark"
 CORES = os.cpu_count() or 1
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=500, help="of the backlog, 2000x1334")
     parser.add_argument("--seconds", type=float, default=30, help="of the trickle")
     parser.add_argument("--rounds", type=int, default=3, help="of each pair, alternating")
+    parser.add_argument("--messages", type=int, default=20_000, help="in Kafka; 0 leaves it out")
     parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
     parser.add_argument("--folder", type=Path, default=Path.cwd() / "data" / "benchmark")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """All benchmarks, in one run of the stream."""
+    """All benchmarks, those of the folder in one run of the stream."""
     settings = config.load(home=folder / "home", model=MODEL)
     screen.print("writing images and a model of the size of the leaf recipe")
     small = images.small(folder / "small", chosen.images)
@@ -75,7 +77,33 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         }
         if chosen.memory:
             results["memory of the process tree"] = grow(settings, small, chosen.memory, process)
+    if chosen.messages:
+        results |= from_kafka(settings, folder, chosen, model)
     return results
+
+
+def from_kafka(
+    settings: Settings, folder: Path, chosen: argparse.Namespace, model: models.ServedModel
+) -> dict[str, Any]:
+    """The same from a topic, of a broker that is started for it."""
+    confluent = topic.environment(chosen.folder / "confluent-kafka")
+    shown = images.small(folder / "messages", chosen.messages)
+    with broker.running(folder / "broker") as node:
+        settings = settings.model_copy(update={"kafka_servers": node.address})
+        topic.publish(settings, shown[0].parent)
+        rows = stream.rows(settings)
+        with stream.running(settings, "--source", "kafka") as process:
+            stream.wait_for(settings, rows + len(shown))
+            figures, speeds = topic.rounds(
+                settings, process, shown[0].parent, model, confluent, chosen.rounds, CORES
+            )
+            screen.print("messages", figures, "publish", speeds)
+            latencies = topic.trickle(settings, shown[0], 10, chosen.seconds)
+    return {
+        "256x256 from Kafka": compared(figures),
+        "publish": {"images/s": round(median(speeds)), "all": speeds},
+        "trickle, 10 messages a second": latencies,
+    }
 
 
 def against(
@@ -88,6 +116,12 @@ def against(
             figures[other].append(loop([str(path) for path in paths]))
         figures["sightstream"].append(stream.backlog(settings, paths, f"{name}-{number}"))
         screen.print(name, {key: round(values[-1]) for key, values in figures.items()})
+    return compared(figures)
+
+
+def compared(figures: dict[str, list[float]]) -> dict[str, Any]:
+    """Medians of the speeds, and of the ratios of each round."""
+    others = [name for name in figures if name != "sightstream"]
     ratios = {
         f"sightstream / {other}": round(
             median(a / b for a, b in zip(figures["sightstream"], figures[other], strict=True)), 3

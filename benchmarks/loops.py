@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sightstream.classify import Classifier
+from sightstream.config import Settings
 from sightstream.imaging import Limits
 from sightstream.models import ServedModel
 
 
 def bare(paths: Sequence[str], model: ServedModel, processes: int) -> float:
     """Images a second of a loop that reads, decodes and predicts with our decoder and engine."""
-    return _side_by_side(_bare, paths, model, processes)
+    return len(paths) / _side_by_side(_bare, paths, model, processes)
 
 
 def full_decode(paths: Sequence[str], model: ServedModel, processes: int) -> float:
     """The same with a decoder as the guides write it: all pixels are decoded, then resized."""
-    return _side_by_side(_full_decode, paths, model, processes)
+    return len(paths) / _side_by_side(_full_decode, paths, model, processes)
 
 
-Loop = Callable[[Sequence[str], ServedModel], Callable[[], None]]
+Part = tuple[int, int, int]
+"""A partition, the offset of its first message, and the one behind its last."""
+
+
+def consumers(
+    loop: Loop, settings: Settings, parts: Sequence[Part], model: ServedModel, processes: int,
+    confluent: Path,
+) -> float:  # fmt: skip
+    """Images a second of consumers that poll, decode and predict, each its own partitions.
+
+    Args:
+        loop: one of `CONSUMERS`.
+        settings: the broker and the topic.
+        parts: what is consumed.
+        model: what predicts.
+        processes: consumers side by side.
+        confluent: the folder that confluent-kafka is installed in.
+    """
+    where = {"servers": settings.kafka_servers, "topic": settings.kafka_topic}
+    told = partial(loop, **where, confluent=str(confluent))
+    seconds = _side_by_side(told, parts, model, processes)
+    return sum(end - begin for _, begin, end in parts) / seconds
+
+
+Loop = Callable[..., Callable[[], None]]
 
 
 def _bare(paths: Sequence[str], model: ServedModel) -> Callable[[], None]:
@@ -49,11 +78,68 @@ def _full_decode(paths: Sequence[str], model: ServedModel) -> Callable[[], None]
     return loop
 
 
-def _side_by_side(loop: Loop, paths: Sequence[str], model: ServedModel, processes: int) -> float:
+def _kafka_python(
+    parts: Sequence[Part], model: ServedModel, *, servers: str, topic: str, confluent: str
+) -> Callable[[], None]:
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=servers, enable_auto_commit=False, max_partition_fetch_bytes=_FETCH
+    )
+    consumer.assign([TopicPartition(topic, number) for number, _, _ in parts])
+    for number, begin, _ in parts:
+        consumer.seek(TopicPartition(topic, number), begin)
+
+    def poll(count: int) -> list[bytes]:
+        found = consumer.poll(1000, max_records=count)
+        return [message.value for several in found.values() for message in several]
+
+    return _consumed(poll, parts, model)
+
+
+def _confluent(
+    parts: Sequence[Part], model: ServedModel, *, servers: str, topic: str, confluent: str
+) -> Callable[[], None]:
+    sys.path.append(confluent)
+    from confluent_kafka import Consumer, TopicPartition
+
+    options = {
+        "bootstrap.servers": servers, "group.id": "benchmark", "enable.auto.commit": False,
+        "max.partition.fetch.bytes": _FETCH,
+    }  # fmt: skip
+    consumer = Consumer(options)
+    consumer.assign([TopicPartition(topic, number, begin) for number, begin, _ in parts])
+    return _consumed(lambda count: [m.value() for m in consumer.consume(count, 1.0)], parts, model)
+
+
+def _consumed(
+    poll: Callable[[int], list[bytes]], parts: Sequence[Part], model: ServedModel
+) -> Callable[[], None]:
+    classifier = Classifier(model, Limits(), top_k=3)
+    left = sum(end - begin for _, begin, end in parts)
+
+    def loop() -> None:
+        count = left
+        while count > 0:
+            images = poll(min(count, _POLL))
+            classifier(images)
+            count -= len(images)
+
+    return loop
+
+
+CONSUMERS: dict[str, Loop] = {"kafka-python": _kafka_python, "confluent-kafka": _confluent}
+
+_POLL = 512
+_FETCH = 8 * 2**20
+
+
+def _side_by_side(loop: Loop, work: Sequence[Any], model: ServedModel, processes: int) -> float:
+    """Seconds that processes take for all of the work, each for its share."""
     context = get_context("spawn")
     barrier, times = context.Barrier(processes), context.Queue()
     children = [
-        context.Process(target=_timed, args=(loop, paths[n::processes], model, barrier, times))
+        context.Process(target=_timed, args=(loop, work[n::processes], model, barrier, times))
         for n in range(processes)
     ]
     for child in children:
@@ -61,14 +147,14 @@ def _side_by_side(loop: Loop, paths: Sequence[str], model: ServedModel, processe
     spans = [times.get(timeout=600) for _ in children]
     for child in children:
         child.join()
-    return len(paths) / (max(end for _, end in spans) - min(begin for begin, _ in spans))
+    return max(end for _, end in spans) - min(begin for begin, _ in spans)
 
 
 def _timed(
-    loop: Loop, paths: Sequence[str], model: ServedModel, barrier: Barrier,
+    loop: Loop, work: Sequence[Any], model: ServedModel, barrier: Barrier,
     times: Queue[tuple[float, float]],
 ) -> None:  # fmt: skip
-    run = loop(paths, model)
+    run = loop(work, model)
     barrier.wait()
     begin = time.time()
     run()

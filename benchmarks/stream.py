@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def running(settings: Settings, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """`sightstream run` in a process of its own, until the block ends."""
     command = [sys.executable, "-m", "sightstream", "run", "--home", str(settings.root)]
     command += ["--metrics-port", "0", "--model", settings.model]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command += ["--topic", settings.kafka_topic, *flags]
+    broker = {"SIGHTSTREAM_KAFKA_SERVERS": settings.kafka_servers}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | broker)
     try:
-        while not (settings.checkpoint("folder") / "metadata").exists():
+        while not list((settings.root / "checkpoints").rglob("metadata")):
             if process.poll() is not None:
                 raise RuntimeError(f"sightstream run ended; see {settings.logs}")
             time.sleep(0.1)

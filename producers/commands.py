@@ -75,7 +75,7 @@ def publish(
     key: Annotated[
         Literal["id", "name", "path", "hash"],
         typer.Option(
-            help="The messages' key; by hash the same picture has the same id, and so one row."
+            help="The messages' key; by hash the same picture has the same id: one row a day."
         ),
     ] = "id",
     claim_check: Annotated[

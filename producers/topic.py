@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from sightstream import kafka
@@ -197,27 +198,23 @@ class Publisher:
             self._tell(_patience(self._where, self._timeout))
 
 
-class _reached:  # noqa: N801
+@contextmanager
+def _reached(
+    settings: Settings, timeout: float, tell: Callable[[str], None]
+) -> Iterator[KafkaAdminClient]:
     """A client for administration, for the time of a block; a long wait for it is told."""
-
-    def __init__(self, settings: Settings, timeout: float, tell: Callable[[str], None]) -> None:
-        self._settings, self._timeout, self._tell = settings, timeout, tell
-
-    def __enter__(self) -> KafkaAdminClient:
-        from threading import Timer
-
-        sentence = _patience(self._settings.kafka_servers, self._timeout)
-        timer = Timer(min(SILENCE, self._timeout / 2), self._tell, (sentence,))
-        timer.daemon = True
-        timer.start()
-        try:
-            self._admin = kafka.connect(self._settings, self._timeout)
-        finally:
-            timer.cancel()
-        return self._admin
-
-    def __exit__(self, *_: object) -> None:
-        self._admin.close()
+    sentence = _patience(settings.kafka_servers, timeout)
+    timer = Timer(min(SILENCE, timeout / 2), tell, (sentence,))
+    timer.daemon = True
+    timer.start()
+    try:
+        admin = kafka.connect(settings, timeout)
+    finally:
+        timer.cancel()
+    try:
+        yield admin
+    finally:
+        admin.close()
 
 
 def _patience(where: str, timeout: float) -> str:
