@@ -93,7 +93,7 @@ def _latency(spans: pd.DataFrame, time: alt.X) -> alt.Chart:
     names = {"p50": "median", "p95": "95th percentile"}
     data = spans.rename(columns=names).melt("time", list(names.values()), "figure", "latency")
     colour = alt.Color(
-        "figure:N", title=None, legend=alt.Legend(orient="top"),
+        "figure:N", title=None, legend=alt.Legend(orient="top", symbolType="stroke"),
         scale=alt.Scale(domain=list(names.values()), range=[COLOURS[0], COLOURS[1]]),
     )  # fmt: skip
     tips = ["time:T", "figure:N", alt.Tooltip("latency:Q", format=".2f")]
@@ -189,7 +189,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
             "prediction:N",
             sort=None,
             scale=alt.Scale(domain=names),
-            axis=alt.Axis(labelAngle=-60, **every),
+            axis=alt.Axis(labelAngle=-90, **every),
         ),
         alt.Y("label:N", sort=None, scale=alt.Scale(domain=names), axis=alt.Axis(**every)),
     )

@@ -143,14 +143,12 @@ def _row(row: dict[str, Any]) -> None:
                 st.badge(plain(row["error_code"] or "rejected"), color="orange")
         with st.container(width=110):
             st.caption(plain(f"{row['model'] or ''} {row['model_version'] or ''}"))
-        st.button(
-            "Open", key=f"open {row['event_id']}", on_click=_open, args=(row["event_id"],),
-            icon=":material/open_in_full:", help="Everything that is known about it",
-        )  # fmt: skip
-
-
-def _open(event: str) -> None:
-    st.query_params["event"] = event
+        if st.button(
+            "Open", key=f"open {row['event_id']}", icon=":material/open_in_full:",
+            help="Everything that is known about it",
+        ):  # fmt: skip
+            st.query_params["event"] = row["event_id"]
+            st.rerun()
 
 
 def _close() -> None:

@@ -167,7 +167,9 @@ def _details(pair: list[Version]) -> None:
     with confusion:
         _side_by_side(pair, _confusion)
     with wrong:
-        _side_by_side(pair, _wrong)
+        for version in pair:  # one below the other, since each is a sheet of small pictures
+            st.markdown(f"**{plain(_title(version))}**")
+            _wrong(version)
     with classes:
         _side_by_side(pair, _classes)
     with training:

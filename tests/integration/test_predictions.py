@@ -17,7 +17,8 @@ from deltalake import DeltaTable
 from sightstream import predictions
 from sightstream.errors import InputError
 from sightstream.events import new_event_id
-from sightstream.predictions import Predictions, follow, query, schema
+from sightstream.labels import Labels
+from sightstream.predictions import Filter, Predictions, follow, query, schema, snapshot
 
 TODAY = datetime(2025, 11, 21, 12, tzinfo=timezone.utc)
 
@@ -515,3 +516,118 @@ def test_an_idle_stream_is_maintained_once(table):
     commit_many(table, 5)
     assert table.maintain(quiet=True)
     assert not table.maintain(quiet=True)
+
+
+# Snapshots
+
+
+def at(hours, **changes):
+    """A row of an image that arrived so many hours before TODAY."""
+    time = TODAY - timedelta(hours=hours)
+    return row(f"{hours}", event_time=time, date=time.date(), **changes)
+
+
+def newest(path, wanted=None, count=9, **given):
+    wanted = wanted or Filter()
+    with snapshot(path, since=wanted.since) as now:
+        return [each["original_name"] for each in now.newest(wanted, count, **given)]
+
+
+def test_the_newest_rows_come_first_over_all_days(table, path):
+    table.append(rows(*(at(hours) for hours in (5, 200, 30, 1, 60))), "app", 0)
+    assert newest(path) == ["1", "5", "30", "60", "200"]
+    assert newest(path, count=2) == ["1", "5"]
+    assert newest(path, count=2, skip=2) == ["30", "60"]
+    assert newest(path, count=2, skip=4) == ["200"]
+
+
+def test_days_that_are_not_needed_are_never_opened(table, path):
+    table.append(rows(at(1), at(2), at(100)), "app", 0)
+    for file in path.glob("date=2025-11-17/*.parquet"):
+        file.unlink()
+    since = Filter(since=TODAY - timedelta(hours=3))
+    assert newest(path, count=2) == newest(path, since) == ["1", "2"]
+    with snapshot(path) as now:
+        assert now.trend(since, 10).num_rows
+        assert now.kinds(since.since).labels == ("cat",)
+        with pytest.raises(Exception, match="No such file"):
+            now.newest(Filter(), 3)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Filter(), ["1", "2", "3", "4"]),
+        (Filter(since=TODAY - timedelta(hours=2)), ["1", "2"]),
+        (Filter(status="ok"), ["1", "2", "4"]),
+        (Filter(status="rejected"), ["3"]),
+        (Filter(labels=("dog", "'; DROP TABLE predictions; --")), ["2"]),
+        (Filter(sources=("kafka",)), ["4"]),
+        (Filter(versions=(("starter", 2), ("leaf", 1))), ["2"]),
+        (Filter(scores=(0.2, 0.5)), ["1"]),
+        (Filter(status="ok", labels=("cat",), scores=(0.5, 1.0)), ["4"]),
+    ],
+)
+def test_a_filter_leaves_what_matches(table, path, wanted, expected):
+    nothing = {key: value for key, value in rejected().items() if value is None}
+    bad = at(3, **nothing, status="rejected")
+    made = [at(1, score=0.25), at(2, label="dog", model_version=2), bad, at(4, source="kafka")]
+    table.append(rows(*made), "app", 0)
+    assert newest(path, wanted) == expected
+
+
+def test_the_trend_counts_labels_and_times_over_spans(table, path):
+    def made(minute, label, latency):
+        time = TODAY + timedelta(minutes=minute)
+        return row(event_time=time, processed_at=time + timedelta(seconds=latency), label=label)
+
+    table.append(rows(*(made(*each) for each in [
+        (0, "cat", 1), (0.1, "cat", 2), (0.2, None, 3), (9.99, "dog", 0.5),
+    ])), "app", 0)  # fmt: skip
+    with snapshot(path) as now:
+        found = now.trend(Filter(), 10).to_pylist()
+    assert {each["seconds"] for each in found} == {60}
+    first, last = (TODAY + timedelta(minutes=m) for m in (0, 9))
+    spans = [(each["start"], each["images"], each["p50"]) for each in found if each["whole"]]
+    assert spans == [(first.timestamp(), 3, 2), (last.timestamp(), 1, 0.5)]
+    labels = Counter({(r["start"], r["label"]): r["images"] for r in found if not r["whole"]})
+    assert labels == {
+        (first.timestamp(), "cat"): 2, (first.timestamp(), None): 1, (last.timestamp(), "dog"): 1,
+    }  # fmt: skip
+
+
+def test_kinds_are_what_there_is(table, path):
+    table.append(rows(at(1), at(2, label="ant", model_version=2), rejected()), "app", 0)
+    with snapshot(path) as now:
+        kinds = now.kinds()
+    assert kinds.labels == ("ant", "cat")
+    assert (kinds.sources, kinds.versions) == (("folder",), (("starter", 1), ("starter", 2)))
+
+
+def test_the_least_certain_unlabelled_rows_come_first(table, path, tmp_path):
+    made = [at(hours, score=hours / 10) for hours in (5, 1, 3, 2)]
+    table.append(rows(*made, rejected(), at(4, model="leaf")), "app", 0)
+    ids = {each["original_name"]: each["event_id"] for each in made}
+    Labels(tmp_path / "labels").put({ids["2"]: "cat"}, "me")
+    with snapshot(path, labels=tmp_path / "labels") as now:
+        found = now.uncertain("starter", 9, [ids["1"]])
+        assert [each["original_name"] for each in found] == ["3", "5"]
+        assert found[0]["top"][0] == {"label": "cat", "score": 0.75}
+        assert now.uncertain("nothing", 9) == []
+        assert now.row(ids["3"]) == found[0]
+        assert now.row("nothing") is None
+
+
+def test_a_look_at_100_000_rows_takes_under_a_second(table, path):
+    hours = [n % 190 for n in range(1000)]
+    thousand = rows(*(at(each, label=f"label {each % 20}") for each in hours))
+    for batch in range(10):
+        table.append(pa.concat_tables([thousand] * 10), "app", batch)
+    seconds = []
+    for since in (TODAY - timedelta(hours=20), None):
+        begin = time.monotonic()
+        with snapshot(path, since=since) as now:
+            assert len(now.newest(Filter(since), 20)) == 20
+            assert now.trend(Filter(since), 60).num_rows
+        seconds.append(time.monotonic() - begin)
+    assert max(seconds) < 1, seconds

@@ -72,6 +72,22 @@ def test_the_training_run_is_kept_with_its_curves(registry, publish):
     assert [(point.step, point.value) for point in curve] == [(1, 2.0), (2, 1.0)]
 
 
+def test_report_and_curves_are_read_back(registry, publish):
+    first, second = registry.version("starter", 1), publish()
+    assert (registry.report(first) / "evaluation.json").is_file()
+    assert registry.report(second) is None
+    assert registry.curves(second) == {"loss": [2.0, 1.0]}
+    curves = registry.curves(first)
+    assert set(curves) == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
+    assert len({len(values) for values in curves.values()}) == 1
+
+
+def test_the_champion_before_is_known(registry, publish):
+    assert registry.earlier("starter") is None
+    registry.promote("starter", publish().number)
+    assert registry.earlier("starter") == 1
+
+
 def test_promote_and_roll_back(registry, publish):
     for number in (2, 3):
         assert publish().number == number

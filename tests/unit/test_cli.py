@@ -11,7 +11,17 @@ from typer.testing import CliRunner
 
 from sightstream.cli import app
 
-HEAVY = ("tensorflow", "keras", "pyspark", "mlflow", "pandas", "pyarrow", "numpy", "rich.progress")
+HEAVY = (
+    "streamlit",
+    "tensorflow",
+    "keras",
+    "pyspark",
+    "mlflow",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "rich.progress",
+)
 
 
 def commands(group=None, path=()):
@@ -40,7 +50,7 @@ def test_the_commands_are_the_documented_ones():
     assert {" ".join(each) for each in commands()} == {
         "run", "train", "models list", "models show", "models diff", "models promote",
         "models rollback", "drop", "predict", "query", "tail", "label", "doctor", "config show",
-        "evaluate", "refresh",
+        "evaluate", "refresh", "web",
     }  # fmt: skip
 
 

@@ -1,0 +1,69 @@
+"""What the page does with texts, pictures and settings from outside."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightstream.imaging import Limits
+from web import home
+from web.painter import Painter
+
+
+def png(width, height, colour="red"):
+    held = BytesIO()
+    Image.new("RGB", (width, height), colour).save(held, "PNG")
+    return held.getvalue()
+
+
+def size(webp):
+    return Image.open(BytesIO(webp)).size
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"), [((400, 200), (64, 32)), ((3, 300), (1, 64)), ((8, 8), (64, 64))]
+)
+def test_a_picture_keeps_its_proportions(image, expected):
+    assert size(Painter(Limits()).fit(png(*image), 64)) == expected
+
+
+def test_what_is_no_picture_has_none(tmp_path):
+    painter = Painter(Limits())
+    assert painter.fit(b"no picture", 64) is None
+    assert painter.fit(str(tmp_path / "nothing.png"), 64) is None
+    assert painter.overlay(b"no picture", 64, np.ones((4, 4), np.float32), "stretch") is None
+
+
+@pytest.mark.parametrize(
+    ("aspect", "expected"), [("stretch", (100, 50)), ("pad", (100, 50)), ("crop", (100, 100))]
+)
+def test_a_map_lies_on_what_the_model_saw(aspect, expected):
+    heat = np.zeros((20, 20), np.float32)
+    heat[8:12, :10] = 1
+    drawn = Painter(Limits()).overlay(png(200, 100, "grey"), 100, heat, aspect)
+    assert size(drawn) == expected
+    pixels = np.asarray(Image.open(BytesIO(drawn)).convert("RGB")).astype(int)
+    middle = pixels[pixels.shape[0] // 2]
+    colourful = middle.max(axis=1) - middle.min(axis=1)
+    assert colourful[5:40].min() > 40
+    assert colourful[60:].max() < 20
+
+
+@pytest.mark.parametrize(
+    "text", ["**b**", "<b>x</b>", "[a](b)", "`c`", "$d$", "# e", "1. f", "a_b_"]
+)
+def test_markup_is_escaped(text):
+    plain = home.plain(text)
+    assert plain.replace("\\", "") == text
+    for mark in "*<[`$#._":
+        assert plain.count(mark) == plain.count(f"\\{mark}")
+
+
+def test_shortcodes_and_control_characters_are_text():
+    assert ":smile:" not in home.plain(":smile:").replace("\\", "")
+    assert home.plain("a\x1b[31m\n") == r"a\\x1b\[31m\\n"
+
+
+def test_a_long_name_loses_its_middle():
+    assert home.short("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
