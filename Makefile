@@ -5,7 +5,7 @@ export VENV
 # Left over from another environment, these would let its packages in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test test-all check bench docs lock clean
+.PHONY: help setup run test test-all check bench docs up down logs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,8 +31,23 @@ check: setup ## lint, format, types and the imports that packages may make
 bench: setup ## measure speed; ARGS="..." are options of the benchmarks
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
 
-docs: setup ## write docs/metrics.md anew, from the code
+docs: setup ## write docs/metrics.md and Grafana's dashboards anew, from the code
 	@$(VENV)/bin/python -m streaming.catalogue
+	@$(VENV)/bin/python docker/grafana/build.py
+
+up: docker/secrets/grafana ## start all services with docker compose; ARGS="--profile demo" sends images
+	SIGHTSTREAM_UID=$$(id -u) docker compose $(ARGS) up --build --detach
+	@echo "Grafana: http://127.0.0.1:3000, user admin, password in docker/secrets/grafana"
+
+down: ## stop all services; what they hold stays in its volumes
+	SIGHTSTREAM_UID=$$(id -u) docker compose --profile '*' down
+
+logs: ## follow what the services say; ARGS=stream is one of them
+	SIGHTSTREAM_UID=$$(id -u) docker compose logs --follow --tail 100 $(ARGS)
+
+docker/secrets/grafana:
+	@mkdir -p $(@D)
+	@(umask 077 && head -c 24 /dev/urandom | base64 > $@)
 
 lock: setup ## write requirements.lock anew; ARGS=--upgrade takes newer versions
 	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \
