@@ -58,11 +58,8 @@ class Messages:
         self._metrics = metrics
         self._recent = Recent(table, self.name)
         with kafka.connect(settings) as client:
-            kafka.require_topics(client, settings.kafka_topic)
-            self._stands = kafka.partitions(client, settings)
-            self._bytes = _mean_bytes(client, settings, self._stands)
+            self._look(client)
         self._committed = {each.number: each.committed for each in self._stands}
-        self.check()
 
     @property
     def behind(self) -> int:
@@ -124,14 +121,18 @@ class Messages:
 
         try:
             with kafka.connect(self._settings, timeout=0) as client:
-                self._stands = kafka.partitions(client, self._settings)
+                self._look(client)
         except BrokerRefusedError:
             return True
         except (BrokerUnavailableError, KafkaError):
             return False
+        return True
+
+    def _look(self, client: KafkaAdminClient) -> None:
+        self._stands = kafka.partitions(client, self._settings)
+        self._bytes = _mean_bytes(client, self._settings, self._stands)
         if fault := kafka.loss(self._settings, self._stands):
             raise MessagesLostError(fault)
-        return True
 
     def _watch(self, stop: Event) -> None:
         while not stop.is_set():
