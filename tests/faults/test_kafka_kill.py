@@ -39,9 +39,7 @@ class Publisher:
         for start in range(0, len(self.ids), 50):
             for each in self.ids[start : start + 50]:
                 digit = self._random.choice(self._digits)
-                sent.append(
-                    producer.send(self._topic, digit, headers=[("ce_id", each.encode())])
-                )
+                sent.append(producer.send(self._topic, digit, headers=[("ce_id", each.encode())]))
             time.sleep(self._random.uniform(0, 2 * self._pause))
         for each in sent:
             each.get(timeout=300)
