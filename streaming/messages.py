@@ -76,6 +76,8 @@ class Messages:
             "subscribe": settings.kafka_topic,
             "includeHeaders": True,
             "startingOffsets": settings.kafka_starting_offsets,
+            # A task that asks at the end of a partition would wait for half a second.
+            "kafka.fetch.max.wait.ms": 10,
             "failOnDataLoss": settings.kafka_fail_on_data_loss,
             "maxOffsetsPerTrigger": settings.kafka_max_offsets or most,
         }
