@@ -58,11 +58,8 @@ class Messages:
         self._metrics = metrics
         self._recent = Recent(table, self.name)
         with kafka.connect(settings) as client:
-            kafka.require_topics(client, settings.kafka_topic)
-            self._stands = kafka.partitions(client, settings)
-            self._bytes = _mean_bytes(client, settings, self._stands)
+            self._look(client)
         self._committed = {each.number: each.committed for each in self._stands}
-        self.check()
 
     @property
     def behind(self) -> int:
@@ -79,6 +76,8 @@ class Messages:
             "subscribe": settings.kafka_topic,
             "includeHeaders": True,
             "startingOffsets": settings.kafka_starting_offsets,
+            # A task that asks at the end of a partition would wait for half a second.
+            "kafka.fetch.max.wait.ms": 10,
             "failOnDataLoss": settings.kafka_fail_on_data_loss,
             "maxOffsetsPerTrigger": settings.kafka_max_offsets or most,
         }
@@ -124,14 +123,18 @@ class Messages:
 
         try:
             with kafka.connect(self._settings, timeout=0) as client:
-                self._stands = kafka.partitions(client, self._settings)
+                self._look(client)
         except BrokerRefusedError:
             return True
         except (BrokerUnavailableError, KafkaError):
             return False
+        return True
+
+    def _look(self, client: KafkaAdminClient) -> None:
+        self._stands = kafka.partitions(client, self._settings)
+        self._bytes = _mean_bytes(client, self._settings, self._stands)
         if fault := kafka.loss(self._settings, self._stands):
             raise MessagesLostError(fault)
-        return True
 
     def _watch(self, stop: Event) -> None:
         seen = sum(stand.end for stand in self._stands)

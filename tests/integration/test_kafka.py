@@ -48,13 +48,13 @@ class TestOnce:
             "keyed": {"value": digit, "key": b"camera 7"},
             "keyed again": {"value": digit, "key": b"camera 7"},
             "described": {
-                "value": digit,
+                "value": digit, "partition": 0,
                 "headers": headers(
                     ce_id="event 1", ce_subject="gate/7.png",
                     ce_time=(now - timedelta(hours=1)).isoformat().replace("+00:00", "Z"),
                 ),
             },
-            "sent twice": {"value": digit, "headers": headers(ce_id="event 1")},
+            "sent twice": {"value": digit, "partition": 0, "headers": headers(ce_id="event 1")},
             "no utf-8": {
                 "value": digit, "key": b"\xff\xfe",
                 "headers": headers(ce_id=b"\xff", ce_subject=b"\xc3"),
