@@ -14,14 +14,14 @@ from sightstream.labels import Labels, user
 from web import home, pictures
 from web.home import plain
 
+# Rows that are asked for at once.
 QUEUE = 50
-"""Rows that are asked for at once."""
 
+# Labels with a button and a key of their own.
 KEYS = 9
-"""Labels with a button and a key of their own."""
 
+# Pixels of the picture's longest side.
 SIDE = 480
-"""Pixels of the picture's longest side."""
 
 Row = dict[str, Any]
 

@@ -14,13 +14,13 @@ from sightstream.registry import Registry, Version
 from web import charts, home, light
 from web.home import plain
 
+# The figures shown first; of the last, less is better.
 FIGURES = {
     "accuracy": "Accuracy",
     "f1_macro": "Macro F1",
     "top3_accuracy": "Top-3 accuracy",
     "ece": "Calibration error",
 }
-"""The figures shown first; of the last, less is better."""
 
 
 def page() -> None:
