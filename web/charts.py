@@ -42,7 +42,10 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
     spans, labels = data[data["whole"]], data[~data["whole"]]
     figures(spans, labels)
     first, second, third = st.columns([3, 3, 4])
-    time = alt.X("time:T", title=None, axis=alt.Axis(labelOverlap=True, tickCount=4))
+    seconds = data["start"].max() - data["start"].min()
+    shown = "%H:%M:%S" if seconds < 300 else "%H:%M" if seconds < 172_800 else "%d %b"
+    axis = alt.Axis(labelOverlap=True, tickCount=4, format=shown)
+    time = alt.X("time:T", title=None, axis=axis)
     with first:
         st.markdown("**Images per second**")
         st.altair_chart(_rate(labels, time), height=_HEIGHT)
