@@ -187,7 +187,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
     total = sum(map(sum, counts))
     described = f"{right} of {total} images lie on the diagonal."
     every: dict[str, Any] = {"labelLimit": 220, "labelOverlap": False, "domain": True}
-    base = _chart(pd.DataFrame(rows), described).encode(
+    base = alt.Chart(pd.DataFrame(rows)).encode(
         alt.X(
             "prediction:N",
             sort=None,
@@ -206,7 +206,8 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
         color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("black")),
     )  # fmt: skip
     side = max(220, 26 * len(names))
-    st.altair_chart(cells + text, height=side + 170)
+    drawn = (cells + text).properties(description=described)
+    st.altair_chart(drawn, height=side + 170)
 
 
 def _chart(data: pd.DataFrame, described: str) -> alt.Chart:
