@@ -1,6 +1,6 @@
 """`sightstream web` in a real browser, beside a running stream.
 
-Its screenshots for the documentation: pytest tests/e2e/test_web.py --screenshots docs
+Its screenshots for the documentation: pytest tests/e2e/test_browser.py --screenshots docs
 """
 
 import shutil
