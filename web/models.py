@@ -33,6 +33,9 @@ def page() -> None:
             if name is None:
                 return
             versions = home.versions(name)
+            if not versions:
+                home.missing(f"{name} has no version yet. Train one:", f"sightstream train {name}")
+                return
             _aliases(name, versions)
         if not home.may_promote():
             st.caption(
