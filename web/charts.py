@@ -42,7 +42,10 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
     spans, labels = data[data["whole"]], data[~data["whole"]]
     figures(spans, labels)
     first, second, third = st.columns([3, 3, 4])
-    time = alt.X("time:T", title=None, axis=alt.Axis(labelOverlap=True, tickCount=4))
+    seconds = data["start"].max() - data["start"].min()
+    shown = "%H:%M:%S" if seconds < 300 else "%H:%M" if seconds < 172_800 else "%d %b"
+    axis = alt.Axis(labelOverlap=True, tickCount=4, format=shown)
+    time = alt.X("time:T", title=None, axis=axis)
     with first:
         st.markdown("**Images per second**")
         st.altair_chart(_rate(labels, time), height=_HEIGHT)
@@ -184,7 +187,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
     total = sum(map(sum, counts))
     described = f"{right} of {total} images lie on the diagonal."
     every: dict[str, Any] = {"labelLimit": 220, "labelOverlap": False, "domain": True}
-    base = _chart(pd.DataFrame(rows), described).encode(
+    base = alt.Chart(pd.DataFrame(rows)).encode(
         alt.X(
             "prediction:N",
             sort=None,
@@ -203,7 +206,8 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
         color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("black")),
     )  # fmt: skip
     side = max(220, 26 * len(names))
-    st.altair_chart(cells + text, height=side + 170)
+    drawn = (cells + text).properties(description=described)
+    st.altair_chart(drawn, height=side + 170)
 
 
 def _chart(data: pd.DataFrame, described: str) -> alt.Chart:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from sightstream.registry import Version
     from web.engine import Engine
 
+# Pixels of a picture's longest side.
 SIDE = 320
-"""Pixels of a picture's longest side."""
 
+# Answers that are drawn at once.
 CARDS = 12
-"""Answers that are drawn at once."""
 
 
 @dataclass(frozen=True)

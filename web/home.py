@@ -150,9 +150,9 @@ def _names(registry: Registry) -> list[str]:
     return _known_names(registry, registry.uri) if registry.exists else []
 
 
-@st.cache_data(ttl=2, max_entries=4, show_spinner=False)
+@st.cache_data(ttl=10, max_entries=4, show_spinner=False)
 def _known_names(_registry: Registry, uri: str) -> list[str]:
-    return sorted(name for name in _registry.names() if _registry.versions(name))
+    return sorted(_registry.names())
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)

@@ -14,14 +14,14 @@ from sightstream.labels import Labels, user
 from web import home, pictures
 from web.home import plain
 
+# Rows that are asked for at once.
 QUEUE = 50
-"""Rows that are asked for at once."""
 
+# Labels with a button and a key of their own.
 KEYS = 9
-"""Labels with a button and a key of their own."""
 
+# Pixels of the picture's longest side.
 SIDE = 480
-"""Pixels of the picture's longest side."""
 
 Row = dict[str, Any]
 
@@ -72,9 +72,11 @@ def _ask(model: str, row: Row) -> None:
         scores = {each["label"]: each["score"] for each in row["top"] or ()}
         known = _labels(model) or tuple(scores)
         st.markdown("**What does it show?**")
-        for key, label in _keys(list(scores), known):
+        keys = _keys(list(scores), known)
+        places = st.columns(2 if max(len(label) for _, label in keys) < 16 else 1)
+        for number, (key, label) in enumerate(keys):
             said = f"{label} · {scores[label]:.1%}" if label in scores else label
-            st.button(
+            places[number % len(places)].button(
                 plain(said), shortcut=key, key=f"{row['event_id']} {key}", width="stretch",
                 type="primary" if label == row["label"] else "secondary",
                 on_click=_put, args=(row, label, known),

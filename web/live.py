@@ -17,6 +17,7 @@ from web.home import plain
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# How far back to look.
 SPANS = {
     "15 minutes": timedelta(minutes=15),
     "hour": timedelta(hours=1),
@@ -24,16 +25,15 @@ SPANS = {
     "week": timedelta(days=7),
     "all time": None,
 }
-"""How far back to look."""
 
+# Rows on a page.
 ROWS = 20
-"""Rows on a page."""
 
-SECONDS = 1.5
-"""Between two looks at the table."""
+# Between two looks at the table.
+SECONDS = 1.0
 
+# Points of a chart over time.
 BINS = 60
-"""Points of a chart over time."""
 
 
 def page() -> None:
@@ -156,7 +156,7 @@ def _close() -> None:
 
 
 def _details(event: str) -> None:
-    st.dialog("Row", width="large", position="right", on_dismiss=_close)(_everything)(event)
+    st.dialog("Row", width="medium", position="right", on_dismiss=_close)(_everything)(event)
 
 
 def _everything(event: str) -> None:
@@ -177,7 +177,7 @@ def _everything(event: str) -> None:
     if said := _labelled(settings.labels, event):
         st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
     facts = {key: value for key, value in row.items() if key != "top" and value is not None}
-    shown = {key: home.when(v) if isinstance(v, datetime) else str(v) for key, v in facts.items()}
+    shown = {key: str(v) for key, v in facts.items()}
     st.dataframe(
         {"column": list(shown), "value": list(shown.values())}, hide_index=True, height="content"
     )

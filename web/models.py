@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -14,13 +14,13 @@ from sightstream.registry import Registry, Version
 from web import charts, home, light
 from web.home import plain
 
+# The figures shown first; of the last, less is better.
 FIGURES = {
     "accuracy": "Accuracy",
     "f1_macro": "Macro F1",
     "top3_accuracy": "Top-3 accuracy",
     "ece": "Calibration error",
 }
-"""The figures shown first; of the last, less is better."""
 
 
 def page() -> None:
@@ -33,6 +33,9 @@ def page() -> None:
             if name is None:
                 return
             versions = home.versions(name)
+            if not versions:
+                home.missing(f"{name} has no version yet. Train one:", f"sightstream train {name}")
+                return
             _aliases(name, versions)
         if not home.may_promote():
             st.caption(
@@ -139,8 +142,10 @@ def _figures(pair: list[Version]) -> None:
 def _figure(key: str, label: str, version: Version, first: Version) -> None:
     value, other = version.metrics[key], first.metrics.get(key)
     delta = None if version is first or other is None else f"{value - other:+.4f}"
-    colour = "inverse" if key == "ece" else "normal"
-    st.metric(label, f"{value:.4f}", delta, delta_color=colour)  # type: ignore[arg-type]
+    colour: Literal["normal", "inverse", "off"] = "inverse" if key == "ece" else "normal"
+    if delta in {"+0.0000", "-0.0000"}:
+        delta, colour = "no difference", "off"
+    st.metric(label, f"{value:.4f}", delta, delta_color=colour)
 
 
 def _table(versions: list[Version]) -> None:

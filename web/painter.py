@@ -42,7 +42,8 @@ class Painter:
         if aspect == "pad":
             heat = _without_bars(heat, picture.shape[1], picture.shape[0])
         height, width, _ = picture.shape
-        share = np.clip(heat / max(float(heat.max()), 1e-9), 0, 1).astype(np.float32)
+        # A map of a label that nothing shakes stays grey, where it would else show mere noise.
+        share = np.clip(heat / max(float(heat.max()), 0.05), 0, 1).astype(np.float32)
         large = Image.fromarray(share).resize((width, height), Image.Resampling.BILINEAR)
         weight = np.asarray(large)[..., None]
         grey = picture.mean(axis=2, keepdims=True) * 0.8

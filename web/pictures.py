@@ -54,6 +54,7 @@ def thumbnail(uri: str | None, side: int) -> str | None:
     return _thumbnail(path, side)
 
 
+@st.cache_data(max_entries=256, show_spinner=False)
 def fit(image: bytes, side: int) -> str | None:
     """An uploaded picture as a data URI; None where it is none.
 
@@ -64,6 +65,7 @@ def fit(image: bytes, side: int) -> str | None:
     return _painted("fit", image, side)
 
 
+@st.cache_data(max_entries=64, show_spinner=False)
 def overlay(image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect) -> str | None:
     """A picture with the pixels that counted lit up, as a data URI.
 
