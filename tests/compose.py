@@ -118,10 +118,9 @@ class Compose:
         return [str(program), *map(self._translated, command[1:])]
 
     def _translated(self, text: str) -> str:
-        text = re.sub(r"(?<![\w])/(data|mlflow)\b", rf"{self._folder}/\1", text)
         text = text.replace("/tmp/spark", f"{self._folder}/spark")
-        text = text.replace("--host=0.0.0.0", "--host=127.0.0.1")
         text = re.sub(HOSTS, "127.0.0.1", text)
+        text = re.sub(r"(?<!\w)/(data|mlflow)\b", rf"{self._folder}/\1", text)
         return re.sub(rf"\b({'|'.join(PORTS)})\b", lambda m: self.ports[m[1]], text)
 
 

@@ -1,0 +1,135 @@
+"""Grafana's dashboards: each question of each panel, put to a Prometheus that saw a real run."""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from sightstream.registry import Registry
+from tests.prometheus import MISSING, prometheus
+
+FOLDER = Path(__file__).parents[2] / "docker" / "grafana"
+
+DASHBOARDS = {p.stem: json.loads(p.read_text()) for p in sorted(FOLDER.glob("dashboards/*.json"))}
+
+QUERIES = [
+    pytest.param(target["expr"], id=f"{name}: {panel['title']}: {target['refId']}")
+    for name, dashboard in DASHBOARDS.items()
+    for panel in dashboard["panels"]
+    for target in panel["targets"]
+]
+
+ANNOTATIONS = {a["name"]: a["expr"] for a in DASHBOARDS["overview"]["annotations"]["list"]}
+
+needs_sdk = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="the Grafana foundation SDK needs Python 3.11"
+)
+
+
+@needs_sdk
+def test_the_dashboards_are_what_the_code_builds(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import build
+
+    built = dict(build.dashboards())
+    assert {p.name for p in built} == {f"{name}.json" for name in DASHBOARDS}
+    for path, text in built.items():
+        assert path.read_text() == text, "write it anew with: make docs"
+
+
+@needs_sdk
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_holds_what_grafanas_schema_knows_and_no_more(name):
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    read = Dashboard.from_json(DASHBOARDS[name])
+    assert json.loads(JSONEncoder().encode(read)) == DASHBOARDS[name]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_two_panels_of_a_dashboard_overlap(name):
+    taken = [
+        (x, y)
+        for at in (panel["gridPos"] for panel in DASHBOARDS[name]["panels"])
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24
+
+
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+class TestARealRun:
+    """Good and bad images, a swap and a refresh, seen by Prometheus each second."""
+
+    @pytest.fixture(scope="class")
+    def seen(self, new_home, starter, figures, until, tmp_path_factory):
+        home = new_home(own_registry=True)
+        registry = Registry(home.settings)
+        wrong = home.settings.root / "wrong"
+        for number, digit in enumerate(starter.digits[:40]):
+            folder = wrong / str((int(digit.parent.name) + 1 + number % 3) % 10)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / digit.name).write_bytes(digit.read_bytes() + b" ")
+
+        with home.running() as run:
+            address = run.metrics_url.removeprefix("http://").removesuffix("/metrics")
+            with prometheus(
+                tmp_path_factory.mktemp("p") / "own", {"sightstream": address}
+            ) as asked:
+
+                def drop(digits, name):
+                    before = home.count()
+                    aside = home.settings.root / name
+                    aside.mkdir()
+                    for digit in digits:
+                        shutil.copyfile(digit, aside / digit.name)
+                    (aside / "torn.png").write_bytes(digits[0].read_bytes()[:60])
+                    (aside / "a text.jpg").write_text("no image")
+                    aside.rename(home.settings.inbox / name)
+                    until(lambda: home.count() == before + len(digits) + 2, 60)
+
+                drop(starter.digits[:50], "first")
+                first = registry.version("starter", 1)
+                copy = registry.publish(
+                    "starter", registry.fetch(first), first.digest,
+                    parameters={}, metrics=first.metrics, curves={},
+                )  # fmt: skip
+                registry.promote("starter", copy.number)
+                until(lambda: figures(run)["sightstream_model_reloads_total", "loaded"] == 1)
+                done = home("refresh", "starter", "--data", wrong, "--epochs", "1", "--no-promote")
+                assert done.returncode == 0, done.stderr
+                newest = ("sightstream_registry_version", "newest", "starter")
+                until(lambda: figures(run).get(newest) == copy.number + 1, 30)
+                drop(starter.digits[50:250], "second")
+                drop(starter.digits[250:450], "third")
+                drift = ("sightstream_drift_psi", "label")
+                until(lambda: not math.isnan(figures(run)[drift]))
+                counted = f"sum(sightstream_images_total) == {home.count()}"
+                until(lambda: asked.ask(counted))
+                yield asked
+
+    @pytest.mark.parametrize("query", QUERIES)
+    def test_a_question_of_a_panel_has_an_answer(self, seen, until, query):
+        if "sightstream_kafka" in query:
+            pytest.skip("no Kafka in this run")
+        query = query.replace("$__rate_interval", "1m")
+
+        def numbers():
+            values = [float(series["value"][1]) for series in seen.ask(query)]
+            return [value for value in values if math.isfinite(value)]
+
+        assert until(numbers, 10)
+
+    @pytest.mark.parametrize("name", ANNOTATIONS)
+    def test_what_happened_is_marked(self, seen, name):
+        assert seen.ask(f"max_over_time(({ANNOTATIONS[name]})[10m:1s])")
+
+    def test_no_alert_has_an_error(self, seen):
+        assert seen.ask("prometheus_rule_evaluation_failures_total > 0") == []
