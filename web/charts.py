@@ -151,9 +151,8 @@ def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], keys: Sequence[str
         "version:N", title=None, legend=alt.Legend(orient="bottom"),
         scale=alt.Scale(domain=list(runs), range=[COLOURS[0], COLOURS[1]]),
     )  # fmt: skip
-    dash = alt.StrokeDash(
-        "curve:N", title=None, sort=list(keys), legend=alt.Legend(orient="bottom")
-    )
+    strokes = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor="#888888")
+    dash = alt.StrokeDash("curve:N", title=None, sort=list(keys), legend=strokes)
     tips = ["version:N", "curve:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")]
     described = f"{' and '.join(keys)} over the epochs of {' and '.join(runs)}."
     drawn = _chart(data, described).mark_line(point=True).encode(
