@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -211,9 +212,32 @@ def _elephas(learner: Any, mode: Mode, batch_size: int) -> Any:
 
         spark_model.SparkWorker = Worker
         return spark_model.SparkModel(learner, batch_size=batch_size)
+    from elephas.parameter import factory
+    from elephas.parameter.server import SocketServer
+
+    class Server(SocketServer):
+        """A server whose threads end with their workers, instead of listening to silence."""
+
+        def action_listener(self, connection: Any) -> None:
+            with connection, suppress(OSError):
+                while action := connection.recv(1):
+                    (self.update_parameters if action == b"u" else self.get_parameters)(connection)
+
+    class Model(spark_model.AsynchronousSparkModel):
+        """A model whose server ends however the training does."""
+
+        @contextmanager
+        def run_parameter_server(self) -> Iterator[None]:
+            self.parameter_server.start()
+            try:
+                yield
+            finally:
+                self.parameter_server.stop()
+
+    factory.SocketServer = Server
     # Its server is a thread that speaks a protocol of its own. The other one is a forked Flask
     # in debug mode, which lets whoever reaches it run code.
-    return spark_model.AsynchronousSparkModel(
+    return Model(
         learner, batch_size=batch_size, mode=mode, parameter_server_mode="socket", port=_free_port()
     )
 
