@@ -105,7 +105,7 @@ class Vitals:
                 try:
                     look()
                 except Exception as error:  # whatever it is, the stream goes on
-                    log.debug("a look failed, and is tried again: %s", error)
+                    log.warning("a look failed, and is tried again: %s", error)
             if stop.wait(INTERVAL):
                 return
 
@@ -128,7 +128,7 @@ class Vitals:
         import pyarrow as pa
         from deltalake import DeltaTable
 
-        files = pa.record_batch(DeltaTable(self._settings.predictions).get_add_actions())
+        files = pa.table(DeltaTable(self._settings.predictions).get_add_actions())
         self._table_files.set(files.num_rows)
         self._table_size.set(sum(files["size_bytes"].to_pylist()))
         self._table_rows.set(sum(files["num_records"].to_pylist()))

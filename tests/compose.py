@@ -77,7 +77,7 @@ class Compose:
         for process in reversed(self._processes.values()):
             end_session(process)
 
-    def healthy(self, name: str, seconds: float = 180) -> None:
+    def healthy(self, name: str, seconds: float = 300) -> None:
         """Waits until the health check of a service finds nothing wrong."""
         test = self._services[name]["healthcheck"]["test"]
         deadline = time.monotonic() + seconds
@@ -105,7 +105,7 @@ class Compose:
 
     def _start(self, name: str) -> None:
         for volume in ("data", "mlflow", "spark"):
-            (self._folder / volume).mkdir(exist_ok=True)
+            (self._folder / volume).mkdir(parents=True, exist_ok=True)
         with (self._folder / f"{name}.log").open("w") as log:
             self._processes[name] = subprocess.Popen(
                 self._here(self._services[name]["command"]), env=self.environment(name),

@@ -164,21 +164,21 @@ DASHBOARDS = {
         Panel(
             "Kafka: lag in messages",
             (("sum by (topic, partition) (sightstream_kafka_lag_records)",
-              "{{topic}} {{partition}}"),),
+              "{{topic}} {{partition}}"),), width=6,
         ),
         Panel(
             "Kafka: lag in seconds",
             (("max by (topic, partition) (sightstream_kafka_lag_seconds)",
               "{{topic}} {{partition}}"),),
-            "s",
+            "s", width=6,
         ),
         Panel(
             "Predictions table",
-            (("sightstream_table_size_bytes", "size"),), "bytes",
+            (("sightstream_table_size_bytes", "size"),), "bytes", width=6,
         ),
         Panel(
             "Its rows and files",
-            (("sightstream_table_rows", "rows"), ("sightstream_table_files", "files")),
+            (("sightstream_table_rows", "rows"), ("sightstream_table_files", "files")), width=6,
         ),
     ),
     "Model": (

@@ -33,9 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="of Prometheus")
     parser.add_argument("folder", type=Path, help="where the pictures go")
-    parser.add_argument("--minutes", type=float, default=10, help="up to now")
+    parser.add_argument("--minutes", type=float, default=10, help="how far to look back")
+    parser.add_argument("--until", type=float, default=time.time(), help="in Unix time [now]")
     arguments = parser.parse_args()
-    end = time.time()
+    end = arguments.until
     span = (end - 60 * arguments.minutes, end)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
@@ -104,9 +105,15 @@ def curves(
 ) -> None:  # fmt: skip
     """A time series panel."""
     defaults = panel["fieldConfig"]["defaults"]
-    times = sorted({when for _, points in found for when, _ in points})
+    step = spacing(span)
+    times = [span[0] + step * number for number in range(int((span[1] - span[0]) / step) + 1)]
     days = [datetime.fromtimestamp(when) for when in times]
-    columns = [[dict(points).get(when, math.nan) for when in times] for _, points in found]
+    columns = []
+    for _, points in found:
+        column = [math.nan] * len(times)  # where nothing was known, the curve has a gap
+        for when, value in points:
+            column[round((when - span[0]) / step)] = value
+        columns.append(column)
     names = [name for name, _ in found]
     if defaults["custom"].get("stacking", {}).get("mode") == "normal":
         filled = [[0 if math.isnan(v) else v for v in column] for column in columns]
@@ -149,12 +156,17 @@ def named(legend: str, labels: dict[str, str]) -> str:
     return legend
 
 
+def spacing(span: tuple[float, float]) -> float:
+    """Seconds between two points of a curve."""
+    return max(1, (span[1] - span[0]) / 300)
+
+
 def series(url: str, query: str, span: tuple[float, float]) -> list[tuple[dict, list]]:
     """The labels and points (seconds, value) of an answer over a span of time."""
     start, end = span
     asked = urlencode({
         "query": query.replace("$__rate_interval", "30s"), "start": start, "end": end,
-        "step": max(1, (end - start) / 300),
+        "step": spacing(span),
     })  # fmt: skip
     with urlopen(f"{url}/api/v1/query_range?{asked}", timeout=30) as answer:  # noqa: S310
         found = json.load(answer)["data"]["result"]

@@ -131,5 +131,21 @@ class TestARealRun:
     def test_what_happened_is_marked(self, seen, name):
         assert seen.ask(f"max_over_time(({ANNOTATIONS[name]})[10m:1s])")
 
+    @pytest.mark.parametrize(
+        "claim",
+        [
+            "sightstream_table_rows == on() sum(sightstream_images_total)",
+            "sightstream_table_size_bytes > 1000",
+            "sightstream_table_files > 0",
+            "sightstream_disk_free_bytes > 0",
+            "sightstream_spark_cores > 0",
+            'sightstream_spark_driver_heap_bytes{kind="used"} > 1e6',
+            'sightstream_memory_resident_bytes{process="workers"} > 1e6',
+            'sightstream_registry_versions{decision="promoted"} == 1',
+        ],
+    )
+    def test_what_is_looked_at_is_true(self, seen, until, claim):
+        assert until(lambda: seen.ask(claim), 20)
+
     def test_no_alert_has_an_error(self, seen):
         assert seen.ask("prometheus_rule_evaluation_failures_total > 0") == []
