@@ -78,7 +78,7 @@ def test_it_is_partitioned_by_date(table, path):
 
 def test_each_column_has_a_comment(table, path):
     comments = {field.name: field.metadata for field in DeltaTable(path).schema().fields}
-    assert comments["event_id"] == {"comment": "UUID of the image's arrival; one row each"}
+    assert comments["event_id"] == {"comment": "the image's arrival; one row each"}
     assert all(comment["comment"] for comment in comments.values())
 
 
