@@ -145,6 +145,19 @@ class Home:
         finally:
             end_session(process)
 
+    def publish_copies(self, count):
+        """Registers further versions of the starter that are equal to the first."""
+        from sightstream.registry import Registry
+
+        registry = Registry(self.settings)
+        first = registry.version("starter", 1)
+        for number in range(count):
+            registry.publish(
+                "starter", registry.fetch(first), first.digest, parameters={"copy": number},
+                metrics=first.metrics, curves=registry.curves(first), report=registry.report(first),
+            )  # fmt: skip
+        return registry
+
     def table(self):
         """The predictions, read as any other process reads them."""
         from deltalake import DeltaTable

@@ -13,7 +13,6 @@ from statistics import median
 import pytest
 
 from sightstream.labels import Labels
-from sightstream.registry import Registry
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"
@@ -29,12 +28,7 @@ def home(new_home, pytestconfig):
         assert done.returncode == 0, done.stderr
         shutil.rmtree(home.settings.root / "starter" / "samples")
         return home
-    registry = Registry(home.settings)
-    first = registry.version("starter", 1)
-    registry.publish(
-        "starter", registry.fetch(first), first.digest, parameters={}, metrics=first.metrics,
-        curves=registry.curves(first), report=registry.report(first),
-    )  # fmt: skip
+    home.publish_copies(1)
     return home
 
 

@@ -10,8 +10,6 @@ import psutil
 import pyarrow.compute as pc
 import pytest
 
-from sightstream.registry import Registry
-
 pytestmark = pytest.mark.slow
 
 SWAPS = 50
@@ -62,14 +60,7 @@ def home(new_home):
 @pytest.fixture
 def registry(home):
     """Holds the starter under several versions, of which the first is the champion."""
-    registry = Registry(home.settings)
-    first = registry.version("starter", 1)
-    for number in range(2, VERSIONS + 1):
-        registry.publish(
-            "starter", registry.fetch(first), first.digest,
-            parameters={"copy": number}, metrics=first.metrics, curves={},
-        )  # fmt: skip
-    return registry
+    return home.publish_copies(VERSIONS - 1)
 
 
 def test_fifty_swaps_cost_no_image_no_time_and_no_memory(
