@@ -119,7 +119,8 @@ class TestARealRun:
     def test_a_question_of_a_panel_has_an_answer(self, seen, until, query):
         if "sightstream_kafka" in query:
             pytest.skip("no Kafka in this run")
-        query = query.replace("$__rate_interval", "1m")
+        # Long enough to reach back to the last images, however long the questions before took.
+        query = query.replace("$__rate_interval", "10m")
 
         def numbers():
             values = [float(series["value"][1]) for series in seen.ask(query)]
