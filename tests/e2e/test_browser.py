@@ -183,6 +183,7 @@ def test_one_key_labels_the_least_certain_image(window, site, home, picture, unt
     window.goto(f"{site}/label")
     window.get_by_text(least["original_name"], exact=True).wait_for()
     picture("label", 860)
+    at_rest(window)
     window.keyboard.press("7")
 
     def labelled():
