@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,7 +186,9 @@ def _telling(settings: Settings, title: str) -> Iterator[Progress]:
     from training.train import Progress
 
     def on_round(done: int, epochs: int, curves: Any) -> None:
-        seen = f"loss {curves.loss[-1]:.3f}, validation accuracy {curves.val_accuracy[-1]:.4f}"
+        # Asynchronous workers tell no loss.
+        loss = f"loss {curves.loss[-1]:.3f}, " if math.isfinite(curves.loss[-1]) else ""
+        seen = f"{loss}validation accuracy {curves.val_accuracy[-1]:.4f}"
         bar.update(task, completed=done, total=epochs, seen=seen)
         say(f"pass {done} of {epochs}: {seen}")
 
