@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from threading import Event
 
 from sightstream.config import Settings
@@ -38,14 +40,19 @@ def run(settings: Settings, table: Predictions, idle: Callable[[], float], stop:
 
 def expire(settings: Settings) -> None:
     """Removes the image folders of days that the retention has ended for."""
-    if not settings.retention_days or not settings.images.is_dir():
+    if not settings.retention_days:
         return
     oldest = datetime.now(timezone.utc).date() - timedelta(days=settings.retention_days)
-    for folder in settings.images.iterdir():
-        try:
-            ended = date.fromisoformat(folder.name) < oldest
-        except ValueError:
-            continue
-        if ended:
+    for day, folder in days(settings.images).items():
+        if day < oldest:
             log.info("removing the images of %s", folder.name)
             shutil.rmtree(folder)
+
+
+def days(images: Path) -> dict[date, Path]:
+    """The folder of each day that images are kept of; none where no folder is watched."""
+    found = {}
+    for folder in images.iterdir() if images.is_dir() else ():
+        with suppress(ValueError):  # not one of ours
+            found[date.fromisoformat(folder.name)] = folder
+    return found

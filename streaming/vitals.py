@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from sightstream.config import Settings
 from sightstream.registry import Registry
+from streaming import upkeep
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -116,13 +117,9 @@ class Vitals:
         self._disk_size.set(disk.total)
         self._inbox.set(sum(len(names) for _, _, names in os.walk(settings.inbox)))
         self._retention.set(86_400 * settings.retention_days)
-        days = []
-        for folder in settings.images.iterdir():
-            with suppress(ValueError):  # not one of ours
-                day = datetime.strptime(folder.name, "%Y-%m-%d")
-                days.append(day.replace(tzinfo=timezone.utc).timestamp())
-        if days:
-            self._oldest.set(min(days))
+        if kept := upkeep.days(settings.images):
+            oldest = datetime.combine(min(kept), datetime.min.time(), timezone.utc)
+            self._oldest.set(oldest.timestamp())
 
     def _look_at_table(self) -> None:
         import pyarrow as pa

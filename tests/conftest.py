@@ -1,5 +1,6 @@
 """What several test files share: homes, the starter model, and the running program."""
 
+import itertools
 import json
 import os
 import signal
@@ -62,6 +63,15 @@ def left(settings):
         }
 
     return read
+
+
+@pytest.fixture
+def topic(request):
+    """The name of a topic that no other test has."""
+    return f"{request.path.stem.removeprefix('test_')}-{os.getpid()}-{next(_TOPIC_NUMBERS)}"
+
+
+_TOPIC_NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")

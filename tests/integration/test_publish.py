@@ -15,12 +15,6 @@ from tests import broker as brokers
 from tests.topics import Program, headers, messages, topics
 
 SEED = 20251123
-TOPIC_NUMBER = iter(range(1000))
-
-
-@pytest.fixture
-def topic():
-    return f"publish-{os.getpid()}-{next(TOPIC_NUMBER)}"
 
 
 @pytest.fixture

@@ -14,12 +14,6 @@ from sightstream.events import local_path
 from tests.topics import Program, headers, messages
 
 SEED = 20251124
-TOPIC_NUMBER = iter(range(1000))
-
-
-@pytest.fixture
-def topic():
-    return f"watch-{os.getpid()}-{next(TOPIC_NUMBER)}"
 
 
 @pytest.fixture
