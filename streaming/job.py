@@ -67,7 +67,8 @@ class Stream:
         metrics.watch_behind(lambda: self.behind)
         metrics.aim(TRIGGER)
         self.metrics_port = metrics.port
-        metrics.use(champion.model.name, champion.model.version)
+        self._expect(champion.model)
+        metrics.use(champion.model)
 
     @property
     def behind(self) -> int:
@@ -154,6 +155,10 @@ class Stream:
         rows = self.session.range(0, cores, 1, cores).select(nothing)
         for query in self._queries:
             rows.select(self.answer(model, query.source)).toArrow()
+        self._expect(model)
+
+    def _expect(self, model: ServedModel) -> None:
+        self.metrics.expect([query.source.name for query in self._queries], model)
 
 
 class Query:
@@ -258,7 +263,7 @@ class Query:
         self._stream.table.append(rows, self._app_id, batch_id)
         self._last = batch_id
         metrics.phase("commit", time.monotonic() - begin)
-        metrics.count(rows, model.name, model.version)
+        metrics.count(rows, model)
         metrics.compare(answered["answer"], model)
         try:
             self._stream.on_rows(rows)

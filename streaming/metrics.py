@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +20,7 @@ from prometheus_client import (
 from sightstream import drift
 from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
+from sightstream.imaging import ErrorCode
 from streaming.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -156,13 +157,25 @@ class Metrics:
         """Asks for the number of images behind at each scrape."""
         self._behind.set_function(behind)
 
-    def count(self, rows: pa.Table, model: str, version: int) -> None:
+    def expect(self, sources: Sequence[str], model: ServedModel) -> None:
+        """Shows what may be counted from zero on: Prometheus sees a rise, never a first value.
+
+        Args:
+            sources: of images.
+            model: is about to answer.
+        """
+        for source in sources:
+            for outcome in ("ok", *get_args(ErrorCode)):
+                self._images.labels(source, outcome)
+        for label in model.labels:
+            self._predictions.labels(label, str(model.version))
+
+    def count(self, rows: pa.Table, model: ServedModel) -> None:
         """Counts a committed micro-batch.
 
         Args:
             rows: as committed.
             model: what answered.
-            version: of the model.
         """
         import pyarrow.compute as pc
 
@@ -172,7 +185,7 @@ class Metrics:
             self._images.labels(row["source"], row["outcome"]).inc(row["count_all"])
         for row in table.group_by(["label"]).aggregate([([], "count_all")]).to_pylist():
             if row["label"] is not None:
-                self._predictions.labels(row["label"], str(version)).inc(row["count_all"])
+                self._predictions.labels(row["label"], str(model.version)).inc(row["count_all"])
         arrived = pc.cast(rows["event_time"], "int64").to_numpy() / 1e6
         latencies = time.time() - arrived
         sources = rows["source"].to_numpy()
@@ -182,7 +195,7 @@ class Metrics:
         self._predict.observe(rows["predict_ms"].to_numpy() / 1000)
         self._score.observe(rows["score"].to_numpy())
         self._batches.inc()
-        self.use(model, version)
+        self.use(model)
         self.idle()
 
     def compare(self, answers: pa.ChunkedArray, model: ServedModel) -> None:
@@ -247,9 +260,9 @@ class Metrics:
         """Notes that what was waiting is done, or that nothing is waiting."""
         self._progress.set_to_current_time()
 
-    def use(self, model: str, version: int) -> None:
+    def use(self, model: ServedModel) -> None:
         """Notes the model in use."""
-        self._version.labels(model).set(version)
+        self._version.labels(model.name).set(model.version)
 
     def reloaded(self, result: str) -> None:
         """Counts a new champion, `loaded` or `failed`."""

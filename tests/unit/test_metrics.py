@@ -113,6 +113,18 @@ class TestDrift:
         assert self.psi(metrics) == before
 
 
+def test_what_may_be_counted_is_shown_from_zero_on():
+    metrics = Metrics()
+    model = ServedModel("animals", 7, ("cat", "dog"), Preprocessing(8, 8), "onnx", b"")
+    metrics.expect(["folder"], model)
+    ask = metrics.registry.get_sample_value
+    for label in model.labels:
+        seen = {"label": label, "model_version": "7"}
+        assert ask("sightstream_predictions_total", seen) == 0
+    for outcome in ("ok", "truncated"):
+        assert ask("sightstream_images_total", {"source": "folder", "outcome": outcome}) == 0
+
+
 def test_all_names_have_the_prefix_and_a_base_unit_or_count_something(settings):
     metrics = Metrics()
     Vitals(settings, metrics.registry)
