@@ -98,7 +98,7 @@ def rows(settings: Settings) -> int:
     """Rows of the table, from its log alone."""
     from deltalake import DeltaTable
 
-    if not DeltaTable.is_deltatable(str(settings.predictions)):
+    if not DeltaTable.is_deltatable(settings.predictions):
         return 0
     return _count(DeltaTable(settings.predictions))
 
@@ -108,10 +108,10 @@ def wait_for(settings: Settings, count: int, timeout: float = 600) -> None:
     from deltalake import DeltaTable
 
     deadline = time.monotonic() + timeout
-    while not DeltaTable.is_deltatable(str(settings.predictions)):
+    while not DeltaTable.is_deltatable(settings.predictions):
         time.sleep(0.1)
     table = DeltaTable(settings.predictions)
-    log, seen = settings.predictions / "_delta_log", 0.0
+    log, seen = Path(settings.predictions, "_delta_log"), 0.0
     while _count(table) < count:
         # The table is opened after a commit only: to look at it takes time from what is measured.
         while log.stat().st_mtime == seen:

@@ -29,12 +29,12 @@ def app_id(checkpoint: Path) -> str:
     raise CheckpointMismatchError(f"{path} {fault}; {_start_afresh(checkpoint)}")
 
 
-def checkpoint_state(checkpoint: Path, predictions: Path) -> str | None:
+def checkpoint_state(checkpoint: Path, predictions: str) -> str | None:
     """Compares the checkpoint with the table; safe beside a running stream.
 
     Args:
         checkpoint: the folder that Spark writes.
-        predictions: the table's folder; never created here.
+        predictions: the table's folder or uri; never created here.
 
     Returns:
         None where the stream can go on from here or has never started; else the sentence that
@@ -74,7 +74,7 @@ def checkpoint_state(checkpoint: Path, predictions: Path) -> str | None:
     )
 
 
-def require_match(checkpoint: Path, predictions: Path) -> None:
+def require_match(checkpoint: Path, predictions: str) -> None:
     """Raises where a stream must not go on.
 
     Raises:
@@ -100,14 +100,14 @@ def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
-def _last_batch(predictions: Path, name: str) -> int:
+def _last_batch(predictions: str, name: str) -> int:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     from sightstream.predictions import Predictions
 
     try:
-        if not DeltaTable.is_deltatable(str(predictions)):
+        if not DeltaTable.is_deltatable(predictions):
             return -1
         last = Predictions(predictions).last_batch(name)
     except (DeltaError, OSError) as error:

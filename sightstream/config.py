@@ -13,6 +13,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -38,7 +39,17 @@ class Settings(BaseSettings):
     registry_uri: str = Field(
         "", description="MLflow tracking server; empty: SQLite and files under home"
     )
-    master: str = Field("local[*,4]", description="Spark master")
+    predictions_uri: str = Field(
+        "", description="folder or uri of the predictions table; empty: under home"
+    )
+    master: str = Field(
+        "local[*,4]",
+        pattern=r"^(local(\[.+\])?|yarn|(spark|k8s)://.+)$",
+        description="Spark master: local[*,4], spark://host:7077, yarn or k8s://...",
+    )
+    spark: dict[str, str] = Field(
+        {}, description="further options of Spark by name, which win over ours"
+    )
     driver_memory: str = Field(
         "1g", pattern=r"^\d+[mg]$", description="heap of Spark's driver, such as 1g"
     )
@@ -146,9 +157,10 @@ class Settings(BaseSettings):
         return self.root / "staging"
 
     @property
-    def predictions(self) -> Path:
-        """The predictions table."""
-        return self.root / "predictions"
+    def predictions(self) -> str:
+        """The predictions table: an absolute path, or a uri."""
+        place = self.predictions_uri.rstrip("/") or str(self.root / "predictions")
+        return place if "://" in place else str(Path(place).expanduser().absolute())
 
     @property
     def labels(self) -> Path:
@@ -204,6 +216,8 @@ def load(**flags: Any) -> Settings:
         return Settings(**{key: value for key, value in flags.items() if value is not None})
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(dict(e)) for e in error.errors())) from None
+    except SettingsError as error:
+        raise ConfigError(f"{error}; it takes JSON") from None
     except (ValueError, OSError) as error:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from pathlib import Path
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
+    from pyarrow.fs import FileSystem
 
 
 def schema(columns: Iterable[tuple[str, str, str]], required: Collection[str]) -> pa.Schema:
@@ -34,19 +35,31 @@ def schema(columns: Iterable[tuple[str, str, str]], required: Collection[str]) -
     )
 
 
-def dataset(table: DeltaTable, path: Path, since: datetime | None = None) -> Dataset:
-    """The rows of an open table as Arrow reads them, from the files in its folder.
+@lru_cache(8)
+def store(place: str) -> FileSystem:
+    """A folder as Arrow's file system, with paths relative to it.
 
     Args:
-        table: the open table.
-        path: its folder.
-        since: leaves out the days before, whose files are then not even listed; for a table that
-            is partitioned by date.
+        place: its absolute path, or its uri.
     """
     from pyarrow import fs
 
+    if "://" in place:
+        files, folder = fs.FileSystem.from_uri(place)
+        return fs.SubTreeFileSystem(folder, files)
+    return fs.SubTreeFileSystem(place, fs.LocalFileSystem())
+
+
+def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dataset:
+    """The rows of an open table as Arrow reads them.
+
+    Args:
+        table: the open table.
+        place: its folder, as an absolute path or a uri.
+        since: leaves out the days before, whose files are then not even listed; for a table that
+            is partitioned by date.
+    """
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
-    files = fs.SubTreeFileSystem(str(path.absolute()), fs.LocalFileSystem())
     days = [("date", ">=", since.date().isoformat())] if since else None
-    return table.to_pyarrow_dataset(partitions=days, filesystem=files)
+    return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))

@@ -176,7 +176,8 @@ def _spark(_: Settings) -> str:
 def _folders(settings: Settings) -> str:
     folders = (
         settings.inbox, settings.images, settings.manifests, settings.staging,
-        settings.predictions, settings.checkpoint("folder"), settings.registry, settings.logs,
+        settings.checkpoint("folder"), settings.registry, settings.logs,
+        *((Path(settings.predictions),) if "://" not in settings.predictions else ()),
     )  # fmt: skip
     for folder in folders:
         there = _existing(folder)
@@ -240,11 +241,12 @@ def _model(settings: Settings) -> str:
 def _predictions(settings: Settings) -> str:
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
+    from pyarrow.fs import FileSelector
 
     path = settings.predictions
-    if not path.is_dir() or not any(path.iterdir()):
-        return "no table yet; `sightstream run` creates it"
     try:
+        if not delta.store(path).get_file_info(FileSelector("", allow_not_found=True)):
+            return "no table yet; `sightstream run` creates it"
         table = delta.dataset(DeltaTable(path), path)
         rows = table.count_rows()
         rejected = table.count_rows(filter=ds.field("status") == "rejected")

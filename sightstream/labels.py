@@ -123,7 +123,7 @@ class Labels:
 
         if not DeltaTable.is_deltatable(str(self.path)):
             return schema().empty_table()
-        rows = delta.dataset(DeltaTable(self.path), self.path).to_table()
+        rows = delta.dataset(DeltaTable(self.path), str(self.path.absolute())).to_table()
         # Two that were written in the same microsecond must not change places from look to look.
         return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
 

@@ -63,11 +63,11 @@ def schema() -> pa.Schema:
 class Predictions:
     """The table as the stream writes it, one commit for each micro-batch."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         """Opens the table, and creates it where there is none.
 
         Args:
-            path: the table's folder.
+            path: the table's folder, as an absolute path or a uri.
         """
         self.path = path
         self._unmerged = len(self._table.file_uris())
@@ -154,11 +154,11 @@ class Predictions:
         return True
 
 
-def query(path: Path, sql: str, *, labels: Path | None = None) -> pa.Table:
+def query(path: str, sql: str, *, labels: Path | None = None) -> pa.Table:
     """Runs SQL over the tables `predictions`, `dead_letters` and `labels`, without Spark.
 
     Args:
-        path: the table's folder.
+        path: the table's folder, as an absolute path or a uri.
         sql: DuckDB's dialect.
         labels: the labels table's folder; while it is None or not there, nothing is labelled.
 
@@ -321,12 +321,12 @@ class Kinds:
 
 @contextmanager
 def snapshot(
-    path: Path, *, labels: Path | None = None, since: datetime | None = None
+    path: str, *, labels: Path | None = None, since: datetime | None = None
 ) -> Iterator[Snapshot]:
     """Opens the tables `predictions`, `dead_letters` and `labels` for questions.
 
     Args:
-        path: the table's folder.
+        path: the table's folder, as an absolute path or a uri.
         labels: the labels table's folder; while it is None or not there, nothing is labelled.
         since: leaves out the predictions of the days before.
 
@@ -391,18 +391,18 @@ class Filter:
         return " AND ".join(part for part, _ in parts), [v for _, vs in parts for v in vs]
 
 
-def version(path: Path) -> int | None:
+def version(path: str) -> int | None:
     """The table's number of commits so far, by which a change shows; None where there is none."""
     from deltalake import DeltaTable
 
-    return DeltaTable(path).version() if DeltaTable.is_deltatable(str(path)) else None
+    return DeltaTable(path).version() if DeltaTable.is_deltatable(path) else None
 
 
-def models_of(path: Path, event_ids: Collection[str]) -> dict[str, str | None]:
+def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
     """The model that answered each of these events; None for an image that was rejected.
 
     Args:
-        path: the table's folder.
+        path: the table's folder, as an absolute path or a uri.
         event_ids: those that the table does not hold are left out of the answer.
 
     Raises:
@@ -417,21 +417,21 @@ def models_of(path: Path, event_ids: Collection[str]) -> dict[str, str | None]:
     return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
 
 
-def latest(path: Path, count: int) -> pa.Table:
+def latest(path: str, count: int) -> pa.Table:
     """The rows that were committed last, the newest at the end; none where there is no table."""
     from deltalake import DeltaTable
 
-    if not DeltaTable.is_deltatable(str(path)):
+    if not DeltaTable.is_deltatable(path):
         return schema().empty_table()
     newest = "(SELECT * FROM predictions ORDER BY processed_at DESC, event_id DESC LIMIT {})"
     return query(path, f"FROM {newest.format(int(count))} ORDER BY processed_at, event_id")
 
 
-def follow(path: Path, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
+def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
     """Yields the rows that are committed from now on, a list for each commit.
 
     Args:
-        path: the table's folder.
+        path: the table's folder, as an absolute path or a uri.
         interval: seconds between two looks.
 
     Raises:
@@ -448,7 +448,7 @@ def follow(path: Path, *, interval: float = 0.05) -> Iterator[list[dict[str, Any
             yield rows
 
 
-def current_version(path: Path) -> int:
+def current_version(path: str) -> int:
     """The table's last version.
 
     Raises:
@@ -457,13 +457,13 @@ def current_version(path: Path) -> int:
     return _open(path).version()
 
 
-def added(path: Path, version: int) -> list[dict[str, Any]] | None:
+def added(path: str, version: int) -> list[dict[str, Any]] | None:
     """The rows of a commit; None where it has not been made, or its log entry is gone.
 
     Merging small files adds none (Delta protocol, "dataChange").
 
     Args:
-        path: the table's folder.
+        path: the table's folder, as an absolute path or a uri.
         version: of the table.
 
     Raises:
@@ -472,24 +472,26 @@ def added(path: Path, version: int) -> list[dict[str, Any]] | None:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    files = delta.store(path)
     try:
-        commit = (path / "_delta_log" / f"{version:020d}.json").read_text()
+        with files.open_input_stream(f"_delta_log/{version:020d}.json") as log:
+            commit = log.read().decode()
     except FileNotFoundError:
         return None
     adds = [json.loads(line).get("add") for line in commit.splitlines()]
-    files = [str(path / unquote(add["path"])) for add in adds if add and add["dataChange"]]
-    if not files:
+    names = [unquote(add["path"]) for add in adds if add and add["dataChange"]]
+    if not names:
         return []
     parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
-    data = ds.dataset(files, schema=schema(), partitioning=parts, partition_base_dir=str(path))
+    data = ds.dataset(names, schema=schema(), partitioning=parts, filesystem=files)
     return list(data.to_table().sort_by("event_id").to_pylist())
 
 
-def since(path: Path, moment: datetime) -> list[dict[str, Any]]:
+def since(path: str, moment: datetime) -> list[dict[str, Any]]:
     """The rows that were processed at a moment or later, in this order.
 
     Args:
-        path: the table's folder.
+        path: the table's folder, as an absolute path or a uri.
         moment: with its time zone.
 
     Raises:
@@ -502,7 +504,7 @@ def since(path: Path, moment: datetime) -> list[dict[str, Any]]:
     return list(found.sort_by("processed_at").to_pylist())
 
 
-def _open(path: Path) -> DeltaTable:
+def _open(path: str) -> DeltaTable:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightstream import jars
+from sightstream import cluster, jars
 from sightstream.config import Settings
 from sightstream.terminal import chatter_to
 
@@ -25,28 +25,36 @@ def start(settings: Settings, name: str) -> SparkSession:
         name: the application's name in Spark, and of its scratch folder.
 
     Raises:
-        EnvironmentUnfitError: Java is missing or of a version that Spark does not run on.
+        EnvironmentUnfitError: Java is missing or of a version that Spark does not run on, or the
+            cluster is not there or not fit.
     """
     from sightstream import doctor
 
     doctor.require_java()
+    cluster.require_master(settings.master)
     from pyspark.sql import SparkSession
 
     # Workers on another Python than the driver's cannot read what it pickles.
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    local = settings.master.startswith("local")
+    os.environ["PYSPARK_PYTHON"] = settings.spark.get("spark.pyspark.python", sys.executable)
+    local = cluster.is_local(settings.master)
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     scratch = settings.root / "tmp" / name
     scratch.mkdir(parents=True, exist_ok=True)
     with chatter_to(settings.logs / "spark.log"):
         builder = SparkSession.builder.appName(name).master(settings.master)
-        for key, value in _options(settings, scratch, name).items():
+        for key, value in {**_options(settings, scratch, name), **settings.spark}.items():
             builder = builder.config(key, value)
         if local:
             builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
         session = builder.getOrCreate()
     _interruptible(session)
+    if not local:
+        try:
+            cluster.require_workers(session, settings)
+        except BaseException:
+            stop(session)
+            raise
     session.conf.set("spark.sql.shuffle.partitions", session.sparkContext.defaultParallelism)
     return session
 

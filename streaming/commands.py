@@ -47,6 +47,7 @@ def run(
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the metrics endpoint, 0 for any free one [9108].")
     ] = None,
+    master: options.Master = None,
     home: options.Home = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print each new row as a line of JSON.")
@@ -62,8 +63,8 @@ def run(
     from sightstream.errors import ModelNotFoundError
 
     settings = options.settings(
-        home, model=model, engine=engine, metrics_port=metrics_port, source=source or None,
-        kafka_topic=topic, kafka_predictions_topic=predictions_topic,
+        home, master=master, model=model, engine=engine, metrics_port=metrics_port,
+        source=source or None, kafka_topic=topic, kafka_predictions_topic=predictions_topic,
     )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
     with terminal.chatter_to(settings.logs / "libraries.log"):

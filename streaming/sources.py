@@ -7,6 +7,7 @@ offset.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -97,7 +98,6 @@ class Folder:
     """The inbox: files become manifests, and these events."""
 
     name = "folder"
-    locate = staticmethod(local_path)
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Opens the inbox.
@@ -107,6 +107,7 @@ class Folder:
             metrics: gets what arrives.
         """
         self.checkpoint = settings.checkpoint(self.name)
+        self.locate = Shared(settings.images)
         self._settings = settings
         self._metrics = metrics
         self._intake = Intake(settings, self._arrived)
@@ -154,6 +155,26 @@ class Folder:
     def _arrived(self, images: int) -> None:
         self._accepted += images
         self._metrics.arrived(self.name, images)
+
+
+class Shared:
+    """From uris to paths in the folder of images; goes to the workers with the UDF."""
+
+    def __init__(self, images: Path) -> None:
+        """Remembers the folder."""
+        self._images = images
+        self._there = False
+
+    def __call__(self, uri: str) -> str:
+        """The path of an image.
+
+        Raises:
+            FileNotFoundError: this machine does not have the folder: the image is not missing.
+        """
+        if not self._there and not self._images.is_dir():
+            raise FileNotFoundError(f"{socket.gethostname()} does not see {self._images}")
+        self._there = True
+        return local_path(uri)
 
 
 class ManifestSource(DataSource):

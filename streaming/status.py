@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sightstream import kafka, lock
+from sightstream import kafka, lock, predictions
 from sightstream.config import Settings
 from sightstream.errors import SightstreamError
-from sightstream.predictions import query
 from streaming import sources
 
 RECENT = 5
@@ -59,10 +58,10 @@ def status(settings: Settings) -> Status:
 
 def _rows(settings: Settings) -> dict[str, Any]:
     names = ("rows_today", "rejected_today", "rows_per_minute", "newest")
-    if not (settings.predictions / "_delta_log").is_dir():
+    if predictions.version(settings.predictions) is None:
         return dict(zip(names, (0, 0, 0.0, None), strict=True))
     now = time.time()
-    found = query(
+    found = predictions.query(
         settings.predictions,
         f"""
         SELECT count(*) FILTER (processed_at >= to_timestamp({now // 86400 * 86400})) AS rows,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil  # type: ignore[import-untyped]
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from sightstream import cluster
 from sightstream.config import Settings
 from sightstream.registry import Registry
 from streaming import upkeep
@@ -152,7 +153,7 @@ class Vitals:
     def _look_at_spark(self, session: SparkSession) -> None:
         context: Any = session.sparkContext
         executors = list(context._jsc.sc().statusTracker().getExecutorInfos())
-        local = context.master.startswith("local")
+        local = cluster.is_local(context.master)
         self._executors.set(len(executors) if local else len(executors) - 1)
         self._cores.set(context.defaultParallelism)
         self._tasks.set(sum(e.numRunningTasks() for e in executors))

@@ -176,7 +176,10 @@ class Home:
 
     def count(self):
         """The number of rows; none where there is no table yet."""
-        return self.table().num_rows if (self.settings.predictions / "_delta_log").exists() else 0
+        from deltalake import DeltaTable
+
+        there = DeltaTable.is_deltatable(self.settings.predictions)
+        return self.table().num_rows if there else 0
 
 
 def _environment(settings):

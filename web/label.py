@@ -50,13 +50,13 @@ def page() -> None:
             home.missing("The next refresh learns from that:", f"sightstream refresh {model}")
 
 
-def _model(path: Path) -> str | None:
+def _model(path: str) -> str | None:
     with predictions.snapshot(path) as now:
         names = sorted({model for model, _ in now.kinds().versions})
     return home.choice(names) if names else None
 
 
-def _uncertain(path: Path, labels: Path, model: str, skipped: set[str]) -> list[Row]:
+def _uncertain(path: str, labels: Path, model: str, skipped: set[str]) -> list[Row]:
     with predictions.snapshot(path, labels=labels) as now:
         return now.uncertain(model, QUEUE, skipped)
 

@@ -64,7 +64,7 @@ def _look_again() -> None:
         st.rerun()
 
 
-def _filter(path: Path, span: timedelta | None) -> tuple[Filter, timedelta | None]:
+def _filter(path: str, span: timedelta | None) -> tuple[Filter, timedelta | None]:
     """What the user asks for; its time moves on with each look."""
     kinds = _kinds(path, predictions.version(path), _since(span))
     with st.expander("Filters", icon=":material/filter_alt:"):
@@ -91,7 +91,7 @@ def _since(span: timedelta | None) -> datetime | None:
     return datetime.fromtimestamp(now // step * step, timezone.utc) - span
 
 
-def _body(path: Path, wanted: Filter, span: timedelta | None) -> None:
+def _body(path: str, wanted: Filter, span: timedelta | None) -> None:
     since, skip = _since(span), st.session_state["skip"]
     wanted = Filter(**{**vars(wanted), "since": since})
     rows, trend = _look(path, predictions.version(path), wanted, skip)
@@ -190,7 +190,7 @@ def _labelled(path: Path, event: str) -> str | None:
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
 def _look(
-    path: Path, version: int | None, wanted: Filter, skip: int
+    path: str, version: int | None, wanted: Filter, skip: int
 ) -> tuple[list[dict[str, Any]], pa.Table]:
     """Rows and figures; the same as long as the table and the question are."""
     with predictions.snapshot(path, since=wanted.since) as now:
@@ -198,7 +198,7 @@ def _look(
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def _kinds(path: Path, version: int | None, since: datetime | None) -> Kinds:
+def _kinds(path: str, version: int | None, since: datetime | None) -> Kinds:
     with predictions.snapshot(path, since=since) as now:
         return now.kinds(since)
 

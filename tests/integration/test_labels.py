@@ -209,7 +209,7 @@ def test_small_files_are_merged_and_nothing_is_lost(table, path, monkeypatch):
 @pytest.fixture
 def predicted(path):
     """A table of predictions that says cat of a, b and c, and has rejected x."""
-    now, here = datetime.now(timezone.utc), path.parent / "predictions"
+    now, here = datetime.now(timezone.utc), str(path.parent / "predictions")
     both = {"source": "folder", "date": date(2025, 11, 21), "processed_at": now}
     ok = {"status": "ok", "model": "pets", "label": "cat"} | both
     rows = [{"event_id": event_id} | ok for event_id in "abc"]

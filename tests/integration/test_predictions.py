@@ -25,7 +25,7 @@ TODAY = datetime(2025, 11, 21, 12, tzinfo=timezone.utc)
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "home/predictions"
+    return str(tmp_path / "home/predictions")
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ def test_each_column_has_a_comment(table, path):
 
 def test_its_files_lie_under_their_date(table, path):
     table.append(rows(row(), row(date=TODAY.date() - timedelta(1))), "app", 0)
-    assert {folder.name for folder in path.glob("date=*")} == {"date=2025-11-21", "date=2025-11-20"}
+    days = {folder.name for folder in Path(path).glob("date=*")}
+    assert days == {"date=2025-11-21", "date=2025-11-20"}
 
 
 def test_opening_it_again_keeps_its_rows(table, path):
@@ -185,7 +186,7 @@ def test_a_query_reads_the_predictions(table, path):
 
 @pytest.mark.parametrize("folder", ["a b", "日本", "a#b?c", "a+b=c&d"])
 def test_a_query_reads_a_table_in_a_folder_of_any_name(tmp_path, folder):
-    there = tmp_path / folder
+    there = str(tmp_path / folder)
     Predictions(there).append(rows(row("x")), "app", 0)
     assert query(there, "SELECT original_name n FROM predictions")["n"].to_pylist() == ["x"]
 
@@ -253,21 +254,21 @@ def test_without_a_table_a_query_says_what_to_do(tmp_path, where):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file").touch()
     with pytest.raises(InputError, match="start the stream with: sightstream run"):
-        query(tmp_path / where, "SELECT 1")
+        query(str(tmp_path / where), "SELECT 1")
 
 
 def test_a_query_creates_no_table(tmp_path):
     with pytest.raises(InputError):
-        query(tmp_path / "none", "SELECT 1")
+        query(str(tmp_path / "none"), "SELECT 1")
     assert not (tmp_path / "none").exists()
 
 
 READER = """
-import json, pathlib, sys, warnings
+import json, sys, warnings
 warnings.simplefilter("ignore")
 from sightstream.predictions import query
 for line in sys.stdin:
-    found = query(pathlib.Path(sys.argv[1]), "SELECT original_name n FROM predictions ORDER BY n")
+    found = query(sys.argv[1], "SELECT original_name n FROM predictions ORDER BY n")
     print(json.dumps(found["n"].to_pylist()), flush=True)
 """
 
@@ -380,16 +381,16 @@ def commit_many(table, number, first=0):
 def age(path, hours=2):
     """Makes all files of the table look as if they had been written hours ago."""
     before = time.time() - hours * 3600
-    for file in path.rglob("*"):
+    for file in Path(path).rglob("*"):
         os.utime(file, (before, before))
 
 
 def data_files(path):
-    return list(path.glob("date=*/*.parquet"))
+    return list(Path(path).glob("date=*/*.parquet"))
 
 
 def log_entries(path):
-    return list((path / "_delta_log").glob("*.json"))
+    return list(Path(path, "_delta_log").glob("*.json"))
 
 
 def test_three_hundred_small_commits_end_in_few_files_and_few_log_entries(table, path):
@@ -543,7 +544,7 @@ def test_the_newest_rows_come_first_over_all_days(table, path):
 
 def test_days_that_are_not_needed_are_never_opened(table, path):
     table.append(rows(at(1), at(2), at(100)), "app", 0)
-    for file in path.glob("date=2025-11-17/*.parquet"):
+    for file in Path(path).glob("date=2025-11-17/*.parquet"):
         file.unlink()
     since = Filter(since=TODAY - timedelta(hours=3))
     assert newest(path, count=2) == newest(path, since) == ["1", "2"]

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from threading import Event, Thread
 
 import pyarrow as pa
@@ -93,7 +94,7 @@ def test_rows_whose_versions_are_gone_from_the_log_are_told_from_the_table(place
     append(table, "b")
     append(table, "c")
     table._table.create_checkpoint()
-    (place.predictions / "_delta_log" / f"{before + 1:020d}.json").unlink()
+    Path(place.predictions, "_delta_log", f"{before + 1:020d}.json").unlink()
     with publishing(place):
         pass
     assert set(told(broker, place)) == {"a", "b", "c"}

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -75,7 +76,7 @@ def test_a_replaced_side_is_told(story, settings, offsets, commits, table, said)
     fault = story(offsets=offsets, commits=commits, table=table)()
     assert said in fault
     assert f"mv {settings.checkpoint('folder')} {settings.checkpoint('folder')}.old" in fault
-    assert settings.predictions.exists() == (table > 0)
+    assert Path(settings.predictions).exists() == (table > 0)
 
 
 def test_a_table_of_another_checkpoint_holds_none_of_its_batches(story):
@@ -125,6 +126,6 @@ def test_the_id_is_what_spark_wrote(story, settings):
 
 def test_a_table_that_cannot_be_read_is_told(story, settings):
     look = story(offsets=1, commits=1, table=1)
-    for entry in (settings.predictions / "_delta_log").glob("*.json"):
+    for entry in Path(settings.predictions, "_delta_log").glob("*.json"):
         entry.write_text("no json")
     assert f"table {settings.predictions} cannot be read" in look()

@@ -116,6 +116,8 @@ def test_other_programs_variables_do_not_matter(monkeypatch):
         ("driver_memory", "lots"),
         ("metrics_port", "65536"),
         ("model", "a/b"),
+        ("master", "spak://host:7077"),
+        ("master", "host:7077"),
     ],
 )
 def test_a_wrong_value_names_its_key_and_itself(monkeypatch, key, value):
@@ -150,3 +152,27 @@ def test_settings_cannot_be_changed_afterwards():
 def test_a_home_of_the_user_is_an_absolute_path(monkeypatch):
     monkeypatch.setenv("HOME", "/somebody")
     assert config.load(home="~/x").inbox == Path("/somebody/x/inbox")
+
+
+def test_options_of_spark_are_a_table_of_the_file_or_json_in_the_environment(monkeypatch):
+    write('[spark]\n"spark.executor.memory" = "2g"')
+    assert config.load().spark == {"spark.executor.memory": "2g"}
+    monkeypatch.setenv("SIGHTSTREAM_SPARK", '{"spark.executor.cores": "4"}')
+    assert config.load().spark["spark.executor.cores"] == "4"
+    monkeypatch.setenv("SIGHTSTREAM_SPARK", "spark.executor.cores=4")
+    with pytest.raises(ConfigError, match='"spark" .* JSON'):
+        config.load()
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("", "/somebody/x/predictions"),
+        ("s3://lake/predictions/", "s3://lake/predictions"),
+        ("/elsewhere/table/", "/elsewhere/table"),
+        ("~/table", "/somebody/table"),
+    ],
+)
+def test_the_table_is_under_home_or_where_its_uri_says(monkeypatch, uri, place):
+    monkeypatch.setenv("HOME", "/somebody")
+    assert config.load(home="~/x", predictions_uri=uri).predictions == place

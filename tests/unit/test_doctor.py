@@ -68,7 +68,7 @@ def table(settings):
     row = {"event_id": "1", "source": "folder", "status": "ok", "label": "7"}
     row |= {"processed_at": NOW, "date": NOW.date()}
     Predictions(settings.predictions).append(pa.Table.from_pylist([row], schema()), "app", 0)
-    return settings.predictions
+    return Path(settings.predictions)
 
 
 @pytest.fixture(scope="module")

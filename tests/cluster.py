@@ -1,0 +1,100 @@
+"""A standalone Spark cluster: a master and workers, as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import end_session
+
+_BIN = Path(sys.executable).parent
+
+
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        url: of the master, for the setting `master`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Starts nothing yet.
+
+        Args:
+            folder: holds logs, and what executors write.
+        """
+        self.url = ""
+        self._folder = folder
+        self._processes: list[subprocess.Popen] = []
+
+    def start(self, workers: int, environment: dict[str, str]) -> None:
+        """Starts the master and workers of one core each, and waits until they know each other."""
+        self._start("master", "master.Master", "--port", "0")
+        self.url = self._said("master", r"Starting Spark master at (spark://\S+)")
+        for number in range(workers):
+            self._start(
+                f"worker-{number}", "worker.Worker", "--cores", "1", "--memory", "1g",
+                "--work-dir", str(self._folder / f"work-{number}"), self.url, **environment,
+            )  # fmt: skip
+        for number in range(workers):
+            self._said(f"worker-{number}", r"(Successfully registered) with master")
+
+    def end(self) -> None:
+        """Kills all of it."""
+        for process in self._processes:
+            end_session(process)
+
+    def executors(self) -> list[psutil.Process]:
+        """The JVMs that run tasks."""
+        found = []
+        for process in self._processes:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    if any("CoarseGrainedExecutorBackend" in part for part in child.cmdline()):
+                        found.append(child)
+        return found
+
+    def _start(self, name: str, kind: str, *arguments: str, **environment: str) -> None:
+        command = [str(_BIN / "spark-class"), f"org.apache.spark.deploy.{kind}"]
+        with (self._folder / f"{name}.log").open("w") as log:
+            self._processes.append(subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--webui-port", "0", *arguments],
+                env=os.environ | {
+                    "PATH": f"{_BIN}:{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1",
+                    **environment,
+                },
+                cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            ))  # fmt: skip
+
+    def _said(self, name: str, pattern: str) -> str:
+        log, deadline = self._folder / f"{name}.log", time.monotonic() + 60
+        while not (found := re.search(pattern, log.read_text())):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        return found[1]
+
+
+@contextmanager
+def running(folder: Path, workers: int = 2, **environment: str) -> Iterator[Cluster]:
+    """Runs a cluster until the block ends.
+
+    Args:
+        folder: for its files.
+        workers: of one core and 1 GiB each.
+        environment: what workers and their executors get further.
+    """
+    cluster = Cluster(folder)
+    try:
+        cluster.start(workers, environment)
+        yield cluster
+    finally:
+        cluster.end()

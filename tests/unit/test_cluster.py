@@ -1,0 +1,40 @@
+"""A cluster that is not there, or not fit, is told before Spark tries for minutes."""
+
+import pickle
+import socket
+
+import pytest
+
+from sightstream import cluster
+from sightstream.errors import EnvironmentUnfitError
+from streaming.sources import Shared
+
+
+def test_a_master_that_listens_is_enough_among_several():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = server.getsockname()[1]
+        cluster.require_master(f"spark://127.0.0.1:1,127.0.0.1:{there}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "127.0.0.1:none", "127.0.0.1:99999", "127.0.0.1", "nowhere.invalid:7"],
+)
+def test_a_master_that_does_not_answer_is_named(address):
+    with pytest.raises(EnvironmentUnfitError, match="no Spark master answers") as error:
+        cluster.require_master(f"spark://{address}")
+    assert address in str(error.value)
+
+
+@pytest.mark.parametrize("master", ["local[2]", "yarn", "k8s://https://127.0.0.1:1"])
+def test_only_a_standalone_master_is_asked(master):
+    cluster.require_master(master)
+
+
+def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
+    locate = Shared(tmp_path / "images")
+    with pytest.raises(FileNotFoundError, match="does not see"):
+        locate((tmp_path / "images/a.png").as_uri())
+    (tmp_path / "images").mkdir()
+    path = str(tmp_path / "images/not there.png")
+    assert pickle.loads(pickle.dumps(locate))((tmp_path / "images/not there.png").as_uri()) == path
