@@ -160,7 +160,7 @@ def test_options_of_spark_are_a_table_of_the_file_or_json_in_the_environment(mon
     monkeypatch.setenv("SIGHTSTREAM_SPARK", '{"spark.executor.cores": "4"}')
     assert config.load().spark["spark.executor.cores"] == "4"
     monkeypatch.setenv("SIGHTSTREAM_SPARK", "spark.executor.cores=4")
-    with pytest.raises(ConfigError, match='"spark" .* JSON'):
+    with pytest.raises(ConfigError, match=r'"spark" .* JSON'):
         config.load()
 
 
