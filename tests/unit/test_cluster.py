@@ -18,7 +18,7 @@ def test_a_master_that_listens_is_enough_among_several():
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1:1", "127.0.0.1:none", "127.0.0.1:99999", "127.0.0.1", "nowhere.invalid:7"],,
+    ["127.0.0.1:1", "127.0.0.1:none", "127.0.0.1:99999", "127.0.0.1", "nowhere.invalid:7"],
 )
 def test_a_master_that_does_not_answer_is_named(address):
     with pytest.raises(EnvironmentUnfitError, match="no Spark master answers") as error:
