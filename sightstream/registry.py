@@ -146,7 +146,7 @@ class Registry:
             digest: what `models.save` returned.
             parameters: the training's settings.
             metrics: the evaluation.
-            curves: a value for each epoch.
+            curves: a value for each round.
             report: a folder of pages and pictures that show the evaluation, copied.
         """
         client = self._client
@@ -188,7 +188,7 @@ class Registry:
             return Path(download_artifacts(uri, tracking_uri=self.uri))
 
     def curves(self, version: Version) -> dict[str, list[float]]:
-        """What `publish` was given as curves: a value for each epoch."""
+        """What `publish` was given as curves: a value for each round."""
         with self._reaching():
             known = self._client.get_run(version.run_id).data.metrics
             found = {key: self._client.get_metric_history(version.run_id, key) for key in known}

@@ -193,16 +193,11 @@ def _curves(pair: list[Version]) -> None:
     if not any(found.values()):
         st.info("These versions have no curves: they were not trained in rounds.")
         return
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**Loss**")
-        charts.curves(found, ("loss", "val_loss"))
-    with right:
-        st.markdown("**Accuracy**")
-        charts.curves(found, ("accuracy", "val_accuracy"))
-    st.caption(
-        "Solid: on the images of the training. Dashed (val_): on those held out to watch it."
-    )
+    for column, figure in zip(st.columns(2), ("loss", "accuracy"), strict=True):
+        with column:
+            st.markdown(f"**{figure.title()}**")
+            charts.curves(found, figure)
+    st.caption("A round is one pass over the images or a few; at its end the workers are averaged.")
 
 
 def _confusion(version: Version) -> None:

@@ -309,7 +309,10 @@ class TestModels:
         charts = (*seen.get("vega_lite_chart"), *seen.get("arrow_vega_lite_chart"))
         charts = [json.loads(each.proto.spec) for each in charts]
         described = [each["description"] for each in charts]
-        assert described[0] == "loss and val_loss over the epochs of version 1 and version 2."
+        lines = [f"version {n}, {kind}" for n in (1, 2) for kind in ("training", "validation")]
+        assert described[:2] == [
+            f"{figure} over the rounds: {'; '.join(lines)}." for figure in ("loss", "accuracy")
+        ]
         diagonal = [each for each in described if "lie on the diagonal" in each]
         assert len(diagonal) == 2
         assert sum("most confidently wrong" in text for text in alternatives(seen)) == 2
