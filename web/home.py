@@ -113,8 +113,10 @@ def missing(sentence: str, command: str) -> None:
 def plain(text: str) -> str:
     """A text from outside, shown as it is in a place where Streamlit reads Markdown."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
-    # A shortcode such as :smile: is looked for after the escapes are gone.
-    return escaped.replace("\\:", "\\:\N{WORD JOINER}")
+    # Shortcodes such as :smile: and addresses are looked for after the escapes are gone.
+    return re.sub(
+        r"(?i)(https?\\:|\\:(?=\\?[\w+-])|www(?=\\\.)|\\@)", "\\1\N{WORD JOINER}", escaped
+    )
 
 
 def short(name: str, most: int = 60) -> str:

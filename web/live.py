@@ -177,10 +177,8 @@ def _everything(event: str) -> None:
     if said := _labelled(settings.labels, event):
         st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
     facts = {key: value for key, value in row.items() if key != "top" and value is not None}
-    shown = {key: str(v) for key, v in facts.items()}
-    st.dataframe(
-        {"column": list(shown), "value": list(shown.values())}, hide_index=True, height="content"
-    )
+    shown = {plain(k): plain(v) if isinstance(v, str) else str(v) for k, v in facts.items()}
+    st.table(shown, border="horizontal")
 
 
 def _labelled(path: Path, event: str) -> str | None:

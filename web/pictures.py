@@ -19,15 +19,16 @@ from web.painter import Painted, Painter
 SECONDS = 20.0
 """The time that a picture may take."""
 
+
 @dataclass(frozen=True)
 class Picture:
     """A picture as a data URI, and its width as a share of its longest side."""
 
     uri: str
-    width: float = 1.0
+    width: float
 
 
-_NONE = Picture(
+_NONE = (
     "data:image/svg+xml;base64,"
     + b64encode(
         b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64" width="64" height="64">'
@@ -46,9 +47,10 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
         alt: the text alternative; it is never read as markup.
         side: its longest side, in CSS pixels.
     """
-    drawn = picture or _NONE
-    width = max(1, round(side * drawn.width))
-    st.image(drawn.uri, width=width, alt=alt if picture else f"no picture of {alt}")
+    if picture:
+        st.image(picture.uri, width=max(1, round(side * picture.width)), alt=alt)
+    else:
+        st.image(_NONE, width=min(side, 96), alt=f"no picture of {alt}")
 
 
 def thumbnail(uri: str | None, side: int) -> Picture | None:

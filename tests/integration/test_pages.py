@@ -279,8 +279,8 @@ class TestLive:
         seen.query_params["event"] = row["event_id"]
         seen.run()
         assert row["error_detail"] in said(seen)
-        shown = seen.dataframe[0].value
-        facts = dict(zip(shown["column"], shown["value"], strict=True))
+        shown = seen.table[0].value.iloc[:, -1]
+        facts = {key.replace("\\", ""): value.replace("\\", "") for key, value in shown.items()}
         assert facts["uri"] == row["uri"]
         assert set(facts) == {k for k, v in row.items() if v is not None and k != "top"}
 

@@ -63,8 +63,20 @@ def test_markup_is_escaped(text):
         assert plain.count(mark) == plain.count(f"\\{mark}")
 
 
-def test_shortcodes_and_control_characters_are_text():
-    assert ":smile:" not in home.plain(":smile:").replace("\\", "")
+@pytest.mark.parametrize(
+    "text", [":smile:", ":+1:", "https://a.b", "HTTP://a.b", "www.a.b", "me@a.b", "mailto:me@a.b"]
+)
+def test_shortcodes_and_addresses_are_text(text):
+    shown = home.plain(text).replace("\\", "")
+    assert shown != text
+    assert shown.replace("\N{WORD JOINER}", "") == text
+
+
+def test_a_path_can_be_copied():
+    assert home.plain("file:///a b/c.png").replace("\\", "") == "file:///a b/c.png"
+
+
+def test_control_characters_are_text():
     assert home.plain("a\x1b[31m\n") == r"a\\x1b\[31m\\n"
 
 
