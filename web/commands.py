@@ -105,7 +105,7 @@ def _serve(settings: Settings, port: int) -> None:
         "client.showErrorDetails": "none",
         "runner.magicEnabled": False,
         "theme.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#56B4E9",
+        "theme.dark.primaryColor": "#2680C0",
     }
     flags = [f"--{key}={value}" for key, value in said.items()]
     if settings.web_host in _LOOPBACK:
