@@ -46,7 +46,10 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *camera]
+        )
         yield running
         running.close()
 
@@ -140,6 +143,15 @@ def test_an_upload_is_answered_at_once(window, site, starter, upload, picture):
     picture("classify", 985)
     print("upload to answer, s:", [round(each, 2) for each in seconds])
     assert median(seconds) < 2, seconds
+
+
+def test_a_photograph_is_answered(window, site):
+    window.goto(site)
+    window.get_by_role("tab", name="Camera").click()
+    window.get_by_text("Use the camera").click()
+    window.get_by_role("button", name="Take Photo").click()
+    window.get_by_role("img", name="camera-input").wait_for()
+    assert window.get_by_text("starter version 1 on onnx").count() == 1
 
 
 def test_a_dropped_image_is_on_the_live_page_within_four_seconds(
