@@ -182,8 +182,9 @@ def _save(figure: Figure, path: Path, title: str, alt: str) -> _Drawing:
     import warnings
 
     with warnings.catch_warnings():
-        # A script that Matplotlib's font lacks is drawn as boxes; the page has the name.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        # A script that Matplotlib's font lacks is drawn as boxes, one that it cannot shape letter
+        # by letter; the page has the name.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not", UserWarning)
         figure.savefig(path)
     width = round(figure.get_figwidth() * 96)
     return _Drawing(title, alt, width, b64encode(path.read_bytes()).decode())
