@@ -41,7 +41,7 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
     data["time"] = pd.to_datetime(data["start"], unit="s", utc=True).dt.tz_convert(zone)
     data["time"] = data["time"].dt.tz_localize(None)
     spans, labels = data[data["whole"]], data[~data["whole"]]
-    figures(spans, labels)
+    _figures(spans, labels)
     first, second, third = st.columns([3, 3, 4])
     seconds = data["start"].max() - data["start"].min()
     shown = "%H:%M:%S" if seconds < 300 else "%H:%M" if seconds < 172_800 else "%d %b"
@@ -58,7 +58,7 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
         st.altair_chart(_mix(labels, time), height=_HEIGHT)
 
 
-def figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
+def _figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
     """Draws the figures of the whole span of time."""
     images = int(spans["images"].sum())
     rejected = int(labels.loc[labels["label"].isna(), "images"].sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,12 @@ def page() -> None:
                 "The last", list(SPANS), default="day", key="span", bind="query-params"
             )
             moving = st.toggle("Refresh by itself", value=True, key="moving")
-        wanted, since = _filter(path, SPANS[span or "all time"])
+        back = SPANS[span or "all time"]
+        wanted = _filter(path, back)
         st.session_state.setdefault("skip", 0)
         if st.session_state.get("asked") != (span, wanted):
             st.session_state["asked"], st.session_state["skip"] = (span, wanted), 0
-        st.fragment(_body, run_every=SECONDS if moving else None)(path, wanted, since)
+        st.fragment(_body, run_every=SECONDS if moving else None)(path, wanted, back)
         if event := st.query_params.get("event"):
             _details(event)
 
@@ -64,9 +66,9 @@ def _look_again() -> None:
         st.rerun()
 
 
-def _filter(path: Path, span: timedelta | None) -> tuple[Filter, timedelta | None]:
-    """What the user asks for; its time moves on with each look."""
-    kinds = _kinds(path, predictions.version(path), _since(span))
+def _filter(path: Path, back: timedelta | None) -> Filter:
+    """What the user asks for, but for the time, which moves on with each look."""
+    kinds = _kinds(path, predictions.version(path), _since(back))
     with st.expander("Filters", icon=":material/filter_alt:"):
         left, middle, right = st.columns(3)
         status = left.selectbox("Status", ["ok", "rejected"], None, placeholder="any")
@@ -78,22 +80,21 @@ def _filter(path: Path, span: timedelta | None) -> tuple[Filter, timedelta | Non
         )  # fmt: skip
         sources = middle.multiselect("Sources", kinds.sources, placeholder="any")
         scores = None if (low, high) == (0.0, 1.0) else (low, high)
-    wanted = Filter(None, status, tuple(labels), tuple(sources), tuple(versions), scores)
-    return wanted, span
+    return Filter(None, status, tuple(labels), tuple(sources), tuple(versions), scores)
 
 
-def _since(span: timedelta | None) -> datetime | None:
+def _since(back: timedelta | None) -> datetime | None:
     """Moves in steps, so that an answer serves for a while where nothing is new."""
-    if span is None:
+    if back is None:
         return None
-    step = span.total_seconds() / BINS
+    step = back.total_seconds() / BINS
     now = datetime.now(timezone.utc).timestamp()
-    return datetime.fromtimestamp(now // step * step, timezone.utc) - span
+    return datetime.fromtimestamp(now // step * step, timezone.utc) - back
 
 
-def _body(path: Path, wanted: Filter, span: timedelta | None) -> None:
-    since, skip = _since(span), st.session_state["skip"]
-    wanted = Filter(**{**vars(wanted), "since": since})
+def _body(path: Path, wanted: Filter, back: timedelta | None) -> None:
+    skip = st.session_state["skip"]
+    wanted = replace(wanted, since=_since(back))
     rows, trend = _look(path, predictions.version(path), wanted, skip)
     if not trend.num_rows:
         st.info(
