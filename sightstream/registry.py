@@ -297,7 +297,7 @@ class Registry:
                 raise
             reason = "it is locked by another process; try again when that is done"
             if "locked" not in str(error):
-                reason = str(error).splitlines()[0]
+                reason = _reason(error)
             raise RegistryUnavailableError(f"the registry {self.uri} failed: {reason}") from error
 
     @staticmethod
@@ -313,3 +313,12 @@ class Registry:
             run_id=found.run_id,
             decision=found.tags.get("decision", ""),
         )
+
+
+def _reason(error: BaseException) -> str:
+    """What the system says, where that lies below wrappers; else the error's first line."""
+    root = error
+    while below := root.__cause__ or root.__context__:
+        root = below
+    said = root.strerror if isinstance(root, OSError) and not root.filename else None
+    return said or str(error).splitlines()[0]

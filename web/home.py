@@ -29,9 +29,16 @@ _STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>"
 
 @contextmanager
 def page(title: str) -> Iterator[None]:
-    """A page with its heading; an error that a user can mend is a sentence on it."""
+    """A page with its heading."""
     st.html(_STYLE)
     st.header(title, anchor=False)
+    with errors_told():
+        yield
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """An error that a user can mend becomes a sentence on the page."""
     try:
         yield
     except RegistryUnavailableError as error:

@@ -93,9 +93,15 @@ def _since(back: timedelta | None) -> datetime | None:
 
 
 def _body(path: Path, wanted: Filter, back: timedelta | None) -> None:
-    skip = st.session_state["skip"]
-    wanted = replace(wanted, since=_since(back))
-    rows, trend = _look(path, predictions.version(path), wanted, skip)
+    with home.errors_told():  # A fragment that runs again runs outside of its page.
+        _rows(path, replace(wanted, since=_since(back)))
+
+
+def _rows(path: Path, wanted: Filter) -> None:
+    skip, version = st.session_state["skip"], predictions.version(path)
+    if version is None:
+        st.rerun()
+    rows, trend = _look(path, version, wanted, skip)
     if not trend.num_rows:
         st.info(
             "No row matches. Choose a longer time or other filters, or send an image:",

@@ -120,7 +120,7 @@ class TestEmptyHome:
     def test_a_registry_that_is_away_is_a_sentence(self, visit, settings, page):
         begin = time.monotonic()
         seen = visit(settings, page, REGISTRY_URI="http://127.0.0.1:9")
-        assert "the registry http://127.0.0.1:9 failed" in said(seen)
+        assert "the registry http://127.0.0.1:9 failed: Connection refused" in said(seen)
         assert button(seen, "Try again")
         assert time.monotonic() - begin < 15
 
@@ -291,6 +291,16 @@ class TestLive:
         seen.selectbox[0].select("rejected").run()
         assert alternatives(seen) == ["no picture of photos/broken.png"]
         aside.rename(kept)
+
+    @pytest.mark.parametrize("page", ["live.py", "label.py"])
+    def test_a_table_that_cannot_be_read_is_a_sentence(self, visit, home, rows, page):
+        log = home.settings.predictions / "_delta_log"
+        commits = len(list(log.glob("*.json")))
+        broken = log / f"{commits:020}.json"
+        broken.write_text('{"add":')
+        seen = visit(home.settings, page)
+        broken.unlink()
+        assert f"the table {home.settings.predictions} cannot be read: " in said(seen)
 
 
 class TestModels:
