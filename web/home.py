@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone, tzinfo
+from datetime import date, datetime, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -24,7 +24,10 @@ _KEPT = 3
 """Engines that run at once; each is a process."""
 
 
-_STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>"
+_STYLE = """<style>
+.stMainBlockContainer { padding-top: 4.5rem; }
+.stTable td * { overflow-wrap: anywhere !important; }
+</style>"""
 
 
 @contextmanager
@@ -113,8 +116,16 @@ def may_promote() -> bool:
 
 def missing(sentence: str, command: str) -> None:
     """Says what is not there yet, and the command that changes it."""
-    st.info(plain(sentence), icon=":material/lightbulb:")
-    st.code(command, language="sh")
+    with st.container():
+        st.info(plain(sentence), icon=":material/lightbulb:")
+        st.code(command, language="sh")
+
+
+def facts(known: Mapping[str, object]) -> None:
+    """Draws a table of names and values, each value whole."""
+    # Times have no markup, and are to be copied without what `plain` puts beside a colon.
+    shown = {k: str(v) if isinstance(v, date) else plain(str(v)) for k, v in known.items()}
+    st.table({plain(key): value for key, value in shown.items()}, border="horizontal")
 
 
 def plain(text: str) -> str:

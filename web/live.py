@@ -103,11 +103,8 @@ def _rows(path: Path, wanted: Filter) -> None:
         st.rerun()
     rows, trend = _look(path, version, wanted, skip)
     if not trend.num_rows:
-        st.info(
-            "No row matches. Choose a longer time or other filters, or send an image:",
-            icon=":material/lightbulb:",
-        )
-        st.code("sightstream drop photo.jpg", language="sh")
+        sentence = "No row matches. Choose a longer time or other filters, or send an image:"
+        home.missing(sentence, "sightstream drop photo.jpg")
         return
     charts.overview(trend, home.zone())
     images = sum(r["images"] for r in trend.to_pylist() if r["whole"])
@@ -183,9 +180,7 @@ def _everything(event: str) -> None:
         st.warning(sentence, icon=":material/block:")
     if said := _labelled(settings.labels, event):
         st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
-    facts = {key: value for key, value in row.items() if key != "top" and value is not None}
-    shown = {plain(k): plain(v) if isinstance(v, str) else str(v) for k, v in facts.items()}
-    st.table(shown, border="horizontal")
+    home.facts({key: v for key, v in row.items() if key != "top" and v is not None})
 
 
 def _labelled(path: Path, event: str) -> str | None:

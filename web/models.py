@@ -240,8 +240,7 @@ def _training(version: Version) -> None:
     card = home.card(home.registry(), home.registry().uri, version, version.digest)
     facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
     facts["onnx_difference"] = card.onnx_difference
-    shown = {"setting": list(facts), "value": [str(value) for value in facts.values()]}
-    st.dataframe(shown, hide_index=True, height="content")
+    home.facts(facts)
 
 
 def _evaluation(version: Version) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ def home(new_home, pytestconfig):
     """A champion, and as its challenger a copy of it, or for a picture one that learnt less."""
     home = new_home(own_registry=True)
     if pytestconfig.getoption("--screenshots"):
-        done = home("train", "starter", "--epochs", "3", "--seed", "1", "--no-promote")
+        done = home("train", "starter", "--epochs", "10", "--seed", "1", "--no-promote")
         assert done.returncode == 0, done.stderr
         shutil.rmtree(home.settings.root / "starter" / "samples")
         return home
@@ -149,6 +149,7 @@ def test_a_photograph_is_answered(window, site):
     window.goto(site)
     window.get_by_role("tab", name="Camera").click()
     window.get_by_text("Use the camera").click()
+    window.wait_for_function("document.querySelector('video')?.readyState > 1")
     window.get_by_role("button", name="Take Photo").click()
     window.get_by_role("img", name="camera-input").wait_for()
     assert window.get_by_text("starter version 1 on onnx").count() == 1
