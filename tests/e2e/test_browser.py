@@ -183,7 +183,7 @@ def test_a_row_opens_all_that_is_known(window, home):
     newest = max(home.table().to_pylist(), key=lambda row: row["event_time"])
     window.get_by_role("button", name="Open").first.click()
     drawer = window.get_by_role("dialog")
-    drawer.get_by_text(newest["original_name"], exact=True).wait_for()
+    drawer.get_by_role("table").get_by_text(newest["original_name"], exact=True).wait_for()
     assert newest["event_id"] in window.url
     assert drawer.get_by_role("img", name=newest["original_name"]).count() == 1
     window.keyboard.press("Escape")
