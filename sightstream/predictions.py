@@ -331,7 +331,7 @@ def snapshot(
         since: leaves out the predictions of the days before.
 
     Raises:
-        InputError: there is no table yet.
+        InputError: there is no table yet, or it cannot be read.
     """
     import duckdb
 
@@ -392,10 +392,14 @@ class Filter:
 
 
 def version(path: str) -> int | None:
-    """The table's number of commits so far, by which a change shows; None where there is none."""
+    """The table's number of commits so far, by which a change shows; None where there is none.
+
+    Raises:
+        InputError: there is one, and it cannot be read.
+    """
     from deltalake import DeltaTable
 
-    return DeltaTable(path).version() if DeltaTable.is_deltatable(path) else None
+    return _open(path).version() if DeltaTable.is_deltatable(path) else None
 
 
 def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
@@ -506,11 +510,14 @@ def since(path: str, moment: datetime) -> list[dict[str, Any]]:
 
 def _open(path: str) -> DeltaTable:
     from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
+    from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
         return DeltaTable(path)
-    except DeltaError:
+    except TableNotFoundError:
         raise InputError(
             f"there are no predictions in {path} yet; start the stream with: sightstream run"
         ) from None
+    except DeltaError as error:
+        fault = str(error).splitlines()[0]
+        raise InputError(f"the table {path} cannot be read: {fault}") from None

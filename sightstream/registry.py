@@ -146,7 +146,7 @@ class Registry:
             digest: what `models.save` returned.
             parameters: the training's settings.
             metrics: the evaluation.
-            curves: a value for each epoch.
+            curves: a value for each round.
             report: a folder of pages and pictures that show the evaluation, copied.
         """
         client = self._client
@@ -188,7 +188,7 @@ class Registry:
             return Path(download_artifacts(uri, tracking_uri=self.uri))
 
     def curves(self, version: Version) -> dict[str, list[float]]:
-        """What `publish` was given as curves: a value for each epoch."""
+        """What `publish` was given as curves: a value for each round."""
         with self._reaching():
             known = self._client.get_run(version.run_id).data.metrics
             found = {key: self._client.get_metric_history(version.run_id, key) for key in known}
@@ -297,7 +297,7 @@ class Registry:
                 raise
             reason = "it is locked by another process; try again when that is done"
             if "locked" not in str(error):
-                reason = str(error).splitlines()[0]
+                reason = _reason(error)
             raise RegistryUnavailableError(f"the registry {self.uri} failed: {reason}") from error
 
     @staticmethod
@@ -313,3 +313,12 @@ class Registry:
             run_id=found.run_id,
             decision=found.tags.get("decision", ""),
         )
+
+
+def _reason(error: BaseException) -> str:
+    """What the system says, where that lies below wrappers; else the error's first line."""
+    root = error
+    while below := root.__cause__ or root.__context__:
+        root = below
+    said = root.strerror if isinstance(root, OSError) and not root.filename else None
+    return said or str(error).splitlines()[0]

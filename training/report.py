@@ -76,7 +76,7 @@ def write(
         directory: where to; created if absent, and an earlier report in it is replaced.
         title: the page's heading.
         evaluation: the figures.
-        curves: a value for each epoch of loss, val_loss, accuracy, val_accuracy and
+        curves: a value for each round of loss, val_loss, accuracy, val_accuracy and
             learning_rate, as far as they are known; no curves.png without.
         pictures: test images in any order. The `WRONG` most confidently wrong ones are shown in
             wrong.png, `SAMPLES` of all in samples.png; no sheet without pictures.
@@ -111,7 +111,7 @@ def _drawings(
     alt = f"{len(names)} classes: {right:,} of {evaluation.images:,} images lie on the diagonal."
     yield _save(_confusion(evaluation), directory / "confusion.png", "Confusion matrix", alt)
     if told := [f"{k} from {v[0]:.4g} to {v[-1]:.4g}" for k, v in curves.items() if len(v)]:
-        alt = "Over the epochs: " + "; ".join(told)
+        alt = "Over the rounds: " + "; ".join(told)
         yield _save(_curves(curves), directory / "curves.png", "Training", alt)
     alt = f"Accuracy against confidence, and a histogram of confidences; ECE {evaluation.ece:.3f}."
     yield _save(_reliability(evaluation), directory / "reliability.png", "Calibration", alt)
@@ -182,8 +182,9 @@ def _save(figure: Figure, path: Path, title: str, alt: str) -> _Drawing:
     import warnings
 
     with warnings.catch_warnings():
-        # A script that Matplotlib's font lacks is drawn as boxes; the page has the name.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        # A script that Matplotlib's font lacks is drawn as boxes, one that it cannot shape letter
+        # by letter; the page has the name.
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not", UserWarning)
         figure.savefig(path)
     width = round(figure.get_figwidth() * 96)
     return _Drawing(title, alt, width, b64encode(path.read_bytes()).decode())
@@ -234,10 +235,10 @@ def _curves(curves: Mapping[str, Sequence[float]]) -> Figure:
         axes = figure.add_subplot(1, len(panels), place)
         styles = zip(series.items(), ((_BLUE, "-"), (_ORANGE, "--")), strict=False)
         for (said, values), (colour, line) in styles:
-            epochs = range(1, len(values) + 1)
-            axes.plot(epochs, values, line, color=colour, marker="o", markersize=3, label=said)
+            rounds = range(1, len(values) + 1)
+            axes.plot(rounds, values, line, color=colour, marker="o", markersize=3, label=said)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set(xlabel="epoch", xlim=(0.5, max(map(len, series.values())) + 0.5))
+        axes.set(xlabel="round", xlim=(0.5, max(map(len, series.values())) + 0.5))
         axes.set_title(name, fontsize=11, loc="left")
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
@@ -40,7 +41,7 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
     data["time"] = pd.to_datetime(data["start"], unit="s", utc=True).dt.tz_convert(zone)
     data["time"] = data["time"].dt.tz_localize(None)
     spans, labels = data[data["whole"]], data[~data["whole"]]
-    figures(spans, labels)
+    _figures(spans, labels)
     first, second, third = st.columns([3, 3, 4])
     seconds = data["start"].max() - data["start"].min()
     shown = "%H:%M:%S" if seconds < 300 else "%H:%M" if seconds < 172_800 else "%d %b"
@@ -57,7 +58,7 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
         st.altair_chart(_mix(labels, time), height=_HEIGHT)
 
 
-def figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
+def _figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
     """Draws the figures of the whole span of time."""
     images = int(spans["images"].sum())
     rejected = int(labels.loc[labels["label"].isna(), "images"].sum())
@@ -130,33 +131,42 @@ def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     return chart
 
 
-def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], keys: Sequence[str]) -> None:
-    """Draws curves of several trainings over the epochs.
+def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], figure: str) -> None:
+    """Draws a figure of several trainings, on the images of training and on those of validation.
 
     Args:
-        runs: by the version's name, values of each epoch by the curve's name.
-        keys: the curves to draw, on one scale.
+        runs: by the version's name, values of each round by the curve's name.
+        figure: the name of the curve of training; that of validation begins with `val_`.
     """
     import altair as alt
     import pandas as pd
 
-    rows: list[dict[str, Any]] = [
-        {"epoch": epoch, "value": value, "curve": key, "version": run}
-        for run, found in runs.items()
-        for key in keys
-        for epoch, value in enumerate(found.get(key, ()), 1)
-    ]
-    data = pd.DataFrame(rows)
-    colour = alt.Color(
-        "version:N", title=None, legend=alt.Legend(orient="bottom"),
-        scale=alt.Scale(domain=list(runs), range=[COLOURS[0], COLOURS[1]]),
-    )  # fmt: skip
-    strokes = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor="#888888")
-    dash = alt.StrokeDash("curve:N", title=None, sort=list(keys), legend=strokes)
-    tips = ["version:N", "curve:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g")]
-    described = f"{' and '.join(keys)} over the epochs of {' and '.join(runs)}."
+    kinds = {"training": figure, "validation": f"val_{figure}"}
+    lines = {
+        f"{run}, {kind}": (found[key], colour, dash)
+        for (run, found), colour in zip(runs.items(), COLOURS, strict=False)
+        for (kind, key), dash in zip(kinds.items(), ([], [5, 3]), strict=True)
+        # Asynchronous workers tell no loss.
+        if any(map(math.isfinite, found.get(key, ())))
+    }
+    if not lines:
+        st.info("It is not on record.")
+        return
+    data = pd.DataFrame(
+        {"round": number, "value": value, "line": line}
+        for line, (values, _, _) in lines.items()
+        for number, value in enumerate(values, 1)
+    )
+    _, colours, dashes = zip(*lines.values(), strict=True)
+    # Colour and dash of one field have one legend, whose samples show both.
+    legend = alt.Legend(orient="bottom", columns=2, symbolType="stroke", symbolSize=600)
+    every: dict[str, Any] = {"title": None, "legend": legend}
+    colour = alt.Color("line:N", scale=alt.Scale(domain=list(lines), range=colours), **every)
+    dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=list(lines), range=dashes), **every)
+    tips = ["line:N", "round:Q", alt.Tooltip("value:Q", format=".4g")]
+    described = f"{figure} over the rounds: {'; '.join(lines)}."
     drawn = _chart(data, described).mark_line(point=True).encode(
-        alt.X("epoch:Q", axis=alt.Axis(format="d", tickMinStep=1)),
+        alt.X("round:Q", axis=alt.Axis(format="d", tickMinStep=1)),
         alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)), colour, dash, tooltip=tips,
     )  # fmt: skip
     st.altair_chart(drawn, height=320)

@@ -118,37 +118,36 @@ def _card(
 ) -> None:
     answer, image = each.answer, file.getvalue()
     with st.container(border=True, horizontal=True, gap="medium"):
-        if answer.classes and answer.scores:
-            best = engine.labels[answer.classes[0]]
-            with st.container(width=SIDE + 20):
-                _picture(file.name, image, best, answer, engine, version, explain=explain)
-            with st.container(width="stretch"):
-                _verdict(file.name, each, engine, version)
-        else:
-            with st.container(width=SIDE + 20):
-                pictures.show(pictures.fit(image, SIDE), file.name, 96)
-            with st.container(width="stretch"):
-                st.text(home.short(file.name))
-                code = f"**{plain(str(answer.error_code))}**"
-                st.warning(f"{code}: {plain(answer.error_detail or '')}", icon=":material/block:")
+        picture, verdict = st.container(width=SIDE + 20), st.container(width="stretch")
+    if answer.classes and answer.scores:
+        with picture:
+            _picture(file.name, image, answer.classes[0], engine, version, explain=explain)
+        with verdict:
+            _verdict(file.name, each, engine, version)
+    else:
+        with picture:
+            pictures.show(pictures.fit(image, SIDE), file.name, 96)
+        with verdict:
+            st.text(home.short(file.name))
+            code = f"**{plain(str(answer.error_code))}**"
+            st.warning(f"{code}: {plain(answer.error_detail or '')}", icon=":material/block:")
 
 
 def _picture(
-    name: str, image: bytes, best: str, answer: Answer, engine: Engine, version: Version, *,
-    explain: bool,
-) -> None:  # fmt: skip
-    if not explain or not answer.classes or not answer.scores:
-        pictures.show(pictures.fit(image, SIDE), f"{name}, said to be {best}", SIDE)
-        return
-    with st.spinner("Hiding patch after patch"):
-        heat = _occlusion(engine, version.digest, image, answer.classes[0])
+    name: str, image: bytes, best: int, engine: Engine, version: Version, *, explain: bool
+) -> None:
+    label, heat = engine.labels[best], None
+    if explain:
+        with st.spinner("Hiding patch after patch"):
+            heat = _occlusion(engine, version.digest, image, best)
     if heat is None:
-        pictures.show(pictures.fit(image, SIDE), f"{name}, said to be {best}", SIDE)
-        st.caption("There is no map: the model did not answer for its patches.")
+        pictures.show(pictures.fit(image, SIDE), f"{name}, said to be {label}", SIDE)
+        if explain:
+            st.caption("There is no map: the model did not answer for its patches.")
         return
     drop = float(heat.max())
     drawn = pictures.overlay(image, SIDE, heat, engine.preprocessing.aspect)
-    pictures.show(drawn, f"{name}: the pixels that decided for {best}, in colour", SIDE)
+    pictures.show(drawn, f"{name}: the pixels that decided for {label}, in colour", SIDE)
     if drop < 0.01:
         st.caption("No single patch decides: hiding any of them changes the score by under 1 %.")
     else:

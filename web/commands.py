@@ -62,8 +62,10 @@ def _free_port(settings: Settings) -> int:
         with socket.create_server(where, family=_family(settings.web_host)) as server:
             return int(server.getsockname()[1])
     except OSError as error:
+        unknown = isinstance(error, socket.gaierror)  # its numbers are none of the system's
+        reason = error.strerror if unknown else os.strerror(error.errno or 0)
         raise EnvironmentUnfitError(
-            f"the page cannot listen on {where[0]}:{where[1]}: {os.strerror(error.errno or 0)}; "
+            f"the page cannot listen on {where[0]}:{where[1]}: {reason}; "
             "give another --port or --host"
         ) from None
 
@@ -105,7 +107,7 @@ def _serve(settings: Settings, port: int) -> None:
         "client.showErrorDetails": "none",
         "runner.magicEnabled": False,
         "theme.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#56B4E9",
+        "theme.dark.primaryColor": "#2680C0",
     }
     flags = [f"--{key}={value}" for key, value in said.items()]
     if settings.web_host in _LOOPBACK:

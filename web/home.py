@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone, tzinfo
+from datetime import date, datetime, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -24,14 +24,24 @@ _KEPT = 3
 """Engines that run at once; each is a process."""
 
 
-_STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>"
+_STYLE = """<style>
+.stMainBlockContainer { padding-top: 4.5rem; }
+.stTable td * { overflow-wrap: anywhere !important; }
+</style>"""
 
 
 @contextmanager
 def page(title: str) -> Iterator[None]:
-    """A page with its heading; an error that a user can mend is a sentence on it."""
+    """A page with its heading."""
     st.html(_STYLE)
     st.header(title, anchor=False)
+    with errors_told():
+        yield
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """An error that a user can mend becomes a sentence on the page."""
     try:
         yield
     except RegistryUnavailableError as error:
@@ -106,15 +116,25 @@ def may_promote() -> bool:
 
 def missing(sentence: str, command: str) -> None:
     """Says what is not there yet, and the command that changes it."""
-    st.info(plain(sentence), icon=":material/lightbulb:")
-    st.code(command, language="sh")
+    with st.container():
+        st.info(plain(sentence), icon=":material/lightbulb:")
+        st.code(command, language="sh")
+
+
+def facts(known: Mapping[str, object]) -> None:
+    """Draws a table of names and values, each value whole."""
+    # Times have no markup, and are to be copied without what `plain` puts beside a colon.
+    shown = {k: str(v) if isinstance(v, date) else plain(str(v)) for k, v in known.items()}
+    st.table({plain(key): value for key, value in shown.items()}, border="horizontal")
 
 
 def plain(text: str) -> str:
     """A text from outside, shown as it is in a place where Streamlit reads Markdown."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
-    # A shortcode such as :smile: is looked for after the escapes are gone.
-    return escaped.replace("\\:", "\\:\N{WORD JOINER}")
+    # Shortcodes such as :smile: and addresses are looked for after the escapes are gone.
+    return re.sub(
+        r"(?i)(https?\\:|\\:(?=\\?[\w+-])|www(?=\\\.)|\\@)", "\\1\N{WORD JOINER}", escaped
+    )
 
 
 def short(name: str, most: int = 60) -> str:

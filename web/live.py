@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,12 @@ def page() -> None:
                 "The last", list(SPANS), default="day", key="span", bind="query-params"
             )
             moving = st.toggle("Refresh by itself", value=True, key="moving")
-        wanted, since = _filter(path, SPANS[span or "all time"])
+        back = SPANS[span or "all time"]
+        wanted = _filter(path, back)
         st.session_state.setdefault("skip", 0)
         if st.session_state.get("asked") != (span, wanted):
             st.session_state["asked"], st.session_state["skip"] = (span, wanted), 0
-        st.fragment(_body, run_every=SECONDS if moving else None)(path, wanted, since)
+        st.fragment(_body, run_every=SECONDS if moving else None)(path, wanted, back)
         if event := st.query_params.get("event"):
             _details(event)
 
@@ -64,9 +66,9 @@ def _look_again() -> None:
         st.rerun()
 
 
-def _filter(path: str, span: timedelta | None) -> tuple[Filter, timedelta | None]:
-    """What the user asks for; its time moves on with each look."""
-    kinds = _kinds(path, predictions.version(path), _since(span))
+def _filter(path: str, back: timedelta | None) -> Filter:
+    """What the user asks for, but for the time, which moves on with each look."""
+    kinds = _kinds(path, predictions.version(path), _since(back))
     with st.expander("Filters", icon=":material/filter_alt:"):
         left, middle, right = st.columns(3)
         status = left.selectbox("Status", ["ok", "rejected"], None, placeholder="any")
@@ -78,29 +80,31 @@ def _filter(path: str, span: timedelta | None) -> tuple[Filter, timedelta | None
         )  # fmt: skip
         sources = middle.multiselect("Sources", kinds.sources, placeholder="any")
         scores = None if (low, high) == (0.0, 1.0) else (low, high)
-    wanted = Filter(None, status, tuple(labels), tuple(sources), tuple(versions), scores)
-    return wanted, span
+    return Filter(None, status, tuple(labels), tuple(sources), tuple(versions), scores)
 
 
-def _since(span: timedelta | None) -> datetime | None:
+def _since(back: timedelta | None) -> datetime | None:
     """Moves in steps, so that an answer serves for a while where nothing is new."""
-    if span is None:
+    if back is None:
         return None
-    step = span.total_seconds() / BINS
+    step = back.total_seconds() / BINS
     now = datetime.now(timezone.utc).timestamp()
-    return datetime.fromtimestamp(now // step * step, timezone.utc) - span
+    return datetime.fromtimestamp(now // step * step, timezone.utc) - back
 
 
-def _body(path: str, wanted: Filter, span: timedelta | None) -> None:
-    since, skip = _since(span), st.session_state["skip"]
-    wanted = Filter(**{**vars(wanted), "since": since})
-    rows, trend = _look(path, predictions.version(path), wanted, skip)
+def _body(path: str, wanted: Filter, back: timedelta | None) -> None:
+    with home.errors_told():  # A fragment that runs again runs outside of its page.
+        _rows(path, replace(wanted, since=_since(back)))
+
+
+def _rows(path: str, wanted: Filter) -> None:
+    skip, version = st.session_state["skip"], predictions.version(path)
+    if version is None:
+        st.rerun()
+    rows, trend = _look(path, version, wanted, skip)
     if not trend.num_rows:
-        st.info(
-            "No row matches. Choose a longer time or other filters, or send an image:",
-            icon=":material/lightbulb:",
-        )
-        st.code("sightstream drop photo.jpg", language="sh")
+        sentence = "No row matches. Choose a longer time or other filters, or send an image:"
+        home.missing(sentence, "sightstream drop photo.jpg")
         return
     charts.overview(trend, home.zone())
     images = sum(r["images"] for r in trend.to_pylist() if r["whole"])
@@ -176,14 +180,10 @@ def _everything(event: str) -> None:
         st.warning(sentence, icon=":material/block:")
     if said := _labelled(settings.labels, event):
         st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
-    facts = {key: value for key, value in row.items() if key != "top" and value is not None}
-    shown = {key: str(v) for key, v in facts.items()}
-    st.dataframe(
-        {"column": list(shown), "value": list(shown.values())}, hide_index=True, height="content"
-    )
+    home.facts({key: v for key, v in row.items() if key != "top" and v is not None})
 
 
-def _labelled(path: Path, event: str) -> str | None:
+def _labelled(path: str, event: str) -> str | None:
     rows = Labels(path).current().to_pylist()
     return next((row["label"] for row in rows if row["event_id"] == event), None)
 

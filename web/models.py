@@ -193,16 +193,11 @@ def _curves(pair: list[Version]) -> None:
     if not any(found.values()):
         st.info("These versions have no curves: they were not trained in rounds.")
         return
-    left, right = st.columns(2)
-    with left:
-        st.markdown("**Loss**")
-        charts.curves(found, ("loss", "val_loss"))
-    with right:
-        st.markdown("**Accuracy**")
-        charts.curves(found, ("accuracy", "val_accuracy"))
-    st.caption(
-        "Solid: on the images of the training. Dashed (val_): on those held out to watch it."
-    )
+    for column, figure in zip(st.columns(2), ("loss", "accuracy"), strict=True):
+        with column:
+            st.markdown(f"**{figure.title()}**")
+            charts.curves(found, figure)
+    st.caption("A round is one pass over the images or a few; at its end the workers are averaged.")
 
 
 def _confusion(version: Version) -> None:
@@ -245,8 +240,7 @@ def _training(version: Version) -> None:
     card = home.card(home.registry(), home.registry().uri, version, version.digest)
     facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
     facts["onnx_difference"] = card.onnx_difference
-    shown = {"setting": list(facts), "value": [str(value) for value in facts.values()]}
-    st.dataframe(shown, hide_index=True, height="content")
+    home.facts(facts)
 
 
 def _evaluation(version: Version) -> dict[str, Any] | None:

@@ -15,6 +15,10 @@ from sightstream.imaging import Aspect, Decoded, Limits, Preprocessing
 _LOW, _HIGH = np.array((213.0, 94.0, 0.0)), np.array((255.0, 230.0, 60.0))
 
 
+Painted = tuple[bytes, float]
+"""A WebP file, and the picture's width as a share of its longest side."""
+
+
 class Painter:
     """What the process holds."""
 
@@ -22,15 +26,15 @@ class Painter:
         """Remembers what an image may weigh."""
         self._limits = limits
 
-    def fit(self, source: str | bytes, side: int) -> bytes | None:
-        """A picture whose longest side is `side`, as WebP; None where it cannot be decoded."""
+    def fit(self, source: str | bytes, side: int) -> Painted | None:
+        """A picture whose longest side is `side`; None where it cannot be decoded."""
         pixels = self._pixels(source, Preprocessing(side, side, aspect="pad"))
         return None if pixels is None else _webp(pixels)
 
     def overlay(
         self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect
-    ) -> bytes | None:
-        """The picture in grey, and in colour what counted, as WebP."""
+    ) -> Painted | None:
+        """The picture in grey, and in colour what counted."""
         want = Preprocessing(side, side, aspect="pad")
         if aspect == "crop":
             height, width = heat.shape
@@ -70,7 +74,8 @@ def _without_bars(pixels: NDArray, width: int, height: int) -> NDArray:
     return pixels[top : top + down, left : left + across]
 
 
-def _webp(pixels: NDArray[np.uint8]) -> bytes:
+def _webp(pixels: NDArray[np.uint8]) -> Painted:
     held = BytesIO()
     Image.fromarray(pixels).save(held, "WEBP", quality=85)
-    return held.getvalue()
+    height, width, _ = pixels.shape
+    return held.getvalue(), width / max(width, height)

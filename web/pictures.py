@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
@@ -13,10 +14,19 @@ from sightstream.events import local_path
 from sightstream.imaging import Aspect
 from sightstream.isolation import Child, LostError
 from web import home
-from web.painter import Painter
+from web.painter import Painted, Painter
 
 SECONDS = 20.0
 """The time that a picture may take."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a data URI, and its width as a share of its longest side."""
+
+    uri: str
+    width: float
+
 
 _NONE = (
     "data:image/svg+xml;base64,"
@@ -29,19 +39,22 @@ _NONE = (
 )
 
 
-def show(source: str | None, alt: str, width: int) -> None:
+def show(picture: Picture | None, alt: str, side: int) -> None:
     """Draws a picture.
 
     Args:
-        source: a data URI; None where there is no picture to be had.
+        picture: None where there is none to be had.
         alt: the text alternative; it is never read as markup.
-        width: in CSS pixels.
+        side: its longest side, in CSS pixels.
     """
-    st.image(source or _NONE, width=width, alt=alt if source else f"no picture of {alt}")
+    if picture:
+        st.image(picture.uri, width=max(1, round(side * picture.width)), alt=alt)
+    else:
+        st.image(_NONE, width=min(side, 96), alt=f"no picture of {alt}")
 
 
-def thumbnail(uri: str | None, side: int) -> str | None:
-    """The picture of a row as a data URI; None where it is gone, or was never one.
+def thumbnail(uri: str | None, side: int) -> Picture | None:
+    """The picture of a row; None where it is gone, or was never one.
 
     Args:
         uri: where its bytes are.
@@ -55,8 +68,8 @@ def thumbnail(uri: str | None, side: int) -> str | None:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def fit(image: bytes, side: int) -> str | None:
-    """An uploaded picture as a data URI; None where it is none.
+def fit(image: bytes, side: int) -> Picture | None:
+    """An uploaded picture; None where it is none.
 
     Args:
         image: what the file holds.
@@ -66,8 +79,8 @@ def fit(image: bytes, side: int) -> str | None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def overlay(image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect) -> str | None:
-    """A picture with the pixels that counted lit up, as a data URI.
+def overlay(image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect) -> Picture | None:
+    """A picture with the pixels that counted lit up.
 
     Args:
         image: what the file holds.
@@ -79,16 +92,19 @@ def overlay(image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect) 
 
 
 @st.cache_data(max_entries=4000, ttl=600, show_spinner=False)
-def _thumbnail(path: str, side: int) -> str | None:
+def _thumbnail(path: str, side: int) -> Picture | None:
     return _painted("fit", path, side)
 
 
-def _painted(method: str, *arguments: object) -> str | None:
+def _painted(method: str, *arguments: object) -> Picture | None:
     try:
-        data: bytes | None = _painter(home.settings()).ask(method, *arguments, seconds=SECONDS)
+        painted: Painted | None = _painter(home.settings()).ask(method, *arguments, seconds=SECONDS)
     except (LostError, RuntimeError):
         return None
-    return f"data:image/webp;base64,{b64encode(data).decode()}" if data else None
+    if painted is None:
+        return None
+    webp, width = painted
+    return Picture(f"data:image/webp;base64,{b64encode(webp).decode()}", width)
 
 
 @st.cache_resource(

@@ -24,7 +24,7 @@ def home(new_home, pytestconfig):
     """A champion, and as its challenger a copy of it, or for a picture one that learnt less."""
     home = new_home(own_registry=True)
     if pytestconfig.getoption("--screenshots"):
-        done = home("train", "starter", "--epochs", "3", "--seed", "1", "--no-promote")
+        done = home("train", "starter", "--epochs", "10", "--seed", "1", "--no-promote")
         assert done.returncode == 0, done.stderr
         shutil.rmtree(home.settings.root / "starter" / "samples")
         return home
@@ -46,7 +46,10 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *camera]
+        )
         yield running
         running.close()
 
@@ -142,6 +145,16 @@ def test_an_upload_is_answered_at_once(window, site, starter, upload, picture):
     assert median(seconds) < 2, seconds
 
 
+def test_a_photograph_is_answered(window, site):
+    window.goto(site)
+    window.get_by_role("tab", name="Camera").click()
+    window.get_by_text("Use the camera").click()
+    window.wait_for_function("document.querySelector('video')?.readyState > 1")
+    window.get_by_role("button", name="Take Photo").click()
+    window.get_by_role("img", name="camera-input").wait_for()
+    assert window.get_by_text("starter version 1 on onnx").count() == 1
+
+
 def test_a_dropped_image_is_on_the_live_page_within_four_seconds(
     window, site, starter, drop, until, home, picture, pytestconfig
 ):
@@ -170,7 +183,7 @@ def test_a_row_opens_all_that_is_known(window, home):
     newest = max(home.table().to_pylist(), key=lambda row: row["event_time"])
     window.get_by_role("button", name="Open").first.click()
     drawer = window.get_by_role("dialog")
-    drawer.get_by_text(newest["original_name"], exact=True).wait_for()
+    drawer.get_by_role("table").get_by_text(newest["original_name"], exact=True).wait_for()
     assert newest["event_id"] in window.url
     assert drawer.get_by_role("img", name=newest["original_name"]).count() == 1
     window.keyboard.press("Escape")

@@ -120,7 +120,7 @@ class TestEmptyHome:
     def test_a_registry_that_is_away_is_a_sentence(self, visit, settings, page):
         begin = time.monotonic()
         seen = visit(settings, page, REGISTRY_URI="http://127.0.0.1:9")
-        assert "the registry http://127.0.0.1:9 failed" in said(seen)
+        assert "the registry http://127.0.0.1:9 failed: Connection refused" in said(seen)
         assert button(seen, "Try again")
         assert time.monotonic() - begin < 15
 
@@ -185,7 +185,8 @@ class TestClassify:
             shutil.copyfile(starter.digits[0], tmp_path / name)
         seen = upload(visit(home.settings, "classify.py"), *(tmp_path / name for name in HOSTILE))
         assert [each.value for each in seen.text] == HOSTILE
-        markup = [each.value for each in (*seen.markdown, *seen.caption, *seen.html)]
+        markup = [each.value for each in (*seen.markdown, *seen.caption)]
+        markup += [each.proto.body for each in seen.get("html")]
         assert not [text for text in markup if "onerror" in text or "javascript" in text]
 
     def test_the_pixels_that_decided_are_shown_on_demand(self, visit, home, starter):
@@ -279,8 +280,8 @@ class TestLive:
         seen.query_params["event"] = row["event_id"]
         seen.run()
         assert row["error_detail"] in said(seen)
-        shown = seen.dataframe[0].value
-        facts = dict(zip(shown["column"], shown["value"], strict=True))
+        shown = seen.table[0].value.iloc[:, -1]
+        facts = {key.replace("\\", ""): value.replace("\\", "") for key, value in shown.items()}
         assert facts["uri"] == row["uri"]
         assert set(facts) == {k for k, v in row.items() if v is not None and k != "top"}
 
@@ -291,6 +292,16 @@ class TestLive:
         seen.selectbox[0].select("rejected").run()
         assert alternatives(seen) == ["no picture of photos/broken.png"]
         aside.rename(kept)
+
+    @pytest.mark.parametrize("page", ["live.py", "label.py"])
+    def test_a_table_that_cannot_be_read_is_a_sentence(self, visit, home, rows, page):
+        log = home.settings.predictions / "_delta_log"
+        commits = len(list(log.glob("*.json")))
+        broken = log / f"{commits:020}.json"
+        broken.write_text('{"add":')
+        seen = visit(home.settings, page)
+        broken.unlink()
+        assert f"the table {home.settings.predictions} cannot be read: " in said(seen)
 
 
 class TestModels:
@@ -309,7 +320,10 @@ class TestModels:
         charts = (*seen.get("vega_lite_chart"), *seen.get("arrow_vega_lite_chart"))
         charts = [json.loads(each.proto.spec) for each in charts]
         described = [each["description"] for each in charts]
-        assert described[0] == "loss and val_loss over the epochs of version 1 and version 2."
+        lines = [f"version {n}, {kind}" for n in (1, 2) for kind in ("training", "validation")]
+        assert described[:2] == [
+            f"{figure} over the rounds: {'; '.join(lines)}." for figure in ("loss", "accuracy")
+        ]
         diagonal = [each for each in described if "lie on the diagonal" in each]
         assert len(diagonal) == 2
         assert sum("most confidently wrong" in text for text in alternatives(seen)) == 2

@@ -17,8 +17,11 @@ def png(width, height, colour="red"):
     return held.getvalue()
 
 
-def size(webp):
-    return Image.open(BytesIO(webp)).size
+def size(painted):
+    webp, width = painted
+    image = Image.open(BytesIO(webp))
+    assert width == image.width / max(image.size)
+    return image.size
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_a_map_lies_on_what_the_model_saw(aspect, expected):
     heat[8:12, :10] = 1
     drawn = Painter(Limits()).overlay(png(200, 100, "grey"), 100, heat, aspect)
     assert size(drawn) == expected
-    pixels = np.asarray(Image.open(BytesIO(drawn)).convert("RGB")).astype(int)
+    pixels = np.asarray(Image.open(BytesIO(drawn[0])).convert("RGB")).astype(int)
     middle = pixels[pixels.shape[0] // 2]
     colourful = middle.max(axis=1) - middle.min(axis=1)
     assert colourful[5:40].min() > 40
@@ -60,8 +63,20 @@ def test_markup_is_escaped(text):
         assert plain.count(mark) == plain.count(f"\\{mark}")
 
 
-def test_shortcodes_and_control_characters_are_text():
-    assert ":smile:" not in home.plain(":smile:").replace("\\", "")
+@pytest.mark.parametrize(
+    "text", [":smile:", ":+1:", "https://a.b", "HTTP://a.b", "www.a.b", "me@a.b", "mailto:me@a.b"]
+)
+def test_shortcodes_and_addresses_are_text(text):
+    shown = home.plain(text).replace("\\", "")
+    assert shown != text
+    assert shown.replace("\N{WORD JOINER}", "") == text
+
+
+def test_a_path_can_be_copied():
+    assert home.plain("file:///a b/c.png").replace("\\", "") == "file:///a b/c.png"
+
+
+def test_control_characters_are_text():
     assert home.plain("a\x1b[31m\n") == r"a\\x1b\[31m\\n"
 
 
