@@ -67,7 +67,10 @@ def drop(
 
 
 def publish(
-    paths: Paths,
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Images, folders of them, or uris such as s3://bucket/photos/."),
+    ],
     topic: Topic = None,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Images a second [as fast as it goes].")
@@ -95,21 +98,20 @@ def publish(
 
     Folders keep their structure: the path from the folder's name on becomes the row's
     original_name. An image that is too large for the topic is sent as its uri, if it lies below
-    one of kafka_uri_prefixes. Exit code 0 when all images were acknowledged, 1 when one was
-    refused, 7 when the broker stayed away.
+    one of kafka_uri_prefixes; images of an object store always are. Exit code 0 when all images
+    were acknowledged, 1 when one was refused, 7 when the broker stayed away.
 
     Example: sightstream publish photos/ --topic images --create-topic --rate 10
     """
-    from producers import inbox
-    from producers.publish import Sent
+    from producers.publish import Sent, find
     from producers.publish import publish as publish_all
 
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
-    sent = Sent(sum(1 for _ in inbox.find(paths)))
+    sent = Sent(sum(1 for _ in find(images)))
     try:
         with _bar("publishing", sent.images) as (advance, _):
             publish_all(
-                paths, settings, sent, tell=_warn, on_answer=advance, rate=rate, key=key,
+                images, settings, sent, tell=_warn, on_answer=advance, rate=rate, key=key,
                 claim_check=claim_check, timeout=timeout,
                 partitions=partitions if create_topic else 0,
             )  # fmt: skip

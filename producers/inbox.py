@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError, InputError
+
+T = TypeVar("T")
 
 
 def find(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -47,7 +50,7 @@ def _files(path: Path) -> Iterator[tuple[Path, Path]]:
                 yield file, file.relative_to(path.parent)
 
 
-def paced(files: Iterable[tuple[Path, Path]], rate: float | None) -> Iterator[tuple[Path, Path]]:
+def paced(files: Iterable[T], rate: float | None) -> Iterator[T]:
     """Yields files at a rate, made up for when the taker was late.
 
     Args:

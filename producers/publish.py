@@ -6,10 +6,12 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 from producers import inbox
@@ -23,6 +25,44 @@ Key = Literal["id", "name", "path", "hash"]
 ClaimCheck = Literal["auto", "always", "never"]
 
 _PIECE = 2**20
+
+
+def find(places: Sequence[str]) -> Iterator[tuple[Path | str, Path]]:
+    """Walks images with the names they get; those of an object store are told by their uris.
+
+    Args:
+        places: files and folders, of this machine by their paths, else by their uris.
+
+    Raises:
+        InputError: one does not exist, or holds no file.
+    """
+    remote = [place for place in places if "://" in place]
+    for place in remote:
+        if next(_remote(place), None) is None:
+            raise InputError(f"there are no files in {terminal.printable(place)}")
+    local = [Path(place) for place in places if place not in remote]
+    found = inbox.find(local) if local else iter(())
+    return chain(found, *map(_remote, remote))
+
+
+def _remote(place: str) -> Iterator[tuple[str, Path]]:
+    from pyarrow import fs
+
+    place = place.rstrip("/")
+    try:
+        store, top = fs.FileSystem.from_uri(place)
+        alone = store.get_file_info(top)
+        found = (
+            [alone]
+            if alone.is_file
+            else store.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{terminal.printable(place)} cannot be looked into: {reason}") from None
+    above = top.rpartition("/")[0]
+    for path in sorted(info.path for info in found if info.is_file):
+        yield place + quote(path.removeprefix(top)), Path(os.path.relpath(path, above))
 
 
 @dataclass
@@ -43,7 +83,7 @@ class Sent:
 
 
 def publish(
-    paths: Sequence[Path], settings: Settings, sent: Sent, *,
+    places: Sequence[str], settings: Settings, sent: Sent, *,
     tell: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
     rate: float | None = None, key: Key = "id", claim_check: ClaimCheck = "auto",
     timeout: float = 60, partitions: int = 0,
@@ -51,7 +91,7 @@ def publish(
     """Publishes images to `kafka_topic`.
 
     Args:
-        paths: files and folders.
+        places: see `find`.
         settings: the broker, the topic, the prefixes of uris that the stream may read.
         sent: keeps the count, also when an error ends it.
         tell: called with a sentence about an image that is refused, and about a wait.
@@ -86,7 +126,7 @@ def publish(
     with to as publisher:
         messages = Messages(settings, publisher, "publish", key=key, claim_check=claim_check)
         try:
-            for file, name in inbox.paced(inbox.find(paths), rate):
+            for file, name in inbox.paced(find(places), rate):
                 try:
                     message = messages.of(file, os.fsencode(name))
                 except InputError as error:
@@ -120,11 +160,13 @@ class Messages:
         self._key = key
         self._claim_check = claim_check
 
-    def of(self, file: Path, name: bytes, event_id: str = "", when: float | None = None) -> Message:
+    def of(
+        self, file: Path | str, name: bytes, event_id: str = "", when: float | None = None
+    ) -> Message:
         """The message of a file.
 
         Args:
-            file: the image.
+            file: the image; a string is the uri of one that stays in its object store.
             name: becomes the original name.
             event_id: of the image; empty for a new one.
             when: when it arrived, seconds since the epoch; None for now.
@@ -133,6 +175,8 @@ class Messages:
             InputError: it cannot be read, or is too large for the topic and for a claim check.
         """
         when = time.time() if when is None else when
+        if isinstance(file, str):
+            return self._remote(file, name, event_id, when)
         try:
             info = file.stat()
             if not stat.S_ISREG(info.st_mode):
@@ -146,6 +190,19 @@ class Messages:
             return self._claim(file, name, event_id, when, info.st_size)
         except OSError as error:
             raise InputError(f"{_shown(file)} cannot be read: {error.strerror}") from None
+
+    def _remote(self, uri: str, name: bytes, event_id: str, when: float) -> Message:
+        shown = terminal.printable(uri)
+        if self._claim_check == "never" or self._key == "hash":
+            raise InputError(
+                f"{shown} stays where it is; neither --claim-check never nor --key hash can be"
+            )
+        if not is_below(uri, self._prefixes):
+            raise InputError(
+                f"{shown} may not be named; add its folder's uri to kafka_uri_prefixes here and "
+                f"where the stream runs: {terminal.printable(uri.rpartition('/')[0])}/"
+            )
+        return self._message(Path(), name, event_id, when, None, uri)
 
     def _claim(self, file: Path, name: bytes, event_id: str, when: float, size: int) -> Message:
         uri = Path(os.path.realpath(file)).as_uri()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from sightstream.errors import EnvironmentUnfitError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +39,13 @@ def schema(columns: Iterable[tuple[str, str, str]], required: Collection[str]) -
     )
 
 
+def plain(rows: pa.Table) -> pa.Table:
+    """Rows without comments on their columns, which must be those of the table word for word."""
+    import pyarrow as pa
+
+    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
+
+
 @lru_cache(8)
 def store(place: str) -> FileSystem:
     """A folder as Arrow's file system, with paths relative to it.
@@ -48,6 +59,28 @@ def store(place: str) -> FileSystem:
         files, folder = fs.FileSystem.from_uri(place)
         return fs.SubTreeFileSystem(folder, files)
     return fs.SubTreeFileSystem(place, fs.LocalFileSystem())
+
+
+@contextmanager
+def reached(place: str) -> Iterator[None]:
+    """Tells in a sentence what a store's client tells in ten lines.
+
+    Args:
+        place: the folder that is looked into; errors of local ones say enough.
+
+    Raises:
+        EnvironmentUnfitError: the store is away, or refuses us.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if "://" not in place:
+            raise
+        lines = re.sub(r"\x1b\[\d+m", "", str(error)).split("\n")
+        reason = [line.strip(" \u21b3") for line in lines if line.strip(" \u21b3")][-1]
+        raise EnvironmentUnfitError(
+            f"{place} cannot be reached: {reason}; see docs/scaling.md for what leads to a store"
+        ) from None
 
 
 def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dataset:

@@ -146,7 +146,8 @@ class Labels:
             name="labels",
             description="What people say that images show; the newest row of an event id counts.",
         )
-        write_deltalake(table, pa.Table.from_pylist(list(map(vars, rows)), schema()), mode="append")
+        added = pa.Table.from_pylist(list(map(vars, rows)), schema())
+        write_deltalake(table, delta.plain(added), mode="append")
         if len(table.file_uris()) > SMALL_FILES:
             table.optimize.compact()
             table.vacuum(dry_run=False)

@@ -70,7 +70,8 @@ class Predictions:
             path: the table's folder, as an absolute path or a uri.
         """
         self.path = path
-        self._unmerged = len(self._table.file_uris())
+        with delta.reached(path):
+            self._unmerged = len(self._table.file_uris())
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
         self._access = Lock()
@@ -112,7 +113,7 @@ class Predictions:
         with self._access:
             # Upkeep may have removed the log entry that the version at hand stands on.
             self._table.update_incremental()
-            write_deltalake(self._table, rows, mode="append", commit_properties=once)
+            write_deltalake(self._table, delta.plain(rows), mode="append", commit_properties=once)
             self._unmerged += 1
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
@@ -399,7 +400,8 @@ def version(path: str) -> int | None:
     """
     from deltalake import DeltaTable
 
-    return _open(path).version() if DeltaTable.is_deltatable(path) else None
+    with delta.reached(path):
+        return _open(path).version() if DeltaTable.is_deltatable(path) else None
 
 
 def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
@@ -513,7 +515,8 @@ def _open(path: str) -> DeltaTable:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return DeltaTable(path)
+        with delta.reached(path):
+            return DeltaTable(path)
     except TableNotFoundError:
         raise InputError(
             f"there are no predictions in {path} yet; start the stream with: sightstream run"

@@ -183,7 +183,7 @@ def _everything(event: str) -> None:
     home.facts({key: v for key, v in row.items() if key != "top" and v is not None})
 
 
-def _labelled(path: str, event: str) -> str | None:
+def _labelled(path: Path, event: str) -> str | None:
     rows = Labels(path).current().to_pylist()
     return next((row["label"] for row in rows if row["event_id"] == event), None)
 

@@ -96,6 +96,21 @@ class TestACluster:
         assert asked.returncode == 0, asked.stderr
         assert json.loads(asked.stdout) == [{"source": "kafka", "n": home.count()}]
 
+    def test_what_lies_in_the_store_is_published_by_its_uris(self, home, broker, rows):
+        before = home.count()
+        sent = home("publish", f"s3://{BUCKET}/photos/", "--topic", "cluster", "--json")
+        assert sent.returncode == 0, sent.stderr
+        report = json.loads(sent.stdout)
+        assert report["acknowledged"] == report["claim_checks"] == before - 3
+        rows(2 * before - 3)
+        found = home("query", "SELECT original_name FROM predictions WHERE original_name "
+                     "LIKE 'photos/%' AND status = 'ok'", "--format", "json")  # fmt: skip
+        assert len(json.loads(found.stdout)) == before - 4
+        elsewhere = home("publish", f"s3://{BUCKET}", "--topic", "cluster")
+        assert elsewhere.returncode == 1
+        assert f"s3://{BUCKET}/secret.png may not be named" in elsewhere.stderr.replace("\n", " ")
+        rows(3 * before - 6)
+
     def test_executors_are_killed_and_every_image_has_one_row(
         self, home, place, starter, rows, until
     ):

@@ -127,6 +127,13 @@ def test_each_checkpoint_has_its_own_last_batch(table):
     assert (table.last_batch("one"), table.last_batch("two")) == (5, 1)
 
 
+def test_a_table_of_other_comments_is_written_to(table, path):
+    table.append(rows(row("a")), "app", 0)
+    described = [field.with_metadata({"comment": "as it is today"}) for field in schema()]
+    table.append(rows(row("b")).cast(pa.schema(described)), "app", 1)
+    assert names(path) == ["a", "b"]
+
+
 def test_an_append_of_no_rows_still_records_its_batch(table, path):
     table.append(rows(), "app", 4)
     assert table.last_batch("app") == 4
