@@ -131,8 +131,10 @@ def curves(
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=5, frameon=False,
-                fontsize=8, handlelength=1, columnspacing=1)  # fmt: skip
+    inches = axes.figure.get_figwidth() * axes.get_position().width
+    columns = int(inches / (0.4 + 0.065 * max(map(len, names))))
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=max(1, min(5, columns)),
+                frameon=False, fontsize=8, handlelength=1, columnspacing=1)  # fmt: skip
 
 
 def shown(value: float, unit: str) -> str:
@@ -146,7 +148,7 @@ def shown(value: float, unit: str) -> str:
         if value >= 120:
             return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
         return f"{value:.3g} s" if value >= 1 or not value else f"{1000 * value:.3g} ms"
-    return f"{value:.3g}" + ("/s" if unit == "cps" else "")
+    return (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}") + ("/s" if unit == "cps" else "")
 
 
 def named(legend: str, labels: dict[str, str]) -> str:
