@@ -57,7 +57,7 @@ def drawn(dashboard: dict, url: str, span: tuple[float, float]) -> plt.Figure:
         (a["name"], a["iconColor"], when)
         for a in dashboard["annotations"]["list"]
         for _, points in series(url, a["expr"], span)
-        for when in [next(iter(points))[0]]
+        for when in beginnings(points, spacing(span))
     ]
     for panel in panels:
         at = panel["gridPos"]
@@ -87,6 +87,12 @@ def drawn(dashboard: dict, url: str, span: tuple[float, float]) -> plt.Figure:
         else:
             curves(axes, panel, found, unit, span, marks)
     return figure
+
+
+def beginnings(points: list[tuple[float, float]], step: float) -> list[float]:
+    """When a condition came true: the points that have none just before them."""
+    times = [when for when, _ in points]
+    return [b for a, b in zip([-math.inf, *times], times, strict=False) if b - a > 1.5 * step]
 
 
 def one_number(axes: Axes, panel: dict, value: float, unit: str) -> None:
