@@ -38,13 +38,8 @@ class Broker:
         self.folder = folder
         folder.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
-        self._classpath = ":".join(
-            map(str, jars.fetch(
-                f"kafka-{VERSION}", f"org.apache.kafka:kafka_2.13:{VERSION}",
-                "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3", transitive=True,
-            ))
-        )  # fmt: skip
-        plain, controller, tls = _free_ports(3)
+        self._classpath = classpath()
+        plain, controller, tls = free_ports(3)
         self.address = f"127.0.0.1:{plain}"
         self.secure_address = f"localhost:{tls}" if secure else ""
         self.ca = folder / "ca.pem"
@@ -171,7 +166,22 @@ def running(folder: Path, *, secure: bool = False) -> Iterator[Broker]:
         broker.kill()
 
 
-def _free_ports(count: int) -> list[int]:
+def classpath() -> str:
+    """The jars of the broker and of its command line's tools, as Java takes them.
+
+    Raises:
+        EnvironmentUnfitError: they cannot be fetched.
+    """
+    found = jars.fetch(
+        f"kafka-{VERSION}", f"org.apache.kafka:kafka_2.13:{VERSION}",
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3", transitive=True,
+    )  # fmt: skip
+    found += jars.fetch(f"kafka-tools-{VERSION}", f"org.apache.kafka:kafka-tools:{VERSION}")
+    return ":".join(map(str, found))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

@@ -90,8 +90,14 @@ RATES = Panel(
     "cps",
 )
 OUTCOMES = Panel(
-    "Outcomes", ((rate("sightstream_images_total", "outcome"), "{{outcome}}"),), "cps", stacked=True
-)
+    "Outcomes",
+    (
+        (rate('sightstream_images_total{outcome="ok"}'), "ok"),
+        # There is a counter of each reason; shown are those that occur.
+        (rate('sightstream_images_total{outcome!="ok"}', "outcome") + " > 0", "{{outcome}}"),
+    ),
+    "cps", stacked=True,
+)  # fmt: skip
 LATENCY = quantiles("Latency: arrival to row", "sightstream_latency_seconds")
 DRIFT = Panel(
     "Drift (PSI)", (("sightstream_drift_psi", "{{statistic}}"),), bounds=(0.1, 0.25),

@@ -57,7 +57,7 @@ def drawn(dashboard: dict, url: str, span: tuple[float, float]) -> plt.Figure:
         (a["name"], a["iconColor"], when)
         for a in dashboard["annotations"]["list"]
         for _, points in series(url, a["expr"], span)
-        for when in [next(iter(points))[0]]
+        for when in beginnings(points, spacing(span))
     ]
     for panel in panels:
         at = panel["gridPos"]
@@ -87,6 +87,12 @@ def drawn(dashboard: dict, url: str, span: tuple[float, float]) -> plt.Figure:
         else:
             curves(axes, panel, found, unit, span, marks)
     return figure
+
+
+def beginnings(points: list[tuple[float, float]], step: float) -> list[float]:
+    """When a condition came true: the points that have none just before them."""
+    times = [when for when, _ in points]
+    return [b for a, b in zip([-math.inf, *times], times, strict=False) if b - a > 1.5 * step]
 
 
 def one_number(axes: Axes, panel: dict, value: float, unit: str) -> None:
@@ -131,8 +137,10 @@ def curves(
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=5, frameon=False,
-                fontsize=8, handlelength=1, columnspacing=1)  # fmt: skip
+    inches = axes.figure.get_figwidth() * axes.get_position().width
+    columns = int(inches / (0.4 + 0.065 * max(map(len, names))))
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.12), ncols=max(1, min(5, columns)),
+                frameon=False, fontsize=8, handlelength=1, columnspacing=1)  # fmt: skip
 
 
 def shown(value: float, unit: str) -> str:
@@ -146,7 +154,7 @@ def shown(value: float, unit: str) -> str:
         if value >= 120:
             return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.0f} h"
         return f"{value:.3g} s" if value >= 1 or not value else f"{1000 * value:.3g} ms"
-    return f"{value:.3g}" + ("/s" if unit == "cps" else "")
+    return (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}") + ("/s" if unit == "cps" else "")
 
 
 def named(legend: str, labels: dict[str, str]) -> str:

@@ -1,72 +1,74 @@
-"""What docker-compose.yml starts, as plain processes: images in, rows and metrics out.
+"""What docker-compose.yml starts, as plain processes: images in by both ways, rows and metrics out.
 
 Containers are left out, and with them Grafana, which no package registry has.
 """
 
-import importlib.util
+import json
 import shutil
+from collections import Counter
 
 import pytest
 
 from tests import compose
-from tests.prometheus import MISSING, prometheus
+from tests.prometheus import MISSING, Prometheus
+from tests.topics import headers, messages, send
 
-KAFKA = importlib.util.find_spec("sightstream.kafka") is not None
+STARTED = ("kafka", "topics", "mlflow", "spark-master", "spark-worker", "stream", "trainer",
+           "prometheus", "demo")  # fmt: skip
 
-STARTED = ("mlflow", "spark-master", "spark-worker", "stream", "trainer")
-
-
-def services():
-    """What is started: the file's own services, without what has to wait for Kafka."""
-    found = {name: dict(compose.read()["services"][name]) for name in STARTED}
-    for service in found.values():
-        service["depends_on"] = {k: v for k, v in service.get("depends_on", {}).items()
-                                 if k in STARTED}  # fmt: skip
-    if not KAFKA:
-        command = found["stream"]["command"]
-        assert command[:2] == ["sightstream", "run"]
-        found["stream"]["command"] = ["sightstream", "run"]
-        for service in found.values():
-            service["environment"] = {
-                k: v for k, v in service.get("environment", {}).items() if "KAFKA" not in k
-            }
-    return found
+SAMPLES = 10
+"""Images that a first run drops itself."""
 
 
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-@pytest.mark.skipif(KAFKA, reason="the services kafka and topics are not started here yet")
-def test_images_come_in_rows_come_out_and_prometheus_sees_it(tmp_path, until):
+def test_images_come_in_by_both_ways_rows_come_out_and_prometheus_sees_it(tmp_path, until):
     from deltalake import DeltaTable
 
-    with compose.up(tmp_path / "volumes", services()) as running:
-        address = f"127.0.0.1:{running.ports['9108']}"
-        with prometheus(tmp_path / "prometheus", {"sightstream": address}) as seen:
-            samples = 10  # a first run drops them itself
-            digits = sorted((running.home / "starter" / "digits").glob("*/*.png"))[:30]
-            aside = running.home / "drop"
-            aside.mkdir()
-            for digit in digits:
-                shutil.copyfile(digit, aside / digit.name)
-            (aside / "torn.png").write_bytes(digits[0].read_bytes()[:60])
-            aside.rename(running.home / "inbox" / "drop")
+    with compose.up(tmp_path / "volumes", STARTED) as running:
+        digits = sorted((running.home / "starter" / "digits").glob("*/*.png"))[:30]
+        torn = digits[0].read_bytes()[:60]
+        send(running, "images", [{"value": torn, "headers": [("ce_id", b"torn")]}])
+        aside = running.home / "drop"
+        aside.mkdir()
+        for digit in digits:
+            shutil.copyfile(digit, aside / digit.name)
+        (aside / "torn.png").write_bytes(torn)
+        aside.rename(running.home / "inbox" / "drop")
+        until(lambda: len(messages(running, "images")) > 10, 60)
+        running.end("demo")
+        sent = [headers(message)["ce_id"] for message in messages(running, "images")]
+        wanted = {
+            ("folder", "ok"): SAMPLES + len(digits), ("folder", "rejected"): 1,
+            ("kafka", "ok"): len(sent) - 1, ("kafka", "rejected"): 1,
+        }  # fmt: skip
 
-            def rows():
-                path = running.home / "predictions"
-                if not DeltaTable.is_deltatable(str(path)):
-                    return 0
-                return DeltaTable(path).to_pyarrow_dataset().to_table()
+        def all_there():
+            table = running.home / "predictions"
+            if not DeltaTable.is_deltatable(str(table)):
+                return None
+            rows = DeltaTable(table).to_pyarrow_dataset().to_table().to_pylist()
+            return rows if len(rows) >= sum(wanted.values()) else None
 
-            def all_there():
-                table = rows()
-                return table and table.num_rows == samples + len(digits) + 1 and table
+        rows = until(all_there, 120)
+        assert Counter((row["source"], row["status"]) for row in rows) == wanted
+        ids = {row["event_id"] for row in rows}
+        assert len(ids) == len(rows)
+        assert {row["event_id"] for row in rows if row["source"] == "kafka"} == set(sent)
 
-            table = until(all_there, 120)
-            assert len(set(table["event_id"].to_pylist())) == table.num_rows
-            statuses = table["status"].to_pylist()
-            assert statuses.count("rejected") == 1
+        def told():
+            return {json.loads(m.value)["event_id"] for m in messages(running, "predictions")}
 
-            until(lambda: seen.ask("sum(sightstream_images_total) == 41"), 30)
-            assert seen.ask("sightstream_spark_executors >= 1")
-            assert seen.ask('sightstream_registry_version{alias="champion"} == 1')
-            assert seen.ask('up{job="sightstream"} == 1')
-            until(lambda: "nothing done" in running.said("trainer"), 60)
+        until(lambda: told() == ids, 30)
+
+        seen = Prometheus(f"http://127.0.0.1:{running.ports['9090']}")
+        counted = [
+            f'sum(sightstream_images_total{{source="{source}"}}) == {count}'
+            for source, count in Counter(row["source"] for row in rows).items()
+        ]
+        until(lambda: all(map(seen.ask, counted)), 30)
+        until(lambda: seen.ask("sum(sightstream_kafka_lag_records) == 0"), 30)
+        assert seen.ask('count(sightstream_kafka_lag_seconds{topic="images"}) == 4')
+        assert seen.ask("sightstream_spark_executors == 2")
+        assert seen.ask('sightstream_registry_version{alias="champion"} == 1')
+        assert seen.ask('up{job="sightstream"} == 1')
+        until(lambda: "nothing done" in running.said("trainer"), 60)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import compose
+from tests import broker, compose
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -38,6 +38,11 @@ def test_hadolint_finds_nothing_in_the_dockerfile():
 @pytest.mark.parametrize("name", SERVICES)
 def test_versions_are_pinned(name):
     assert re.search(r":v?\d+\.\d+\.\d+", SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("name", ["kafka", "topics"])
+def test_the_broker_is_the_one_that_is_tested(name):
+    assert SERVICES[name]["image"] == f"apache/kafka:{broker.VERSION}"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -101,10 +106,9 @@ def test_commands_and_settings_are_ones_that_sightstream_has():
     from sightstream.config import Settings
 
     known = {f"SIGHTSTREAM_{key.upper()}" for key in Settings.model_fields}
-    kafka = {"SIGHTSTREAM_KAFKA_SERVERS"}
     for name in OURS:
         keys = {k for k in SERVICES[name].get("environment", {}) if k.startswith("SIGHTSTREAM_")}
-        assert keys <= known | kafka
+        assert keys <= known
 
 
 def test_make_up_makes_a_password_that_only_its_user_can_read(tmp_path):
