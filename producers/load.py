@@ -22,6 +22,7 @@ from sightstream import predictions
 from sightstream.config import Settings
 from sightstream.errors import ConfigError
 from sightstream.events import readable
+from sightstream.query import query
 
 Target = Literal["inbox", "kafka"]
 Tell = Callable[[str], None]
@@ -250,7 +251,7 @@ def _wait(answers: Answers, wanted: int, timeout: float, on_answers: Callable[[i
 
 
 def _judge(report: Report, answers: Answers, settings: Settings, run: str, key: str) -> None:
-    (row,) = predictions.query(
+    (row,) = query(
         settings.predictions,
         f"SELECT count(*) AS rows, count(DISTINCT {key}) AS images, "  # noqa: S608
         "count(*) FILTER (status = 'ok') AS ok "

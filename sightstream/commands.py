@@ -105,7 +105,7 @@ def query(
     Example: sightstream query "select label, count(*) as images from predictions group by label"
     """
     from sightstream.errors import ConfigError
-    from sightstream.predictions import query as ask
+    from sightstream.query import query as ask
 
     if format not in {"table", "csv", "json"}:
         raise ConfigError(f"--format is table, csv or json, not {format!r}")
@@ -368,7 +368,7 @@ def _put(
 def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """The labels that are not on the card of their model's champion, if there is one."""
     from sightstream.errors import SightstreamError
-    from sightstream.predictions import query as ask
+    from sightstream.query import query as ask
     from sightstream.registry import Registry
 
     # MLflow's import takes seconds; what a model has answered once it knows.

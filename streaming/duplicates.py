@@ -7,7 +7,8 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sightstream.predictions import Predictions, query
+from sightstream.predictions import Predictions
+from sightstream.query import query
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sightstream import terminal
-from sightstream.predictions import latest
+from sightstream.query import latest
 
 if TYPE_CHECKING:
     from datetime import datetime

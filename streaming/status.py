@@ -10,6 +10,7 @@ from typing import Any
 from sightstream import kafka, lock, predictions
 from sightstream.config import Settings
 from sightstream.errors import SightstreamError
+from sightstream.query import query
 from streaming import sources
 
 RECENT = 5
@@ -61,7 +62,7 @@ def _rows(settings: Settings) -> dict[str, Any]:
     if predictions.version(settings.predictions) is None:
         return dict(zip(names, (0, 0, 0.0, None), strict=True))
     now = time.time()
-    found = predictions.query(
+    found = query(
         settings.predictions,
         f"""
         SELECT count(*) FILTER (processed_at >= to_timestamp({now // 86400 * 86400})) AS rows,

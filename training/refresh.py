@@ -175,7 +175,7 @@ def _source(settings: Settings, wish: Wish, name: str, known: list[Example]) -> 
 
 def _labelled(settings: Settings, name: str) -> list[Example]:
     """The images that a model has classified in the stream, and a person has labelled."""
-    from sightstream.predictions import query
+    from sightstream.query import query
 
     if not settings.labels.exists():
         return []

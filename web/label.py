@@ -11,6 +11,7 @@ import streamlit as st
 from sightstream import predictions
 from sightstream.errors import InputError, SightstreamError
 from sightstream.labels import Labels, user
+from sightstream.query import snapshot
 from web import home, pictures
 from web.home import plain
 
@@ -51,13 +52,13 @@ def page() -> None:
 
 
 def _model(path: str) -> str | None:
-    with predictions.snapshot(path) as now:
+    with snapshot(path) as now:
         names = sorted({model for model, _ in now.kinds().versions})
     return home.choice(names) if names else None
 
 
 def _uncertain(path: str, labels: Path, model: str, skipped: set[str]) -> list[Row]:
-    with predictions.snapshot(path, labels=labels) as now:
+    with snapshot(path, labels=labels) as now:
         return now.uncertain(model, QUEUE, skipped)
 
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from sightstream import predictions
 from sightstream.labels import Labels
-from sightstream.predictions import Filter, Kinds
+from sightstream.query import Filter, Kinds, snapshot
 from web import charts, home, pictures
 from web.home import plain
 
@@ -165,7 +165,7 @@ def _details(event: str) -> None:
 
 def _everything(event: str) -> None:
     settings = home.settings()
-    with predictions.snapshot(settings.predictions) as now:
+    with snapshot(settings.predictions) as now:
         row = now.row(event)
     if row is None:
         st.warning("There is no such row.")
@@ -193,13 +193,13 @@ def _look(
     path: str, version: int | None, wanted: Filter, skip: int
 ) -> tuple[list[dict[str, Any]], pa.Table]:
     """Rows and figures; the same as long as the table and the question are."""
-    with predictions.snapshot(path, since=wanted.since) as now:
+    with snapshot(path, since=wanted.since) as now:
         return now.newest(wanted, ROWS, skip=skip), now.trend(wanted, BINS)
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
 def _kinds(path: str, version: int | None, since: datetime | None) -> Kinds:
-    with predictions.snapshot(path, since=since) as now:
+    with snapshot(path, since=since) as now:
         return now.kinds(since)
 
 

@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from sightstream import labels, predictions
 from sightstream.errors import InputError
 from sightstream.labels import Label, Labels, from_csv, schema
+from sightstream.query import query
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_a_query_joins_predictions_with_labels(table, path, predicted):
         "SELECT event_id, p.label AS said, l.label, labelled_by, labelled_at "
         "FROM predictions p JOIN labels l USING (event_id) ORDER BY event_id"
     )
-    found = predictions.query(predicted, sql, labels=path)
+    found = query(predicted, sql, labels=path)
     assert found.drop_columns("labelled_at").to_pylist() == [
         {"event_id": "a", "said": "cat", "label": "cat", "labelled_by": "ann"},
         {"event_id": "b", "said": "cat", "label": "dog", "labelled_by": "bob"},
@@ -236,7 +237,7 @@ def test_a_query_joins_predictions_with_labels(table, path, predicted):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_before_the_first_label_a_query_finds_none(path, predicted, known):
-    found = predictions.query(predicted, "FROM labels", labels=path if known else None)
+    found = query(predicted, "FROM labels", labels=path if known else None)
     assert (found.num_rows, found.column_names) == (0, schema().names)
     assert not path.exists()
 

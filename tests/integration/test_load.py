@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from sightstream.events import new_event_id
-from sightstream.predictions import Predictions, query, schema
+from sightstream.predictions import Predictions, schema
+from sightstream.query import query
 from tests.topics import Program
 
 

@@ -18,7 +18,8 @@ from sightstream import predictions
 from sightstream.errors import InputError
 from sightstream.events import new_event_id
 from sightstream.labels import Labels
-from sightstream.predictions import Filter, Predictions, follow, query, schema, snapshot
+from sightstream.predictions import Predictions, follow, schema
+from sightstream.query import Filter, query, snapshot
 
 TODAY = datetime(2025, 11, 21, 12, tzinfo=timezone.utc)
 
@@ -273,7 +274,7 @@ def test_a_query_creates_no_table(tmp_path):
 READER = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-from sightstream.predictions import query
+from sightstream.query import query
 for line in sys.stdin:
     found = query(sys.argv[1], "SELECT original_name n FROM predictions ORDER BY n")
     print(json.dumps(found["n"].to_pylist()), flush=True)
