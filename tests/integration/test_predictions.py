@@ -257,12 +257,17 @@ def test_an_answer_without_rows_has_its_columns(table, path):
     assert found.column_names == ["label", "score"]
 
 
-@pytest.mark.parametrize("where", ["nowhere", "folder", "folder/file"])
+@pytest.mark.parametrize("where", ["nowhere", "folder"])
 def test_without_a_table_a_query_says_what_to_do(tmp_path, where):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/file").touch()
     with pytest.raises(InputError, match="start the stream with: sightstream run"):
         query(str(tmp_path / where), "SELECT 1")
+
+
+def test_what_is_no_table_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file cannot be read"):
+        query(str(tmp_path / "file"), "SELECT 1")
 
 
 def test_a_query_creates_no_table(tmp_path):
