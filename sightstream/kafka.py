@@ -93,7 +93,7 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
     from kafka.errors import KafkaError
 
     options = client_options(settings)
-    deadline = time.monotonic() + timeout
+    deadline, closed = time.monotonic() + timeout, False
     while True:
         # The client would wait for each of them in turn, and does not say why none answers.
         fault: object = _unreachable(options["bootstrap_servers"])
@@ -103,8 +103,10 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
                     return KafkaAdminClient(**options, bootstrap_timeout_ms=2000)
                 except KafkaError as error:
                     fault = failures[-1] if failures else error
-            if cure := _refusal(failures, settings):
+            # A broker that refuses a login may close before its reason has been read.
+            if cure := _refusal(failures, settings) or (closed and _closing(failures, settings)):
                 raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
+            closed = bool(_closing(failures, settings))
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
                 f"no Kafka broker answers at {settings.kafka_servers} ({fault}); start it, or set "
@@ -327,10 +329,15 @@ def _refusal(failures: list[BaseException], settings: Settings) -> str:
         )
     if "Handshake failed" in told:
         return f"does not speak TLS; set kafka_security, which is {settings.kafka_security}"
-    if "disconnected" in told:
-        login = f", kafka_sasl_mechanism ({settings.kafka_sasl_mechanism}), user and password"
-        return (
-            f"closes the connection; check kafka_security ({settings.kafka_security})"
-            f"{login if _logs_in(settings) else ''}"
-        )
     return ""
+
+
+def _closing(failures: list[BaseException], settings: Settings) -> str:
+    """What to look at where a broker says nothing, and closes the connection; else empty."""
+    if "disconnected" not in " ".join(map(str, failures)):
+        return ""
+    login = f", kafka_sasl_mechanism ({settings.kafka_sasl_mechanism}), user and password"
+    return (
+        f"closes the connection; check kafka_security ({settings.kafka_security})"
+        f"{login if _logs_in(settings) else ''}"
+    )

@@ -130,6 +130,8 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         # Of the images that messages carry, a worker and the JVM each hold this much at once.
         "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * 2**20),
         "spark.sql.adaptive.enabled": "false",
+        # Of a message's headers of one name, the first counts: they are read from the end.
+        "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.pollingDelay": "20ms",
         # The default one starts a chmod process for each file of a checkpoint, 25 ms each, twice

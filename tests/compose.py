@@ -137,12 +137,10 @@ class Container:
     @property
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SIGHTSTREAM_", "KAFKA_"))}
-        image = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "SIGHTSTREAM_HOME": "/data", "SPARK_LOCAL_IP": "127.0.0.1", **DEFAULTS,
-        }  # fmt: skip
+        image = {"SIGHTSTREAM_HOME": "/data", "SPARK_LOCAL_IP": "127.0.0.1", **DEFAULTS}
         own = {**image, **self._service.get("environment", {})}
-        return {**kept, **{key: self._translated(value) for key, value in own.items()}}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {**kept, "PATH": path, **{k: self._translated(v) for k, v in own.items()}}
 
     def _here(self, command: list[str]) -> list[str]:
         return [self._translated(each) for each in command]

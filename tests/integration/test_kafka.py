@@ -159,7 +159,8 @@ class TestOnce:
 
     def test_what_the_broker_deleted_unread_stops_the_stream(self, home, rows, broker, starter):
         home("run", "--once", "--metrics-port", "0")
-        places = send(broker, "once", [starter.digits[0].read_bytes()] * 30)
+        digit = starter.digits[0].read_bytes()
+        places = send(broker, "once", [{"value": digit, "partition": n % 3} for n in range(30)])
         first = {p.partition: p.offset for p in reversed(places)}
         with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
             from kafka import TopicPartition

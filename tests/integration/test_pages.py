@@ -295,7 +295,7 @@ class TestLive:
 
     @pytest.mark.parametrize("page", ["live.py", "label.py"])
     def test_a_table_that_cannot_be_read_is_a_sentence(self, visit, home, rows, page):
-        log = home.settings.predictions / "_delta_log"
+        log = Path(home.settings.predictions, "_delta_log")
         commits = len(list(log.glob("*.json")))
         broken = log / f"{commits:020}.json"
         broken.write_text('{"add":')
