@@ -78,6 +78,9 @@ class Messages:
             "startingOffsets": settings.kafka_starting_offsets,
             # A task that asks at the end of a partition would wait for half a second.
             "kafka.fetch.max.wait.ms": 10,
+            # Kafka's own are made for small messages: 40 images a request, and a small window.
+            "kafka.max.partition.fetch.bytes": 8 * 2**20,
+            "kafka.receive.buffer.bytes": 2**20,
             "failOnDataLoss": settings.kafka_fail_on_data_loss,
             "maxOffsetsPerTrigger": settings.kafka_max_offsets or most,
         }
