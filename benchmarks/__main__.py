@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, loops, stream, topic
+from benchmarks import images, loops, scaling, stream, topic
 from sightstream import config, models
 from sightstream.config import Settings
 from sightstream.imaging import Preprocessing
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="of the trickle")
     parser.add_argument("--rounds", type=int, default=3, help="of each pair, alternating")
     parser.add_argument("--messages", type=int, default=20_000, help="in Kafka; 0 leaves it out")
+    parser.add_argument("--cluster", type=int, default=2, help="rounds with 1 and 2 workers")
     parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
     parser.add_argument("--folder", type=Path, default=Path.cwd() / "data" / "benchmark")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
@@ -77,6 +78,9 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         }
         if chosen.memory:
             results["memory of the process tree"] = grow(settings, small, chosen.memory, process)
+    if chosen.cluster:
+        figures = scaling.rounds(settings, large, chosen.cluster, folder / "clusters")
+        results["2000x1334 on a cluster"] = compared(figures, "2 workers")
     if chosen.messages:
         results |= from_kafka(settings, folder, chosen, model)
     return results
@@ -119,12 +123,12 @@ def against(
     return compared(figures)
 
 
-def compared(figures: dict[str, list[float]]) -> dict[str, Any]:
+def compared(figures: dict[str, list[float]], first: str = "sightstream") -> dict[str, Any]:
     """Medians of the speeds, and of the ratios of each round."""
-    others = [name for name in figures if name != "sightstream"]
+    others = [name for name in figures if name != first]
     ratios = {
-        f"sightstream / {other}": round(
-            median(a / b for a, b in zip(figures["sightstream"], figures[other], strict=True)), 3
+        f"{first} / {other}": round(
+            median(a / b for a, b in zip(figures[first], figures[other], strict=True)), 3
         )
         for other in others
     }

@@ -150,7 +150,7 @@ class Home:
             )  # fmt: skip
         try:
             process.url = _started(process, err)[0].split()[-1]
-            _wait_until(lambda: _answers(f"{process.url}/_stcore/health"), 30)
+            _wait_until(lambda: _answers(f"{process.url}/_stcore/health"))
             yield process
         finally:
             end_session(process)
@@ -208,7 +208,7 @@ def end_session(process):
     """Kills a process with its group and its session; Spark's Python has a group of its own."""
     with suppress(ProcessLookupError):  # it has ended by itself, as some tests ask it to
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=60)
     deadline = time.monotonic() + 30
     while left := _session(process.pid):
         for each in left:
@@ -287,7 +287,7 @@ def broker(tmp_path_factory):
         yield it
 
 
-def _wait_until(condition, seconds=20):
+def _wait_until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"

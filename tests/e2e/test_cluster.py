@@ -131,7 +131,7 @@ class TestACluster:
         for victim, name in zip(both, ("second", "third"), strict=True):
             names += drop(name, 3)
             some = home.settings.inbox / name / "2" / starter.digits[0].name
-            until(lambda some=some: not some.exists(), 30)
+            until(lambda some=some: not some.exists())
             assert home.count() < kafka + len(names)
             victim.kill()
             rows(kafka + len(names))

@@ -116,7 +116,7 @@ class TestARealRun:
                 give(starter.digits[50:250], "second")
                 give(starter.digits[250:450], "third")
                 newest = ("sightstream_registry_version", "newest", "starter")
-                until(lambda: figures(run).get(newest) == copy.number + 1, 30)
+                until(lambda: figures(run).get(newest) == copy.number + 1)
                 drift = ("sightstream_drift_psi", "label")
                 until(lambda: not math.isnan(figures(run)[drift]))
                 counted = f"sum(sightstream_images_total) == {home.count()}"
@@ -132,7 +132,7 @@ class TestARealRun:
             values = [float(series["value"][1]) for series in seen.ask(query)]
             return [value for value in values if math.isfinite(value)]
 
-        assert until(numbers, 10)
+        assert until(numbers)
 
     @pytest.mark.parametrize("name", ANNOTATIONS)
     def test_what_happened_is_marked(self, seen, name):
@@ -152,7 +152,7 @@ class TestARealRun:
         ],
     )
     def test_what_is_looked_at_is_true(self, seen, until, claim):
-        assert until(lambda: seen.ask(claim), 20)
+        assert until(lambda: seen.ask(claim))
 
     def test_no_alert_has_an_error(self, seen):
         assert seen.ask("prometheus_rule_evaluation_failures_total > 0") == []

@@ -58,15 +58,15 @@ def test_images_come_in_by_both_ways_rows_come_out_and_prometheus_sees_it(tmp_pa
         def told():
             return {json.loads(m.value)["event_id"] for m in messages(running, "predictions")}
 
-        until(lambda: told() == ids, 30)
+        until(lambda: told() == ids)
 
         seen = Prometheus(f"http://127.0.0.1:{running.ports['9090']}")
         counted = [
             f'sum(sightstream_images_total{{source="{source}"}}) == {count}'
             for source, count in Counter(row["source"] for row in rows).items()
         ]
-        until(lambda: all(map(seen.ask, counted)), 30)
-        until(lambda: seen.ask("sum(sightstream_kafka_lag_records) == 0"), 30)
+        until(lambda: all(map(seen.ask, counted)))
+        until(lambda: seen.ask("sum(sightstream_kafka_lag_records) == 0"))
         assert seen.ask('count(sightstream_kafka_lag_seconds{topic="images"}) == 4')
         assert seen.ask("sightstream_spark_executors == 2")
         assert seen.ask('sightstream_registry_version{alias="champion"} == 1')

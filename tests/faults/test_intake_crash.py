@@ -323,7 +323,7 @@ def test_killed_again_and_again_it_loses_nothing_and_tells_nothing_twice(setting
             while time.monotonic() < deadline:
                 pass
             running.send_signal(signal.SIGKILL)
-            running.wait(timeout=20)
+            running.wait(timeout=60)
         killed_amid += bool(left()) or (settings.manifests / "pending").exists()
     ends_well(settings, told, left, names)
     assert killed_amid, "no kill came while there was something to do"
@@ -354,7 +354,7 @@ def runs(settings):
         assert thread.is_alive()
     finally:
         stop.set()
-        thread.join(timeout=20)
+        thread.join(timeout=60)
 
 
 @pytest.fixture
@@ -426,7 +426,7 @@ def test_a_disk_that_fills_during_the_recovery_is_waited_for(small, told, left, 
         ballast.unlink()
         until(lambda: len(told()) == len(NAMES))
         stop.set()
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         ends_well(settings, told, left)
 
 

@@ -78,10 +78,10 @@ def test_fifty_swaps_cost_no_image_no_time_and_no_memory(
             until(lambda: home.count() >= 5 * RATE, 60)
             for swap in range(1, SWAPS + 1):
                 registry.promote("starter", 1 + swap % VERSIONS)
-                until(lambda swap=swap: reloads(run) >= swap, 30)
+                until(lambda swap=swap: reloads(run) >= swap)
                 if swap in MEMORY:
                     memory[swap] = settled(run)
-        until(lambda: home.count() >= len(drops.names), 30)
+        until(lambda: home.count() >= len(drops.names))
         failed = figures(run)["sightstream_model_reloads_total", "failed"]
         swaps = reloads(run)
 

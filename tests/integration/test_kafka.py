@@ -217,11 +217,11 @@ def test_both_sources_over_tls_with_the_lag_in_metrics_and_status(
             shutil.copyfile(path, home.settings.inbox / path.name)
         until(lambda: home.count() == 150, 60)
         gauges = [("sightstream_kafka_lag_records", str(n), "both") for n in (0, 1)]
-        until(lambda: [figures(run).get(each) for each in gauges] == [0, 0], 20)
+        until(lambda: [figures(run).get(each) for each in gauges] == [0, 0])
         after = lag()
         assert after["running"]
         assert list(after["lag"].values()) == [[0, 0.0], [0, 0.0]]
-        until(lambda: len(messages(broker, "both-predictions")) >= 150, 30)
+        until(lambda: len(messages(broker, "both-predictions")) >= 150)
     rows = home.table()
     assert Counter(rows["source"].to_pylist()) == {"kafka": 100, "folder": 50}
     assert set(rows["status"].to_pylist()) == {"ok"}

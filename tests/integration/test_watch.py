@@ -37,7 +37,7 @@ def watching(broker, folder, topic):
     yield start
     for program in programs:
         program.process.kill()
-        program.process.communicate(timeout=30)
+        program.process.communicate(timeout=60)
 
 
 def files(folder):
@@ -77,10 +77,10 @@ def test_files_are_published_and_then_kept_under_their_event_ids(
 ):
     drop(folder)
     program = watching("--json")
-    until(lambda: (folder / "published").is_dir() and len(kept(folder)) == 6, 30)
+    until(lambda: (folder / "published").is_dir() and len(kept(folder)) == 6)
     drop(folder, [b"a.jpg"])  # the same name again is another event
     (folder / "empty.jpg").touch()
-    until(lambda: len(kept(folder)) == 8, 30)
+    until(lambda: len(kept(folder)) == 8)
     done = program.ended(signal.SIGINT)
     assert (done.code, '"published": 8' in done.out) == (0, True), done.err
     found = {headers(message)["ce_id"]: message for message in messages(broker, topic)}
@@ -99,7 +99,7 @@ def test_files_are_published_and_then_kept_under_their_event_ids(
 def test_with_remove_nothing_stays(watching, broker, folder, topic, until):
     drop(folder)
     program = watching("--remove")
-    until(lambda: not waiting(folder) and not unanswered(folder), 30)
+    until(lambda: not waiting(folder) and not unanswered(folder))
     assert program.ended(signal.SIGTERM).code == 0
     assert not (folder / "published").exists()
     assert len(messages(broker, topic)) == 6
@@ -110,9 +110,9 @@ def test_a_file_that_is_still_written_is_left_alone(watching, broker, folder, to
     with (folder / "slow.jpg").open("wb", buffering=0) as slow:
         slow.write(b"first half, ")
         drop(folder)
-        until(lambda: waiting(folder) == [b"slow.jpg"], 30)
+        until(lambda: waiting(folder) == [b"slow.jpg"])
         slow.write(b"second half")
-    until(lambda: not waiting(folder), 30)
+    until(lambda: not waiting(folder))
     assert program.ended(signal.SIGINT).code == 0
     assert b"first half, second half" in {message.value for message in messages(broker, topic)}
 
@@ -122,7 +122,7 @@ def test_what_is_no_file_stays_and_is_told(watching, broker, folder, topic, unti
     os.mkfifo(folder / "pipe.jpg")
     drop(folder)
     program = watching()
-    until(lambda: (folder / "published").is_dir() and len(kept(folder)) == 6, 30)
+    until(lambda: (folder / "published").is_dir() and len(kept(folder)) == 6)
     done = program.ended(signal.SIGINT)
     assert done.code == 0
     for name in ("link.jpg", "pipe.jpg"):
@@ -141,8 +141,8 @@ def test_a_large_image_is_kept_where_its_claim_check_says(
     content = random.Random(SEED).randbytes(400_000)
     (folder / "large ü.tif").write_bytes(content)
     program = watching(*flags, **SMALL, SIGHTSTREAM_KAFKA_URI_PREFIXES=folder.as_uri())
-    until(lambda: list((folder / "published").glob("*/*")), 30)
-    until(lambda: not unanswered(folder), 30)
+    until(lambda: list((folder / "published").glob("*/*")))
+    until(lambda: not unanswered(folder))
     assert program.ended(signal.SIGINT).code == 0
     (message,) = messages(broker, topic)
     (path,) = (folder / "published").glob("*/*")
@@ -156,20 +156,20 @@ def test_a_large_image_without_an_allowed_prefix_waits_for_a_start_that_has_one(
 ):
     (folder / "large.tif").write_bytes(bytes(400_000))
     program = watching(**SMALL)
-    until(lambda: list((folder / ".publishing").glob("*/large.tif")), 30)
+    until(lambda: list((folder / ".publishing").glob("*/large.tif")))
     done = program.ended(signal.SIGINT)
     assert "kafka_uri_prefixes" in done.err
     assert "tried again at the next start" in done.err
     assert not messages(broker, topic)
     watching(**SMALL, SIGHTSTREAM_KAFKA_URI_PREFIXES=folder.as_uri())
-    until(lambda: not unanswered(folder), 30)
+    until(lambda: not unanswered(folder))
     assert len(messages(broker, topic)) == 1
 
 
 def test_a_second_watch_on_one_folder_is_refused(watching, folder, until):
     drop(folder)
     watching()
-    until(lambda: (folder / "published").is_dir(), 30)
+    until(lambda: (folder / "published").is_dir())
     second = watching().ended()
     assert second.code == 4
     assert f"another process watches {folder} already" in second.err
@@ -220,5 +220,5 @@ def test_a_broker_that_stays_away_ends_it_and_the_next_start_goes_on(
     assert done.code == 7
     assert len(waiting(folder)) == 6
     watching()
-    until(lambda: not waiting(folder), 30)
+    until(lambda: not waiting(folder))
     until(lambda: len(messages(broker, topic)) == 6)

@@ -92,7 +92,7 @@ def test_a_file_is_not_taken_while_a_process_writes_it(intake, settings, told, u
     ) as writer:
         assert writer.stdout.readline() == b"open\n"
         takes_nothing_while(intake, lambda: None)
-        writer.communicate(b"\n", timeout=20)
+        writer.communicate(b"\n", timeout=60)
     until(intake.take)
     (event,) = told()
     assert (content(event), event.bytes) == (b"begin end", 9)
@@ -744,7 +744,7 @@ def test_run_takes_what_arrives_until_it_is_told_to_stop(settings, drop, told, u
         drop(f"{n}.jpg")
         until(lambda expected=n + 1: len(told()) == expected)
     stop.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 
@@ -756,4 +756,4 @@ def test_run_goes_on_after_the_inbox_was_away(settings, drop, told, until):
     drop("x.jpg")
     until(lambda: names(told()) == ["x.jpg"])
     stop.set()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
