@@ -193,7 +193,7 @@ def test_a_row_opens_all_that_is_known(window, home):
     drawer = window.get_by_role("dialog")
     drawer.get_by_role("table").get_by_text(newest["original_name"], exact=True).wait_for()
     assert newest["event_id"] in window.url
-    assert drawer.get_by_role("img", name=newest["original_name"]).count() == 1
+    drawer.get_by_role("img", name=newest["original_name"]).wait_for()
     window.keyboard.press("Escape")
     drawer.wait_for(state="detached")
 
