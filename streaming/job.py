@@ -177,24 +177,36 @@ class Query:
         self._next = 0.0
         self._busy = False
         self._query: StreamingQuery | None = None
+        self._error: Exception | None = None
 
     def start(self) -> None:
-        """Starts it."""
+        """Starts it; where Spark fails to, `tend` does so again."""
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
+        self._query = None
+        try:
+            self._query = self._started()
+        # A Python worker tells Spark what the source is, and ends as any other may.
+        except (PySparkException, Py4JError) as error:
+            self._error = error
+
+    def _started(self) -> StreamingQuery:
         session = self._stream.session
         # Its jobs share the cores with those of other queries, instead of waiting behind them.
         session.sparkContext.setLocalProperty("spark.scheduler.pool", self.source.name)
         writer = self.source.events(session).writeStream.foreachBatch(self._batch)
         writer = writer.queryName(self.source.name)
         writer = writer.option("checkpointLocation", str(self.source.checkpoint))
-        self._query = writer.trigger(processingTime=f"{TRIGGER} seconds").start()
+        return writer.trigger(processingTime=f"{TRIGGER} seconds").start()
 
     def tend(self) -> None:
         """Restarts it if it failed, after a pause; see `Stream.tend`."""
-        if self._query is None or self._query.isActive:
+        if self._query and self._query.isActive:
             return
         now = time.monotonic()
         if not self._next:
-            error = self._query.exception()
+            error = self._query.exception() if self._query else self._error
             there = self.source.check()
             self._failures += there
             reason = _reason(error)
