@@ -79,8 +79,9 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         if chosen.memory:
             results["memory of the process tree"] = grow(settings, small, chosen.memory, process)
     if chosen.cluster:
-        figures = scaling.rounds(settings, large, chosen.cluster, folder / "clusters")
-        results["2000x1334 on a cluster"] = compared(figures, "2 workers")
+        figures = scaling.rounds(settings, large * 4, model, chosen.cluster, folder / "clusters")
+        results["2000x1334 on a cluster"] = compared(figures["workers"], "2 workers")
+        results["2000x1334, a second core"] = compared(figures["loops"], "2 loops")
     if chosen.messages:
         results |= from_kafka(settings, folder, chosen, model)
     return results

@@ -46,8 +46,8 @@ def backlog(settings: Settings, images: list[Path], name: str) -> float:
     """Images a second from a backlog in the inbox to committed rows."""
     staged = settings.staging / name
     staged.mkdir(parents=True)
-    for image in images:
-        os.link(image, staged / image.name)
+    for number, image in enumerate(images):
+        os.link(image, staged / f"{number}-{image.name}")
     before = rows(settings)
     begin = time.time()
     staged.rename(settings.inbox / name)

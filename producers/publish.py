@@ -36,33 +36,28 @@ def find(places: Sequence[str]) -> Iterator[tuple[Path | str, Path]]:
     Raises:
         InputError: one does not exist, or holds no file.
     """
-    remote = [place for place in places if "://" in place]
-    for place in remote:
-        if next(_remote(place), None) is None:
-            raise InputError(f"there are no files in {terminal.printable(place)}")
-    local = [Path(place) for place in places if place not in remote]
+    local = [Path(place) for place in places if "://" not in place]
     found = inbox.find(local) if local else iter(())
-    return chain(found, *map(_remote, remote))
+    return chain(found, *[_remote(place) for place in places if "://" in place])
 
 
-def _remote(place: str) -> Iterator[tuple[str, Path]]:
+def _remote(place: str) -> list[tuple[str, Path]]:
     from pyarrow import fs
 
     place = place.rstrip("/")
     try:
         store, top = fs.FileSystem.from_uri(place)
+        below = fs.FileSelector(top, allow_not_found=True, recursive=True)
         alone = store.get_file_info(top)
-        found = (
-            [alone]
-            if alone.is_file
-            else store.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
-        )
+        found = [alone] if alone.is_file else store.get_file_info(below)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{terminal.printable(place)} cannot be looked into: {reason}") from None
+    paths = sorted(info.path for info in found if info.is_file)
+    if not paths:
+        raise InputError(f"there are no files in {terminal.printable(place)}")
     above = top.rpartition("/")[0]
-    for path in sorted(info.path for info in found if info.is_file):
-        yield place + quote(path.removeprefix(top)), Path(os.path.relpath(path, above))
+    return [(place + quote(p.removeprefix(top)), Path(os.path.relpath(p, above))) for p in paths]
 
 
 @dataclass

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightstream import delta, lock
+from sightstream import delta, lock, spark
 from sightstream.config import Settings
 from sightstream.errors import (
     CheckpointMismatchError,
@@ -170,7 +170,8 @@ def _spark(_: Settings) -> str:
     if core is None:
         cure = f"unset SPARK_HOME, which is {elsewhere}" if elsewhere else _REINSTALL
         raise EnvironmentUnfitError(f"{jars} has no spark-core of {_EXACTLY['pyspark']}; {cure}")
-    return str(core)
+    slow = "" if spark.ARCHIVE.exists() else "; starts sooner after: python -m sightstream.archive"
+    return f"{core}{slow}"
 
 
 def _folders(settings: Settings) -> str:

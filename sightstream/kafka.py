@@ -104,9 +104,10 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
                 except KafkaError as error:
                     fault = failures[-1] if failures else error
             # A broker that refuses a login may close before its reason has been read.
-            if cure := _refusal(failures, settings) or (closed and _closing(failures, settings)):
+            closing = _closing(failures, settings)
+            if cure := _refusal(failures, settings) or (closed and closing):
                 raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
-            closed = bool(_closing(failures, settings))
+            closed = bool(closing)
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
                 f"no Kafka broker answers at {settings.kafka_servers} ({fault}); start it, or set "

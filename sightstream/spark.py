@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+ARCHIVE = Path(sys.prefix, "share", "sightstream", "spark.jsa")
+"""What `archive` makes."""
+
+
 def start(settings: Settings, name: str) -> SparkSession:
     """Starts a session whose JVM and workers write to logs/spark.log instead of the screen.
 
@@ -89,7 +93,7 @@ def stop(session: SparkSession) -> None:
         process = getattr(gateway, "proc", None)
         if process is not None:
             process.stdin.close()
-            process.wait(timeout=30)
+            process.wait(timeout=300)
         SparkContext._gateway = SparkContext._jvm = None
 
 
@@ -115,12 +119,15 @@ def prepare_worker() -> None:
 
 def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
     # A stream's work is in Python: what its JVM does is done by the time it would be optimised.
-    quick = " -XX:TieredStopAtLevel=1" if name == "run" else ""
+    jvm = "-XX:+UseSerialGC" + " -XX:TieredStopAtLevel=1" * (name == "run")
+    # Where there is none, or one of another Java, nothing is said, and nothing fails.
+    archive = f'-XX:SharedArchiveFile="{ARCHIVE}" -Xlog:cds=off -Xlog:cds+dynamic=off'
     kafka = name == "run" and "kafka" in settings.source
     threads = {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
     return {
         "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": f"-XX:+UseSerialGC{quick}",
+        "spark.driver.extraJavaOptions": f"{jvm} {archive}",
+        "spark.executor.extraJavaOptions": jvm,
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.ui.enabled": "false",
@@ -146,4 +153,7 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         # Local files, since packages would be put on the workers' Python path too.
         **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
         **{f"spark.executorEnv.{name}": "1" for name in threads},
+        # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
+        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
+        **({"spark.python.daemon.module": "training.daemon"} if name == "train" else {}),
     }

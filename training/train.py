@@ -132,7 +132,7 @@ def learning(settings: Settings, workers: int, progress: Progress) -> Iterator[S
     progress.on_step("starting Spark and TensorFlow")
     session = spark.start(settings, "train")
     try:
-        # TensorFlow's import takes 10 s of a core, in the driver as in each worker: side by side.
+        # TensorFlow's import takes 8 s of a core, in the driver as in the workers: side by side.
         ahead = Thread(target=warm, args=(session, workers), daemon=True)
         ahead.start()
         models.import_keras()

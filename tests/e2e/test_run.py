@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
+import psutil
 import pytest
 
-from sightstream import imaging
+from sightstream import imaging, spark
 from sightstream.registry import Registry
 
 BAD_IMAGES = Path(__file__).parents[2].parent / "shared" / "data" / "badimages"
@@ -182,6 +183,10 @@ class TestLive:
             )  # fmt: skip
 
         return copy
+
+    def test_its_jvm_has_the_archive_of_classes(self, run):
+        (jvm,) = (p for p in psutil.Process(run.pid).children() if p.name() == "java")
+        assert str(spark.ARCHIVE) in {each.path for each in jvm.memory_maps()}
 
     def test_a_second_run_is_refused(self, home, run):
         second = home("run", "--metrics-port", "0")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sightstream import config, doctor
+from sightstream import config, doctor, spark
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.imaging import Preprocessing
 from sightstream.models import Card
@@ -154,6 +154,14 @@ def test_another_spark_is_told(look, monkeypatch, tmp_path):
     check = look("Spark")
     assert not check.ok
     assert f"unset SPARK_HOME, which is {tmp_path}" in check.detail
+
+
+def test_a_spark_that_could_start_sooner_is_told(look, monkeypatch, tmp_path):
+    assert look("Spark").detail.endswith(".jar")
+    monkeypatch.setattr(spark, "ARCHIVE", tmp_path / "spark.jsa")
+    check = look("Spark")
+    assert check.ok
+    assert check.detail.endswith("starts sooner after: python -m sightstream.archive")
 
 
 @pytest.mark.parametrize("name", ["inbox", "images", "predictions", "checkpoints", "logs"])
