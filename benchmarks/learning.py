@@ -20,6 +20,7 @@ from rich.table import Table
 
 from benchmarks.__main__ import machine
 from sightstream import config, models, terminal
+from tests import cluster
 from training import datasets, fit, recipes
 from training.datasets import Dataset, Source
 from training.evaluate import evaluate
@@ -192,11 +193,16 @@ def arrays(dataset: Dataset, split: str) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def driver_memory(data: Path, home: Path) -> dict[str, Any]:
-    """Peaks of the driver's two processes in a pass over the images, and over ten times as many."""
-    once = peaks(data, home / "once")
-    terminal.err.print(once)
-    more = peaks(copied(data, home / "copies", COPIES), home / "more")
-    terminal.err.print(more)
+    """Peaks of the driver's two processes in a pass over the images, and over ten times as many.
+
+    Executors are processes of their own, since a local driver's JVM also holds what they cache.
+    """
+    home.joinpath("cluster").mkdir()
+    with cluster.running(home / "cluster", WORKERS) as it:
+        once = peaks(data, home / "once", it.url)
+        terminal.err.print(once)
+        more = peaks(copied(data, home / "copies", COPIES), home / "more", it.url)
+        terminal.err.print(more)
     return {
         "data": str(data),
         "once": once,
@@ -216,10 +222,11 @@ def copied(data: Path, folder: Path, copies: int) -> Path:
     return folder
 
 
-def peaks(data: Path, home: Path) -> dict[str, float]:
+def peaks(data: Path, home: Path, master: str) -> dict[str, float]:
     """MiB at most, resident, of the Python process and of the JVM of a training of one pass."""
     command = [sys.executable, "-m", "sightstream", "train", "xray", "--data", str(data)]
     command += ["--epochs", "1", "--workers", str(WORKERS), "--home", str(home), "--json"]
+    command += ["--master", master]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         python = psutil.Process(process.pid)
         most = {"python_mib": 0.0, "jvm_mib": 0.0}
