@@ -197,7 +197,6 @@ def driver_memory(data: Path, home: Path) -> dict[str, Any]:
 
     Executors are processes of their own, since a local driver's JVM also holds what they cache.
     """
-    home.joinpath("cluster").mkdir()
     with cluster.running(home / "cluster", WORKERS) as it:
         once = peaks(data, home / "once", it.url)
         terminal.err.print(once)
@@ -225,8 +224,8 @@ def copied(data: Path, folder: Path, copies: int) -> Path:
 def peaks(data: Path, home: Path, master: str) -> dict[str, float]:
     """MiB at most, resident, of the Python process and of the JVM of a training of one pass."""
     command = [sys.executable, "-m", "sightstream", "train", "xray", "--data", str(data)]
-    command += ["--epochs", "1", "--workers", str(WORKERS), "--home", str(home), "--json"]
-    command += ["--master", master]
+    command += ["--epochs", "1", "--workers", str(WORKERS), "--home", str(home), "--json",
+                "--master", master]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         python = psutil.Process(process.pid)
         most = {"python_mib": 0.0, "jvm_mib": 0.0}

@@ -30,7 +30,6 @@ def rounds(
         for cores, (name, alone) in enumerate(zip(workers, loop, strict=True), 1):
             loop[alone].append(loops.bare([str(path) for path in images], model, cores))
             place = folder / f"{name}-{number}"
-            place.mkdir(parents=True)
             with (
                 cluster.running(place, cores) as it,
                 stream.running(settings, "--master", it.url),

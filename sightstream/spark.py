@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 ARCHIVE = Path(sys.prefix, "share", "sightstream", "spark.jsa")
 """What `archive` makes."""
 
+_TRAINING = {
+    "spark.python.daemon.module": "training.daemon",
+    # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
+    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
+}
+
 
 def start(settings: Settings, name: str) -> SparkSession:
     """Starts a session whose JVM and workers write to logs/spark.log instead of the screen.
@@ -153,7 +159,5 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         # Local files, since packages would be put on the workers' Python path too.
         **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
         **{f"spark.executorEnv.{name}": "1" for name in threads},
-        # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
-        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
-        **({"spark.python.daemon.module": "training.daemon"} if name == "train" else {}),
+        **(_TRAINING if name == "train" else {}),
     }

@@ -29,8 +29,9 @@ class Cluster:
         """Starts nothing yet.
 
         Args:
-            folder: holds logs, and what executors write.
+            folder: holds logs, and what executors write; created.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         self.url = ""
         self._folder = folder
         self._processes: list[subprocess.Popen] = []

@@ -17,7 +17,7 @@ from sightstream.models import import_keras
 from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from training.recipes import Recipe
 
@@ -177,24 +177,6 @@ def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArr
     if not parts:
         return np.zeros((0, network.output_shape[-1]), np.float32), np.zeros(0, np.int64)
     return np.concatenate([p for p, _ in parts]), np.concatenate([t for _, t in parts])
-
-
-def warm(session: SparkSession, workers: int) -> None:
-    """Starts Spark's Python workers, and imports in them what training needs.
-
-    Args:
-        session: the session that will train.
-        workers: how many of them.
-    """
-
-    def load(_: Iterator[int]) -> Iterator[int]:
-        prepare_worker()
-        import_keras()
-        import elephas.worker  # noqa: F401
-
-        return iter(())
-
-    session.sparkContext.parallelize(range(workers), workers).mapPartitions(load).count()
 
 
 def _elephas(learner: Any, mode: Mode, batch_size: int) -> Any:

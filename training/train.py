@@ -20,7 +20,7 @@ from sightstream.errors import InputError
 from sightstream.registry import Registry, Version
 from training import datasets, features, judge, reference, report
 from training.datasets import Dataset, Example, Source
-from training.fit import Curves, Mode, examples, fit, warm
+from training.fit import Curves, Mode, examples, fit
 from training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -132,8 +132,9 @@ def learning(settings: Settings, workers: int, progress: Progress) -> Iterator[S
     progress.on_step("starting Spark and TensorFlow")
     session = spark.start(settings, "train")
     try:
-        # TensorFlow's import takes 8 s of a core, in the driver as in the workers: side by side.
-        ahead = Thread(target=warm, args=(session, workers), daemon=True)
+        # TensorFlow's import takes 8 s of a core, here as in the daemon that a first job starts.
+        first = session.sparkContext.parallelize(range(workers), workers)
+        ahead = Thread(target=first.count, daemon=True)
         ahead.start()
         models.import_keras()
         ahead.join()
