@@ -148,8 +148,7 @@ def _has_writer(path: bytes) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, lease, fcntl.F_UNLCK)
+        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)  # given back by closing it
     except OSError as error:
         return True if error.errno == errno.EAGAIN else None
     else:

@@ -91,11 +91,10 @@ class ImageEvent:
 
 def new_event_id(now: float) -> str:
     """Makes a UUID version 7 (RFC 9562, 5.7) for a time in seconds since the epoch."""
-    milliseconds = int(now * 1000) & (2**48 - 1)
-    random = int.from_bytes(os.urandom(10), "big")
-    value = milliseconds << 80 | random & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    digits = f"{value:032x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    time = f"{int(now * 1000) & (2**48 - 1):012x}"
+    random = os.urandom(10).hex()
+    variant = "89ab"[int(random[3], 16) & 3]
+    return f"{time[:8]}-{time[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
 
 
 def local_path(uri: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from sightstream.classify import Answer, Classifier, Image
 from sightstream.imaging import Limits
@@ -12,20 +14,21 @@ from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
     from pyspark import Broadcast
     from pyspark.sql import Column
 
     from sightstream.models import ServedModel
 
-ANSWER = (
-    "error_code string, error_detail string, classes array<int>, scores array<float>, "
-    "format string, width int, height int, bytes long, decode_ms float, predict_ms float, "
-    "brightness float, contrast float, sharpness float"
-)
-"""The fields of `Answer` as Spark names them, in their order."""
-
-_FIELDS = tuple(vars(Answer()))
+ANSWER = pa.schema(
+    {
+        "error_code": pa.string(), "error_detail": pa.string(),
+        "classes": pa.list_(pa.int32()), "scores": pa.list_(pa.float32()),
+        "format": pa.string(), "width": pa.int32(), "height": pa.int32(), "bytes": pa.int64(),
+        "decode_ms": pa.float32(), "predict_ms": pa.float32(),
+        "brightness": pa.float32(), "contrast": pa.float32(), "sharpness": pa.float32(),
+    }
+)  # fmt: skip
+"""The fields of `Answer` as Arrow names them."""
 
 KEPT = 2
 """The versions that a worker keeps loaded: the current one, and the one before."""
@@ -40,29 +43,50 @@ Locate = Callable[[str], Image]
 def classify(
     model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: Locate
 ) -> Callable[[Column, Column], Column]:
-    """A pandas UDF from images to their `ANSWER`s: from the content, or where it is null the URI.
+    """A pandas UDF from images to what `unpacked` reads.
 
-    A null URI stays unanswered. A streaming plan pickles its UDF once, so that each model version
-    needs one of its own.
+    It takes an image's content, or where that is null its URI; a null URI stays unanswered. A
+    streaming plan pickles its UDF once, so that each model version needs one of its own.
     """
     import pandas as pd
     from pyspark.sql.functions import pandas_udf
 
     key = (model.value.name, model.value.version)
 
-    def answer(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+    def answer(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.Series]:
         prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
         for uris, contents in batches:
             pairs = [pair for pair in zip(uris, contents, strict=True) if pair[0] is not None]
             answers = iter(classifier([locate(u) if c is None else c for u, c in pairs]))
             rows = [Answer() if uri is None else next(answers) for uri in uris]
-            yield pd.DataFrame({name: [getattr(row, name) for row in rows] for name in _FIELDS})
+            # All of them in the first row: Spark would take every field of every row apart and
+            # put it together again, twice.
+            column = [packed(table(rows)), *[None] * (len(rows) - 1)] if rows else []
+            yield pd.Series(column, dtype=object)
 
     answer.__annotations__ = {
-        "batches": Iterator[tuple[pd.Series, pd.Series]], "return": Iterator[pd.DataFrame]
+        "batches": Iterator[tuple[pd.Series, pd.Series]], "return": Iterator[pd.Series]
     }  # fmt: skip
-    return pandas_udf(answer, ANSWER)  # type: ignore[no-any-return]
+    return pandas_udf(answer, "binary")  # type: ignore[no-any-return]
+
+
+def table(answers: Sequence[Answer]) -> pa.Table:
+    """Answers as Arrow."""
+    columns = {name: [getattr(each, name) for each in answers] for name in ANSWER.names}
+    return pa.table(columns, ANSWER)
+
+
+def packed(answers: pa.Table) -> bytes:
+    """Answers as the bytes of one Arrow record batch, without its schema, which is `ANSWER`."""
+    (batch,) = answers.combine_chunks().to_batches()
+    return bytes(batch.serialize())
+
+
+def unpacked(answers: pa.ChunkedArray) -> pa.Table:
+    """The answers that a column of the UDF holds, one for each of its rows, in their order."""
+    batches = [pa.ipc.read_record_batch(one.as_buffer(), ANSWER) for one in answers.drop_null()]
+    return pa.Table.from_batches(batches, ANSWER)
 
 
 def _classifier(
@@ -78,11 +102,3 @@ def _classifier(
         gc.collect()
         gc.freeze()
     return _loaded[key]
-
-
-def arrow_type() -> pa.DataType:
-    """`ANSWER` as Arrow."""
-    from pyspark.sql.pandas.types import to_arrow_type
-    from pyspark.sql.types import StructType
-
-    return to_arrow_type(StructType.fromDDL(ANSWER))

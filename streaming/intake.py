@@ -55,6 +55,7 @@ class Intake:
         self._images_uri = settings.images.as_uri()
         self._manifests = settings.manifests
         self._settle = settings.settle_seconds
+        self._lines = min(LINES, settings.images_per_batch)
         self._on_arrival = on_arrival or (lambda _: None)
         self._arrivals = Arrivals(self._inbox, self._settle)
         for folder in (settings.inbox, settings.images, settings.manifests):
@@ -82,7 +83,7 @@ class Intake:
         taken, chunk = 0, list[tuple[bytes, ImageEvent]]()
         for path, info in self._arrivals.look():
             chunk.append((path, self._event(path, info)))
-            if len(chunk) == LINES:
+            if len(chunk) == self._lines:
                 taken += self._move(chunk)
                 chunk = []
         return taken + self._move(chunk)

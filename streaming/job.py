@@ -250,25 +250,22 @@ class Query:
             last = self._stream.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
         # A crash may have come between the commit to the table and Spark's own.
-        if batch_id > self._last:
-            images, rows = self._committed(batch, batch_id)
-        else:
-            images, rows = batch.count(), None
-        self.source.done(batch_id, images, rows)
+        rows = self._committed(batch, batch_id) if batch_id > self._last else None
+        self.source.done(batch_id, rows)
         self._failures = 0
         self.progress = time.monotonic()
 
-    def _committed(self, batch: DataFrame, batch_id: int) -> tuple[int, pa.Table]:
+    def _committed(self, batch: DataFrame, batch_id: int) -> pa.Table:
         from streaming import outcomes
 
         metrics = self._stream.metrics
         begin = time.monotonic()
         model = self._stream.champion.model
         self.version = model.version
-        answered = self._answered(batch, batch_id, model)
+        events, answers = self._answered(batch, batch_id, model)
         metrics.phase("classify", time.monotonic() - begin)
         begin = time.monotonic()
-        rows = outcomes.rows(answered, model, batch_id)
+        rows = outcomes.rows(events, answers, model, batch_id)
         if self._doubtful:
             rows = self._new(rows)
         rows = self.source.first(rows)
@@ -276,12 +273,12 @@ class Query:
         self._last = batch_id
         metrics.phase("commit", time.monotonic() - begin)
         metrics.count(rows, model)
-        metrics.compare(answered["answer"], model)
+        metrics.compare(answers, model)
         try:
             self._stream.on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
             log.warning("rows could not be shown: %s", error)
-        return answered.num_rows, rows
+        return rows
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a crash, or a new checkpoint, made the source tell once more.
@@ -297,20 +294,30 @@ class Query:
             return rows
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
 
-    def _answered(self, batch: DataFrame, batch_id: int, model: ServedModel) -> pa.Table:
-        tasks = self.source.tasks(batch, batch_id)
+    def _answered(
+        self, batch: DataFrame, batch_id: int, model: ServedModel
+    ) -> tuple[pa.Table, pa.Table]:
+        """The events of a micro-batch, and their answers in the same order."""
+        from streaming import classifier
+
+        tasks, events = self.source.tasks(batch, batch_id)
         answer = self._stream.answer(model, self.source)
         try:
-            return tasks.withColumn("answer", answer).drop("content").toArrow()
+            found = tasks.withColumn("answer", answer).drop("content").toArrow()
         except Exception as error:
             if self._stream.stopping.is_set() or not self._query or not self._query.isActive:
                 raise
             if not self.source.check():
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
-            return self._isolated(tasks, model)
+            return self._isolated(tasks, events, model)
+        if events is None:
+            events = found.drop_columns("answer")
+        return events, classifier.unpacked(found["answer"])
 
-    def _isolated(self, events: DataFrame, model: ServedModel) -> pa.Table:
+    def _isolated(
+        self, tasks: DataFrame, events: pa.Table | None, model: ServedModel
+    ) -> tuple[pa.Table, pa.Table]:
         import pyarrow as pa
 
         from sightstream.classify import Answer
@@ -321,19 +328,19 @@ class Query:
 
         def images() -> Iterator[Image]:
             # One partition at a time is on the driver, whatever the images weigh.
-            for event in events.toLocalIterator():
-                row = event.asDict()
+            for task_row in tasks.toLocalIterator():
+                row = task_row.asDict()
                 content = row.pop("content")
                 rows.append(row)
                 if row["error_code"] is None:
                     yield self.source.locate(row["uri"]) if content is None else bytes(content)
 
-        answers = list(isolation.classify(images(), model, settings.limits, settings.top_k))
-        left = iter(answers)
-        for row in rows:
-            row["answer"] = vars(next(left) if row["error_code"] is None else Answer())
-        answer = pa.field("answer", classifier.arrow_type())
-        return pa.Table.from_pylist(rows, sources.ARROW.append(answer))
+        found = list(isolation.classify(images(), model, settings.limits, settings.top_k))
+        left = iter(found)
+        answers = [next(left) if row["error_code"] is None else Answer() for row in rows]
+        if events is None:
+            events = pa.Table.from_pylist(rows, sources.ARROW)
+        return events, classifier.table(answers)
 
 
 @contextmanager

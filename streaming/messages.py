@@ -89,11 +89,11 @@ class Messages:
         messages = session.readStream.format("kafka").options(**options).load()
         return events(messages, settings.max_image_bytes)
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
+    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, None]:
         """A micro-batch as tasks: one for a few messages, else as Spark has divided it."""
         ends = kafka.committed_offsets(self._settings, batch_id)
         count = sum(end - self._committed.get(number, 0) for number, end in ends.items())
-        return batch.coalesce(1) if count < SMALL else batch
+        return batch.coalesce(1) if count < SMALL else batch, None
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a producer sent twice."""
@@ -101,7 +101,7 @@ class Messages:
         self._metrics.doubled(rows.num_rows - left.num_rows)
         return left
 
-    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+    def done(self, batch_id: int, rows: pa.Table | None) -> None:
         """Notes that a micro-batch is in the table."""
         self._committed = kafka.committed_offsets(self._settings, batch_id)
         if rows is not None:
@@ -172,6 +172,7 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         with one name the first counts.
     """
     place = "concat_ws('/', topic, partition, offset)"
+    today = "date_trunc('DAY', current_timestamp())"
     # One map, since a look through the list for each name costs more than reading the message.
     mapped = messages.selectExpr("*", "map_from_entries(reverse(headers)) AS said")
     named = mapped.selectExpr(
@@ -184,8 +185,8 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         f"try_to_timestamp({_header(CE_TIME, 64)}) AS sent",
         "coalesce(length(value), 0L) AS size",
         # Rows are partitioned by day: a clock that is wrong must not spread them over thousands.
-        "greatest(least(timestamp, current_timestamp() + INTERVAL 1 DAY), "
-        "current_timestamp() - INTERVAL 366 DAY) AS told",
+        # The day alone, since Spark compiles the code anew for each other constant in it.
+        f"greatest(least(timestamp, {today} + INTERVAL 2 DAY), {today} - INTERVAL 366 DAY) AS told",
     )
     judged = named.selectExpr(
         "*",

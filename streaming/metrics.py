@@ -198,18 +198,16 @@ class Metrics:
         self.use(model)
         self.idle()
 
-    def compare(self, answers: pa.ChunkedArray, model: ServedModel) -> None:
+    def compare(self, answers: pa.Table, model: ServedModel) -> None:
         """Compares what a micro-batch's images look like with the model's training images.
 
         Args:
             answers: as in `classifier.ANSWER`.
             model: what answered; the comparison begins anew with each version.
         """
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        seen = pa.Table.from_struct_array(answers)
-        seen = seen.filter(pc.is_valid(seen["brightness"]))
+        seen = answers.filter(pc.is_valid(answers["brightness"]))
         values = {
             "label": pc.list_element(seen["classes"], 0).to_numpy(),
             "score": pc.list_element(seen["scores"], 0).to_numpy(),
@@ -293,9 +291,9 @@ class _Listener:
 
     def onQueryProgress(self, event: Any) -> None:  # noqa: N802
         """Notes the durations of a micro-batch."""
-        progress = json.loads(event.progress().json())
-        if progress["numInputRows"]:
-            for phase, milliseconds in progress["durationMs"].items():
+        durations = json.loads(event.progress().json())["durationMs"]
+        if "addBatch" in durations:
+            for phase, milliseconds in durations.items():
                 self._metrics.phase(_snake(phase), milliseconds / 1000)
 
     def onQueryIdle(self, event: Any) -> None:  # noqa: N802

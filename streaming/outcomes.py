@@ -11,34 +11,37 @@ from sightstream import predictions
 from sightstream.models import ServedModel
 
 
-def rows(answered: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
+def rows(events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
     """Brings a micro-batch into the table's columns.
 
     Args:
-        answered: the fields of `ImageEvent`, and a column `answer` as in `classifier.ANSWER`.
+        events: the fields of `ImageEvent`.
+        answers: `classifier.ANSWER`, one for each event, in their order.
         model: what answered.
         batch_id: the micro-batch.
 
     Returns:
-        A table with `predictions.schema`, one row for each row of `answered`.
+        A table with `predictions.schema`, one row for each event.
     """
-    answer = _struct(answered["answer"])
-    code = pc.coalesce(answered["error_code"], answer["error_code"])
+    if len(events) != len(answers):
+        raise ValueError(f"{len(answers)} answers for {len(events)} events")
+    answer = {name: answers[name].combine_chunks() for name in answers.column_names}
+    code = pc.coalesce(events["error_code"].combine_chunks(), answer["error_code"])
     ok = pc.is_null(code)
     top = _top(answer["classes"], answer["scores"], model.labels)
     best = pc.list_element(_padded(top), 0)
-    time = pc.cast(pc.round(pc.multiply(answered["event_time"], 1e6)), pa.int64()).cast(_UTC)
-    count = answered.num_rows
+    time = pc.cast(pc.round(pc.multiply(events["event_time"], 1e6)), pa.int64()).cast(_UTC)
+    count = len(events)
     columns = {
-        "event_id": answered["event_id"],
-        "source": answered["source"],
-        "uri": answered["uri"],
-        "original_name": answered["original_name"],
+        "event_id": events["event_id"],
+        "source": events["source"],
+        "uri": events["uri"],
+        "original_name": events["original_name"],
         "event_time": time,
         "processed_at": pa.repeat(pa.scalar(datetime.now(timezone.utc), _UTC), count),
         "status": pc.if_else(ok, "ok", "rejected"),
         "error_code": code,
-        "error_detail": pc.coalesce(answered["error_detail"], answer["error_detail"]),
+        "error_detail": pc.coalesce(events["error_detail"], answer["error_detail"]),
         "label": pc.struct_field(best, "label"),
         "score": pc.struct_field(best, "score"),
         "top": pc.if_else(ok, top, None),
@@ -47,7 +50,7 @@ def rows(answered: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
         "format": answer["format"],
         "width": answer["width"],
         "height": answer["height"],
-        "bytes": pc.coalesce(answer["bytes"], answered["bytes"]),
+        "bytes": pc.coalesce(answer["bytes"], events["bytes"]),
         "decode_ms": answer["decode_ms"],
         "predict_ms": answer["predict_ms"],
         "batch_id": pa.repeat(pa.scalar(batch_id, pa.int64()), count),
@@ -58,11 +61,6 @@ def rows(answered: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
 
 
 _UTC = pa.timestamp("us", "UTC")
-
-
-def _struct(column: pa.ChunkedArray) -> dict[str, pa.Array]:
-    array = column.combine_chunks()
-    return {field.name: pc.struct_field(array, field.name) for field in array.type}
 
 
 def _top(classes: pa.ListArray, scores: pa.ListArray, labels: tuple[str, ...]) -> pa.ListArray:

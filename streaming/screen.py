@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterator
+from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ from sightstream import terminal
 from sightstream.query import latest
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import pyarrow as pa
 
     from sightstream.config import Settings
@@ -115,15 +114,16 @@ def _cells(rows: pa.Table) -> Iterator[tuple[str, ...]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    latency = pc.cast(pc.subtract(rows["processed_at"], rows["event_time"]), pa.int64())
+    # Microseconds: to make a datetime of each would take longer than all the rest.
+    made, came = (pc.cast(rows[name], pa.int64()) for name in ("processed_at", "event_time"))
     columns = (
-        rows["processed_at"], rows["original_name"], pc.coalesce(rows["label"], rows["error_code"]),
-        rows["score"], latency,
+        made, rows["original_name"], pc.coalesce(rows["label"], rows["error_code"]), rows["score"],
+        pc.subtract(made, came),
     )  # fmt: skip
-    shown_at: dict[datetime, str] = {}
+    shown_at: dict[int, str] = {}
     for at, name, answer, score, late in zip(*(c.to_pylist() for c in columns), strict=True):
         if at not in shown_at:
-            shown_at[at] = f"{at.astimezone():%H:%M:%S}"
+            shown_at[at] = f"{datetime.fromtimestamp(at / 1e6):%H:%M:%S}"
         yield (
             shown_at[at],
             terminal.printable(name),

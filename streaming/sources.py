@@ -2,20 +2,21 @@
 
 Kafka is in `messages`. Spark's own file source lists a folder that only grows, keeps every name it
 has seen for ever, and cannot bound a micro-batch by images. This one keeps a single name as its
-offset.
+offset. Lines are read on the driver and dealt out to the tasks: a task that reads them, and a
+shuffle after it, would leave all cores but one idle.
 """
 
 from __future__ import annotations
 
+import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
-from pyspark.sql.datasource import DataSource, DataSourceStreamReader, SimpleDataSourceStreamReader
-from pyspark.sql.datasource_internal import _SimpleStreamReaderWrapper
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
 from sightstream import checkpoint
 from sightstream.config import Settings
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from streaming.metrics import Metrics
 
 SMALL = 32
-"""Micro-batches of fewer images are one task: a shuffle would cost more than it saves."""
+"""Micro-batches of fewer images are one task: a second one would cost more than it saves."""
+
+PIECE = 1024
+"""The most images that go to a task in one piece, as `spark` sets it."""
 
 Offset = dict[str, str]
 
@@ -64,13 +68,16 @@ class Source(Protocol):
     def events(self, session: SparkSession) -> DataFrame:
         """A streaming DataFrame with the fields of an event, and `content`, which may be null."""
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
-        """A micro-batch, divided into tasks."""
+    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, pa.Table | None]:
+        """A micro-batch, divided into tasks: `uri`, `error_code`, `content` of each event.
+
+        Its events are a table beside it, in the same order; or further columns, where that is None.
+        """
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out rows of events that the table has under their id."""
 
-    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+    def done(self, batch_id: int, rows: pa.Table | None) -> None:
         """Notes that a micro-batch is in the table; rows are None where it was there before."""
 
     def drain(self) -> int:
@@ -127,18 +134,25 @@ class Folder:
         events = reader.option("images", self._settings.images_per_batch).load()
         return events.selectExpr("*", "CAST(NULL AS BINARY) AS content")
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> DataFrame:
+    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, pa.Table]:
         """One task for a few images, else as many as there are cores."""
-        cores = batch.sparkSession.sparkContext.defaultParallelism
-        return batch.coalesce(1) if self.behind < SMALL else batch.repartition(cores)
+        session = batch.sparkSession
+        events = read(self._names(batch_id))
+        count = session.sparkContext.defaultParallelism if len(events) >= SMALL else 1
+        pieces = count * math.ceil(len(events) / count / PIECE)
+        images = events.select(["uri", "error_code"])
+        images = images.append_column("content", pa.nulls(len(events), pa.binary()))
+        dealt = images.to_batches(max_chunksize=math.ceil(len(events) / max(1, pieces)))
+        tasks = session.createDataFrame(pa.Table.from_batches(dealt, images.schema))
+        return tasks.coalesce(count), events
 
     def first(self, rows: pa.Table) -> pa.Table:
         """All of them: the ids are our own."""
         return rows
 
-    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+    def done(self, batch_id: int, rows: pa.Table | None) -> None:
         """Counts a micro-batch."""
-        self._answered_for += images
+        self._answered_for += count(self._names(batch_id))
 
     def drain(self) -> int:
         """Takes what is complete in the inbox."""
@@ -151,6 +165,12 @@ class Folder:
     def check(self) -> bool:
         """A folder is always there, or its faults are those of the query."""
         return True
+
+    def _names(self, batch_id: int) -> list[Path]:
+        """The manifests of a micro-batch."""
+        before = checkpoint.offset(self.checkpoint, batch_id - 1)
+        end = checkpoint.offset(self.checkpoint, batch_id)
+        return between(self._settings.manifests, before, end)
 
     def _arrived(self, images: int) -> None:
         self._accepted += images
@@ -191,76 +211,75 @@ class ManifestSource(DataSource):
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802
         """The reader that Spark runs in a Python process beside the driver."""
-        folder, images = Path(self.options["path"]), int(self.options["images"])
-        return _Prefetching(ManifestReader(folder, images))
+        return ManifestReader(Path(self.options["path"]), int(self.options["images"]))
 
 
-class ManifestReader(SimpleDataSourceStreamReader):
-    """Reads manifests in the order of their names."""
+class ManifestReader(DataSourceStreamReader):
+    """Goes through manifests in the order of their names, as many at once as hold enough images."""
 
     def __init__(self, folder: Path, images: int) -> None:
         """Remembers the folder, and the images to take at once."""
         self._folder = folder
         self._images = images
+        self._end: Offset | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802
         """Before the first manifest."""
         return {_KEY: ""}
 
-    def read(self, start: Offset) -> tuple[Iterator[pa.RecordBatch], Offset]:
-        """The manifests after an offset, as many as hold the wanted number of images."""
-        batches: list[pa.RecordBatch] = []
-        end = start
-        for name in published(self._folder, after=start[_KEY]):
-            if sum(batch.num_rows for batch in batches) >= self._images:
+    def latestOffset(self) -> Offset:  # noqa: N802
+        """Where the next micro-batch ends; where the last one did, if nothing came since."""
+        end, images = self._end or self.initialOffset(), 0
+        for path in between(self._folder, end):
+            if images >= self._images:
                 break
-            batches += self._events(name)
-            end = {_KEY: name}
-        return iter(batches), end
+            images += count([path])
+            end = {_KEY: path.name}
+        self._end = end
+        return end
 
-    def readBetweenOffsets(  # noqa: N802
-        self, start: Offset, end: Offset
-    ) -> Iterator[pa.RecordBatch]:
-        """The same rows again, for a micro-batch that a crash interrupted."""
-        for name in published(self._folder, after=start[_KEY]):
-            if name <= end[_KEY]:
-                yield from self._events(name)
+    def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
+        """A micro-batch as one task; after a start, the first is one that was planned before."""
+        self._end = self._end or end
+        return [InputPartition((start, end))]
+
+    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
+        """The events of a micro-batch."""
+        return iter(read(between(self._folder, *partition.value)).to_batches())
 
     def commit(self, end: Offset) -> None:
         """Deletes what is in the table; the newest stays, so that the next name is above it."""
-        for name in published(self._folder):
-            if name < end[_KEY]:
-                (self._folder / name).unlink(missing_ok=True)
-
-    def _events(self, name: str) -> list[pa.RecordBatch]:
-        from pyarrow.json import ParseOptions, read_json
-
-        options = ParseOptions(explicit_schema=ARROW, unexpected_field_behavior="error")
-        events: list[pa.RecordBatch] = read_json(
-            self._folder / name, parse_options=options
-        ).to_batches()
-        return events
+        for path in between(self._folder, {}, end):
+            if path.name < end[_KEY]:
+                path.unlink(missing_ok=True)
 
 
-class _Prefetching(_SimpleStreamReaderWrapper):
-    """Spark's wrapper remembers each look at the source until a commit, also where it saw nothing.
+def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path]:
+    """The manifests after an offset, up to another one or to the newest.
 
-    An idle stream would grow by 50 entries a second.
+    Args:
+        folder: holds them.
+        start: is empty before the first micro-batch.
+        end: the last one.
     """
+    names = published(folder, after=start.get(_KEY, ""))
+    return [folder / name for name in names if end is None or name <= end[_KEY]]
 
-    def latestOffset(self) -> Offset:  # noqa: N802
-        before = len(self.cache), self.current_offset
-        end: Offset = super().latestOffset()
-        if end == before[1]:
-            del self.cache[before[0] :]
-        return end
+
+def count(manifests: Sequence[Path]) -> int:
+    """The events in manifests."""
+    return sum(path.read_bytes().count(b"\n") for path in manifests)
+
+
+def read(manifests: Sequence[Path]) -> pa.Table:
+    """The events of manifests, in their order."""
+    from pyarrow.json import ParseOptions, read_json
+
+    options = ParseOptions(explicit_schema=ARROW, unexpected_field_behavior="error")
+    tables = [read_json(path, parse_options=options) for path in manifests]
+    return pa.concat_tables([ARROW.empty_table(), *tables]).combine_chunks()
 
 
 def waiting(settings: Settings) -> int:
     """The images in manifests that no committed micro-batch holds."""
-    after = checkpoint.offset(settings.checkpoint("folder")).get(_KEY, "")
-    count = 0
-    for name in published(settings.manifests, after):
-        with (settings.manifests / name).open("rb") as lines:
-            count += sum(1 for _ in lines)
-    return count
+    return count(between(settings.manifests, checkpoint.offset(settings.checkpoint("folder"))))

@@ -1,7 +1,6 @@
 """Spark's Python daemon for trainings: TensorFlow is imported once, by what forks the workers."""
 
-from pyspark import daemon
-
+from sightstream import daemon
 from sightstream.models import import_keras
 
 if __name__ == "__main__":

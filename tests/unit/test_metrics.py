@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as Slow
@@ -12,7 +11,7 @@ from sightstream.classify import Answer
 from sightstream.drift import Reference
 from sightstream.imaging import Preprocessing
 from sightstream.models import ServedModel
-from streaming import catalogue
+from streaming import catalogue, classifier
 from streaming.histogram import Histogram
 from streaming.metrics import STATISTICS, Metrics
 from streaming.vitals import Vitals
@@ -72,7 +71,7 @@ class TestDrift:
             )
         ]  # fmt: skip
         torn = Answer("corrupt", "It is torn.", width=64, height=64)
-        return pa.chunked_array([pa.array([vars(row) for row in (*rows, torn)])])
+        return classifier.table([*rows, torn])
 
     @pytest.fixture
     def reference(self):

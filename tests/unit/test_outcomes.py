@@ -10,15 +10,8 @@ from sightstream.classify import Answer
 from sightstream.events import ImageEvent
 from sightstream.imaging import Preprocessing
 from sightstream.models import ServedModel
-from streaming.classifier import ANSWER
+from streaming import classifier, sources
 from streaming.outcomes import rows
-
-TYPES = {
-    "string": pa.string(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(),
-    "array<int>": pa.list_(pa.int32()), "array<float>": pa.list_(pa.float32()),
-}  # fmt: skip
-ANSWER_TYPE = pa.struct((name, TYPES[kind]) for name, kind in map(str.split, ANSWER.split(", ")))
-"""`ANSWER` as Arrow; Spark's own translation needs a session."""
 
 MODEL = ServedModel("animals", 7, ("cat", "dog", "owl"), Preprocessing(8, 8), "onnx", b"")
 ARRIVED = datetime(2025, 11, 21, 23, 59, 59, 123456, timezone.utc)
@@ -43,22 +36,17 @@ def event(name, **changes):
 
 
 def answered(*pairs):
-    types = {"event_time": pa.float64(), "bytes": pa.int64()}
-    columns = {
-        name: pa.array([getattr(event, name) for event, _ in pairs], types.get(name, pa.string()))
-        for name in ImageEvent.__dataclass_fields__
-    }
-    answers = pa.array([vars(answer) for _, answer in pairs], ANSWER_TYPE)
-    return pa.table({**columns, "answer": answers})
+    events = pa.Table.from_pylist([vars(event) for event, _ in pairs], sources.ARROW)
+    return events, classifier.table([answer for _, answer in pairs])
 
 
 def row(event, answer):
-    (made,) = rows(answered((event, answer)), MODEL, 3).to_pylist()
+    (made,) = rows(*answered((event, answer)), MODEL, 3).to_pylist()
     return made
 
 
 def test_the_table_has_the_schema_of_the_predictions():
-    made = rows(answered((event("a"), CAT), (event("b"), TORN)), MODEL, 3)
+    made = rows(*answered((event("a"), CAT), (event("b"), TORN)), MODEL, 3)
     assert made.schema.equals(predictions.schema(), check_metadata=True)
     assert made.num_rows == 2
 
@@ -110,25 +98,38 @@ def test_an_arrival_that_was_refused_keeps_its_reason():
 @pytest.mark.parametrize("order", [(CAT, TORN, GONE, CAT), (TORN, CAT, GONE), (GONE, GONE, CAT)])
 def test_each_row_gets_its_own_answer(order):
     pairs = [(event(f"{n}"), answer) for n, answer in enumerate(order)]
-    made = rows(answered(*pairs), MODEL, 3).to_pylist()
+    made = rows(*answered(*pairs), MODEL, 3).to_pylist()
     assert [r["original_name"] for r in made] == [f"{n}" for n in range(len(order))]
     assert [r["label"] for r in made] == ["cat" if a is CAT else None for a in order]
     assert [r["error_code"] for r in made] == [a.error_code for a in order]
 
 
 def test_a_table_in_several_pieces_is_one():
-    pieces = pa.concat_tables([answered((event("a"), TORN)), answered((event("b"), CAT))])
-    made = rows(pieces, MODEL, 3)
+    pieces = answered((event("a"), TORN)), answered((event("b"), CAT))
+    made = rows(*map(pa.concat_tables, zip(*pieces, strict=True)), MODEL, 3)
     assert made["label"].to_pylist() == [None, "cat"]
 
 
 def test_a_micro_batch_in_which_all_was_rejected():
-    made = rows(answered((event("a"), TORN), (event("b"), GONE)), MODEL, 3)
+    made = rows(*answered((event("a"), TORN), (event("b"), GONE)), MODEL, 3)
     assert made["status"].to_pylist() == ["rejected", "rejected"]
     assert made["top"].to_pylist() == [None, None]
 
 
 def test_an_empty_micro_batch():
-    made = rows(answered((event("a"), CAT)).slice(0, 0), MODEL, 3)
+    made = rows(*answered(), MODEL, 3)
     assert made.num_rows == 0
     assert made.schema.equals(predictions.schema())
+
+
+def test_answers_are_as_many_as_events():
+    events, answers = answered((event("a"), CAT), (event("b"), TORN))
+    with pytest.raises(ValueError, match="1 answers for 2 events"):
+        rows(events, answers.slice(1), MODEL, 3)
+
+
+def test_answers_come_back_from_the_first_rows_of_each_piece():
+    first, second = classifier.table([CAT, TORN, GONE]), classifier.table([GONE, CAT])
+    column = [classifier.packed(first), None, None, classifier.packed(second), None]
+    pieces = pa.chunked_array([pa.array(column[:2]), pa.array(column[2:])], pa.binary())
+    assert classifier.unpacked(pieces).equals(pa.concat_tables([first, second]))
