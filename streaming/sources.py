@@ -139,10 +139,11 @@ class Folder:
         session = batch.sparkSession
         events = read(self._names(batch_id))
         count = session.sparkContext.defaultParallelism if len(events) >= SMALL else 1
-        pieces = count * math.ceil(len(events) / count / PIECE)
         images = events.select(["uri", "error_code"])
         images = images.append_column("content", pa.nulls(len(events), pa.binary()))
-        dealt = images.to_batches(max_chunksize=math.ceil(len(events) / max(1, pieces)))
+        # Equal pieces, so that no task has more of them; none at all before the first image.
+        pieces = count * max(1, math.ceil(len(events) / count / PIECE))
+        dealt = images.to_batches(max_chunksize=max(1, math.ceil(len(events) / pieces)))
         tasks = session.createDataFrame(pa.Table.from_batches(dealt, images.schema))
         return tasks.coalesce(count), events
 
