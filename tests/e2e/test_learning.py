@@ -127,6 +127,7 @@ def test_too_few_new_images_are_left_for_later(home, trained):
     assert champion(home) == 1
 
 
+@pytest.mark.slow
 def test_a_new_class_extends_the_head_and_the_old_ones_are_kept(home, trained):
     before = champion(home)
     draw(home.settings.root / "more", YELLOW, 60, seed=4)

@@ -34,7 +34,7 @@ class Drops:
     def _drop(self):
         aside = self._home.settings.root / "aside.png"
         left = list(self.names)
-        while left and not self.stop.wait(self._random.uniform(0.2, 4)):
+        while left and not self.stop.wait(self._random.uniform(0.2, 2)):
             size = self._random.randint(20, 80)
             burst, left = left[:size], left[size:]
             for number, name in enumerate(burst):
