@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         "1g", pattern=r"^\d+[mg]$", description="heap of Spark's driver, such as 1g"
     )
     images_per_batch: int = Field(
-        16_000, ge=1, le=1_000_000, description="images that a micro-batch aims at"
+        20_000, ge=1, le=1_000_000, description="images that a micro-batch aims at"
     )
     max_image_bytes: int = Field(
         20 * 2**20, ge=1, le=2**31 - 1, description="larger files are rejected, in bytes"

@@ -1,4 +1,4 @@
-"""The pandas UDF: a URI or an image goes in, only the answer comes out."""
+"""The pandas UDF: a URI or an image goes in, only the answer comes out, packed piece by piece."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sightstream.classify import Answer, Classifier, Image
+from sightstream.events import SCHEMA
 from sightstream.imaging import Limits
 from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark import Broadcast
-    from pyspark.sql import Column
 
     from sightstream.models import ServedModel
 
@@ -30,6 +30,16 @@ ANSWER = pa.schema(
 )  # fmt: skip
 """The fields of `Answer` as Arrow names them."""
 
+_TYPES = {"string": pa.string(), "double": pa.float64(), "long": pa.int64()}
+EVENT = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
+"""The fields of an `ImageEvent` as Arrow names them."""
+
+PACKED = "events binary, answers binary"
+"""What the UDF gives for each piece: a record batch of `EVENT`, where it was given all of its
+fields, and one of `ANSWER`. Spark would take every field of every row apart and put it together
+again, twice.
+"""
+
 KEPT = 2
 """The versions that a worker keeps loaded: the current one, and the one before."""
 
@@ -42,33 +52,33 @@ Locate = Callable[[str], Image]
 
 def classify(
     model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: Locate
-) -> Callable[[Column, Column], Column]:
-    """A pandas UDF from images to what `unpacked` reads.
+) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+    """A pandas UDF, as `mapInPandas` takes it, from events to a row of `PACKED` for each piece.
 
-    It takes an image's content, or where that is null its URI; a null URI stays unanswered. A
-    streaming plan pickles its UDF once, so that each model version needs one of its own.
+    An image is the event's `content`, or where that is null its `uri`; an event with an
+    `error_code` stays unanswered.
     """
-    import pandas as pd
-    from pyspark.sql.functions import pandas_udf
-
     key = (model.value.name, model.value.version)
 
-    def answer(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.Series]:
+    def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import pandas as pd
+
         prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
-        for uris, contents in batches:
-            pairs = [pair for pair in zip(uris, contents, strict=True) if pair[0] is not None]
-            answers = iter(classifier([locate(u) if c is None else c for u, c in pairs]))
-            rows = [Answer() if uri is None else next(answers) for uri in uris]
-            # All of them in the first row: Spark would take every field of every row apart and
-            # put it together again, twice.
-            column = [packed(table(rows)), *[None] * (len(rows) - 1)] if rows else []
-            yield pd.Series(column, dtype=object)
+        for batch in filter(len, batches):
+            fields = (batch[name] for name in ("error_code", "uri", "content"))
+            images = [
+                None if code is not None else locate(uri) if content is None else content
+                for code, uri, content in zip(*fields, strict=True)
+            ]
+            found = iter(classifier([image for image in images if image is not None]))
+            answers = table([Answer() if image is None else next(found) for image in images])
+            events = None
+            if set(EVENT.names) <= set(batch):
+                events = packed(pa.Table.from_pandas(batch, EVENT, preserve_index=False))
+            yield pd.DataFrame({"events": [events], "answers": [packed(answers)]})
 
-    answer.__annotations__ = {
-        "batches": Iterator[tuple[pd.Series, pd.Series]], "return": Iterator[pd.Series]
-    }  # fmt: skip
-    return pandas_udf(answer, "binary")  # type: ignore[no-any-return]
+    return answer
 
 
 def table(answers: Sequence[Answer]) -> pa.Table:
@@ -77,16 +87,16 @@ def table(answers: Sequence[Answer]) -> pa.Table:
     return pa.table(columns, ANSWER)
 
 
-def packed(answers: pa.Table) -> bytes:
-    """Answers as the bytes of one Arrow record batch, without its schema, which is `ANSWER`."""
-    (batch,) = answers.combine_chunks().to_batches()
+def packed(rows: pa.Table) -> bytes:
+    """A piece as the bytes of one Arrow record batch, without its schema."""
+    (batch,) = rows.combine_chunks().to_batches()
     return bytes(batch.serialize())
 
 
-def unpacked(answers: pa.ChunkedArray) -> pa.Table:
-    """The answers that a column of the UDF holds, one for each of its rows, in their order."""
-    batches = [pa.ipc.read_record_batch(one.as_buffer(), ANSWER) for one in answers.drop_null()]
-    return pa.Table.from_batches(batches, ANSWER)
+def unpacked(pieces: pa.ChunkedArray, schema: pa.Schema) -> pa.Table:
+    """The rows of all pieces, in their order."""
+    batches = [pa.ipc.read_record_batch(piece.as_buffer(), schema) for piece in pieces]
+    return pa.Table.from_batches(batches, schema)
 
 
 def _classifier(

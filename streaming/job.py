@@ -23,9 +23,10 @@ from streaming.publisher import publishing
 from streaming.vitals import Vitals
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from pyspark import Broadcast
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
     from sightstream.classify import Image
@@ -44,6 +45,7 @@ LEAVE = 10.0
 """Seconds that a query between two micro-batches is given to leave by itself."""
 
 OnRows = Callable[["pa.Table"], None]
+OnEvents = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
 
 
 class Stream:
@@ -61,7 +63,7 @@ class Stream:
         self.on_rows = on_rows
         self.stopping = Event()
         self.table = table
-        self._answers: dict[int, tuple[Broadcast[ServedModel], dict[str, Column]]] = {}
+        self._broadcasts: dict[int, Broadcast[ServedModel]] = {}
         self._lock = Lock()
         self._queries = [Query(self, each) for each in sources]
         metrics.watch_behind(lambda: self.behind)
@@ -126,35 +128,28 @@ class Stream:
         for query in self._queries:
             query.stop()
 
-    def answer(self, model: ServedModel, source: Source) -> Column:
-        """The column that a version computes; made once, for its pickled UDF holds the model."""
-        from pyspark.sql import functions as F  # noqa: N812
-
+    def classifier(self, model: ServedModel, source: Source) -> OnEvents:
+        """The UDF of a version, around its broadcast, which is made once."""
         from streaming.classifier import KEPT, classify
 
         with self._lock:
-            if model.version not in self._answers:
-                self._answers[model.version] = self.session.sparkContext.broadcast(model), {}
+            if model.version not in self._broadcasts:
+                self._broadcasts[model.version] = self.session.sparkContext.broadcast(model)
                 busy = {query.version for query in self._queries}
-                for old in [v for v in list(self._answers)[:-KEPT] if v not in busy]:
-                    self._answers.pop(old)[0].destroy()
-            broadcast, columns = self._answers[model.version]
-            if source.name not in columns:
-                limits, top_k = self.settings.limits, self.settings.top_k
-                udf = classify(broadcast, limits, top_k, source.locate)
-                uri = F.when(F.col("error_code").isNull(), F.col("uri"))
-                columns[source.name] = udf(uri, F.col("content"))
-            return columns[source.name]
+                for old in [v for v in list(self._broadcasts)[:-KEPT] if v not in busy]:
+                    self._broadcasts.pop(old).destroy()
+            broadcast = self._broadcasts[model.version]
+        return classify(broadcast, self.settings.limits, self.settings.top_k, source.locate)
 
     def ready(self, model: ServedModel) -> None:
         """Has the workers load a version ahead of the first micro-batch that it answers."""
-        from pyspark.sql import functions as F  # noqa: N812
+        from streaming.classifier import PACKED
 
-        nothing = [F.lit(None).alias(name) for name in ("error_code", "uri", "content")]
         cores = self.session.sparkContext.defaultParallelism
-        rows = self.session.range(0, cores, 1, cores).select(nothing)
+        row = "CAST(NULL AS STRING) AS error_code", "'' AS uri", "CAST('' AS BINARY) AS content"
+        rows = self.session.range(0, cores, 1, cores).selectExpr(*row)
         for query in self._queries:
-            rows.select(self.answer(model, query.source)).toArrow()
+            rows.mapInPandas(self.classifier(model, query.source), PACKED).toArrow()
         self._expect(model)
 
     def _expect(self, model: ServedModel) -> None:
@@ -301,9 +296,9 @@ class Query:
         from streaming import classifier
 
         tasks, events = self.source.tasks(batch, batch_id)
-        answer = self._stream.answer(model, self.source)
+        classify = self._stream.classifier(model, self.source)
         try:
-            found = tasks.withColumn("answer", answer).drop("content").toArrow()
+            found = tasks.mapInPandas(classify, classifier.PACKED).toArrow()
         except Exception as error:
             if self._stream.stopping.is_set() or not self._query or not self._query.isActive:
                 raise
@@ -312,8 +307,8 @@ class Query:
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
             return self._isolated(tasks, events, model)
         if events is None:
-            events = found.drop_columns("answer")
-        return events, classifier.unpacked(found["answer"])
+            events = classifier.unpacked(found["events"], classifier.EVENT)
+        return events, classifier.unpacked(found["answers"], classifier.ANSWER)
 
     def _isolated(
         self, tasks: DataFrame, events: pa.Table | None, model: ServedModel
@@ -321,7 +316,7 @@ class Query:
         import pyarrow as pa
 
         from sightstream.classify import Answer
-        from streaming import classifier, isolation, sources
+        from streaming import classifier, isolation
 
         settings = self._stream.settings
         rows: list[dict[str, Any]] = []
@@ -339,7 +334,7 @@ class Query:
         left = iter(found)
         answers = [next(left) if row["error_code"] is None else Answer() for row in rows]
         if events is None:
-            events = pa.Table.from_pylist(rows, sources.ARROW)
+            events = pa.Table.from_pylist(rows, classifier.EVENT)
         return events, classifier.table(answers)
 
 

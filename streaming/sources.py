@@ -21,7 +21,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from sightstream import checkpoint
 from sightstream.config import Settings
 from sightstream.events import SCHEMA, local_path
-from streaming.classifier import Locate
+from streaming.classifier import EVENT, Locate
 from streaming.intake import Intake, published
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ PIECE = 1024
 Offset = dict[str, str]
 
 _KEY = "manifest"
-
-_TYPES = {"string": pa.string(), "double": pa.float64(), "long": pa.int64()}
-ARROW = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
-"""The fields of an event as Arrow names them."""
 
 
 class Source(Protocol):
@@ -276,9 +272,9 @@ def read(manifests: Sequence[Path]) -> pa.Table:
     """The events of manifests, in their order."""
     from pyarrow.json import ParseOptions, read_json
 
-    options = ParseOptions(explicit_schema=ARROW, unexpected_field_behavior="error")
+    options = ParseOptions(explicit_schema=EVENT, unexpected_field_behavior="error")
     tables = [read_json(path, parse_options=options) for path in manifests]
-    return pa.concat_tables([ARROW.empty_table(), *tables]).combine_chunks()
+    return pa.concat_tables([EVENT.empty_table(), *tables]).combine_chunks()
 
 
 def waiting(settings: Settings) -> int:

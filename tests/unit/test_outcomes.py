@@ -10,7 +10,7 @@ from sightstream.classify import Answer
 from sightstream.events import ImageEvent
 from sightstream.imaging import Preprocessing
 from sightstream.models import ServedModel
-from streaming import classifier, sources
+from streaming import classifier
 from streaming.outcomes import rows
 
 MODEL = ServedModel("animals", 7, ("cat", "dog", "owl"), Preprocessing(8, 8), "onnx", b"")
@@ -36,7 +36,7 @@ def event(name, **changes):
 
 
 def answered(*pairs):
-    events = pa.Table.from_pylist([vars(event) for event, _ in pairs], sources.ARROW)
+    events = pa.Table.from_pylist([vars(event) for event, _ in pairs], classifier.EVENT)
     return events, classifier.table([answer for _, answer in pairs])
 
 
@@ -128,8 +128,8 @@ def test_answers_are_as_many_as_events():
         rows(events, answers.slice(1), MODEL, 3)
 
 
-def test_answers_come_back_from_the_first_rows_of_each_piece():
+def test_answers_come_back_piece_by_piece():
     first, second = classifier.table([CAT, TORN, GONE]), classifier.table([GONE, CAT])
-    column = [classifier.packed(first), None, None, classifier.packed(second), None]
-    pieces = pa.chunked_array([pa.array(column[:2]), pa.array(column[2:])], pa.binary())
-    assert classifier.unpacked(pieces).equals(pa.concat_tables([first, second]))
+    pieces = pa.chunked_array([[classifier.packed(first)], [classifier.packed(second)]])
+    unpacked = classifier.unpacked(pieces, classifier.ANSWER)
+    assert unpacked.equals(pa.concat_tables([first, second]))
