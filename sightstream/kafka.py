@@ -29,6 +29,9 @@ logging.getLogger("kafka").addHandler(logging.NullHandler())
 PATIENCE = 5.0
 """Seconds that a broker may take to answer."""
 
+CLOSINGS = 3
+"""Times in a row that a broker closes the connection without a word until that is the answer."""
+
 _LOGIN = "org.apache.kafka.common.security.{}LoginModule"
 
 
@@ -93,7 +96,7 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
     from kafka.errors import KafkaError
 
     options = client_options(settings)
-    deadline, closed = time.monotonic() + timeout, False
+    deadline, closed = time.monotonic() + timeout, 0
     while True:
         # The client would wait for each of them in turn, and does not say why none answers.
         fault: object = _unreachable(options["bootstrap_servers"])
@@ -105,9 +108,10 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
                     fault = failures[-1] if failures else error
             # A broker that refuses a login may close before its reason has been read.
             closing = _closing(failures, settings)
-            if cure := _refusal(failures, settings) or (closed and closing):
+            closed = closed + 1 if closing else 0
+            enough = closed == CLOSINGS or time.monotonic() > deadline
+            if cure := _refusal(failures, settings) or (enough and closing):
                 raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
-            closed = bool(closing)
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
                 f"no Kafka broker answers at {settings.kafka_servers} ({fault}); start it, or set "
