@@ -109,7 +109,7 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
             # A broker that refuses a login may close before its reason has been read.
             closing = _closing(failures, settings)
             closed = closed + 1 if closing else 0
-            enough = closed == CLOSINGS or time.monotonic() > deadline
+            enough = closed == CLOSINGS or (closed > 1 and time.monotonic() > deadline)
             if cure := _refusal(failures, settings) or (enough and closing):
                 raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
         if time.monotonic() > deadline:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ARCHIVE = Path(sys.prefix, "share", "sightstream", "spark.jsa")
 """What `archive` makes."""
 
+PIECE = 1024
+"""The most rows that go to a worker in one piece, as Arrow."""
+
 _TRAINING = {
     "spark.python.daemon.module": "training.daemon",
     # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
@@ -148,7 +151,7 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(PIECE),
         # What the driver deals out stays Arrow until it is in a task.
         "spark.sql.execution.arrow.localRelationThreshold": "0",
         # Of the images that messages carry, a worker and the JVM each hold this much at once.

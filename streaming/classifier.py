@@ -49,10 +49,11 @@ _loaded: dict[tuple[str, int], Classifier] = {}
 Locate = Callable[[str], Image]
 """From the URI of an image to what a `Classifier` takes; runs in the workers."""
 
+Udf = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
+"""What `mapInPandas` runs in the workers."""
 
-def classify(
-    model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: Locate
-) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+
+def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: Locate) -> Udf:
     """A pandas UDF, as `mapInPandas` takes it, from events to a row of `PACKED` for each piece.
 
     An image is the event's `content`, or where that is null its `uri`; an event with an

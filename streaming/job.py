@@ -23,7 +23,6 @@ from streaming.publisher import publishing
 from streaming.vitals import Vitals
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from sightstream.classify import Image
     from sightstream.models import ServedModel
+    from streaming.classifier import Udf
     from streaming.sources import Source
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,6 @@ LEAVE = 10.0
 """Seconds that a query between two micro-batches is given to leave by itself."""
 
 OnRows = Callable[["pa.Table"], None]
-OnEvents = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
 
 
 class Stream:
@@ -128,7 +127,7 @@ class Stream:
         for query in self._queries:
             query.stop()
 
-    def classifier(self, model: ServedModel, source: Source) -> OnEvents:
+    def classifier(self, model: ServedModel, source: Source) -> Udf:
         """The UDF of a version, around its broadcast, which is made once."""
         from streaming.classifier import KEPT, classify
 
@@ -245,12 +244,15 @@ class Query:
             last = self._stream.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
         # A crash may have come between the commit to the table and Spark's own.
-        rows = self._committed(batch, batch_id) if batch_id > self._last else None
-        self.source.done(batch_id, rows)
+        if batch_id > self._last:
+            images, rows = self._committed(batch, batch_id)
+        else:
+            images, rows = batch.count(), None
+        self.source.done(batch_id, images, rows)
         self._failures = 0
         self.progress = time.monotonic()
 
-    def _committed(self, batch: DataFrame, batch_id: int) -> pa.Table:
+    def _committed(self, batch: DataFrame, batch_id: int) -> tuple[int, pa.Table]:
         from streaming import outcomes
 
         metrics = self._stream.metrics
@@ -273,7 +275,7 @@ class Query:
             self._stream.on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
             log.warning("rows could not be shown: %s", error)
-        return rows
+        return len(events), rows
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a crash, or a new checkpoint, made the source tell once more.

@@ -101,7 +101,7 @@ class Messages:
         self._metrics.doubled(rows.num_rows - left.num_rows)
         return left
 
-    def done(self, batch_id: int, rows: pa.Table | None) -> None:
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
         """Notes that a micro-batch is in the table."""
         self._committed = kafka.committed_offsets(self._settings, batch_id)
         if rows is not None:

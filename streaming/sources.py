@@ -21,6 +21,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from sightstream import checkpoint
 from sightstream.config import Settings
 from sightstream.events import SCHEMA, local_path
+from sightstream.spark import PIECE
 from streaming.classifier import EVENT, Locate
 from streaming.intake import Intake, published
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 SMALL = 32
 """Micro-batches of fewer images are one task: a second one would cost more than it saves."""
-
-PIECE = 1024
-"""The most images that go to a task in one piece, as `spark` sets it."""
 
 Offset = dict[str, str]
 
@@ -62,7 +60,7 @@ class Source(Protocol):
         """Images that have arrived and have no row yet."""
 
     def events(self, session: SparkSession) -> DataFrame:
-        """A streaming DataFrame with the fields of an event, and `content`, which may be null."""
+        """A streaming DataFrame with a row for each event."""
 
     def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, pa.Table | None]:
         """A micro-batch, divided into tasks: `uri`, `error_code`, `content` of each event.
@@ -73,7 +71,7 @@ class Source(Protocol):
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out rows of events that the table has under their id."""
 
-    def done(self, batch_id: int, rows: pa.Table | None) -> None:
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
         """Notes that a micro-batch is in the table; rows are None where it was there before."""
 
     def drain(self) -> int:
@@ -123,17 +121,17 @@ class Folder:
         return self._accepted - self._answered_for
 
     def events(self, session: SparkSession) -> DataFrame:
-        """Image events in the order of their arrival; their content stays in its files."""
+        """The lines of the manifests, in the order of their arrival."""
         session.dataSource.register(ManifestSource)
         reader = session.readStream.format(ManifestSource.name())
         reader = reader.option("path", str(self._settings.manifests))
-        events = reader.option("images", self._settings.images_per_batch).load()
-        return events.selectExpr("*", "CAST(NULL AS BINARY) AS content")
+        return reader.option("images", self._settings.images_per_batch).load()
 
     def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, pa.Table]:
         """One task for a few images, else as many as there are cores."""
         session = batch.sparkSession
-        events = read(self._names(batch_id))
+        before, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
+        events = read(between(self._settings.manifests, before, end))
         count = session.sparkContext.defaultParallelism if len(events) >= SMALL else 1
         images = events.select(["uri", "error_code"])
         images = images.append_column("content", pa.nulls(len(events), pa.binary()))
@@ -147,9 +145,9 @@ class Folder:
         """All of them: the ids are our own."""
         return rows
 
-    def done(self, batch_id: int, rows: pa.Table | None) -> None:
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
         """Counts a micro-batch."""
-        self._answered_for += count(self._names(batch_id))
+        self._answered_for += images
 
     def drain(self) -> int:
         """Takes what is complete in the inbox."""
@@ -162,12 +160,6 @@ class Folder:
     def check(self) -> bool:
         """A folder is always there, or its faults are those of the query."""
         return True
-
-    def _names(self, batch_id: int) -> list[Path]:
-        """The manifests of a micro-batch."""
-        before = checkpoint.offset(self.checkpoint, batch_id - 1)
-        end = checkpoint.offset(self.checkpoint, batch_id)
-        return between(self._settings.manifests, before, end)
 
     def _arrived(self, images: int) -> None:
         self._accepted += images
