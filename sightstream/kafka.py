@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sightstream import checkpoint
 from sightstream.config import Settings
@@ -29,8 +30,7 @@ logging.getLogger("kafka").addHandler(logging.NullHandler())
 PATIENCE = 5.0
 """Seconds that a broker may take to answer."""
 
-CLOSINGS = 3
-"""Times in a row that a broker closes the connection without a word until that is the answer."""
+_Received: TypeAlias = "tuple[bytes, Exception | None]"
 
 _LOGIN = "org.apache.kafka.common.security.{}LoginModule"
 
@@ -96,6 +96,7 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
     from kafka.errors import KafkaError
 
     options = client_options(settings)
+    _read_to_the_end()
     deadline, closed = time.monotonic() + timeout, 0
     while True:
         # The client would wait for each of them in turn, and does not say why none answers.
@@ -106,11 +107,10 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
                     return KafkaAdminClient(**options, bootstrap_timeout_ms=2000)
                 except KafkaError as error:
                     fault = failures[-1] if failures else error
-            # A broker that refuses a login may close before its reason has been read.
+            # A broker that is on its way down closes as well, once.
             closing = _closing(failures, settings)
             closed = closed + 1 if closing else 0
-            enough = closed == CLOSINGS or (closed > 1 and time.monotonic() > deadline)
-            if cure := _refusal(failures, settings) or (enough and closing):
+            if cure := _refusal(failures, settings) or (closed > 1 and closing):
                 raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
@@ -297,6 +297,26 @@ def _unreachable(servers: list[str]) -> str:
         else:
             return ""
     return fault
+
+
+@cache
+def _read_to_the_end() -> None:
+    """Lets kafka-python read what comes together with the end of a connection.
+
+    It drops those bytes, and with them why a broker refuses a login.
+    """
+    from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+
+    for transport in (KafkaTCPTransport, KafkaSSLTransport):
+        transport._sock_recv = _bytes_first(transport._sock_recv)
+
+
+def _bytes_first(receive: Callable[[Any], _Received]) -> Callable[[Any], _Received]:
+    def received(transport: Any) -> _Received:
+        data, end = receive(transport)
+        return data, None if data else end  # the next call meets the end again
+
+    return received
 
 
 @contextmanager

@@ -1,14 +1,20 @@
 """`sightstream run --source kafka` against a real broker: what messages become."""
 
+import contextlib
 import json
 import os
+import select
 import shutil
+import socket
+import socketserver
+import threading
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from sightstream import config, kafka
+from sightstream.errors import BrokerRefusedError
 from tests.broker import MECHANISM, PASSWORD, USER
 from tests.topics import create, messages, send
 
@@ -189,6 +195,41 @@ def test_wrong_credentials_a_topic_that_is_not_there_and_a_broker_that_is_away(n
         assert done.returncode in {7}, done.stderr
         assert said in done.stderr
         assert "wrong" not in done.stderr
+
+
+def test_a_refusal_is_read_where_its_last_bytes_come_with_the_end_of_the_connection(broker):
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self):
+            host, port = broker.secure_address.split(":")
+            with socket.create_connection((host, int(port))) as upstream:
+                threading.Thread(target=self.ask, args=[upstream], daemon=True).start()
+                while piece := upstream.recv(65536):
+                    self.hold(True)
+                    self.request.sendall(piece)
+                    if not select.select([upstream], [], [], 0.05)[0]:
+                        self.hold(False)
+
+        def ask(self, upstream):
+            with contextlib.suppress(OSError):  # the broker has closed first
+                while piece := self.request.recv(65536):
+                    upstream.sendall(piece)
+                upstream.shutdown(socket.SHUT_WR)
+
+        def hold(self, on):
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        settings = config.Settings(
+            kafka_servers=f"localhost:{relay.server_address[1]}", kafka_security="SASL_SSL",
+            kafka_ca=broker.ca, kafka_sasl_mechanism=MECHANISM, kafka_user=USER,
+            kafka_password="wrong",
+        )  # fmt: skip
+        try:
+            with pytest.raises(BrokerRefusedError, match=f"does not accept the user '{USER}'"):
+                kafka.connect(settings)
+        finally:
+            relay.shutdown()
 
 
 def test_both_sources_over_tls_with_the_lag_in_metrics_and_status(
