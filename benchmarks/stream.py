@@ -117,7 +117,7 @@ def wait_for(settings: Settings, count: int, timeout: float = 600) -> None:
         while log.stat().st_mtime == seen:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{_count(table)} rows instead of {count} after {timeout} s")
-            time.sleep(0.02)
+            time.sleep(0.005)
         seen = log.stat().st_mtime
         table.update_incremental()
 

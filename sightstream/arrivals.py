@@ -21,7 +21,7 @@ from sightstream.events import readable
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.05
+PAUSE = 0.02
 """Seconds between two looks at a folder; longer when a look takes long."""
 
 RETRY = 30.0

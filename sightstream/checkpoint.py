@@ -133,8 +133,7 @@ def _empty(folder: Path, batch: int) -> bool:
 
 
 def _remove(folder: Path, batch: int) -> str:
-    # The checksum that Hadoop keeps beside the file would not fit the one to come.
-    return f"remove it: rm -f {folder / str(batch)} {folder / f'.{batch}.crc'}"
+    return f"remove it: rm -f {folder / str(batch)}"
 
 
 def _start_afresh(checkpoint: Path) -> str:

@@ -91,12 +91,19 @@ def _interruptible(session: SparkSession) -> None:
         signal.signal(signal.SIGINT, interrupt)
 
 
+def is_alive(session: SparkSession) -> bool:
+    """Whether its JVM runs."""
+    process = getattr(session.sparkContext._gateway, "proc", None)
+    return process is None or process.poll() is None
+
+
 def stop(session: SparkSession) -> None:
     """Ends a session and its JVM, so that the next one is built with its own settings."""
     from pyspark import SparkContext
 
     gateway = SparkContext._gateway
-    session.stop()
+    if is_alive(session):
+        session.stop()
     if gateway is not None:
         gateway.shutdown()
         process = getattr(gateway, "proc", None)
@@ -161,11 +168,12 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.pollingDelay": "20ms",
-        # The default one starts a chmod process for each file of a checkpoint, 25 ms each, twice
-        # a micro-batch. This one renames too, which is atomic where the home folder is.
+        # The default ones start a chmod process for each file of a checkpoint, 25 ms each, twice
+        # a micro-batch. These rename too, which is atomic where the home folder is.
         "spark.sql.streaming.checkpointFileManagerClass": (
             "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
         ),
+        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
         "spark.sql.streaming.numRecentProgressUpdates": "5",
         "spark.sql.streaming.minBatchesToRetain": "20",
         # Queries take turns; each has a pool of its own.

@@ -163,5 +163,10 @@ def _train_starter(settings: Settings) -> None:
 def _drop_samples(settings: Settings) -> None:
     """The first images of a first run; moved, so that no other run drops them again."""
     samples: Path = settings.root / "starter" / "samples"
-    if settings.model == "starter" and "folder" in settings.source and samples.is_dir():
-        samples.rename(settings.inbox / samples.name)
+    if settings.model != "starter" or "folder" not in settings.source or not samples.is_dir():
+        return
+    dropped = settings.inbox / samples.name
+    dropped.mkdir(exist_ok=True)
+    for image in samples.iterdir():  # a move of the folder would not be the files' time of arrival
+        image.rename(dropped / image.name)
+    samples.rmdir()

@@ -94,7 +94,7 @@ class Intake:
         Returns:
             How many files were taken.
         """
-        deadline = time.monotonic() + self._settle + 10 * PAUSE
+        deadline = time.monotonic() + self._settle + 0.5
         taken = self.take()
         while self._arrivals.settling and time.monotonic() < deadline:
             time.sleep(PAUSE)

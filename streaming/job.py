@@ -124,6 +124,8 @@ class Stream:
     def stop(self) -> None:
         """Lets the current micro-batches end, and begins no other."""
         self.stopping.set()
+        if not spark.is_alive(self.session):
+            return
         for query in self._queries:
             query.stop()
 
@@ -385,7 +387,15 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             lambda: Vitals(settings, figures.registry).watch(registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
-        yield stream
+        try:
+            yield stream
+        except Exception as error:
+            if spark.is_alive(session):
+                raise
+            raise StreamFailedError(
+                "Spark's JVM has ended, as when it is killed or out of memory; nothing is lost: "
+                f"start again; more is in {settings.logs}"
+            ) from error
 
 
 def _reason(error: object) -> str:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections import Counter
 from contextlib import suppress
 from threading import Event, Thread
 
@@ -73,34 +74,50 @@ def test_the_program_is_killed_three_times_and_no_image_is_lost_or_told_twice(ho
     assert set(rows["status"].to_pylist()) == {"ok"}
 
 
+def test_the_jvm_is_killed_which_ends_the_program_and_the_next_one_goes_on(home, starter, until):
+    with Drops(home, starter.digits, 200, seed=3) as drops:
+        with home.running() as run:
+            until(lambda: home.count() > 0, 60)
+            (jvm,) = (p for p in psutil.Process(run.pid).children() if "java" in p.name())
+            jvm.kill()
+            assert run.wait(timeout=30) == 1
+        assert "Spark's JVM has ended" in (home.settings.root / "run.err").read_text()
+        assert drops.done.wait(60)
+    once_more = home("run", "--once", "--metrics-port", "0")
+    assert once_more.returncode == 0, once_more.stderr
+    rows = home.table()
+    assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
+
+
 def test_workers_are_killed_and_every_image_still_gets_its_answer(home, starter, until):
-    moments, killed = random.Random(20251122), 0
+    moments, killed = random.Random(20251122), Counter()
     with home.running() as run, Drops(home, starter.digits, 300, seed=2) as drops:
         program = psutil.Process(run.pid)
-        # The first ones are those that tell Spark what the source is.
-        while not drops.done.wait(moments.uniform(0.5, 2.5) if killed > 2 else 0.01):
-            for worker in workers(program):
+        # The first ones are those that tell Spark what the source is, then those that classify.
+        while killed[TASKS] < 5:
+            for worker, daemon in workers(program):
                 with suppress(psutil.NoSuchProcess):
-                    worker.kill()
-                    killed += 1
+                    if daemon == TASKS or killed.total() < 3:
+                        worker.kill()
+                        killed[daemon] += 1
+            drops.done.wait(moments.uniform(0.3, 1.5) if killed.total() > 2 else 0.01)
             assert run.poll() is None
         until(lambda: home.count() >= 300, 90)
     rows = home.table()
-    assert killed >= 3
+    assert killed.total() > killed[TASKS]
     assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
     assert set(rows["status"].to_pylist()) == {"ok"}
 
 
+TASKS = "sightstream.daemon"
+
+
 def workers(program):
-    """The processes that Spark's Python daemon forked to run tasks."""
+    """The processes that Spark's Python daemons forked, each with its daemon's name."""
     found = []
     for each in program.children(recursive=True):
         with suppress(psutil.Error):
             parent = each.parent()
-            if (
-                parent
-                and "pyspark.daemon" in each.cmdline()
-                and "pyspark.daemon" in parent.cmdline()
-            ):
-                found.append(each)
+            if parent and parent.cmdline()[1:] == each.cmdline()[1:]:
+                found.append((each, each.cmdline()[2]))
     return found
