@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +94,14 @@ def _interruptible(session: SparkSession) -> None:
 
 
 def is_alive(session: SparkSession) -> bool:
-    """Whether its JVM runs."""
+    """Whether its JVM runs; takes 0.1 s if it does."""
     process = getattr(session.sparkContext._gateway, "proc", None)
-    return process is None or process.poll() is None
+    if process is not None:
+        # One that was killed closes its connections a moment before it has ended.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.1)
+            return False
+    return True
 
 
 def stop(session: SparkSession) -> None:

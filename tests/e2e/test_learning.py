@@ -108,6 +108,7 @@ def test_the_other_modes_of_elephas_learn_too(home, trained, mode):
     assert told["metrics"]["f1_macro"] >= 0.8
 
 
+@pytest.mark.slow
 def test_a_refresh_with_wrong_labels_is_refused(home, trained):
     wrong = {"red": COLOURS["green"], "green": COLOURS["blue"], "blue": COLOURS["red"]}
     draw(home.settings.root / "wrong", wrong, 60, seed=2)
