@@ -97,7 +97,7 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
 
     options = client_options(settings)
     _read_to_the_end()
-    deadline, closed = time.monotonic() + timeout, 0
+    deadline, closed = time.monotonic() + timeout, False
     while True:
         # The client would wait for each of them in turn, and does not say why none answers.
         fault: object = _unreachable(options["bootstrap_servers"])
@@ -109,9 +109,9 @@ def connect(settings: Settings, timeout: float = PATIENCE) -> KafkaAdminClient:
                     fault = failures[-1] if failures else error
             # A broker that is on its way down closes as well, once.
             closing = _closing(failures, settings)
-            closed = closed + 1 if closing else 0
-            if cure := _refusal(failures, settings) or (closed > 1 and closing):
+            if cure := _refusal(failures, settings) or (closed and closing):
                 raise BrokerRefusedError(f"Kafka at {settings.kafka_servers} {cure}")
+            closed = bool(closing)
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
                 f"no Kafka broker answers at {settings.kafka_servers} ({fault}); start it, or set "

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from sightstream import kafka
 from sightstream.config import Settings
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
-from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, SCHEMA, URI
+from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, URI
 from streaming.claims import Claims
+from streaming.classifier import EVENT
 from streaming.duplicates import Recent
 from streaming.sources import SMALL
 
@@ -167,7 +168,7 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         max_bytes: larger ones are rejected, before they are copied anywhere.
 
     Returns:
-        The columns of `events.SCHEMA`, and `content`: the image, null where there is none to
+        The columns of `classifier.EVENT`, and `content`: the image, null where there is none to
         decode. A header that is no UTF-8, too long or not there counts as not there; of several
         with one name the first counts.
     """
@@ -208,7 +209,7 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         "WHEN 'empty' THEN 'The message has no bytes, and no uri header.' WHEN 'too_large' THEN "
         f"concat(format_number(size, 0), ' bytes; the limit is {max_bytes:,}.') END",
     }
-    assert list(columns) == [field.split()[0] for field in SCHEMA.split(", ")]  # noqa: S101
+    assert list(columns) == EVENT.names  # noqa: S101
     return judged.selectExpr(
         *(f"{expression} AS {name}" for name, expression in columns.items()),
         "CASE WHEN size > 0 AND error_code IS NULL THEN value END AS content",
