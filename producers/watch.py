@@ -105,7 +105,7 @@ class Watch:
         """The files that were claimed, and not acknowledged."""
         for folder in sorted(self._publishing.iterdir()):
             if folder.is_dir():
-                inside = [Path(os.fsdecode(path)) for path, _ in files(os.fsencode(folder))]
+                inside = [Path(os.fsdecode(each.path)) for each in files(os.fsencode(folder))]
                 yield from inside
                 if not inside:  # a crash came before the file
                     shutil.rmtree(folder)

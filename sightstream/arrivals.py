@@ -49,7 +49,7 @@ class Arrivals:
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
         self._put_off: dict[bytes, float] = {}
         self._looked = 0.0
-        # A writer that opens a file during the test of `_has_writer` causes this signal.
+        # A writer that opens a file during the test of `_writer` causes this signal.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def look(self) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -58,10 +58,17 @@ class Arrivals:
         What is no regular file, such as a symbolic link, is complete as it is.
         """
         begin, seen = time.time(), set[bytes]()
-        for path, info in files(self._root, self._leave):
-            seen.add(path)
-            if self.complete(path, info):
-                yield path, info
+        for entry in files(self._root, self._leave):
+            seen.add(entry.path)
+            try:
+                info = self._complete(entry)
+            except FileNotFoundError:
+                continue  # deleted since it was listed
+            except OSError as error:
+                _warn(f"{readable(entry.path)} stays where it is: {error.strerror}")
+                continue
+            if info:
+                yield entry.path, info
         self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
         self._put_off = {p: until for p, until in self._put_off.items() if p in seen}
         self._looked = begin
@@ -84,25 +91,26 @@ class Arrivals:
         earliest = 0.0 if path in self._unsettled else self._looked
         return min(max(info.st_ctime, earliest), time.time())
 
-    def complete(self, path: bytes, info: os.stat_result) -> bool:
-        """Whether a file is as its writer wants it, as far as the system tells."""
+    def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
+        """What the system tells of a file that is as its writer wants it; None of any other."""
+        path = entry.path
         if self._put_off.get(path, 0) > time.monotonic():
-            return False
-        if not stat.S_ISREG(info.st_mode):
-            return True
-        written = _has_writer(path)
+            return None
+        if not entry.is_file(follow_symlinks=False):
+            return entry.stat(follow_symlinks=False)
+        info, written = _writer(entry)
         doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
         if written is False and not doubtful:
-            return True
+            return info
         state = (info.st_ino, info.st_size, info.st_mtime_ns)
         before, since = self._unsettled.get(path, (None, 0.0))
         if written or before != state:
             since = time.monotonic()
         self._unsettled[path] = (state, since)
-        return time.monotonic() - since >= self._settle and not written
+        return info if time.monotonic() - since >= self._settle and not written else None
 
 
-def files(root: bytes, leave: Collection[bytes] = ()) -> Iterator[tuple[bytes, os.stat_result]]:
+def files(root: bytes, leave: Collection[bytes] = ()) -> Iterator[os.DirEntry[bytes]]:
     """Walks a folder, following no link; what cannot be looked into is told once, and left out.
 
     Args:
@@ -113,20 +121,15 @@ def files(root: bytes, leave: Collection[bytes] = ()) -> Iterator[tuple[bytes, o
     while folders:
         folder = folders.pop()
         try:
-            entries = list(os.scandir(folder))
+            entries = [(each, each.is_dir(follow_symlinks=False)) for each in os.scandir(folder)]
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
             continue
-        for entry in entries:
-            try:
-                if not entry.is_dir(follow_symlinks=False):
-                    yield entry.path, entry.stat(follow_symlinks=False)
-                elif entry.path not in leave:
-                    folders.append(entry.path)
-            except FileNotFoundError:
-                continue  # deleted since it was listed
-            except OSError as error:
-                _warn(f"{readable(entry.path)} stays where it is: {error.strerror}")
+        for entry, is_folder in entries:
+            if not is_folder:
+                yield entry
+            elif entry.path not in leave:
+                folders.append(entry.path)
 
 
 @lru_cache(10_000)
@@ -135,23 +138,24 @@ def _warn(message: str) -> None:
     log.warning("%s", message)
 
 
-def _has_writer(path: bytes) -> bool | None:
-    """Whether a process has the file open for writing; None where the system does not tell.
+def _writer(entry: os.DirEntry[bytes]) -> tuple[os.stat_result, bool | None]:
+    """A file, and whether a process has it open for writing; None where the system does not tell.
 
     Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
     """
     lease = getattr(fcntl, "F_SETLEASE", None)
     if lease is None:
-        return None
+        return entry.stat(follow_symlinks=False), None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return None
+        return entry.stat(follow_symlinks=False), None
     try:
+        info = os.fstat(descriptor)
         fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)  # given back by closing it
     except OSError as error:
-        return True if error.errno == errno.EAGAIN else None
+        return info, True if error.errno == errno.EAGAIN else None
     else:
-        return False
+        return info, False
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import time
@@ -389,6 +390,9 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             lambda: Vitals(settings, figures.registry).watch(registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
+        # A collection of the garbage would look at all that was imported, and hold up every thread
+        # for 0.2 s.
+        gc.freeze()
         try:
             yield stream
         except Exception as error:
