@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import signal
-import stat
 import time
 from collections.abc import Collection, Iterator
 from functools import lru_cache

@@ -132,7 +132,7 @@ class Container:
         ).returncode:
             assert self._process.poll() is None, self.said
             assert time.monotonic() < deadline, self.said
-            time.sleep(1)  # a check is a program that starts
+            time.sleep(0.2)  # a check is a program that starts
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -443,9 +443,7 @@ def test_a_chunk_of_deleted_files_makes_no_manifest(intake, drop, settings):
     assert not os.listdir(settings.manifests)  # noqa: PTH208
 
 
-def test_a_file_that_is_deleted_before_it_is_judged_breaks_nothing(
-    intake, drop, told, monkeypatch
-):
+def test_a_file_that_is_deleted_before_it_is_judged_breaks_nothing(intake, drop, told, monkeypatch):
     path = drop("gone.jpg")
 
     def listed(*folders):
