@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """All benchmarks, those of the folder in one run of the stream."""
+    """All benchmarks, those of the folder's speed in one run of the stream."""
     settings = config.load(home=folder / "home", model=MODEL)
     screen.print("writing images and a model of the size of the leaf recipe")
     small = images.small(folder / "small", chosen.images)
@@ -60,10 +60,10 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     model = publish(settings)
     results: dict[str, Any] = {"machine": machine(), "settings": vars(chosen) | {"cores": CORES}}
     results = json.loads(json.dumps(results, default=str))
-    with stream.running(settings) as process:
+    with stream.running(settings):
         # The JVM compiles what runs often: its first micro-batches are slower.
         for number in range(3):
-            stream.backlog(settings, small[:4000], f"warm-{number}")
+            stream.backlog(settings, small, f"warm-{number}")
         results["256x256"] = against(
             settings, small, chosen.rounds, "small", bare=lambda p: loops.bare(p, model, CORES)
         )
@@ -76,7 +76,8 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         results["trickle, 10 images a second"] = {
             f"p{p}": round(float(np.percentile(latencies, p)), 3) for p in (50, 95, 99)
         }
-        if chosen.memory:
+    if chosen.memory:
+        with stream.running(settings) as process:
             results["memory of the process tree"] = grow(settings, small, chosen.memory, process)
     if chosen.cluster:
         figures = scaling.rounds(settings, large * 4, model, chosen.cluster, folder / "clusters")

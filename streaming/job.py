@@ -393,6 +393,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         # A collection of the garbage would look at all that was imported, and hold up every thread
         # for 0.2 s.
         gc.freeze()
+        stack.callback(gc.unfreeze)
         try:
             yield stream
         except Exception as error:

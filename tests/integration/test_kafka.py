@@ -115,6 +115,9 @@ class TestOnce:
         assert set(rows) == set(sent) - {"sent twice"}
         assert home.count() == len(sent) - 1
 
+    def test_its_last_word_is_how_many_were_taken(self, rows, once):
+        assert once.stderr.splitlines()[-1].endswith(" images taken, 0 of them left behind")
+
     def test_what_is_wrong_with_a_message_is_its_code(self, rows):
         codes = {name: row["error_code"] for name, row in rows.items() if row["error_code"]}
         assert codes == {
