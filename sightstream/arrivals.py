@@ -48,7 +48,7 @@ class Arrivals:
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
         self._put_off: dict[bytes, float] = {}
         self._looked = 0.0
-        # A writer that opens a file during the test of `_writer` causes this signal.
+        # A writer that opens a file during the test of `_has_writer` causes this signal.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def look(self) -> Iterator[tuple[bytes, os.stat_result]]:
@@ -97,7 +97,7 @@ class Arrivals:
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
-        info, written = _writer(entry)
+        info, written = _opened(entry)
         doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
         if written is False and not doubtful:
             return info
@@ -137,24 +137,28 @@ def _warn(message: str) -> None:
     log.warning("%s", message)
 
 
-def _writer(entry: os.DirEntry[bytes]) -> tuple[os.stat_result, bool | None]:
-    """A file, and whether a process has it open for writing; None where the system does not tell.
-
-    Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
-    """
-    lease = getattr(fcntl, "F_SETLEASE", None)
-    if lease is None:
-        return entry.stat(follow_symlinks=False), None
+def _opened(entry: os.DirEntry[bytes]) -> tuple[os.stat_result, bool | None]:
+    """A file, and whether it has a writer: of one descriptor, so that both are of the same file."""
     try:
         descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return entry.stat(follow_symlinks=False), None
     try:
-        info = os.fstat(descriptor)
-        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)  # given back by closing it
-    except OSError as error:
-        return info, True if error.errno == errno.EAGAIN else None
-    else:
-        return info, False
+        return os.fstat(descriptor), _has_writer(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _has_writer(descriptor: int) -> bool | None:
+    """Whether a process has the file open for writing; None where the system does not tell.
+
+    Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
+    """
+    lease = getattr(fcntl, "F_SETLEASE", None)
+    if lease is None:
+        return None
+    try:
+        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)  # given back by closing it
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    return False

@@ -391,7 +391,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         ):
             Thread(target=target, daemon=True).start()
         # A collection of the garbage would look at all that was imported, and hold up every thread
-        # for 0.2 s.
+        # for 0.2 s. It is given back, since DuckDB reports what the end of Python leaves behind.
         gc.freeze()
         stack.callback(gc.unfreeze)
         try:
