@@ -26,9 +26,16 @@ PAUSE = 0.02
 RETRY = 30.0
 """Seconds until a file that could not be taken is tried again."""
 
-_TEMPORARY = re.compile(
-    rb"/\.[^/]*$|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I
-)
+RELIST = 1.0
+"""Seconds until a folder that seems to be as it was is listed all the same."""
+
+TICK = 0.02
+"""Seconds in which a second change of a folder may have the time of the first; in some, longer."""
+
+_TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I)
+
+Bare = dict[bytes, tuple[int, list[bytes]]]
+"""Folders without files: when they were changed, in nanoseconds, and the folders in them."""
 
 
 class Arrivals:
@@ -48,6 +55,8 @@ class Arrivals:
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
         self._put_off: dict[bytes, float] = {}
         self._looked = 0.0
+        self._bare: Bare = {}
+        self._listed = 0.0
         # A writer that opens a file during the test of `_has_writer` causes this signal.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
@@ -57,7 +66,10 @@ class Arrivals:
         What is no regular file, such as a symbolic link, is complete as it is.
         """
         begin, seen = time.time(), set[bytes]()
-        for entry in files(self._root, self._leave):
+        if time.monotonic() - self._listed >= RELIST:
+            self._bare.clear()
+            self._listed = time.monotonic()
+        for entry in files(self._root, self._leave, self._bare):
             seen.add(entry.path)
             try:
                 info = self._complete(entry)
@@ -98,7 +110,7 @@ class Arrivals:
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
         info, written = _opened(entry)
-        doubtful = written is None or not info.st_size or _TEMPORARY.search(path)
+        doubtful = written is None or not info.st_size or _TEMPORARY.search(entry.name)
         if written is False and not doubtful:
             return info
         state = (info.st_ino, info.st_size, info.st_mtime_ns)
@@ -109,26 +121,36 @@ class Arrivals:
         return info if time.monotonic() - since >= self._settle and not written else None
 
 
-def files(root: bytes, leave: Collection[bytes] = ()) -> Iterator[os.DirEntry[bytes]]:
+def files(
+    root: bytes, leave: Collection[bytes] = (), bare: Bare | None = None
+) -> Iterator[os.DirEntry[bytes]]:
     """Walks a folder, following no link; what cannot be looked into is told once, and left out.
 
     Args:
         root: the folder.
         leave: paths of folders that are left out.
+        bare: from one walk to the next, so that folders without files are listed when they have
+            changed; one that once held many files takes long to list ever after.
     """
-    folders = [root]
+    folders, bare = [root], {} if bare is None else bare
+    settled = time.time_ns() - int(TICK * 1e9)
     while folders:
         folder = folders.pop()
         try:
+            changed = os.stat(folder).st_mtime_ns
+            known, inside = bare.get(folder, (None, []))
+            if known == changed:
+                folders += inside
+                continue
             entries = [(each, each.is_dir(follow_symlinks=False)) for each in os.scandir(folder)]
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
             continue
-        for entry, is_folder in entries:
-            if not is_folder:
-                yield entry
-            elif entry.path not in leave:
-                folders.append(entry.path)
+        inside = [each.path for each, is_folder in entries if is_folder and each.path not in leave]
+        if changed < settled and all(is_folder for _, is_folder in entries):
+            bare[folder] = changed, inside
+        folders += inside
+        yield from (each for each, is_folder in entries if not is_folder)
 
 
 @lru_cache(10_000)

@@ -423,6 +423,55 @@ def test_folders_are_left_where_they_are(intake, settings, drop):
     assert (settings.inbox / "empty").is_dir()
 
 
+# Folders without files
+
+
+@pytest.fixture
+def emptied(settings, intake, drop, until):
+    """A folder that held a file, and that the intake no longer lists."""
+    folder = drop("deep/folder/x.jpg").parent
+    intake.take()
+    listed = os.fsencode(folder)
+    until(lambda: intake.take() == 0 and listed in intake._arrivals._bare)
+    return folder
+
+
+def test_a_folder_without_files_is_not_listed_at_every_look(intake, emptied, monkeypatch):
+    listed = []
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or iter(()))
+    intake._arrivals._listed = time.monotonic()
+    for _ in range(10):
+        intake.take()
+    assert listed == []
+
+
+def test_what_comes_into_a_folder_that_was_emptied_is_seen_at_the_next_look(intake, drop, emptied):
+    drop("deep/folder/y.jpg")
+    assert intake.take() == 1
+
+
+def test_a_folder_that_comes_into_one_that_was_emptied_is_seen(intake, drop, emptied):
+    drop("deep/folder/new/y.jpg")
+    assert intake.take() == 1
+
+
+def test_what_comes_without_a_trace_in_its_folders_time_is_seen_within_a_second(
+    intake, drop, emptied, told, until
+):
+    before = emptied.stat()
+    drop("deep/folder/y.jpg")
+    os.utime(emptied, ns=(before.st_atime_ns, before.st_mtime_ns))
+    until(intake.take)
+    assert names(told()) == ["deep/folder/x.jpg", "deep/folder/y.jpg"]
+
+
+def test_a_folder_that_was_emptied_may_be_deleted(intake, drop, emptied, told):
+    emptied.rmdir()
+    assert intake.take() == 0
+    drop("deep/folder/y.jpg")
+    assert intake.take() == 1
+
+
 # What goes away, or cannot be taken
 
 
