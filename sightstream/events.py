@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import mimetypes
 import os
 from collections.abc import Iterable
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
+
+import orjson
 
 SCHEMA = (
     "event_id string, source string, uri string, original_name string, event_time double, "
@@ -37,7 +38,7 @@ Headers = list[tuple[str, bytes]]
 """Of a Kafka message, as kafka-python takes and gives them."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ImageEvent:
     """An image that arrived.
 
@@ -63,12 +64,16 @@ class ImageEvent:
 
     def to_line(self) -> str:
         """One line of a manifest, without its end."""
-        return json.dumps(self.__dict__)
+        return orjson.dumps(self).decode()
 
     @classmethod
     def from_line(cls, line: str) -> ImageEvent:
-        """Reads what `to_line` wrote."""
-        return cls(**json.loads(line))
+        """Reads what `to_line` wrote.
+
+        Raises:
+            ValueError, TypeError: it is cut short, or no event.
+        """
+        return cls(**orjson.loads(line))
 
     def to_headers(self) -> Headers:
         """The headers of a Kafka message; without a `uri` the image is the message's value."""

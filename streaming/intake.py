@@ -52,7 +52,7 @@ class Intake:
             on_arrival: called with the number of images in each new manifest.
         """
         self._inbox = os.fsencode(settings.inbox)
-        self._images_uri = settings.images.as_uri()
+        self._images, self._images_uri = str(settings.images), settings.images.as_uri()
         self._manifests = settings.manifests
         self._settle = settings.settle_seconds
         self._lines = min(LINES, settings.images_per_batch)
@@ -130,7 +130,7 @@ class Intake:
         return len(moved)
 
     def _rename(self, path: bytes, event: ImageEvent) -> bool:
-        target = local_path(event.uri)
+        target = self._images + event.uri[len(self._images_uri) :]
         try:
             try:
                 os.rename(path, target)
@@ -161,7 +161,7 @@ def recover(manifests: Path) -> int:
     if not pending.exists():
         return 0
     events = []
-    for line in pending.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in pending.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             event = ImageEvent.from_line(line)
         except (ValueError, TypeError):
