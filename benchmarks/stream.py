@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -83,15 +84,19 @@ def trickle(settings: Settings, image: Path, rate: float, seconds: float) -> lis
 
 
 def memory(process: subprocess.Popen[bytes]) -> int:
-    """Bytes of the whole process tree, pages that are shared counted once (PSS)."""
+    """Bytes of the whole process tree; what is shared counts once (PSS).
+
+    Pages of files do not count: the kernel drops what nobody looks at, and reads it again.
+    """
     root = psutil.Process(process.pid)
     total = 0
     for each in (root, *root.children(recursive=True)):
-        try:
-            total += each.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            told = Path(f"/proc/{each.pid}/smaps_rollup").read_text()
+            total += sum(
+                map(int, re.findall(r"^(?:Pss_Anon|Pss_Shmem|SwapPss): +(\d+) kB", told, re.M))
+            )
+    return 1024 * total
 
 
 def rows(settings: Settings) -> int:
