@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -138,6 +139,16 @@ def prepare_worker() -> None:
     for path in [p for p in sys.path_importer_cache if any(a in p for a in archives)]:
         del sys.path_importer_cache[path]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def release_memory() -> None:
+    """Gives back to the system what a task of a Python worker has freed; takes 1 to 5 ms.
+
+    glibc keeps free memory that lies below what is in use: 80 MB of a worker, now and then.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # which other C libraries do not have
+    if trim:
+        trim(0)
 
 
 def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:

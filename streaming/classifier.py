@@ -11,7 +11,7 @@ import pyarrow as pa
 from sightstream.classify import Answer, Classifier, Image
 from sightstream.events import SCHEMA
 from sightstream.imaging import Limits
-from sightstream.spark import prepare_worker
+from sightstream.spark import prepare_worker, release_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: 
             if set(EVENT.names) <= set(batch):
                 events = packed(pa.Table.from_pandas(batch, EVENT, preserve_index=False))
             yield pd.DataFrame({"events": [events], "answers": [packed(answers)]})
+        release_memory()
 
     return answer
 
