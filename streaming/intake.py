@@ -130,6 +130,7 @@ class Intake:
         return len(moved)
 
     def _rename(self, path: bytes, event: ImageEvent) -> bool:
+        # As `local_path`, but faster: below that folder no name is quoted.
         target = self._images + event.uri[len(self._images_uri) :]
         try:
             try:

@@ -427,7 +427,7 @@ def test_folders_are_left_where_they_are(intake, settings, drop):
 
 
 @pytest.fixture
-def emptied(settings, intake, drop, until):
+def emptied(intake, drop, until):
     """A folder that held a file, and that the intake no longer lists."""
     folder = drop("deep/folder/x.jpg").parent
     intake.take()
