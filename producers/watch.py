@@ -20,7 +20,7 @@ from uuid import UUID
 from producers.publish import Messages
 from producers.topic import Message, Publisher
 from sightstream import lock
-from sightstream.arrivals import PAUSE, Arrivals, files
+from sightstream.arrivals import PAUSE, Arrivals, files, pause
 from sightstream.config import Settings
 from sightstream.errors import AlreadyRunningError, InputError
 from sightstream.events import new_event_id
@@ -98,7 +98,7 @@ class Watch:
                     if stop.is_set():
                         break
                 publisher.poll()
-                stop.wait(PAUSE if arrived else max(PAUSE, 10 * (time.monotonic() - begin)))
+                stop.wait(PAUSE if arrived else pause(time.monotonic() - begin))
             publisher.flush()
 
     def _left(self) -> Iterator[Path]:

@@ -23,6 +23,11 @@ log = logging.getLogger(__name__)
 PAUSE = 0.02
 """Seconds between two looks at a folder; longer when a look takes long."""
 
+LONGEST_PAUSE = 2.0
+"""Seconds between two looks, however long one took: it may have been held up, by a file server that
+was away or a machine that was suspended.
+"""
+
 RETRY = 30.0
 """Seconds until a file that could not be taken is tried again."""
 
@@ -119,6 +124,11 @@ class Arrivals:
             since = time.monotonic()
         self._unsettled[path] = (state, since)
         return info if time.monotonic() - since >= self._settle and not written else None
+
+
+def pause(seconds: float) -> float:
+    """Seconds to wait after a look that took some and found nothing, so that looks stay cheap."""
+    return min(LONGEST_PAUSE, max(PAUSE, 10 * seconds))
 
 
 def files(

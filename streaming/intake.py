@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Event
 
-from sightstream.arrivals import PAUSE, Arrivals
+from sightstream.arrivals import PAUSE, Arrivals, pause
 from sightstream.config import Settings
 from sightstream.events import ImageEvent, local_path, new_event_id, readable
 
@@ -66,11 +66,11 @@ class Intake:
         while not stop.is_set():
             begin = time.monotonic()
             try:
-                pause = PAUSE if self.take() else max(PAUSE, 10 * (time.monotonic() - begin))
+                rest = PAUSE if self.take() else pause(time.monotonic() - begin)
             except OSError as error:  # such as a full disk; the inbox keeps what is in it
                 log.warning("the intake waits, and tries again: %s", error)
-                pause = 1.0
-            stop.wait(pause)
+                rest = 1.0
+            stop.wait(rest)
 
     def take(self) -> int:
         """Looks at the inbox once, and takes what is complete.

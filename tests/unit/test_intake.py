@@ -813,3 +813,26 @@ def test_run_goes_on_after_the_inbox_was_away(settings, drop, told, until):
     until(lambda: names(told()) == ["x.jpg"])
     stop.set()
     thread.join(timeout=60)
+
+
+def test_a_look_that_was_held_up_does_not_hold_up_the_next(
+    settings, drop, told, until, monkeypatch
+):
+    looked, scandir = threading.Event(), os.scandir
+
+    def held_up(path):
+        if not looked.is_set():
+            time.sleep(3)  # as when a file server is away, or the machine suspended
+        looked.set()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", held_up)
+    stop = threading.Event()
+    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread.start()
+    looked.wait(60)
+    time.sleep(0.1)
+    drop("x.jpg")
+    until(lambda: names(told()) == ["x.jpg"], 3 * arrivals.LONGEST_PAUSE)
+    stop.set()
+    thread.join(timeout=60)
