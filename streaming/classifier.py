@@ -1,9 +1,10 @@
-"""The pandas UDF: a URI or an image goes in, only the answer comes out, packed piece by piece."""
+"""The pandas UDF: a task's rows go in, its events and their answers come out, packed in pieces."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -35,9 +36,8 @@ EVENT = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.sp
 """The fields of an `ImageEvent` as Arrow names them."""
 
 PACKED = "events binary, answers binary"
-"""What the UDF gives for each piece: a record batch of `EVENT`, where it was given all of its
-fields, and one of `ANSWER`. Spark would take every field of every row apart and put it together
-again, twice.
+"""What the UDF gives for each piece: a record batch of `EVENT`, and one of `ANSWER`. Spark would
+take every field of every row apart and put it together again, twice.
 """
 
 KEPT = 2
@@ -46,19 +46,18 @@ KEPT = 2
 _loaded: dict[tuple[str, int], Classifier] = {}
 
 
-Locate = Callable[[str], Image]
-"""From the URI of an image to what a `Classifier` takes; runs in the workers."""
+Piece = tuple[pa.Table, Sequence[Image | None]]
+"""Events, with the fields of `EVENT`, and the image of each; None where the event was refused."""
+
+Read = Callable[["pd.DataFrame"], Iterator[Piece]]
+"""From the rows of a task to what they stand for; runs in the workers."""
 
 Udf = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
 """What `mapInPandas` runs in the workers."""
 
 
-def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: Locate) -> Udf:
-    """A pandas UDF, as `mapInPandas` takes it, from events to a row of `PACKED` for each piece.
-
-    An image is the event's `content`, or where that is null its `uri`; an event with an
-    `error_code` stays unanswered.
-    """
+def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Read) -> Udf:
+    """A pandas UDF, as `mapInPandas` takes it, from a source's tasks to rows of `PACKED`."""
     key = (model.value.name, model.value.version)
 
     def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -66,21 +65,18 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, locate: 
 
         prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
-        for batch in filter(len, batches):
-            fields = (batch[name] for name in ("error_code", "uri", "content"))
-            images = [
-                None if code is not None else locate(uri) if content is None else content
-                for code, uri, content in zip(*fields, strict=True)
-            ]
+        for events, images in chain.from_iterable(map(read, batches)):
             found = iter(classifier([image for image in images if image is not None]))
             answers = table([Answer() if image is None else next(found) for image in images])
-            events = None
-            if set(EVENT.names) <= set(batch):
-                events = packed(pa.Table.from_pandas(batch, EVENT, preserve_index=False))
-            yield pd.DataFrame({"events": [events], "answers": [packed(answers)]})
+            yield pd.DataFrame({"events": [packed(events)], "answers": [packed(answers)]})
         release_memory()
 
     return answer
+
+
+def nothing(_: pd.DataFrame) -> Iterator[Piece]:
+    """Reads no images, for tasks that only load the model."""
+    return iter(())
 
 
 def table(answers: Sequence[Answer]) -> pa.Table:

@@ -14,13 +14,14 @@ log = logging.getLogger(__name__)
 
 
 def classify(
-    images: Iterable[Image], model: ServedModel, limits: Limits, top_k: int,
+    images: Iterable[Image | None], model: ServedModel, limits: Limits, top_k: int,
     seconds: float = SECONDS,
 ) -> Iterator[Answer]:  # fmt: skip
     """Classifies images; one that ends its child, or takes too long, is rejected.
 
     Args:
-        images: as a `Classifier` takes them; each is asked for when the one before is answered.
+        images: as a `Classifier` takes them, or None for an event without one, which stays
+            unanswered; each is asked for when the one before is answered.
         model: what answers.
         limits: larger images are rejected.
         top_k: how many labels an answer holds, at most.
@@ -29,7 +30,7 @@ def classify(
     child = Child(Classifier, model, limits, top_k)
     try:
         for image in images:
-            answer = _ask(child, image, seconds)
+            answer = Answer() if image is None else _ask(child, image, seconds)
             if answer.error_code in {"crashed", "timeout"}:
                 shown = image if isinstance(image, str) else "the image of a message"
                 log.warning("%s: %s", shown, answer.error_detail)

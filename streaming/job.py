@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sightstream import checkpoint, lock, spark
 from sightstream.config import Settings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sightstream.classify import Image
     from sightstream.models import ServedModel
-    from streaming.classifier import Udf
+    from streaming.classifier import Read, Udf
     from streaming.sources import Source
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Stream:
         for query in self._queries:
             query.stop()
 
-    def classifier(self, model: ServedModel, source: Source) -> Udf:
+    def classifier(self, model: ServedModel, read: Read) -> Udf:
         """The UDF of a version, around its broadcast, which is made once."""
         from streaming.classifier import KEPT, classify
 
@@ -141,17 +141,15 @@ class Stream:
                 for old in [v for v in list(self._broadcasts)[:-KEPT] if v not in busy]:
                     self._broadcasts.pop(old).destroy()
             broadcast = self._broadcasts[model.version]
-        return classify(broadcast, self.settings.limits, self.settings.top_k, source.locate)
+        return classify(broadcast, self.settings.limits, self.settings.top_k, read)
 
     def ready(self, model: ServedModel) -> None:
         """Has the workers load a version ahead of the first micro-batch that it answers."""
-        from streaming.classifier import PACKED
+        from streaming.classifier import PACKED, nothing
 
         cores = self.session.sparkContext.defaultParallelism
-        row = "CAST(NULL AS STRING) AS error_code", "'' AS uri", "CAST('' AS BINARY) AS content"
-        rows = self.session.range(0, cores, 1, cores).selectExpr(*row)
-        for query in self._queries:
-            rows.mapInPandas(self.classifier(model, query.source), PACKED).toArrow()
+        tasks = self.session.range(0, cores, 1, cores)
+        tasks.mapInPandas(self.classifier(model, nothing), PACKED).toArrow()
         self._expect(model)
 
     def _expect(self, model: ServedModel) -> None:
@@ -246,25 +244,22 @@ class Query:
             self._app_id = checkpoint.app_id(self.source.checkpoint)
             last = self._stream.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
+        images = self.source.size(batch_id)
         # A crash may have come between the commit to the table and Spark's own.
-        if batch_id > self._last:
-            images, rows = self._committed(batch, batch_id)
-        else:
-            # To count Kafka's, which go by their offsets, would be to read them.
-            _, events = self.source.tasks(batch, batch_id)
-            images, rows = len(events) if events is not None else 0, None
+        rows = self._committed(batch, batch_id, images) if batch_id > self._last else None
         self.source.done(batch_id, images, rows)
         self._failures = 0
         self.progress = time.monotonic()
 
-    def _committed(self, batch: DataFrame, batch_id: int) -> tuple[int, pa.Table]:
+    def _committed(self, batch: DataFrame, batch_id: int, images: int) -> pa.Table:
         from streaming import outcomes
 
         metrics = self._stream.metrics
         begin = time.monotonic()
         model = self._stream.champion.model
         self.version = model.version
-        events, answers = self._answered(batch, batch_id, model)
+        tasks, read = self.source.tasks(batch, batch_id, images)
+        events, answers = self._answered(tasks, read, model)
         metrics.phase("classify", time.monotonic() - begin)
         begin = time.monotonic()
         rows = outcomes.rows(events, answers, model, batch_id)
@@ -280,7 +275,7 @@ class Query:
             self._stream.on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
             log.warning("rows could not be shown: %s", error)
-        return len(events), rows
+        return rows
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a crash, or a new checkpoint, made the source tell once more.
@@ -297,13 +292,12 @@ class Query:
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
 
     def _answered(
-        self, batch: DataFrame, batch_id: int, model: ServedModel
+        self, tasks: DataFrame, read: Read, model: ServedModel
     ) -> tuple[pa.Table, pa.Table]:
         """The events of a micro-batch, and their answers in the same order."""
         from streaming import classifier
 
-        tasks, events = self.source.tasks(batch, batch_id)
-        classify = self._stream.classifier(model, self.source)
+        classify = self._stream.classifier(model, read)
         try:
             found = tasks.mapInPandas(classify, classifier.PACKED).toArrow()
         except Exception as error:
@@ -312,37 +306,31 @@ class Query:
             if not self.source.check():
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
-            return self._isolated(tasks, events, model)
-        if events is None:
-            events = classifier.unpacked(found["events"], classifier.EVENT)
+            return self._isolated(tasks, read, model)
+        events = classifier.unpacked(found["events"], classifier.EVENT)
         return events, classifier.unpacked(found["answers"], classifier.ANSWER)
 
     def _isolated(
-        self, tasks: DataFrame, events: pa.Table | None, model: ServedModel
+        self, tasks: DataFrame, read: Read, model: ServedModel
     ) -> tuple[pa.Table, pa.Table]:
+        import pandas as pd
         import pyarrow as pa
 
-        from sightstream.classify import Answer
         from streaming import classifier, isolation
 
         settings = self._stream.settings
-        rows: list[dict[str, Any]] = []
+        events = [classifier.EVENT.empty_table()]
 
-        def images() -> Iterator[Image]:
+        def images() -> Iterator[Image | None]:
             # One partition at a time is on the driver, whatever the images weigh.
-            for task_row in tasks.toLocalIterator():
-                row = task_row.asDict()
-                content = row.pop("content")
-                rows.append(row)
-                if row["error_code"] is None:
-                    yield self.source.locate(row["uri"]) if content is None else bytes(content)
+            for row in tasks.toLocalIterator():
+                for piece, found in read(pd.DataFrame([row.asDict()])):
+                    events.append(piece)
+                    yield from found
 
-        found = list(isolation.classify(images(), model, settings.limits, settings.top_k))
-        left = iter(found)
-        answers = [next(left) if row["error_code"] is None else Answer() for row in rows]
-        if events is None:
-            events = pa.Table.from_pylist(rows, classifier.EVENT)
-        return events, classifier.table(answers)
+        found = isolation.classify(images(), model, settings.limits, settings.top_k)
+        answers = classifier.table(list(found))
+        return pa.concat_tables(events), answers
 
 
 @contextmanager

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from threading import Event, Thread
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from sightstream import kafka
 from sightstream.config import Settings
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
 from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, URI
 from streaming.claims import Claims
-from streaming.classifier import EVENT
+from streaming.classifier import EVENT, Piece, Read
 from streaming.duplicates import Recent
 from streaming.sources import SMALL
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pandas as pd
     from kafka.admin import KafkaAdminClient
     from pyspark.sql import DataFrame, SparkSession
 
@@ -54,7 +57,6 @@ class Messages:
             MessagesLostError: the broker has deleted what was not read.
         """
         self.checkpoint = kafka.checkpoint_of(settings)
-        self.locate = Claims(settings.kafka_uri_prefixes, settings.limits)
         self._settings = settings
         self._metrics = metrics
         self._recent = Recent(table, self.name)
@@ -90,11 +92,15 @@ class Messages:
         messages = session.readStream.format("kafka").options(**options).load()
         return events(messages, settings.max_image_bytes)
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, None]:
-        """A micro-batch as tasks: one for a few messages, else as Spark has divided it."""
+    def size(self, batch_id: int) -> int:
+        """The messages between its offsets."""
         ends = kafka.committed_offsets(self._settings, batch_id)
-        count = sum(end - self._committed.get(number, 0) for number, end in ends.items())
-        return batch.coalesce(1) if count < SMALL else batch, None
+        return sum(end - self._committed.get(number, 0) for number, end in ends.items())
+
+    def tasks(self, batch: DataFrame, batch_id: int, size: int) -> tuple[DataFrame, Read]:
+        """One for a few messages, else as Spark has divided the micro-batch."""
+        claims = Claims(self._settings.kafka_uri_prefixes, self._settings.limits)
+        return batch.coalesce(1) if size < SMALL else batch, Contents(claims)
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a producer sent twice."""
@@ -158,6 +164,23 @@ class Messages:
             except Exception as error:  # the stream goes on without a look at its lag
                 log.warning("the lag is not known: %s", error)
             stop.wait(INTERVAL)
+
+
+class Contents:
+    """From rows of `events` to their images; goes to the workers with the UDF."""
+
+    def __init__(self, claims: Claims) -> None:
+        """Remembers what reads the images that messages do not carry."""
+        self._claims = claims
+
+    def __call__(self, rows: pd.DataFrame) -> Iterator[Piece]:
+        """The events of the messages, and what they carry or claim."""
+        fields = (rows[name] for name in ("error_code", "uri", "content"))
+        images = [
+            None if code is not None else self._claims(uri) if content is None else bytes(content)
+            for code, uri, content in zip(*fields, strict=True)
+        ]
+        yield pa.Table.from_pandas(rows, EVENT, preserve_index=False), images
 
 
 def events(messages: DataFrame, max_bytes: int) -> DataFrame:

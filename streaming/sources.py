@@ -2,13 +2,12 @@
 
 Kafka is in `messages`. Spark's own file source lists a folder that only grows, keeps every name it
 has seen for ever, and cannot bound a micro-batch by images. This one keeps a single name as its
-offset. Lines are read on the driver and dealt out to the tasks: a task that reads them, and a
-shuffle after it, would leave all cores but one idle.
+offset. Each task reads its share of the lines itself: read by Spark, they would go through a second
+Python worker, and a shuffle.
 """
 
 from __future__ import annotations
 
-import math
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,10 +21,11 @@ from sightstream import checkpoint
 from sightstream.config import Settings
 from sightstream.events import SCHEMA, local_path
 from sightstream.spark import PIECE
-from streaming.classifier import EVENT, Locate
+from streaming.classifier import EVENT, Piece, Read
 from streaming.intake import Intake, published
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
@@ -52,21 +52,17 @@ class Source(Protocol):
     checkpoint: Path
 
     @property
-    def locate(self) -> Locate:
-        """From an event's uri to its image, in the workers."""
-
-    @property
     def behind(self) -> int:
         """Images that have arrived and have no row yet."""
 
     def events(self, session: SparkSession) -> DataFrame:
         """A streaming DataFrame with a row for each event."""
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, pa.Table | None]:
-        """A micro-batch, divided into tasks: `uri`, `error_code`, `content` of each event.
+    def size(self, batch_id: int) -> int:
+        """The images of a micro-batch that Spark has planned."""
 
-        Its events are a table beside it, in the same order; or further columns, where that is None.
-        """
+    def tasks(self, batch: DataFrame, batch_id: int, size: int) -> tuple[DataFrame, Read]:
+        """A micro-batch divided into tasks, and what reads the images of their rows."""
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out rows of events that the table has under their id."""
@@ -108,7 +104,6 @@ class Folder:
             metrics: gets what arrives.
         """
         self.checkpoint = settings.checkpoint(self.name)
-        self.locate = Shared(settings.images)
         self._settings = settings
         self._metrics = metrics
         self._intake = Intake(settings, self._arrived)
@@ -127,19 +122,16 @@ class Folder:
         reader = reader.option("path", str(self._settings.manifests))
         return reader.option("images", self._settings.images_per_batch).load()
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[DataFrame, pa.Table]:
+    def size(self, batch_id: int) -> int:
+        """The lines of its manifests."""
+        return count(self._manifests(batch_id))
+
+    def tasks(self, batch: DataFrame, batch_id: int, size: int) -> tuple[DataFrame, Read]:
         """One task for a few images, else as many as there are cores."""
         session = batch.sparkSession
-        before, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
-        events = read(between(self._settings.manifests, before, end))
-        count = session.sparkContext.defaultParallelism if len(events) >= SMALL else 1
-        images = events.select(["uri", "error_code"])
-        images = images.append_column("content", pa.nulls(len(events), pa.binary()))
-        # Equal pieces, so that no task has more of them; none at all before the first image.
-        pieces = count * max(1, math.ceil(len(events) / count / PIECE))
-        dealt = images.to_batches(max_chunksize=max(1, math.ceil(len(events) / pieces)))
-        tasks = session.createDataFrame(pa.Table.from_batches(dealt, images.schema))
-        return tasks.coalesce(count), events
+        tasks = session.sparkContext.defaultParallelism if size >= SMALL else 1
+        shares = Shares(self._settings.images, self._manifests(batch_id), tasks)
+        return session.range(0, tasks, 1, tasks), shares
 
     def first(self, rows: pa.Table) -> pa.Table:
         """All of them: the ids are our own."""
@@ -161,29 +153,43 @@ class Folder:
         """A folder is always there, or its faults are those of the query."""
         return True
 
+    def _manifests(self, batch_id: int) -> list[Path]:
+        before, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
+        return between(self._settings.manifests, before, end)
+
     def _arrived(self, images: int) -> None:
         self._accepted += images
         self._metrics.arrived(self.name, images)
 
 
-class Shared:
-    """From uris to paths in the folder of images; goes to the workers with the UDF."""
+class Shares:
+    """From the number of a task to its share of the images; goes to the workers with the UDF."""
 
-    def __init__(self, images: Path) -> None:
-        """Remembers the folder."""
+    def __init__(self, images: Path, manifests: Sequence[Path], tasks: int) -> None:
+        """Remembers the folder of the images, and what is divided into how many shares."""
         self._images = images
-        self._there = False
+        self._manifests = manifests
+        self._tasks = tasks
 
-    def __call__(self, uri: str) -> str:
-        """The path of an image.
+    def __call__(self, rows: pd.DataFrame) -> Iterator[Piece]:
+        """The events of each task's share, and the paths of their images.
 
         Raises:
-            FileNotFoundError: this machine does not have the folder: the image is not missing.
+            FileNotFoundError: this machine does not have a folder: the images are not missing.
         """
-        if not self._there and not self._images.is_dir():
-            raise FileNotFoundError(f"{socket.gethostname()} does not see {self._images}")
-        self._there = True
-        return local_path(uri)
+        for folder in (self._images, *(path.parent for path in self._manifests[:1])):
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
+        found = lines(self._manifests)
+        for number in rows["id"]:
+            begin, end = (len(found) * n // self._tasks for n in (number, number + 1))
+            for events in parsed(found[begin:end]).to_batches(max_chunksize=PIECE):
+                uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
+                images = [
+                    local_path(uri) if code is None else None
+                    for uri, code in zip(uris, codes, strict=True)
+                ]
+                yield pa.Table.from_batches([events]), images
 
 
 class ManifestSource(DataSource):
@@ -234,7 +240,7 @@ class ManifestReader(DataSourceStreamReader):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The events of a micro-batch."""
-        return iter(read(between(self._folder, *partition.value)).to_batches())
+        return iter(parsed(lines(between(self._folder, *partition.value))).to_batches())
 
     def commit(self, end: Offset) -> None:
         """Deletes what is in the table; the newest stays, so that the next name is above it."""
@@ -260,13 +266,20 @@ def count(manifests: Sequence[Path]) -> int:
     return sum(path.read_bytes().count(b"\n") for path in manifests)
 
 
-def read(manifests: Sequence[Path]) -> pa.Table:
-    """The events of manifests, in their order."""
-    from pyarrow.json import ParseOptions, read_json
+def lines(manifests: Sequence[Path]) -> list[bytes]:
+    """The lines of manifests, in their order."""
+    return [line for path in manifests for line in path.read_bytes().splitlines()]
 
-    options = ParseOptions(explicit_schema=EVENT, unexpected_field_behavior="error")
-    tables = [read_json(path, parse_options=options) for path in manifests]
-    return pa.concat_tables([EVENT.empty_table(), *tables]).combine_chunks()
+
+def parsed(lines: Sequence[bytes]) -> pa.Table:
+    """The events of a manifest's lines, in their order."""
+    from pyarrow.json import ParseOptions, ReadOptions, read_json
+
+    if not lines:
+        return EVENT.empty_table()
+    parse = ParseOptions(explicit_schema=EVENT, unexpected_field_behavior="error")
+    text = pa.BufferReader(b"\n".join(lines))
+    return read_json(text, ReadOptions(use_threads=False), parse).combine_chunks()
 
 
 def waiting(settings: Settings) -> int:

@@ -3,11 +3,13 @@
 import pickle
 import socket
 
+import pandas as pd
 import pytest
 
 from sightstream import cluster
 from sightstream.errors import EnvironmentUnfitError
-from streaming.sources import Shared
+from sightstream.events import ImageEvent
+from streaming.sources import Shares
 
 
 def test_a_master_that_listens_is_enough_among_several():
@@ -32,9 +34,18 @@ def test_only_a_standalone_master_is_asked(master):
 
 
 def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
-    locate = Shared(tmp_path / "images")
-    with pytest.raises(FileNotFoundError, match="does not see"):
-        locate((tmp_path / "images/a.png").as_uri())
+    manifest = tmp_path / "manifests" / "1.jsonl"
+    event = ImageEvent("id", "folder", (tmp_path / "images/a.png").as_uri(), "a.png", 1.5, 9)
+    manifest.parent.mkdir()
+    manifest.write_text(event.to_line() + "\n")
+    shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", [manifest], 1)))
+    task = pd.DataFrame({"id": [0]})
+    with pytest.raises(FileNotFoundError, match=r"does not see .*images"):
+        list(shares(task))
     (tmp_path / "images").mkdir()
-    path = str(tmp_path / "images/not there.png")
-    assert pickle.loads(pickle.dumps(locate))((tmp_path / "images/not there.png").as_uri()) == path
+    ((_, images),) = shares(task)
+    assert images == [str(tmp_path / "images/a.png")]
+    manifest.unlink()
+    manifest.parent.rmdir()
+    with pytest.raises(FileNotFoundError, match=r"does not see .*manifests"):
+        list(shares(task))

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from sightstream.events import ImageEvent
@@ -78,3 +79,35 @@ def test_what_waits_is_what_no_committed_micro_batch_holds(tell, settings):
         path.parent.mkdir(parents=True)
         path.write_text(content)
     assert sources.waiting(settings) == 3
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7])
+def test_the_shares_of_all_tasks_are_the_lines_in_their_order(tell, settings, tasks):
+    for number, told in enumerate(("abc", "d", "efgh"), start=1):
+        tell(number, *told)
+    settings.images.mkdir()
+    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), tasks)
+    taken = [list(shares(pd.DataFrame({"id": [number]}))) for number in range(tasks)]
+    pieces = [piece for share in taken for piece in share]
+    assert [n for events, _ in pieces for n in events["original_name"].to_pylist()] == [*"abcdefgh"]
+    assert [path for _, images in pieces for path in images] == [f"/{n}" for n in "abcdefgh"]
+    sizes = [sum(len(images) for _, images in share) for share in taken]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_event_that_was_refused_has_no_image(settings):
+    settings.images.mkdir(parents=True)
+    settings.manifests.mkdir()
+    manifest = settings.manifests / f"{1:020d}.jsonl"
+    refused = ImageEvent("id", "folder", "file:///x", "x", 1.5, 0, "unreadable", "It is a pipe.")
+    manifest.write_text(refused.to_line() + "\n")
+    ((events, images),) = sources.Shares(settings.images, [manifest], 1)(pd.DataFrame({"id": [0]}))
+    assert images == [None]
+    assert events["error_code"].to_pylist() == ["unreadable"]
+
+
+def test_a_share_comes_in_pieces(tell, settings):
+    settings.images.mkdir(parents=True)
+    tell(1, *map(str, range(2500)))
+    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), 1)
+    assert [len(images) for _, images in shares(pd.DataFrame({"id": [0]}))] == [1024, 1024, 452]
