@@ -130,7 +130,7 @@ class Folder:
         """One task for a few images, else as many as there are cores."""
         session = batch.sparkSession
         tasks = session.sparkContext.defaultParallelism if size >= SMALL else 1
-        shares = Shares(self._settings.images, self._manifests(batch_id), tasks)
+        shares = Shares(self._settings.images, self._manifests(batch_id), size, tasks)
         return session.range(0, tasks, 1, tasks), shares
 
     def first(self, rows: pa.Table) -> pa.Table:
@@ -165,22 +165,33 @@ class Folder:
 class Shares:
     """From the number of a task to its share of the images; goes to the workers with the UDF."""
 
-    def __init__(self, images: Path, manifests: Sequence[Path], tasks: int) -> None:
-        """Remembers the folder of the images, and what is divided into how many shares."""
+    def __init__(self, images: Path, manifests: Sequence[Path], size: int, tasks: int) -> None:
+        """Remembers what is divided.
+
+        Args:
+            images: the folder of the images.
+            manifests: those of a micro-batch.
+            size: their lines.
+            tasks: the shares.
+        """
         self._images = images
         self._manifests = manifests
+        self._size = size
         self._tasks = tasks
 
     def __call__(self, rows: pd.DataFrame) -> Iterator[Piece]:
         """The events of each task's share, and the paths of their images.
 
         Raises:
-            FileNotFoundError: this machine does not have a folder: the images are not missing.
+            OSError: this machine does not see a folder, or not all of a manifest: the images are
+                not missing.
         """
         for folder in (self._images, *(path.parent for path in self._manifests[:1])):
             if not folder.is_dir():
                 raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
         found = lines(self._manifests)
+        if len(found) != self._size:
+            raise OSError(f"{socket.gethostname()} sees {len(found)} of {self._size} lines")
         for number in rows["id"]:
             begin, end = (len(found) * n // self._tasks for n in (number, number + 1))
             for events in parsed(found[begin:end]).to_batches(max_chunksize=PIECE):

@@ -38,13 +38,16 @@ def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
     event = ImageEvent("id", "folder", (tmp_path / "images/a.png").as_uri(), "a.png", 1.5, 9)
     manifest.parent.mkdir()
     manifest.write_text(event.to_line() + "\n")
-    shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", [manifest], 1)))
+    shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", [manifest], 1, 1)))
     task = pd.DataFrame({"id": [0]})
     with pytest.raises(FileNotFoundError, match=r"does not see .*images"):
         list(shares(task))
     (tmp_path / "images").mkdir()
     ((_, images),) = shares(task)
     assert images == [str(tmp_path / "images/a.png")]
+    manifest.write_text("")  # as a file server may show it for a moment
+    with pytest.raises(OSError, match="sees 0 of 1 lines"):
+        list(shares(task))
     manifest.unlink()
     manifest.parent.rmdir()
     with pytest.raises(FileNotFoundError, match=r"does not see .*manifests"):

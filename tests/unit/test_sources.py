@@ -86,7 +86,7 @@ def test_the_shares_of_all_tasks_are_the_lines_in_their_order(tell, settings, ta
     for number, told in enumerate(("abc", "d", "efgh"), start=1):
         tell(number, *told)
     settings.images.mkdir()
-    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), tasks)
+    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), 8, tasks)
     taken = [list(shares(pd.DataFrame({"id": [number]}))) for number in range(tasks)]
     pieces = [piece for share in taken for piece in share]
     assert [n for events, _ in pieces for n in events["original_name"].to_pylist()] == [*"abcdefgh"]
@@ -101,7 +101,9 @@ def test_an_event_that_was_refused_has_no_image(settings):
     manifest = settings.manifests / f"{1:020d}.jsonl"
     refused = ImageEvent("id", "folder", "file:///x", "x", 1.5, 0, "unreadable", "It is a pipe.")
     manifest.write_text(refused.to_line() + "\n")
-    ((events, images),) = sources.Shares(settings.images, [manifest], 1)(pd.DataFrame({"id": [0]}))
+    ((events, images),) = sources.Shares(settings.images, [manifest], 1, 1)(
+        pd.DataFrame({"id": [0]})
+    )
     assert images == [None]
     assert events["error_code"].to_pylist() == ["unreadable"]
 
@@ -109,5 +111,5 @@ def test_an_event_that_was_refused_has_no_image(settings):
 def test_a_share_comes_in_pieces(tell, settings):
     settings.images.mkdir(parents=True)
     tell(1, *map(str, range(2500)))
-    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), 1)
+    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), 2500, 1)
     assert [len(images) for _, images in shares(pd.DataFrame({"id": [0]}))] == [1024, 1024, 452]
