@@ -9,6 +9,7 @@ import platform
 import shutil
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -118,9 +119,16 @@ def against(
     """Images a second of sightstream and of others in turn, and the ratios of each pair."""
     figures: dict[str, list[float]] = {"sightstream": [], **{other: [] for other in others}}
     for number in range(rounds):
-        for other, loop in others.items():
-            figures[other].append(loop([str(path) for path in paths]))
-        figures["sightstream"].append(stream.backlog(settings, paths, f"{name}-{number}"))
+        turns = {
+            **{
+                other: partial(loop, [str(path) for path in paths])
+                for other, loop in others.items()
+            },
+            "sightstream": partial(stream.backlog, settings, paths, f"{name}-{number}"),
+        }
+        # Every other round runs backwards, since the machine may be slower after one than another.
+        for turn in list(turns)[:: -1 if number % 2 else 1]:
+            figures[turn].append(turns[turn]())
         screen.print(name, {key: round(values[-1]) for key, values in figures.items()})
     return compared(figures)
 
