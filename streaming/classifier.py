@@ -65,7 +65,7 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Re
 
         prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
-        for events, images in chain.from_iterable(map(read, batches)):
+        for events, images in chain.from_iterable(map(read, filter(len, batches))):
             found = iter(classifier([image for image in images if image is not None]))
             answers = table([Answer() if image is None else next(found) for image in images])
             yield pd.DataFrame({"events": [packed(events)], "answers": [packed(answers)]})
