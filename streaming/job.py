@@ -244,21 +244,23 @@ class Query:
             self._app_id = checkpoint.app_id(self.source.checkpoint)
             last = self._stream.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
-        images = self.source.size(batch_id)
         # A crash may have come between the commit to the table and Spark's own.
-        rows = self._committed(batch, batch_id, images) if batch_id > self._last else None
+        if batch_id > self._last:
+            images, rows = self._committed(batch, batch_id)
+        else:
+            (images, _, _), rows = self.source.tasks(batch, batch_id), None
         self.source.done(batch_id, images, rows)
         self._failures = 0
         self.progress = time.monotonic()
 
-    def _committed(self, batch: DataFrame, batch_id: int, images: int) -> pa.Table:
+    def _committed(self, batch: DataFrame, batch_id: int) -> tuple[int, pa.Table]:
         from streaming import outcomes
 
         metrics = self._stream.metrics
         begin = time.monotonic()
         model = self._stream.champion.model
         self.version = model.version
-        tasks, read = self.source.tasks(batch, batch_id, images)
+        images, tasks, read = self.source.tasks(batch, batch_id)
         events, answers = self._answered(tasks, read, model)
         metrics.phase("classify", time.monotonic() - begin)
         begin = time.monotonic()
@@ -275,7 +277,7 @@ class Query:
             self._stream.on_rows(rows)
         except Exception as error:  # the rows are committed, whoever cannot show them
             log.warning("rows could not be shown: %s", error)
-        return rows
+        return images, rows
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a crash, or a new checkpoint, made the source tell once more.

@@ -57,6 +57,7 @@ class Messages:
             MessagesLostError: the broker has deleted what was not read.
         """
         self.checkpoint = kafka.checkpoint_of(settings)
+        self._contents = Contents(Claims(settings.kafka_uri_prefixes, settings.limits))
         self._settings = settings
         self._metrics = metrics
         self._recent = Recent(table, self.name)
@@ -92,15 +93,11 @@ class Messages:
         messages = session.readStream.format("kafka").options(**options).load()
         return events(messages, settings.max_image_bytes)
 
-    def size(self, batch_id: int) -> int:
-        """The messages between its offsets."""
+    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[int, DataFrame, Read]:
+        """One task for a few messages, else as Spark has divided the micro-batch."""
         ends = kafka.committed_offsets(self._settings, batch_id)
-        return sum(end - self._committed.get(number, 0) for number, end in ends.items())
-
-    def tasks(self, batch: DataFrame, batch_id: int, size: int) -> tuple[DataFrame, Read]:
-        """One for a few messages, else as Spark has divided the micro-batch."""
-        claims = Claims(self._settings.kafka_uri_prefixes, self._settings.limits)
-        return batch.coalesce(1) if size < SMALL else batch, Contents(claims)
+        size = sum(end - self._committed.get(number, 0) for number, end in ends.items())
+        return size, batch.coalesce(1) if size < SMALL else batch, self._contents
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a producer sent twice."""
@@ -176,6 +173,7 @@ class Contents:
     def __call__(self, rows: pd.DataFrame) -> Iterator[Piece]:
         """The events of the messages, and what they carry or claim."""
         fields = (rows[name] for name in ("error_code", "uri", "content"))
+        # Rows that the driver takes from Spark hold bytearrays.
         images = [
             None if code is not None else self._claims(uri) if content is None else bytes(content)
             for code, uri, content in zip(*fields, strict=True)

@@ -58,11 +58,8 @@ class Source(Protocol):
     def events(self, session: SparkSession) -> DataFrame:
         """A streaming DataFrame with a row for each event."""
 
-    def size(self, batch_id: int) -> int:
-        """The images of a micro-batch that Spark has planned."""
-
-    def tasks(self, batch: DataFrame, batch_id: int, size: int) -> tuple[DataFrame, Read]:
-        """A micro-batch divided into tasks, and what reads the images of their rows."""
+    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[int, DataFrame, Read]:
+        """The images of a micro-batch, its division into tasks, and what reads their rows."""
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out rows of events that the table has under their id."""
@@ -122,16 +119,15 @@ class Folder:
         reader = reader.option("path", str(self._settings.manifests))
         return reader.option("images", self._settings.images_per_batch).load()
 
-    def size(self, batch_id: int) -> int:
-        """The lines of its manifests."""
-        return count(self._manifests(batch_id))
-
-    def tasks(self, batch: DataFrame, batch_id: int, size: int) -> tuple[DataFrame, Read]:
+    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[int, DataFrame, Read]:
         """One task for a few images, else as many as there are cores."""
         session = batch.sparkSession
+        before, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
+        manifests = between(self._settings.manifests, before, end)
+        size = count(manifests)
         tasks = session.sparkContext.defaultParallelism if size >= SMALL else 1
-        shares = Shares(self._settings.images, self._manifests(batch_id), size, tasks)
-        return session.range(0, tasks, 1, tasks), shares
+        shares = Shares(self._settings.images, manifests, size, tasks)
+        return size, session.range(0, tasks, 1, tasks), shares
 
     def first(self, rows: pa.Table) -> pa.Table:
         """All of them: the ids are our own."""
@@ -152,10 +148,6 @@ class Folder:
     def check(self) -> bool:
         """A folder is always there, or its faults are those of the query."""
         return True
-
-    def _manifests(self, batch_id: int) -> list[Path]:
-        before, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
-        return between(self._settings.manifests, before, end)
 
     def _arrived(self, images: int) -> None:
         self._accepted += images
