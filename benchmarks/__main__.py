@@ -118,14 +118,9 @@ def against(
 ) -> dict[str, Any]:
     """Images a second of sightstream and of others in turn, and the ratios of each pair."""
     figures: dict[str, list[float]] = {"sightstream": [], **{other: [] for other in others}}
+    turns = {other: partial(loop, [str(p) for p in paths]) for other, loop in others.items()}
     for number in range(rounds):
-        turns = {
-            **{
-                other: partial(loop, [str(path) for path in paths])
-                for other, loop in others.items()
-            },
-            "sightstream": partial(stream.backlog, settings, paths, f"{name}-{number}"),
-        }
+        turns["sightstream"] = partial(stream.backlog, settings, paths, f"{name}-{number}")
         # Every other round runs backwards, since the machine may be slower after one than another.
         for turn in list(turns)[:: -1 if number % 2 else 1]:
             figures[turn].append(turns[turn]())
