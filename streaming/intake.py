@@ -21,16 +21,14 @@ from threading import Event
 from sightstream.arrivals import PAUSE, Arrivals, pause
 from sightstream.config import Settings
 from sightstream.events import ImageEvent, local_path, new_event_id, readable
+from streaming.manifests import SUFFIX, published
 
 log = logging.getLogger(__name__)
 
 LINES = 1000
 """The most images in a manifest."""
 
-SUFFIX = ".jsonl"
-
 _PENDING = "pending"
-_MANIFEST = re.compile(r"\d{20}\.jsonl$")
 _IMAGE_SUFFIX = re.compile(rb"\.[a-z0-9]{1,5}$", re.I)
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",
@@ -171,16 +169,6 @@ def recover(manifests: Path) -> int:
             events.append(event)
     _publish(manifests, events, complete=False)
     return len(events)
-
-
-def published(manifests: Path, after: str = "") -> list[str]:
-    """The names of the manifests, in the order of their publication.
-
-    Args:
-        manifests: their folder.
-        after: only those that came after the one of this name.
-    """
-    return sorted(n for n in os.listdir(manifests) if _MANIFEST.match(n) and n > after)
 
 
 def _publish(manifests: Path, events: list[ImageEvent], *, complete: bool) -> None:

@@ -89,7 +89,8 @@ class Stream:
         return 0.0 if self.behind > 0 else time.monotonic() - latest
 
     def start(self) -> None:
-        """Starts the queries."""
+        """Starts the queries, and has the workers load the model meanwhile."""
+        Thread(target=self._warm_up, daemon=True).start()
         for query in self._queries:
             query.start()
 
@@ -151,6 +152,12 @@ class Stream:
         tasks = self.session.range(0, cores, 1, cores)
         tasks.mapInPandas(self.classifier(model, nothing), PACKED).toArrow()
         self._expect(model)
+
+    def _warm_up(self) -> None:
+        try:
+            self.ready(self.champion.model)
+        except Exception as error:  # the first micro-batch meets the same, and says so
+            log.info("the model was not loaded ahead of its first images: %s", _reason(error))
 
     def _expect(self, model: ServedModel) -> None:
         self.metrics.expect([query.source.name for query in self._queries], model)

@@ -1,9 +1,7 @@
-"""Where events come from: what a source is, and the manifests as a streaming source of Spark.
+"""Where events come from: what a source is, and the inbox as one; Kafka is in `messages`.
 
-Kafka is in `messages`. Spark's own file source lists a folder that only grows, keeps every name it
-has seen for ever, and cannot bound a micro-batch by images. This one keeps a single name as its
-offset. Each task reads its share of the lines itself: read by Spark, they would go through a second
-Python worker, and a shuffle.
+Each task reads its share of the manifests' lines itself: read by Spark, they would go through a
+second Python worker, and a shuffle.
 """
 
 from __future__ import annotations
@@ -15,29 +13,24 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
-from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
 from sightstream import checkpoint
 from sightstream.config import Settings
-from sightstream.events import SCHEMA, local_path
+from sightstream.events import local_path
 from sightstream.spark import PIECE
-from streaming.classifier import EVENT, Piece, Read
-from streaming.intake import Intake, published
+from streaming.classifier import Piece, Read
+from streaming.intake import Intake
+from streaming.manifests import between, count, lines, parsed
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
 
     from sightstream.predictions import Predictions
     from streaming.metrics import Metrics
 
 SMALL = 32
 """Micro-batches of fewer images are one task: a second one would cost more than it saves."""
-
-Offset = dict[str, str]
-
-_KEY = "manifest"
 
 
 class Source(Protocol):
@@ -114,6 +107,8 @@ class Folder:
 
     def events(self, session: SparkSession) -> DataFrame:
         """The lines of the manifests, in the order of their arrival."""
+        from streaming.reader import ManifestSource
+
         session.dataSource.register(ManifestSource)
         reader = session.readStream.format(ManifestSource.name())
         reader = reader.option("path", str(self._settings.manifests))
@@ -193,96 +188,6 @@ class Shares:
                     for uri, code in zip(uris, codes, strict=True)
                 ]
                 yield pa.Table.from_batches([events]), images
-
-
-class ManifestSource(DataSource):
-    """Spark's view of a folder of manifests."""
-
-    @classmethod
-    def name(cls) -> str:
-        """The format's name."""
-        return "sightstream_manifests"
-
-    def schema(self) -> str:
-        """The fields of an event."""
-        return SCHEMA
-
-    def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802
-        """The reader that Spark runs in a Python process beside the driver."""
-        return ManifestReader(Path(self.options["path"]), int(self.options["images"]))
-
-
-class ManifestReader(DataSourceStreamReader):
-    """Goes through manifests in the order of their names, as many at once as hold enough images."""
-
-    def __init__(self, folder: Path, images: int) -> None:
-        """Remembers the folder, and the images to take at once."""
-        self._folder = folder
-        self._images = images
-        self._end: Offset | None = None
-
-    def initialOffset(self) -> Offset:  # noqa: N802
-        """Before the first manifest."""
-        return {_KEY: ""}
-
-    def latestOffset(self) -> Offset:  # noqa: N802
-        """Where the next micro-batch ends; where the last one did, if nothing came since."""
-        end, images = self._end or self.initialOffset(), 0
-        for path in between(self._folder, end):
-            if images >= self._images:
-                break
-            images += count([path])
-            end = {_KEY: path.name}
-        self._end = end
-        return end
-
-    def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
-        """A micro-batch as one task; after a start, the first is one that was planned before."""
-        self._end = self._end or end
-        return [InputPartition((start, end))]
-
-    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The events of a micro-batch."""
-        return iter(parsed(lines(between(self._folder, *partition.value))).to_batches())
-
-    def commit(self, end: Offset) -> None:
-        """Deletes what is in the table; the newest stays, so that the next name is above it."""
-        for path in between(self._folder, {}, end):
-            if path.name < end[_KEY]:
-                path.unlink(missing_ok=True)
-
-
-def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path]:
-    """The manifests after an offset, up to another one or to the newest.
-
-    Args:
-        folder: holds them.
-        start: is empty before the first micro-batch.
-        end: the last one.
-    """
-    names = published(folder, after=start.get(_KEY, ""))
-    return [folder / name for name in names if end is None or name <= end[_KEY]]
-
-
-def count(manifests: Sequence[Path]) -> int:
-    """The events in manifests."""
-    return sum(path.read_bytes().count(b"\n") for path in manifests)
-
-
-def lines(manifests: Sequence[Path]) -> list[bytes]:
-    """The lines of manifests, in their order."""
-    return [line for path in manifests for line in path.read_bytes().splitlines()]
-
-
-def parsed(lines: Sequence[bytes]) -> pa.Table:
-    """The events of a manifest's lines, in their order."""
-    from pyarrow.json import ParseOptions, ReadOptions, read_json
-
-    if not lines:
-        return EVENT.empty_table()
-    parse = ParseOptions(explicit_schema=EVENT, unexpected_field_behavior="error")
-    text = pa.BufferReader(b"\n".join(lines))
-    return read_json(text, ReadOptions(use_threads=False), parse).combine_chunks()
 
 
 def waiting(settings: Settings) -> int:

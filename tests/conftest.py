@@ -17,7 +17,7 @@ import pytest
 
 from sightstream import config
 from sightstream.events import ImageEvent
-from streaming.intake import published
+from streaming.manifests import published
 from tests import broker as broker_of_tests
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from sightstream import config
 from sightstream.events import local_path
-from streaming.intake import Intake, published
+from streaming.intake import Intake
+from streaming.manifests import published
 
 NAMES = [b"a.jpg", b"b c.JPG", b"line\nbreak.jpg", b"caf\xe9.jpg", b"sub/d.png", b"100%.jpg"]
 

@@ -20,7 +20,8 @@ import pytest
 from sightstream import arrivals, imaging
 from sightstream.arrivals import files
 from sightstream.events import local_path
-from streaming.intake import LINES, Intake, published
+from streaming.intake import LINES, Intake
+from streaming.manifests import published
 
 ROOT = os.geteuid() == 0
 SETTLE = 0.3

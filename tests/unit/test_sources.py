@@ -1,4 +1,4 @@
-"""streaming.sources: manifests as a streaming source of Spark."""
+"""streaming.sources, and the reader: manifests as a streaming source of Spark."""
 
 import json
 
@@ -7,6 +7,8 @@ import pytest
 
 from sightstream.events import ImageEvent
 from streaming import sources
+from streaming.manifests import between
+from streaming.reader import ManifestReader
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def tell(settings):
 
 @pytest.fixture
 def reader(settings):
-    return sources.ManifestReader(settings.manifests, images=3)
+    return ManifestReader(settings.manifests, images=3)
 
 
 def names(reader, start, end):
@@ -86,7 +88,7 @@ def test_the_shares_of_all_tasks_are_the_lines_in_their_order(tell, settings, ta
     for number, told in enumerate(("abc", "d", "efgh"), start=1):
         tell(number, *told)
     settings.images.mkdir()
-    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), 8, tasks)
+    shares = sources.Shares(settings.images, between(settings.manifests, {}), 8, tasks)
     taken = [list(shares(pd.DataFrame({"id": [number]}))) for number in range(tasks)]
     pieces = [piece for share in taken for piece in share]
     assert [n for events, _ in pieces for n in events["original_name"].to_pylist()] == [*"abcdefgh"]
@@ -111,5 +113,5 @@ def test_an_event_that_was_refused_has_no_image(settings):
 def test_a_share_comes_in_pieces(tell, settings):
     settings.images.mkdir(parents=True)
     tell(1, *map(str, range(2500)))
-    shares = sources.Shares(settings.images, sources.between(settings.manifests, {}), 2500, 1)
+    shares = sources.Shares(settings.images, between(settings.manifests, {}), 2500, 1)
     assert [len(images) for _, images in shares(pd.DataFrame({"id": [0]}))] == [1024, 1024, 452]
