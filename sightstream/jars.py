@@ -72,11 +72,11 @@ def _retrieve(folder: Path, coordinates: tuple[str, ...], *, transitive: bool) -
             capture_output=True, text=True,
         )  # fmt: skip
         if done.returncode:
-            problems = [line.strip() for line in done.stdout.splitlines() if "ERROR" in line]
+            _, _, problems = done.stdout.partition(":::: ERRORS")
+            reason = problems.strip().partition("\n")[0] or "Ivy failed"
             raise EnvironmentUnfitError(
                 f"the jars of {', '.join(coordinates)} cannot be fetched from Maven Central "
-                f"({(problems or ['Ivy failed'])[0]}); connect to the network once, or put them "
-                f"into {folder}"
+                f"({reason}); connect to the network once, or put them into {folder}"
             )
         Path(scratch, "jars").rename(folder)
 
