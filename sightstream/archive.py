@@ -20,13 +20,26 @@ def make() -> None:
     spark.ARCHIVE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=spark.ARCHIVE.parent) as folder:
         made = Path(folder, "archive")
-        jvm = f'-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit="{made}"'
+        jvm = f'-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit="{made}" -cp "{_class_path()}"'
         options = {"spark.driver.extraJavaOptions": jvm}
         settings = config.load(home=Path(folder, "home"), master="local[2]", spark=options)
         session = spark.start(settings, "archive")
         _use(session, Path(folder, "checkpoint"))
         spark.stop(session)
         made.replace(spark.ARCHIVE)
+
+
+def _class_path() -> str:
+    """The class path that Spark's launcher makes, on which one jar stands twice.
+
+    Java 21 keeps the first of equal names when it archives, and then fits none of what starts with
+    both. So the second has another spelling of its folder here; what counts then is the file.
+    """
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    (twice,) = home.glob("jars/slf4j-api-*.jar")
+    return f"{twice}:{home}/./jars/*"
 
 
 def _use(session: SparkSession, checkpoint: Path) -> None:
