@@ -536,7 +536,8 @@ def test_files_may_be_deleted_at_any_moment(intake, drop, told, left):
 @contextmanager
 def immovable(path):
     """Makes a file that even root cannot move."""
-    if subprocess.run(["chattr", "+i", path], capture_output=True, check=False).returncode:
+    fix = ["chattr", "+i", path]
+    if not shutil.which("chattr") or subprocess.run(fix, capture_output=True).returncode:
         pytest.skip("chattr +i needs root and a file system that has it, such as ext4")
     try:
         yield
