@@ -49,8 +49,13 @@ _loaded: dict[tuple[str, int], Classifier] = {}
 Piece = tuple[pa.Table, Sequence[Image | None]]
 """Events, with the fields of `EVENT`, and the image of each; None where the event was refused."""
 
-Read = Callable[["pd.DataFrame"], Iterator[Piece]]
-"""From the rows of a task to what they stand for; runs in the workers."""
+Read = Callable[["pd.DataFrame", str], Iterator[Piece]]
+"""From the rows of a task, and what its job was told, to what they stand for; runs in workers."""
+
+TOLD = "sightstream.told"
+"""The local property by which a job tells its tasks what is theirs: what is part of a plan would
+have Spark plan each job anew, which takes as long as to run it.
+"""
 
 Udf = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
 """What `mapInPandas` runs in the workers."""
@@ -62,10 +67,13 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Re
 
     def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import pandas as pd
+        from pyspark import TaskContext
 
         prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
-        for events, images in chain.from_iterable(map(read, filter(len, batches))):
+        told = TaskContext.get().getLocalProperty(TOLD) or ""
+        pieces = (read(rows, told) for rows in batches if len(rows))
+        for events, images in chain.from_iterable(pieces):
             found = iter(classifier([image for image in images if image is not None]))
             answers = table([Answer() if image is None else next(found) for image in images])
             yield pd.DataFrame({"events": [packed(events)], "answers": [packed(answers)]})
@@ -74,7 +82,7 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Re
     return answer
 
 
-def nothing(_: pd.DataFrame) -> Iterator[Piece]:
+def nothing(_rows: pd.DataFrame, _told: str) -> Iterator[Piece]:
     """Reads no images, for tasks that only load the model."""
     return iter(())
 

@@ -16,7 +16,7 @@ from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, URI
 from streaming.claims import Claims
 from streaming.classifier import EVENT, Piece, Read
 from streaming.duplicates import Recent
-from streaming.sources import SMALL
+from streaming.sources import SMALL, Work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class Messages:
             MessagesLostError: the broker has deleted what was not read.
         """
         self.checkpoint = kafka.checkpoint_of(settings)
-        self._contents = Contents(Claims(settings.kafka_uri_prefixes, settings.limits))
+        self.read: Read = Contents(Claims(settings.kafka_uri_prefixes, settings.limits))
         self._settings = settings
         self._metrics = metrics
         self._recent = Recent(table, self.name)
@@ -93,11 +93,11 @@ class Messages:
         messages = session.readStream.format("kafka").options(**options).load()
         return events(messages, settings.max_image_bytes)
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[int, DataFrame, Read]:
+    def work(self, batch: DataFrame, batch_id: int) -> Work:
         """One task for a few messages, else as Spark has divided the micro-batch."""
         ends = kafka.committed_offsets(self._settings, batch_id)
         size = sum(end - self._committed.get(number, 0) for number, end in ends.items())
-        return size, batch.coalesce(1) if size < SMALL else batch, self._contents
+        return Work(size, batch.coalesce(1) if size < SMALL else batch)
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out what a producer sent twice."""
@@ -170,7 +170,7 @@ class Contents:
         """Remembers what reads the images that messages do not carry."""
         self._claims = claims
 
-    def __call__(self, rows: pd.DataFrame) -> Iterator[Piece]:
+    def __call__(self, rows: pd.DataFrame, _told: str) -> Iterator[Piece]:
         """The events of the messages, and what they carry or claim."""
         fields = (rows[name] for name in ("error_code", "uri", "content"))
         # Rows that the driver takes from Spark hold bytearrays.

@@ -6,11 +6,12 @@ second Python worker, and a shuffle.
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -33,16 +34,32 @@ SMALL = 32
 """Micro-batches of fewer images are one task: a second one would cost more than it saves."""
 
 
+class Work(NamedTuple):
+    """What a micro-batch gives its tasks to do.
+
+    Attributes:
+        images: their number.
+        tasks: the rows of all tasks, in as many partitions.
+        told: what each task is told besides.
+    """
+
+    images: int
+    tasks: DataFrame
+    told: str = ""
+
+
 class Source(Protocol):
     """A way that images come in, with a streaming query of its own.
 
     Attributes:
         name: of the query, its pool of tasks, and the rows' `source`.
         checkpoint: of the query.
+        read: what finds the images of a task.
     """
 
     name: str
     checkpoint: Path
+    read: Read
 
     @property
     def behind(self) -> int:
@@ -51,8 +68,8 @@ class Source(Protocol):
     def events(self, session: SparkSession) -> DataFrame:
         """A streaming DataFrame with a row for each event."""
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[int, DataFrame, Read]:
-        """The images of a micro-batch, its division into tasks, and what reads their rows."""
+    def work(self, batch: DataFrame, batch_id: int) -> Work:
+        """What a micro-batch gives its tasks to do."""
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leaves out rows of events that the table has under their id."""
@@ -97,6 +114,8 @@ class Folder:
         self._settings = settings
         self._metrics = metrics
         self._intake = Intake(settings, self._arrived)
+        self.read: Read = Shares(settings.images, settings.manifests)
+        self._tasks: dict[int, DataFrame] = {}
         # Each is changed by one thread only.
         self._accepted, self._answered_for = waiting(settings), 0
 
@@ -114,15 +133,15 @@ class Folder:
         reader = reader.option("path", str(self._settings.manifests))
         return reader.option("images", self._settings.images_per_batch).load()
 
-    def tasks(self, batch: DataFrame, batch_id: int) -> tuple[int, DataFrame, Read]:
+    def work(self, batch: DataFrame, batch_id: int) -> Work:
         """One task for a few images, else as many as there are cores."""
         session = batch.sparkSession
-        before, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
-        manifests = between(self._settings.manifests, before, end)
-        size = count(manifests)
-        tasks = session.sparkContext.defaultParallelism if size >= SMALL else 1
-        shares = Shares(self._settings.images, manifests, size, tasks)
-        return size, session.range(0, tasks, 1, tasks), shares
+        begin, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
+        images = count(between(self._settings.manifests, begin, end))
+        tasks = session.sparkContext.defaultParallelism if images >= SMALL else 1
+        if tasks not in self._tasks:
+            self._tasks[tasks] = session.range(0, tasks, 1, tasks)
+        return Work(images, self._tasks[tasks], json.dumps([begin, end, images, tasks]))
 
     def first(self, rows: pa.Table) -> pa.Table:
         """All of them: the ids are our own."""
@@ -152,36 +171,32 @@ class Folder:
 class Shares:
     """From the number of a task to its share of the images; goes to the workers with the UDF."""
 
-    def __init__(self, images: Path, manifests: Sequence[Path], size: int, tasks: int) -> None:
-        """Remembers what is divided.
-
-        Args:
-            images: the folder of the images.
-            manifests: those of a micro-batch.
-            size: their lines.
-            tasks: the shares.
-        """
+    def __init__(self, images: Path, manifests: Path) -> None:
+        """Remembers the folders."""
         self._images = images
         self._manifests = manifests
-        self._size = size
-        self._tasks = tasks
 
-    def __call__(self, rows: pd.DataFrame) -> Iterator[Piece]:
+    def __call__(self, rows: pd.DataFrame, told: str) -> Iterator[Piece]:
         """The events of each task's share, and the paths of their images.
+
+        Args:
+            rows: the numbers of tasks.
+            told: what is divided: two offsets, the lines between them, and the shares.
 
         Raises:
             OSError: this machine does not see a folder, or not all of a manifest: the images are
                 not missing.
         """
-        for folder in (self._images, *(path.parent for path in self._manifests[:1])):
+        for folder in (self._images, self._manifests):
             if not folder.is_dir():
                 raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
-        found = lines(self._manifests)
-        if len(found) != self._size:
-            raise OSError(f"{socket.gethostname()} sees {len(found)} of {self._size} lines")
+        begin, end, size, shares = json.loads(told)
+        found = lines(between(self._manifests, begin, end))
+        if len(found) != size:
+            raise OSError(f"{socket.gethostname()} sees {len(found)} of {size} lines")
         for number in rows["id"]:
-            begin, end = (len(found) * n // self._tasks for n in (number, number + 1))
-            for events in parsed(found[begin:end]).to_batches(max_chunksize=PIECE):
+            first, last = (size * n // shares for n in (number, number + 1))
+            for events in parsed(found[first:last]).to_batches(max_chunksize=PIECE):
                 uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
                 images = [
                     local_path(uri) if code is None else None

@@ -1,5 +1,6 @@
 """A cluster that is not there, or not fit, is told before Spark tries for minutes."""
 
+import json
 import pickle
 import socket
 
@@ -34,21 +35,21 @@ def test_only_a_standalone_master_is_asked(master):
 
 
 def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
-    manifest = tmp_path / "manifests" / "1.jsonl"
+    manifest = tmp_path / "manifests" / f"{1:020d}.jsonl"
     event = ImageEvent("id", "folder", (tmp_path / "images/a.png").as_uri(), "a.png", 1.5, 9)
     manifest.parent.mkdir()
     manifest.write_text(event.to_line() + "\n")
-    shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", [manifest], 1, 1)))
-    task = pd.DataFrame({"id": [0]})
+    shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", manifest.parent)))
+    task = pd.DataFrame({"id": [0]}), json.dumps([{}, {"manifest": manifest.name}, 1, 1])
     with pytest.raises(FileNotFoundError, match=r"does not see .*images"):
-        list(shares(task))
+        list(shares(*task))
     (tmp_path / "images").mkdir()
-    ((_, images),) = shares(task)
+    ((_, images),) = shares(*task)
     assert images == [str(tmp_path / "images/a.png")]
     manifest.write_text("")  # as a file server may show it for a moment
     with pytest.raises(OSError, match="sees 0 of 1 lines"):
-        list(shares(task))
+        list(shares(*task))
     manifest.unlink()
     manifest.parent.rmdir()
     with pytest.raises(FileNotFoundError, match=r"does not see .*manifests"):
-        list(shares(task))
+        list(shares(*task))

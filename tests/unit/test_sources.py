@@ -7,7 +7,6 @@ import pytest
 
 from sightstream.events import ImageEvent
 from streaming import sources
-from streaming.manifests import between
 from streaming.reader import ManifestReader
 
 
@@ -88,8 +87,9 @@ def test_the_shares_of_all_tasks_are_the_lines_in_their_order(tell, settings, ta
     for number, told in enumerate(("abc", "d", "efgh"), start=1):
         tell(number, *told)
     settings.images.mkdir()
-    shares = sources.Shares(settings.images, between(settings.manifests, {}), 8, tasks)
-    taken = [list(shares(pd.DataFrame({"id": [number]}))) for number in range(tasks)]
+    shares = sources.Shares(settings.images, settings.manifests)
+    all_of_it = json.dumps([{}, {"manifest": f"{3:020d}.jsonl"}, 8, tasks])
+    taken = [list(shares(pd.DataFrame({"id": [number]}), all_of_it)) for number in range(tasks)]
     pieces = [piece for share in taken for piece in share]
     assert [n for events, _ in pieces for n in events["original_name"].to_pylist()] == [*"abcdefgh"]
     assert [path for _, images in pieces for path in images] == [f"/{n}" for n in "abcdefgh"]
@@ -103,8 +103,8 @@ def test_an_event_that_was_refused_has_no_image(settings):
     manifest = settings.manifests / f"{1:020d}.jsonl"
     refused = ImageEvent("id", "folder", "file:///x", "x", 1.5, 0, "unreadable", "It is a pipe.")
     manifest.write_text(refused.to_line() + "\n")
-    ((events, images),) = sources.Shares(settings.images, [manifest], 1, 1)(
-        pd.DataFrame({"id": [0]})
+    ((events, images),) = sources.Shares(settings.images, settings.manifests)(
+        pd.DataFrame({"id": [0]}), json.dumps([{}, {"manifest": manifest.name}, 1, 1])
     )
     assert images == [None]
     assert events["error_code"].to_pylist() == ["unreadable"]
@@ -112,6 +112,7 @@ def test_an_event_that_was_refused_has_no_image(settings):
 
 def test_a_share_comes_in_pieces(tell, settings):
     settings.images.mkdir(parents=True)
-    tell(1, *map(str, range(2500)))
-    shares = sources.Shares(settings.images, between(settings.manifests, {}), 2500, 1)
-    assert [len(images) for _, images in shares(pd.DataFrame({"id": [0]}))] == [1024, 1024, 452]
+    end = tell(1, *map(str, range(2500)))
+    shares = sources.Shares(settings.images, settings.manifests)
+    pieces = shares(pd.DataFrame({"id": [0]}), json.dumps([{}, end, 2500, 1]))
+    assert [len(images) for _, images in pieces] == [1024, 1024, 452]
