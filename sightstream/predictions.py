@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -20,11 +21,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
+log = logging.getLogger(__name__)
+
 SMALL_FILES = 256
 """Commits after which the small files of a trickle are merged."""
 
+MERGED = 32 * 2**20
+"""Bytes from which a file is left as it is: a day's only file would be written anew, in seconds,
+for each few hundred rows.
+"""
+
 KEPT_HOURS = 1
 """How long readers that opened the table earlier can go on reading the files they know."""
+
+LOG_MINUTES = 10
+"""How long the entries of the log are kept: every commit lists them, and all its checkpoints."""
+
+REPLAYED = 20
+"""Commits from checkpoint to checkpoint: each commit replays all that came after the one that the
+table was opened with.
+"""
+
+GAP = 2.0
+"""Seconds without a new version after which a follower asks whether it has missed any."""
 
 _COLUMNS = (
     ("event_id", "string", "the image's arrival; one row each"),
@@ -69,6 +88,7 @@ class Predictions:
         self.path = path
         with delta.reached(path):
             self._unmerged = len(self._table.file_uris())
+            self._opened_at = self._table.version()
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
         self._access = Lock()
@@ -85,8 +105,8 @@ class Predictions:
             name="predictions",
             description="One row for each image that arrived, classified or rejected.",
             configuration={
-                "delta.logRetentionDuration": f"interval {KEPT_HOURS} hours",
-                "delta.checkpointInterval": "100",
+                "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
+                "delta.checkpointInterval": str(REPLAYED),
             },
         )
 
@@ -104,13 +124,25 @@ class Predictions:
             app_id: the id of the checkpoint.
             batch_id: the micro-batch.
         """
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import (
+            CommitProperties,
+            DeltaTable,
+            PostCommitHookProperties,
+            Transaction,
+            write_deltalake,
+        )
 
         once = CommitProperties(app_transactions=[Transaction(app_id, batch_id)])
+        # To look for old log entries takes as long as the rest, and upkeep does so in time.
+        after = PostCommitHookProperties(cleanup_expired_logs=False)
         with self._access:
+            if self._table.version() - self._opened_at >= REPLAYED:
+                self._table = DeltaTable(self.path)
+                self._opened_at = self._table.version()
             # Upkeep may have removed the log entry that the version at hand stands on.
             self._table.update_incremental()
-            write_deltalake(self._table, delta.plain(rows), mode="append", commit_properties=once)
+            write_deltalake(self._table, delta.plain(rows), mode="append", commit_properties=once,
+                            post_commithook_properties=after)  # fmt: skip
             self._unmerged += 1
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
@@ -144,7 +176,7 @@ class Predictions:
         if files < (2 if quiet else SMALL_FILES):
             return False
         table = DeltaTable(self.path)
-        table.optimize.compact()
+        table.optimize.compact(target_size=MERGED)
         table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
         table.create_checkpoint()
         table.cleanup_metadata()
@@ -193,13 +225,20 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
     Raises:
         InputError: there is no table yet.
     """
-    version = current_version(path) + 1
+    version, looked = current_version(path) + 1, time.monotonic()
     while True:
         rows = added(path, version)
+        if rows is None and time.monotonic() - looked > GAP:
+            newest, looked = current_version(path), time.monotonic()
+            rows = added(path, version)
+            if rows is None and newest >= version:
+                log.warning("rows were merged before they were seen; a query shows them")
+                version = newest
+                continue
         if rows is None:
             time.sleep(interval)
             continue
-        version += 1
+        version, looked = version + 1, time.monotonic()
         if rows:
             yield rows
 

@@ -378,6 +378,18 @@ def test_a_follower_sees_rows_that_were_stamped_before_others_and_committed_afte
 
 
 @pytest.mark.timeout(60)
+def test_a_follower_that_slept_while_the_log_was_cleaned_goes_on(table, path, caplog):
+    looking = begun(path, table)
+    commit_many(table, 5)
+    age(path)
+    assert table.maintain(quiet=True)
+    assert not Path(path, "_delta_log", f"{DeltaTable(path).version() - 3:020d}.json").exists()
+    table.append(rows(row("last")), "app", 6)
+    assert shown(looking, "last")[-1] == "last"
+    assert "a query shows them" in caplog.text
+
+
+@pytest.mark.timeout(60)
 def test_without_a_table_a_follower_says_what_to_do(path):
     with pytest.raises(InputError, match="start the stream with: sightstream run"):
         next(follow(path))
@@ -414,6 +426,21 @@ def test_three_hundred_small_commits_end_in_few_files_and_few_log_entries(table,
     assert len(log_entries(path)) <= 20
     assert names(path) == sorted(map(str, range(300)))
     assert Predictions(path).last_batch("app") == 299
+
+
+def test_the_log_is_cleaned_after_ten_minutes_and_a_reader_keeps_its_files_for_an_hour(table, path):
+    commit_many(table, 30)
+    before = data_files(path)
+    age(path, hours=11 / 60)
+    assert table.maintain(quiet=True)
+    assert len(log_entries(path)) <= 10
+    assert set(before) < set(data_files(path))
+
+
+def test_a_commit_replays_a_bounded_number_of_others(table, path):
+    commit_many(table, 50)
+    checkpoint = json.loads(Path(path, "_delta_log", "_last_checkpoint").read_text())["version"]
+    assert DeltaTable(path).version() - checkpoint < 20
 
 
 def test_files_that_no_reader_needs_any_more_are_dropped(path, monkeypatch):
