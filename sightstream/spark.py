@@ -17,6 +17,7 @@ from sightstream.config import Settings
 from sightstream.terminal import chatter_to
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 
@@ -48,6 +49,7 @@ def start(settings: Settings, name: str) -> SparkSession:
 
     doctor.require_java()
     cluster.require_master(settings.master)
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
     # Workers on another Python than the driver's cannot read what it pickles.
@@ -57,14 +59,18 @@ def start(settings: Settings, name: str) -> SparkSession:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     scratch = settings.root / "tmp" / name
     scratch.mkdir(parents=True, exist_ok=True)
-    with chatter_to(settings.logs / "spark.log"):
-        builder = SparkSession.builder.appName(name).master(settings.master)
-        for key, value in {**_options(settings, scratch, name), **settings.spark}.items():
-            builder = builder.config(key, value)
-        if local:
-            builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
-        session = builder.getOrCreate()
-    _interruptible(session)
+    conf = SparkConf().setAppName(name).setMaster(settings.master)
+    conf.setAll({**_options(settings, scratch, name), **settings.spark}.items())
+    if local:
+        conf.set("spark.driver.bindAddress", "127.0.0.1")
+    try:
+        with chatter_to(settings.logs / "spark.log"):
+            context = SparkContext.getOrCreate(conf)
+            _interruptible(context)
+            session = SparkSession.builder.getOrCreate()
+    except BaseException:
+        _end_unborn(scratch)
+        raise
     if not local:
         try:
             cluster.require_workers(session, settings)
@@ -75,13 +81,22 @@ def start(settings: Settings, name: str) -> SparkSession:
     return session
 
 
-def _interruptible(session: SparkSession) -> None:
+def _end_unborn(scratch: Path) -> None:
+    """Ends a JVM whose start was interrupted: pyspark forgets it, and it would wait for ever."""
+    import psutil  # type: ignore[import-untyped]
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if f"spark.local.dir={scratch}" in child.cmdline():
+                child.kill()
+
+
+def _interruptible(context: SparkContext) -> None:
     """Makes Ctrl-C end Spark's jobs, and then what waits for them.
 
     pyspark's own handler asks for that over the connection on which the interrupted call awaits its
     answer, and each takes the other's.
     """
-    context = session.sparkContext
     gateway: Any = context._gateway
 
     def interrupt(*_: object) -> None:

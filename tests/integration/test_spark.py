@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 SCRIPT = """
 import sys
 import time
@@ -21,6 +23,28 @@ except KeyboardInterrupt:
     print("interrupted", numbers.count())
 spark.stop(session)
 """
+
+
+def jvms(folder):
+    """What runs, from the script that begins it on, with its scratch folder below this one."""
+    told = [(each, each.info["cmdline"] or []) for each in psutil.process_iter(["cmdline"])]
+    return [each for each, line in told if f"spark.local.dir={folder}" in " ".join(line)]
+
+
+def test_ctrl_c_during_its_start_leaves_no_jvm(tmp_path, until):
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, tmp_path], env=environment, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            until(lambda: jvms(tmp_path), 60)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60)
+            until(lambda: not jvms(tmp_path), 30)
+        finally:
+            process.kill()
+            for left in jvms(tmp_path):
+                left.kill()
 
 
 def test_ctrl_c_ends_a_job_and_leaves_a_session_that_works(tmp_path, until):
