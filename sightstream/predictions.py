@@ -139,8 +139,9 @@ class Predictions:
             if self._table.version() - self._opened_at >= REPLAYED:
                 self._table = DeltaTable(self.path)
                 self._opened_at = self._table.version()
-            # Upkeep may have removed the log entry that the version at hand stands on.
-            self._table.update_incremental()
+            else:
+                # Upkeep may have removed the log entry that the version at hand stands on.
+                self._table.update_incremental()
             write_deltalake(self._table, delta.plain(rows), mode="append", commit_properties=once,
                             post_commithook_properties=after)  # fmt: skip
             self._unmerged += 1
@@ -228,19 +229,17 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
     version, looked = current_version(path) + 1, time.monotonic()
     while True:
         rows = added(path, version)
-        if rows is None and time.monotonic() - looked > GAP:
+        if rows is not None:
+            version, looked = version + 1, time.monotonic()
+            if rows:
+                yield rows
+        elif time.monotonic() - looked <= GAP:
+            time.sleep(interval)
+        else:
             newest, looked = current_version(path), time.monotonic()
-            rows = added(path, version)
-            if rows is None and newest >= version:
+            if newest >= version and added(path, version) is None:
                 log.warning("rows were merged before they were seen; a query shows them")
                 version = newest
-                continue
-        if rows is None:
-            time.sleep(interval)
-            continue
-        version, looked = version + 1, time.monotonic()
-        if rows:
-            yield rows
 
 
 def current_version(path: str) -> int:
