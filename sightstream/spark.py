@@ -69,7 +69,8 @@ def start(settings: Settings, name: str) -> SparkSession:
             _interruptible(context)
             session = SparkSession.builder.getOrCreate()
     except BaseException:
-        _end_unborn(scratch)
+        if SparkContext._gateway is None:
+            _end_unborn(scratch)
         raise
     if not local:
         try:
