@@ -376,7 +376,7 @@ def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str,
     asked = asked - set(zip(*(column.to_pylist() for column in answers.columns), strict=True))
     registry = Registry(settings)
     known = {}
-    for model in {model for model, _ in asked} if registry.exists else ():
+    for model in {model for model, _ in asked}:
         with suppress(SightstreamError):
             known[model] = _card(registry, registry.version(model)).labels
     return sorted(pair for pair in asked if pair[1] not in known.get(pair[0], (pair[1],)))

@@ -85,9 +85,16 @@ class Registry:
         Raises:
             ModelNotFoundError: there is none.
         """
+        by_number = str(which).isdigit()
+        kind = "version" if by_number else "alias"
+        missing = ModelNotFoundError(
+            f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
+            f"or train one with: sightstream train {name}"
+        )
+        if not self.exists:
+            raise missing
         from mlflow.exceptions import MlflowException
 
-        by_number = str(which).isdigit()
         get = self._client.get_model_version
         with self._reaching():
             try:
@@ -99,11 +106,7 @@ class Registry:
             except MlflowException as error:
                 if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     raise
-                kind = "version" if by_number else "alias"
-                raise ModelNotFoundError(
-                    f"no version of '{name}' has the {kind} '{which}'; see: sightstream models "
-                    f"list, or train one with: sightstream train {name}"
-                ) from None
+                raise missing from None
             return self._version(found, self._aliases(name))
 
     def champion_number(self, name: str) -> int | None:

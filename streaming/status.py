@@ -91,7 +91,7 @@ def _model(settings: Settings) -> str:
 
     registry = Registry(settings)
     try:
-        number = registry.champion_number(settings.model) if registry.exists else None
+        number = registry.champion_number(settings.model)
     except SightstreamError as error:
         return str(error)
     return f"{settings.model} version {number}" if number else f"no champion of {settings.model}"

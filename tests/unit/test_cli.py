@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from sightstream.cli import app
 
+FULL = Path("/dev/full")
 HEAVY = (
     "streamlit",
     "tensorflow",
@@ -100,6 +102,28 @@ def test_predict_in_a_home_without_a_model(tmp_path):
     assert done.returncode == 5
     assert done.stdout == ""
     assert "sightstream train starter" in " ".join(done.stderr.split())
+    assert not (tmp_path / "data" / "registry").exists()
+
+
+@pytest.mark.skipif(not FULL.exists(), reason=f"there is no {FULL} here")
+def test_a_full_disk_is_told(tmp_path):
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sightstream", "config", "show"],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr == "sightstream: [Errno 28] No space left on device\n"
+
+
+def test_what_libraries_do_at_the_end_is_done_before_it(tmp_path):
+    code = (
+        "import atexit, sys; from sightstream.cli import main; sys.argv[1:] = ['--version']; "
+        "atexit.register(sys.stderr.write, 'done'); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "done")
+    assert done.stdout.strip()
 
 
 def test_query_before_there_is_a_table(tmp_path):
