@@ -54,6 +54,8 @@ def start(settings: Settings, name: str) -> SparkSession:
 
     # Workers on another Python than the driver's cannot read what it pickles.
     os.environ["PYSPARK_PYTHON"] = settings.spark.get("spark.pyspark.python", sys.executable)
+    # Else Spark starts two more to look through all that is installed for data sources.
+    os.environ["PYSPARK_DRIVER_PYTHON"] = os.devnull
     local = cluster.is_local(settings.master)
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -173,6 +175,10 @@ def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
     if name == "run":
         # Its work is in Python: what its JVM does is done by the time it would be optimised.
         jvm += " -XX:TieredStopAtLevel=1"
+    else:
+        # A program that runs for a minute is done before its JVM has earned what it spends on
+        # optimising Spark; the loops of MLlib are still found.
+        jvm += " -XX:Tier4InvocationThreshold=50000 -XX:Tier4CompileThreshold=150000"
     kafka = name == "run" and "kafka" in settings.source
     if kafka:
         # Messages die young. Where that generation is small they are moved to the old one, and

@@ -134,10 +134,8 @@ def learning(settings: Settings, workers: int, progress: Progress) -> Iterator[S
     try:
         # TensorFlow's import takes 8 s of a core, here as in the daemon that a first job starts.
         first = session.sparkContext.parallelize(range(workers), workers)
-        ahead = Thread(target=first.count, daemon=True)
-        ahead.start()
+        Thread(target=first.count, daemon=True).start()
         models.import_keras()
-        ahead.join()
         yield session
     finally:
         spark.stop(session)
