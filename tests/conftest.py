@@ -1,5 +1,6 @@
 """What several test files share: homes, the starter model, and the running program."""
 
+import gc
 import itertools
 import json
 import os
@@ -19,6 +20,9 @@ from sightstream import config
 from sightstream.events import ImageEvent
 from streaming.manifests import published
 from tests import broker as broker_of_tests
+
+# As the program does: the more was imported, the longer each look at it takes.
+gc.set_threshold(50_000)
 
 
 def pytest_addoption(parser):
