@@ -78,7 +78,7 @@ def against_keras(
     runs = []
     with (
         terminal.chatter_to(settings.logs / "train.log"),
-        learning(settings, WORKERS, progress) as session,
+        learning(settings, recipe, WORKERS, progress) as session,
     ):
         started = time.monotonic() - begin
         for seed in range(seeds):

@@ -34,12 +34,14 @@ _TRAINING = {
 }
 
 
-def start(settings: Settings, name: str) -> SparkSession:
+def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSession:
     """Starts a session whose JVM and workers write to logs/spark.log instead of the screen.
 
     Args:
         settings: the master, the driver's memory and the home folder.
         name: the application's name in Spark, and of its scratch folder.
+        optimised: whether the JVM itself computes for long, as MLlib does. What else it does is
+            done by the time it would be optimised, and Python has the cores meanwhile.
 
     Raises:
         EnvironmentUnfitError: Java is missing or of a version that Spark does not run on, or the
@@ -62,7 +64,8 @@ def start(settings: Settings, name: str) -> SparkSession:
     scratch = settings.root / "tmp" / name
     scratch.mkdir(parents=True, exist_ok=True)
     conf = SparkConf().setAppName(name).setMaster(settings.master)
-    conf.setAll({**_options(settings, scratch, name), **settings.spark}.items())
+    options = _options(settings, scratch, name, optimised)
+    conf.setAll({**options, **settings.spark}.items())
     if local:
         conf.set("spark.driver.bindAddress", "127.0.0.1")
     try:
@@ -169,16 +172,11 @@ def release_memory() -> None:
         trim(0)
 
 
-def _options(settings: Settings, scratch: Path, name: str) -> dict[str, str]:
+def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> dict[str, str]:
     # The classes that any session loads need more metaspace than Java begins with.
     jvm = "-XX:+UseSerialGC -XX:MetaspaceSize=256m"
-    if name == "run":
-        # Its work is in Python: what its JVM does is done by the time it would be optimised.
+    if not optimised:
         jvm += " -XX:TieredStopAtLevel=1"
-    else:
-        # A program that runs for a minute is done before its JVM has earned what it spends on
-        # optimising Spark; the loops of MLlib are still found.
-        jvm += " -XX:Tier4InvocationThreshold=50000 -XX:Tier4CompileThreshold=150000"
     kafka = name == "run" and "kafka" in settings.source
     if kafka:
         # Messages die young. Where that generation is small they are moved to the old one, and

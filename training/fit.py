@@ -170,7 +170,9 @@ def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArr
             model.set_weights(weights.value)
             inputs = np.stack([x for x, _ in rows]).reshape(-1, *model.input_shape[1:])
             truth = np.array([y for _, y in rows], np.int64)
-            yield model.predict(_batches(64, inputs), verbose=0), truth
+            # Not `predict`, which traces the network first.
+            found = [model(inputs[n : n + 64], training=False) for n in range(0, len(inputs), 64)]
+            yield np.concatenate(found), truth
 
     parts = inputs.mapPartitions(answer).collect()
     weights.destroy()
@@ -241,22 +243,20 @@ def _pass(worker: Any, rows: list[tuple[Any, int]]) -> list[Any]:
     model.set_weights(before)
     x, y = np.stack([x for x, _ in rows]), np.array([y for _, y in rows])
     config = worker.train_config
-    images = _batches(config["batch_size"], x, y, shuffled=True)
+    images = _batches(x, y, config["batch_size"])
     history = model.fit(images, epochs=config["passes"], verbose=0).history
     return [[a - b for a, b in zip(before, model.get_weights(), strict=True)], history]
 
 
-def _batches(size: int, *arrays: NDArray[Any], shuffled: bool = False) -> Any:
+def _batches(x: NDArray[Any], y: NDArray[np.float32], size: int) -> Any:
     """What Keras makes of arrays, without the thread that tunes it, whose end takes up to 0.3 s."""
     import tensorflow as tf
 
-    held = tuple(map(tf.constant, arrays))
-    rows = tf.data.Dataset.range(len(arrays[0]))
-    if shuffled:
-        rows = rows.shuffle(len(arrays[0]))
+    inputs, wanted = tf.constant(x), tf.constant(y)
+    rows = tf.data.Dataset.range(len(x)).shuffle(len(x)).batch(size)
     options = tf.data.Options()
     options.autotune.enabled = False
-    batches = rows.batch(size).map(lambda at: tuple(tf.gather(each, at) for each in held))
+    batches = rows.map(lambda at: (tf.gather(inputs, at), tf.gather(wanted, at)))
     return batches.with_options(options)
 
 

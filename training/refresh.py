@@ -102,7 +102,7 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
     if len(new) < wish.when_new:
         return None
     recipe, options = _as_before(card, wish, name)
-    with learning(settings, wish.workers, progress) as session:
+    with learning(settings, recipe, wish.workers, progress) as session:
         progress.on_step("decoding the images")
         dataset = datasets.load(
             session, source, card.preprocessing, settings.limits, shares=recipe.shares,

@@ -111,7 +111,7 @@ def train(
     """
     _require_fitting(recipe, options)
     registry = Registry(settings)
-    with learning(settings, options.workers, progress) as session:
+    with learning(settings, recipe, options.workers, progress) as session:
         if recipe.prepare and source == Source():
             source = Source((recipe.prepare(settings.root),))
         progress.on_step("decoding the images")
@@ -127,10 +127,12 @@ def train(
 
 
 @contextmanager
-def learning(settings: Settings, workers: int, progress: Progress) -> Iterator[SparkSession]:
+def learning(
+    settings: Settings, recipe: Recipe, workers: int, progress: Progress
+) -> Iterator[SparkSession]:
     """A Spark session whose workers have TensorFlow, as the driver then has."""
     progress.on_step("starting Spark and TensorFlow")
-    session = spark.start(settings, "train")
+    session = spark.start(settings, "train", optimised=not recipe.network)  # else by MLlib
     try:
         # TensorFlow's import takes 8 s of a core, here as in the daemon that a first job starts.
         first = session.sparkContext.parallelize(range(workers), workers)
