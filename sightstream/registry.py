@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
+# MLflow looks at them once, when its first module is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
 _DIGEST = "sha256"
 _HISTORY = "champions"
+_POINTS = 1000
+"""The most that MLflow takes in one request."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +159,17 @@ class Registry:
             curves: a value for each round.
             report: a folder of pages and pictures that show the evaluation, copied.
         """
-        client = self._client
+        from mlflow.entities import Metric, Param
+
+        client, now = self._client, time.time_ns() // 1_000_000
         with self._reaching():
             run = client.create_run(self._experiment(name), run_name=name).info
-            for key, value in parameters.items():
-                client.log_param(run.run_id, key, value)
+            client.log_batch(run.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
+            points = [Metric(key, value, now, 0) for key, value in metrics.items()]
             for key, values in curves.items():
-                for step, value in enumerate(values, 1):
-                    client.log_metric(run.run_id, key, value, step=step)
-            for key, value in metrics.items():
-                client.log_metric(run.run_id, key, value)
+                points += [Metric(key, value, now, step) for step, value in enumerate(values, 1)]
+            for first in range(0, len(points), _POINTS):
+                client.log_batch(run.run_id, points[first : first + _POINTS])
             client.log_artifacts(run.run_id, str(directory), "model")
             if report:
                 client.log_artifacts(run.run_id, str(report), "report")
@@ -272,8 +280,6 @@ class Registry:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         if self._local:
             self._database.parent.mkdir(parents=True, exist_ok=True)
         with self._reaching():

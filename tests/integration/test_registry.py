@@ -1,6 +1,9 @@
 """registry: publish, promote and roll back on a real MLflow registry in SQLite."""
 
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 
@@ -46,12 +49,38 @@ def test_a_home_without_registry(tmp_path):
         registry.version("starter")
 
 
+ASK = """
+from sightstream import config, registry
+print(registry.Registry(config.load()).version("starter").number)
+from mlflow.telemetry.client import get_telemetry_client
+print(get_telemetry_client())
+"""
+
+
+def test_mlflow_tells_nobody_how_it_is_used(home):
+    kept = {k: v for k, v in os.environ.items() if k not in {"CI", "MLFLOW_DISABLE_TELEMETRY"}}
+    asked = kept | {"SIGHTSTREAM_HOME": str(home.settings.root)}
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], env=asked, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "1\nNone\n", done.stderr
+
+
 def test_the_starter_is_listed(registry):
     assert registry.exists
     assert registry.names() == ["starter"]
     (version,) = registry.versions("starter")
     assert (version.number, version.aliases) == (1, ("champion",))
     assert registry.version("starter", "champion") == registry.version("starter", 1) == version
+
+
+def test_long_curves_are_kept_whole(registry):
+    first, losses = registry.version("starter", 1), [1 / n for n in range(1, 1501)]
+    version = registry.publish(
+        "starter", registry.fetch(first), first.digest,
+        parameters={}, metrics={"loss": 0.5}, curves={"val_loss": losses},
+    )  # fmt: skip
+    assert registry.curves(version) == {"val_loss": losses}
 
 
 def test_a_published_version_is_the_challenger(registry, publish):
