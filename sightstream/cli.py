@@ -53,7 +53,7 @@ web.commands.register(app)
 
 def main() -> NoReturn:
     """Runs the command; an error that a user can mend is one line on stderr."""
-    # Imports make a million objects, hardly any of them garbage, and it looks at all of them.
+    # Imports make a million objects, hardly any of them garbage; the collector looks at them all.
     gc.set_threshold(50_000)
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
@@ -62,21 +62,23 @@ def main() -> NoReturn:
 
 
 def _exit_code() -> int:
-    code: object = 0
+    code = 0
     try:
         try:
             app()
         finally:
             sys.stdout.flush()
     except SystemExit as end:
-        code = end.code
+        if isinstance(end.code, str):  # which Python prints
+            raise
+        code = end.code or 0
     except SightstreamError as error:
         code = _failed(error, error.exit_code)
     except BrokenPipeError:  # such as of `query ... | head`
         pass
     except OSError as error:  # such as a full disk, or a folder without permission
         code = _failed(error, EnvironmentUnfitError.exit_code)
-    return code if isinstance(code, int) else 0
+    return code
 
 
 def _failed(error: Exception, code: int) -> int:
