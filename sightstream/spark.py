@@ -142,26 +142,6 @@ def stop(session: SparkSession) -> None:
         SparkContext._gateway = SparkContext._jvm = None
 
 
-def prepare_worker() -> None:
-    """Makes a Python worker of Spark fit for a long life; cheap to call in every task.
-
-    Spark calls importlib.invalidate_caches() before each task, and Python then reads the
-    directory of every archive on sys.path again: 150 ms a task, for copies of what is installed.
-    Ctrl-C reaches the whole process group: the driver alone is to act on it.
-    """
-    import signal
-    from importlib.machinery import PathFinder
-
-    archives = (".zip", ".jar")
-    folders = [p for p in sys.path if not p.endswith(archives)]
-    if len(folders) < len(sys.path) and PathFinder.find_spec("pyspark", folders):
-        sys.path[:] = folders
-    # What is inside an archive has entries of its own here.
-    for path in [p for p in sys.path_importer_cache if any(a in p for a in archives)]:
-        del sys.path_importer_cache[path]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def release_memory() -> None:
     """Gives back to the system what a task of a Python worker has freed; takes 1 to 5 ms.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sightstream.classify import Answer, Classifier, Image
 from sightstream.events import SCHEMA
 from sightstream.imaging import Limits
-from sightstream.spark import prepare_worker, release_memory
+from sightstream.spark import release_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,6 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Re
         import pandas as pd
         from pyspark import TaskContext
 
-        prepare_worker()
         classifier = _classifier(key, model, limits, top_k)
         told = TaskContext.get().getLocalProperty(TOLD) or ""
         pieces = (read(rows, told) for rows in batches if len(rows))

@@ -1,5 +1,7 @@
 """Spark's Python daemon for trainings: TensorFlow is imported once, by what forks the workers."""
 
+import gc
+
 from sightstream import daemon
 from sightstream.models import import_keras
 
@@ -7,4 +9,7 @@ if __name__ == "__main__":
     import_keras()
     import elephas.worker  # noqa: F401
 
+    from training import datasets, fit  # noqa: F401
+
+    gc.freeze()  # Spark collects garbage after each task, 0.4 s where all this is looked at
     daemon.manager()

@@ -16,7 +16,6 @@ from sightstream.errors import InputError
 from sightstream.events import local_path
 from sightstream.imaging import Decoded, Limits, Preprocessing
 from sightstream.labels import require_class_name
-from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +157,6 @@ def load(
     found = source.list()
 
     def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        prepare_worker()
         for frame in frames:
             yield _decoded(frame["uri"], preprocessing, limits)
 

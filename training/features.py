@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 from sightstream.models import import_keras
-from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +106,6 @@ def transformer(model: Any) -> Any:
             def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
                 import pandas as pd
 
-                prepare_worker()
                 network = _loaded(architecture)
                 network.set_weights(broadcast.value)
                 for batch in batches:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 from sightstream.models import import_keras
-from sightstream.spark import prepare_worker
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -165,7 +164,6 @@ def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArr
     def answer(part: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, Any]]:
         rows = list(part)
         if rows:
-            prepare_worker()
             model = _kept(architecture)
             model.set_weights(weights.value)
             inputs = np.stack([x for x, _ in rows]).reshape(-1, *model.input_shape[1:])
@@ -283,7 +281,6 @@ def _prepared(rows: Any, seed: int) -> Any:
     """Makes each worker's pass repeatable; the function runs before Elephas trains there."""
 
     def prepare(index: int, part: Iterator[Any]) -> Iterator[Any]:
-        prepare_worker()
         keras = import_keras()
         import tensorflow as tf
 

@@ -17,7 +17,6 @@ from sightstream.events import local_path
 from sightstream.imaging import Limits
 from sightstream.models import ServedModel
 from sightstream.registry import Registry, Version
-from sightstream.spark import prepare_worker
 from training import datasets, report
 from training.datasets import Example
 from training.evaluate import Evaluation
@@ -52,7 +51,6 @@ def answers(
     def classify(part: Iterator[str]) -> Iterator[tuple[list[int], list[float]]]:
         uris = list(part)
         if uris:
-            prepare_worker()
             found = Classifier(broadcast.value, limits, count)([local_path(u) for u in uris])
             yield from ((a.classes or [], a.scores or []) for a in found)
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sightstream import drift
 from sightstream.drift import Reference
 from sightstream.imaging import Preprocessing
-from sightstream.spark import prepare_worker
 from training.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ def of(dataset: Dataset, scores: NDArray[np.float32]) -> Reference:
     preprocessing = dataset.preprocessing
 
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        prepare_worker()
         for batch in batches:
             for start in range(0, batch.num_rows, CHUNK):
                 yield _seen(batch.slice(start, CHUNK), preprocessing)
