@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +56,7 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
     from pyspark.sql import SparkSession
 
     # Workers on another Python than the driver's cannot read what it pickles.
-    os.environ["PYSPARK_PYTHON"] = settings.spark.get("spark.pyspark.python", sys.executable)
+    os.environ["PYSPARK_PYTHON"] = settings.spark.get("spark.pyspark.python", _python())
     # Else Spark starts two more to look through all that is installed for data sources.
     os.environ["PYSPARK_DRIVER_PYTHON"] = os.devnull
     local = cluster.is_local(settings.master)
@@ -85,6 +86,12 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
             raise
     session.conf.set("spark.sql.shuffle.partitions", session.sparkContext.defaultParallelism)
     return session
+
+
+def _python() -> str:
+    """What `sightstream.python` is installed as, or else this Python."""
+    installed = Path(sysconfig.get_path("scripts"), "sightstream-python")
+    return str(installed) if installed.exists() else sys.executable
 
 
 def _end_unborn(scratch: Path) -> None:

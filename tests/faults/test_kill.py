@@ -119,5 +119,5 @@ def workers(program):
         with suppress(psutil.Error):
             parent = each.parent()
             if parent and parent.cmdline()[1:] == each.cmdline()[1:]:
-                found.append((each, each.cmdline()[2]))
+                found.append((each, each.cmdline()[3]))
     return found

@@ -21,6 +21,8 @@ try:
     numbers.map(lambda n: ((folder / f"began-{n}").touch(), time.sleep(600))).count()
 except KeyboardInterrupt:
     print("interrupted", numbers.count())
+    import pyspark
+    print({pyspark.__file__} == set(numbers.map(lambda _: pyspark.__file__).collect()))
 spark.stop(session)
 """
 
@@ -59,4 +61,4 @@ def test_ctrl_c_ends_a_job_and_leaves_a_session_that_works(tmp_path, until):
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, out) == (0, "interrupted 2\n"), err
+    assert (process.returncode, out) == (0, "interrupted 2\nTrue\n"), err
