@@ -106,6 +106,8 @@ def _serve(settings: Settings, port: int) -> None:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "runner.magicEnabled": False,
+        # A collection of the garbage after each run looks at all that was imported: 0.2 s.
+        "runner.postScriptGC": False,
         "theme.primaryColor": "#0072B2",
         "theme.dark.primaryColor": "#2680C0",
     }
