@@ -16,10 +16,10 @@ setup: ## make .venv from requirements.lock; PYTHON=... chooses the Python
 run: setup ## start the stream; ARGS="..." are options of `sightstream run`
 	@$(VENV)/bin/sightstream run $(ARGS)
 
-test: check ## the checks, then the tests that are not slow
-	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+test: check ## the checks, then the tests that are not slow, on two cores
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
 
-test-all: check ## the checks, then all tests
+test-all: check ## the checks, then all tests, one after the other
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 check: setup ## lint, format, types and the imports that packages may make

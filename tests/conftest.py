@@ -1,5 +1,6 @@
 """What several test files share: homes, the starter model, and the running program."""
 
+import fcntl
 import gc
 import itertools
 import json
@@ -236,12 +237,18 @@ def _session(leader):
 
 @pytest.fixture(scope="session")
 def starter(tmp_path_factory):
-    """The starter model, really trained, once in a test run."""
-    root = tmp_path_factory.mktemp("starter") / "home"
-    home = Home(root, "")
-    done = home("train", "starter", "--home", root, "--json")
-    assert done.returncode == 0, done.stderr
-    return Starter(root, json.loads(done.stdout))
+    """The starter model, really trained, once in a test run, by the process that needs it first."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the other processes have too
+    root, said = folder / "starter", folder / "starter.json"
+    with (folder / "starter.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            done = Home(root, "")("train", "starter", "--home", root, "--json")
+            assert done.returncode == 0, done.stderr
+            said.write_text(done.stdout)
+    return Starter(root, json.loads(said.read_text()))
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,7 @@ class TestACluster:
         assert f"s3://{BUCKET}/secret.png may not be named" in elsewhere.stderr.replace("\n", " ")
         rows(3 * before - 6)
 
+    @pytest.mark.slow
     def test_executors_are_killed_and_every_image_has_one_row(
         self, home, place, starter, rows, until
     ):
@@ -144,6 +145,7 @@ class TestACluster:
         assert sorted(row["original_name"] for row in dropped) == sorted(names)
         assert {row["status"] for row in dropped} == {"ok"}
 
+    @pytest.mark.slow
     def test_a_further_run_goes_on_where_this_one_was(self, home, run, starter):
         run.terminate()
         assert run.wait(60) == 0

@@ -20,6 +20,7 @@ SAMPLES = 10
 """Images that a first run drops itself."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 @pytest.mark.skipif(not shutil.which("wget"), reason="a health check needs wget")
 def test_images_come_in_by_both_ways_rows_come_out_and_prometheus_sees_it(tmp_path, until):

@@ -29,8 +29,10 @@ HEAVY = ("pyspark", "tensorflow", "keras", "elephas")
 
 
 @pytest.fixture(autouse=True)
-def forgotten():
+def forgotten(monkeypatch):
     """Nothing that an earlier test saw is remembered; processes that it started end."""
+    # The page's own process never has it; where it is, each of Streamlit's runs collects garbage.
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
     yield
     st.cache_data.clear()
     st.cache_resource.clear()
