@@ -28,6 +28,18 @@ HOSTILE = [
 HEAVY = ("pyspark", "tensorflow", "keras", "elephas")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def served():
+    """Streamlit's options as `sightstream web` sets them."""
+    options = {"runner.postScriptGC": False, "server.fileWatcherType": "none"}
+    before = {name: st.get_option(name) for name in options}
+    for name, value in options.items():
+        st.config.set_option(name, value)
+    yield
+    for name, value in before.items():
+        st.config.set_option(name, value)
+
+
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """Nothing that an earlier test saw is remembered; processes that it started end."""
