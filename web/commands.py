@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 _MIB = 2**20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+STREAMLIT = {
+    "server.headless": True,
+    "server.showEmailPrompt": False,
+    "server.fileWatcherType": "none",
+    "server.enableCORS": True,
+    "server.enableXsrfProtection": True,
+    "server.enableStaticServing": False,
+    "browser.gatherUsageStats": False,
+    "client.toolbarMode": "minimal",
+    "client.showErrorDetails": "none",
+    "runner.magicEnabled": False,
+    # A collection of the garbage after each run looks at all that was imported: 0.2 s.
+    "runner.postScriptGC": False,
+    "theme.primaryColor": "#0072B2",
+    "theme.dark.primaryColor": "#2680C0",
+}
+"""Its options, but those that follow from our settings."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this package."""
@@ -93,23 +111,10 @@ def _serve(settings: Settings, port: int) -> None:
     # MLflow's import takes seconds, which the first visitor need not wait for.
     Thread(target=light.import_mlflow, daemon=True).start()
     said = {
+        **STREAMLIT,
         "server.address": settings.web_host,
         "server.port": port,
-        "server.headless": True,
-        "server.showEmailPrompt": False,
-        "server.fileWatcherType": "none",
         "server.maxUploadSize": -(-settings.max_image_bytes // _MIB),
-        "server.enableCORS": True,
-        "server.enableXsrfProtection": True,
-        "server.enableStaticServing": False,
-        "browser.gatherUsageStats": False,
-        "client.toolbarMode": "minimal",
-        "client.showErrorDetails": "none",
-        "runner.magicEnabled": False,
-        # A collection of the garbage after each run looks at all that was imported: 0.2 s.
-        "runner.postScriptGC": False,
-        "theme.primaryColor": "#0072B2",
-        "theme.dark.primaryColor": "#2680C0",
     }
     flags = [f"--{key}={value}" for key, value in said.items()]
     if settings.web_host in _LOOPBACK:

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 import web
 from sightstream.labels import Labels
 from sightstream.registry import Registry
+from web.commands import STREAMLIT
 
 APP = Path(web.__file__).with_name("app.py")
 BAD_IMAGES = Path(__file__).parents[2].parent / "shared" / "data" / "badimages"
@@ -31,9 +32,8 @@ HEAVY = ("pyspark", "tensorflow", "keras", "elephas")
 @pytest.fixture(autouse=True, scope="module")
 def served():
     """Streamlit's options as `sightstream web` sets them."""
-    options = {"runner.postScriptGC": False, "server.fileWatcherType": "none"}
-    before = {name: st.get_option(name) for name in options}
-    for name, value in options.items():
+    before = {name: st.get_option(name) for name in STREAMLIT}
+    for name, value in STREAMLIT.items():
         st.config.set_option(name, value)
     yield
     for name, value in before.items():
