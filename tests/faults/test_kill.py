@@ -117,7 +117,7 @@ def workers(program):
     found = []
     for each in program.children(recursive=True):
         with suppress(psutil.Error):
-            parent = each.parent()
-            if parent and parent.cmdline()[1:] == each.cmdline()[1:]:
-                found.append((each, each.cmdline()[3]))
+            parent, line = each.parent(), each.cmdline()
+            if parent and "-m" in line and parent.cmdline()[1:] == line[1:]:
+                found.append((each, line[line.index("-m") + 1]))
     return found
