@@ -24,10 +24,14 @@ from sightstream import config, models
 from sightstream.config import Settings
 from sightstream.imaging import Preprocessing
 from sightstream.registry import Registry
+from streaming.sources import SMALL
 from tests import broker
 
 MODEL = "benchmark"
 CORES = os.cpu_count() or 1
+
+WARM = 100
+"""Micro-batches that nothing is measured of."""
 
 screen = Console(stderr=True)
 
@@ -38,7 +42,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000, help="of the backlog, 256x256")
     parser.add_argument("--large", type=int, default=500, help="of the backlog, 2000x1334")
     parser.add_argument("--seconds", type=float, default=30, help="of the trickle")
-    parser.add_argument("--rounds", type=int, default=3, help="of each pair, alternating")
+    parser.add_argument("--rounds", type=int, default=7, help="of each pair, alternating")
     parser.add_argument("--messages", type=int, default=20_000, help="in Kafka; 0 leaves it out")
     parser.add_argument("--cluster", type=int, default=2, help="rounds with 1 and 2 workers")
     parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
@@ -62,9 +66,10 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"machine": machine(), "settings": vars(chosen) | {"cores": CORES}}
     results = json.loads(json.dumps(results, default=str))
     with stream.running(settings):
-        # The JVM compiles what runs often: its first micro-batches are slower.
-        for number in range(3):
-            stream.backlog(settings, small, f"warm-{number}")
+        # The JVM compiles what runs often: its first hundred micro-batches are slower.
+        for number in range(WARM):
+            stream.backlog(settings, small[:SMALL], f"warm-{number}")
+        stream.backlog(settings, small, "warm")
         results["256x256"] = against(
             settings, small, chosen.rounds, "small", bare=lambda p: loops.bare(p, model, CORES)
         )

@@ -213,7 +213,8 @@ class Query:
 
     def tend(self) -> None:
         """Restarts it if it failed, after a pause; see `Stream.tend`."""
-        if self._query and self._query.isActive:
+        # To ask Spark takes 2 ms while the cores are busy.
+        if self._busy or (self._query and self._query.isActive):
             return
         now = time.monotonic()
         if not self._next:
