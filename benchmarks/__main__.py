@@ -24,7 +24,7 @@ from sightstream import config, models
 from sightstream.config import Settings
 from sightstream.imaging import Preprocessing
 from sightstream.registry import Registry
-from streaming.sources import SMALL
+from streaming.shares import SMALL
 from tests import broker
 
 MODEL = "benchmark"

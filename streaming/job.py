@@ -314,7 +314,7 @@ class Query:
         """The events of a micro-batch, and their answers in the same order."""
         from streaming import classifier
 
-        self._stream.session.sparkContext.setLocalProperty(classifier.TOLD, work.told)
+        self._stream.session.sparkContext.setLocalProperty(classifier.TOLD, work.told())
         try:
             found = self._planned(work.tasks, model).toArrow()
         except Exception as error:
@@ -343,12 +343,12 @@ class Query:
         from streaming import classifier, isolation
 
         settings = self._stream.settings
-        events = [classifier.EVENT.empty_table()]
+        events, told = [classifier.EVENT.empty_table()], work.told()
 
         def images() -> Iterator[Image | None]:
             # One partition at a time is on the driver, whatever the images weigh.
             for row in work.tasks.toLocalIterator():
-                for piece, found in self.source.read(pd.DataFrame([row.asDict()]), work.told):
+                for piece, found in self.source.read(pd.DataFrame([row.asDict()]), told):
                     events.append(piece)
                     yield from found
 

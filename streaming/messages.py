@@ -16,7 +16,8 @@ from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, URI
 from streaming.claims import Claims
 from streaming.classifier import EVENT, Piece, Read
 from streaming.duplicates import Recent
-from streaming.sources import SMALL, Work
+from streaming.shares import SMALL
+from streaming.sources import Work
 
 if TYPE_CHECKING:
     import pandas as pd

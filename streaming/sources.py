@@ -1,37 +1,26 @@
-"""Where events come from: what a source is, and the inbox as one; Kafka is in `messages`.
-
-Each task reads its share of the manifests' lines itself: read by Spark, they would go through a
-second Python worker, and a shuffle.
-"""
+"""Where events come from: what a source is, and the inbox as one; Kafka is in `messages`."""
 
 from __future__ import annotations
 
-import json
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import pyarrow as pa
-
-from sightstream import checkpoint
+from sightstream import checkpoint, cluster
 from sightstream.config import Settings
-from sightstream.events import local_path
-from sightstream.spark import PIECE
-from streaming.classifier import Piece, Read
+from streaming.classifier import Read
 from streaming.intake import Intake
-from streaming.manifests import between, count, lines, parsed
+from streaming.manifests import between, count
+from streaming.shares import SMALL, Shares, tell
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
     from sightstream.predictions import Predictions
     from streaming.metrics import Metrics
-
-SMALL = 32
-"""Micro-batches of fewer images are one task: a second one would cost more than it saves."""
 
 
 class Work(NamedTuple):
@@ -40,12 +29,12 @@ class Work(NamedTuple):
     Attributes:
         images: their number.
         tasks: the rows of all tasks, in as many partitions.
-        told: what each task is told besides.
+        told: what each task is told besides; to be called anew for each job.
     """
 
     images: int
     tasks: DataFrame
-    told: str = ""
+    told: Callable[[], str] = str
 
 
 class Source(Protocol):
@@ -141,7 +130,9 @@ class Folder:
         tasks = session.sparkContext.defaultParallelism if images >= SMALL else 1
         if tasks not in self._tasks:
             self._tasks[tasks] = session.range(0, tasks, 1, tasks)
-        return Work(images, self._tasks[tasks], json.dumps([begin, end, images, tasks]))
+        scratch = self._settings.root / "tmp" / "run"
+        turns = scratch if tasks > 1 and cluster.is_local(self._settings.master) else None
+        return Work(images, self._tasks[tasks], partial(tell, begin, end, images, tasks, turns))
 
     def first(self, rows: pa.Table) -> pa.Table:
         """All of them: the ids are our own."""
@@ -166,43 +157,6 @@ class Folder:
     def _arrived(self, images: int) -> None:
         self._accepted += images
         self._metrics.arrived(self.name, images)
-
-
-class Shares:
-    """From the number of a task to its share of the images; goes to the workers with the UDF."""
-
-    def __init__(self, images: Path, manifests: Path) -> None:
-        """Remembers the folders."""
-        self._images = images
-        self._manifests = manifests
-
-    def __call__(self, rows: pd.DataFrame, told: str) -> Iterator[Piece]:
-        """The events of each task's share, and the paths of their images.
-
-        Args:
-            rows: the numbers of tasks.
-            told: what is divided: two offsets, the lines between them, and the shares.
-
-        Raises:
-            OSError: this machine does not see a folder, or not all of a manifest: the images are
-                not missing.
-        """
-        for folder in (self._images, self._manifests):
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
-        begin, end, size, shares = json.loads(told)
-        found = lines(between(self._manifests, begin, end))
-        if len(found) != size:
-            raise OSError(f"{socket.gethostname()} sees {len(found)} of {size} lines")
-        for number in rows["id"]:
-            first, last = (size * n // shares for n in (number, number + 1))
-            for events in parsed(found[first:last]).to_batches(max_chunksize=PIECE):
-                uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
-                images = [
-                    local_path(uri) if code is None else None
-                    for uri, code in zip(uris, codes, strict=True)
-                ]
-                yield pa.Table.from_batches([events]), images
 
 
 def waiting(settings: Settings) -> int:

@@ -1,5 +1,7 @@
 """The stream under kill -9: of all of it, and of the Python workers alone."""
 
+import itertools
+import os
 import random
 import shutil
 from collections import Counter
@@ -107,6 +109,28 @@ def test_workers_are_killed_and_every_image_still_gets_its_answer(home, starter,
     assert killed.total() > killed[TASKS]
     assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
     assert set(rows["status"].to_pylist()) == {"ok"}
+
+
+def test_a_worker_that_is_killed_in_a_burst_gives_back_what_it_had_taken(home, starter, until):
+    burst, count = home.settings.staging / "burst", 8000
+    burst.mkdir(parents=True)
+    names = {f"digit {n:04d}.png" for n in range(count)}
+    for name, digit in zip(names, itertools.cycle(starter.digits)):
+        os.link(digit, burst / name)
+    with home.running() as run:
+        burst.rename(home.settings.inbox / "burst")
+        scratch = home.settings.root / "tmp" / "run"
+        until(lambda: any(each.stat().st_size for each in scratch.glob("turns-*")), 60)
+        tasks = [w for w, daemon in workers(psutil.Process(run.pid)) if daemon == TASKS]
+        busiest = max(tasks, key=lambda each: each.cpu_percent(0.1))
+        assert home.count() < count
+        busiest.kill()
+        until(lambda: home.count() >= count, 90)
+    rows = home.table()
+    assert rows.num_rows == len(set(rows["event_id"].to_pylist())) == count
+    assert {name.removeprefix("burst/") for name in rows["original_name"].to_pylist()} == names
+    assert set(rows["status"].to_pylist()) == {"ok"}
+    assert "in isolation" not in (home.settings.logs / "sightstream.log").read_text()
 
 
 TASKS = "sightstream.daemon"

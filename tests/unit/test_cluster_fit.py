@@ -1,6 +1,5 @@
 """A cluster that is not there, or not fit, is told before Spark tries for minutes."""
 
-import json
 import pickle
 import socket
 
@@ -10,7 +9,7 @@ import pytest
 from sightstream import cluster
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.events import ImageEvent
-from streaming.sources import Shares
+from streaming.shares import Shares, tell
 
 
 def test_a_master_that_listens_is_enough_among_several():
@@ -40,7 +39,7 @@ def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
     manifest.parent.mkdir()
     manifest.write_text(event.to_line() + "\n")
     shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", manifest.parent)))
-    task = pd.DataFrame({"id": [0]}), json.dumps([{}, {"manifest": manifest.name}, 1, 1])
+    task = pd.DataFrame({"id": [0]}), tell({}, {"manifest": manifest.name}, 1, 1, None)
     with pytest.raises(FileNotFoundError, match=r"does not see .*images"):
         list(shares(*task))
     (tmp_path / "images").mkdir()
