@@ -62,7 +62,7 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
     local = cluster.is_local(settings.master)
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    scratch = settings.root / "tmp" / name
+    scratch = scratch_folder(settings, name)
     scratch.mkdir(parents=True, exist_ok=True)
     conf = SparkConf().setAppName(name).setMaster(settings.master)
     options = _options(settings, scratch, name, optimised)
@@ -86,6 +86,11 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
             raise
     session.conf.set("spark.sql.shuffle.partitions", session.sparkContext.defaultParallelism)
     return session
+
+
+def scratch_folder(settings: Settings, name: str) -> Path:
+    """Where an application of this name keeps what is of no use after its end."""
+    return settings.root / "tmp" / name
 
 
 def _python() -> str:

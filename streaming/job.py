@@ -373,7 +373,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     figures = Metrics()
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
         stack.enter_context(lock.held(settings.root))
-        shutil.rmtree(settings.root / "tmp" / "run", ignore_errors=True)
+        shutil.rmtree(spark.scratch_folder(settings, "run"), ignore_errors=True)
         stack.callback(figures.serve(settings))
         registry = Registry(settings)
         if not registry.exists:

@@ -69,13 +69,16 @@ class Shares:
         for number in rows["id"]:
             fixed = [(size * number // tasks, size * (number + 1) // tasks)]
             for first, last in taken(cuts(size, tasks), turns, number) if turns else fixed:
-                for events in parsed(found[first:last]).to_batches(max_chunksize=PIECE):
-                    uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
-                    images = [
-                        local_path(uri) if code is None else None
-                        for uri, code in zip(uris, codes, strict=True)
-                    ]
-                    yield pa.Table.from_batches([events]), images
+                yield from _pieces(found[first:last])
+
+
+def _pieces(found: Sequence[bytes]) -> Iterator[Piece]:
+    for events in parsed(found).to_batches(max_chunksize=PIECE):
+        uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
+        images = [
+            local_path(uri) if code is None else None for uri, code in zip(uris, codes, strict=True)
+        ]
+        yield pa.Table.from_batches([events]), images
 
 
 def tell(begin: Offset, end: Offset, size: int, tasks: int, turns: Path | None) -> str:

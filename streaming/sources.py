@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sightstream import checkpoint, cluster
+from sightstream import checkpoint, cluster, spark
 from sightstream.config import Settings
 from streaming.classifier import Read
 from streaming.intake import Intake
@@ -130,7 +130,7 @@ class Folder:
         tasks = session.sparkContext.defaultParallelism if images >= SMALL else 1
         if tasks not in self._tasks:
             self._tasks[tasks] = session.range(0, tasks, 1, tasks)
-        scratch = self._settings.root / "tmp" / "run"
+        scratch = spark.scratch_folder(self._settings, "run")
         turns = scratch if tasks > 1 and cluster.is_local(self._settings.master) else None
         return Work(images, self._tasks[tasks], partial(tell, begin, end, images, tasks, turns))
 
