@@ -51,9 +51,11 @@ def backlog(settings: Settings, images: list[Path], name: str) -> float:
         os.link(image, staged / f"{number}-{image.name}")
     before = rows(settings)
     begin = time.time()
-    staged.rename(settings.inbox / name)
+    dropped = staged.rename(settings.inbox / name)
     wait_for(settings, before + len(images))
-    return len(images) / (time.time() - begin)
+    seconds = time.time() - begin
+    dropped.rmdir()  # else the intake would go on looking into it
+    return len(images) / seconds
 
 
 def trickle(settings: Settings, image: Path, rate: float, seconds: float) -> list[float]:

@@ -101,8 +101,9 @@ def new_event_id(now: float) -> str:
     one sorts too (RFC 9562, 6.2, method 3).
     """
     time = f"{int(now * 1000 * 2**12) & (2**60 - 1):015x}"
-    random = f"{1 << 63 | int.from_bytes(os.urandom(8), 'big') >> 2:x}"
-    return f"{time[:8]}-{time[8:12]}-7{time[12:]}-{random[:4]}-{random[4:]}"
+    random = os.urandom(8).hex()
+    variant = "89ab"[int(random[0], 16) % 4]
+    return f"{time[:8]}-{time[8:12]}-7{time[12:]}-{variant}{random[1:4]}-{random[4:]}"
 
 
 def local_path(uri: str) -> str:

@@ -92,36 +92,19 @@ class Registry:
         Raises:
             ModelNotFoundError: there is none.
         """
-        by_number = str(which).isdigit()
-        kind = "version" if by_number else "alias"
-        missing = ModelNotFoundError(
-            f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
-            f"or train one with: sightstream train {name}"
-        )
-        if not self.exists:
-            raise missing
-        from mlflow.exceptions import MlflowException
-
-        get = self._client.get_model_version
+        if (found := self._find(name, which)) is None:
+            kind = "version" if str(which).isdigit() else "alias"
+            raise ModelNotFoundError(
+                f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
+                f"or train one with: sightstream train {name}"
+            )
         with self._reaching():
-            try:
-                found = (
-                    get(name, str(which))
-                    if by_number
-                    else self._client.get_model_version_by_alias(name, str(which))
-                )
-            except MlflowException as error:
-                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                    raise
-                raise missing from None
             return self._version(found, self._aliases(name))
 
     def champion_number(self, name: str) -> int | None:
         """The number of the version in use; None where there is none. Cheap enough to poll."""
-        try:
-            return self.version(name).number
-        except ModelNotFoundError:
-            return None
+        found = self._find(name, "champion")
+        return int(found.version) if found else None
 
     def load(
         self, version: Version, engine: Literal["auto", "onnx", "keras"] = "auto"
@@ -266,6 +249,21 @@ class Registry:
         with self._reaching():
             self._set_champion(name, earlier)
         return self.version(name)
+
+    def _find(self, name: str, which: str | int) -> ModelVersion | None:
+        if not self.exists:
+            return None
+        from mlflow.exceptions import MlflowException
+
+        with self._reaching():
+            try:
+                if str(which).isdigit():
+                    return self._client.get_model_version(name, str(which))
+                return self._client.get_model_version_by_alias(name, str(which))
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+                return None
 
     def _set_champion(self, name: str, history: list[int]) -> None:
         self._client.set_registered_model_alias(name, "champion", str(history[-1]))
