@@ -167,7 +167,6 @@ class TestOnce:
         assert Counter(home.table()["event_id"].to_pylist())["event 1"] == 1
 
     def test_what_the_broker_deleted_unread_stops_the_stream(self, home, rows, broker, starter):
-        home("run", "--once", "--metrics-port", "0")
         digit = starter.digits[0].read_bytes()
         places = send(broker, "once", [{"value": digit, "partition": n % 3} for n in range(30)])
         first = {p.partition: p.offset for p in reversed(places)}
