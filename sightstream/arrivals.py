@@ -20,7 +20,7 @@ from sightstream.events import readable
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.02
+PAUSE = 0.05
 """Seconds between two looks at a folder; longer when a look takes long."""
 
 LONGEST_PAUSE = 2.0

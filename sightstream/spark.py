@@ -197,7 +197,7 @@ def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> d
         # Of a message's headers of one name, the first counts: they are read from the end.
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
-        "spark.sql.streaming.pollingDelay": "20ms",
+        "spark.sql.streaming.pollingDelay": "50ms",
         # The default ones start a chmod process for each file of a checkpoint, 25 ms each, twice
         # a micro-batch. These rename too, which is atomic where the home folder is.
         "spark.sql.streaming.checkpointFileManagerClass": (
