@@ -7,9 +7,9 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 import time
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -65,16 +65,17 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     model = publish(settings)
     results: dict[str, Any] = {"machine": machine(), "settings": vars(chosen) | {"cores": CORES}}
     results = json.loads(json.dumps(results, default=str))
-    with stream.running(settings):
+    with stream.running(settings) as process:
         # The JVM compiles what runs often: its first hundred micro-batches are slower.
         for number in range(WARM):
             stream.backlog(settings, small[:SMALL], f"warm-{number}")
         stream.backlog(settings, small, "warm")
         results["256x256"] = against(
-            settings, small, chosen.rounds, "small", bare=lambda p: loops.bare(p, model, CORES)
-        )
+            settings, process, small, chosen.rounds, "small",
+            bare=lambda p: loops.bare(p, model, CORES),
+        )  # fmt: skip
         results["2000x1334"] = against(
-            settings, large, chosen.rounds, "large",
+            settings, process, large, chosen.rounds, "large",
             bare=lambda p: loops.bare(p, model, CORES),
             full_decode=lambda p: loops.full_decode(p, model, CORES),
         )  # fmt: skip
@@ -103,9 +104,9 @@ def from_kafka(
     with broker.running(folder / "broker") as node:
         settings = settings.model_copy(update={"kafka_servers": node.address})
         topic.publish(settings, shown[0].parent)
-        rows = stream.rows(settings)
+        wait = stream.rows_more(settings, len(shown))
         with stream.running(settings, "--source", "kafka") as process:
-            stream.wait_for(settings, rows + len(shown))
+            wait()
             figures, speeds = topic.rounds(
                 settings, process, shown[0].parent, model, confluent, chosen.rounds, CORES
             )
@@ -119,16 +120,20 @@ def from_kafka(
 
 
 def against(
-    settings: Settings, paths: list[Path], rounds: int, name: str, **others: Any
-) -> dict[str, Any]:
+    settings: Settings, process: subprocess.Popen[bytes], paths: list[Path], rounds: int,
+    name: str, **others: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Images a second of sightstream and of others in turn, and the ratios of each pair."""
     figures: dict[str, list[float]] = {"sightstream": [], **{other: [] for other in others}}
-    turns = {other: partial(loop, [str(p) for p in paths]) for other, loop in others.items()}
     for number in range(rounds):
-        turns["sightstream"] = partial(stream.backlog, settings, paths, f"{name}-{number}")
         # Every other round runs backwards, since the machine may be slower after one than another.
-        for turn in list(turns)[:: -1 if number % 2 else 1]:
-            figures[turn].append(turns[turn]())
+        for turn in list(figures)[:: -1 if number % 2 else 1]:
+            if turn == "sightstream":
+                speed = stream.backlog(settings, paths, f"{name}-{number}")
+            else:
+                with stream.paused(process):
+                    speed = others[turn]([str(path) for path in paths])
+            figures[turn].append(speed)
         screen.print(name, {key: round(values[-1]) for key, values in figures.items()})
     return compared(figures)
 

@@ -6,11 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import psutil
 
 from benchmarks import loops, stream
 from producers.load import load
@@ -55,16 +51,16 @@ def rounds(
     figures: dict[str, list[float]] = {"sightstream": []}
     total, speeds = sum(1 for _ in images.iterdir()), []
     for number in range(-WARM_UP, count):
-        with paused(process):
+        with stream.paused(process):
             begins = end_offsets(settings)
             speeds.append(publish(settings, images))
             parts = [(n, begins[n], end) for n, end in end_offsets(settings).items()]
             for name, loop in loops.CONSUMERS.items() if number >= 0 else ():
                 speed = loops.consumers(loop, settings, parts, model, cores, confluent)
                 figures.setdefault(name, []).append(speed)
-            before = stream.rows(settings)
+            wait = stream.rows_more(settings, total)
             begin = time.time()
-        stream.wait_for(settings, before + total)
+        wait()
         if number >= 0:
             figures["sightstream"].append(total / (time.time() - begin))
     return figures, speeds
@@ -95,19 +91,3 @@ def end_offsets(settings: Settings) -> dict[int, int]:
     parts = [TopicPartition(settings.kafka_topic, n) for n in range(PARTITIONS)]
     with KafkaConsumer(**kafka.client_options(settings)) as consumer:
         return {part.partition: end for part, end in consumer.end_offsets(parts).items()}
-
-
-@contextmanager
-def paused(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Stops all processes of a stream for the time of a block, so that a backlog can grow."""
-    root = psutil.Process(process.pid)
-    tree = [root, *root.children(recursive=True)]
-    for each in tree:
-        with suppress(psutil.NoSuchProcess):
-            each.suspend()
-    try:
-        yield
-    finally:
-        for each in tree:
-            with suppress(psutil.NoSuchProcess):
-                each.resume()
