@@ -164,9 +164,13 @@ def _read_regular(file: int, limits: Limits) -> bytes | Rejected:
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode):
         return Rejected("unreadable", "It is a folder, a pipe or a device, not a regular file.")
+    if rejection := _size_rejection(status.st_size, limits):
+        return rejection
     # What a writer appends from now on is not read: the size that was checked is the size read.
-    with open(file, "rb", closefd=False) as stream:
-        return _size_rejection(status.st_size, limits) or stream.read(status.st_size)
+    data = os.read(file, status.st_size)
+    while len(data) < status.st_size and (more := os.read(file, status.st_size - len(data))):
+        data += more  # some network file systems give less than they are asked for
+    return data
 
 
 def decode(
