@@ -17,7 +17,7 @@ from threading import Thread
 import psutil
 
 from sightstream.config import Settings
-from sightstream.predictions import follow
+from sightstream.predictions import follow, opened
 
 
 @contextmanager
@@ -119,26 +119,20 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
     The table is read when the next version is there, and only then: to look at it takes time from
     what is measured.
     """
-    from deltalake import DeltaTable
+    table = opened(settings.predictions)
 
-    def table() -> DeltaTable:
-        return DeltaTable(settings.predictions)
-
-    def rows(table: DeltaTable) -> int:
+    def rows() -> int:
         return int(sum(table.get_add_actions(flatten=True)["num_records"].to_pylist()))
 
-    found = table() if DeltaTable.is_deltatable(settings.predictions) else None
-    goal = count + (rows(found) if found else 0)
+    goal = rows() + count
 
     def wait() -> None:
-        seen, deadline = found, time.monotonic() + timeout
-        while not seen or rows(seen) < goal:
-            following = seen.version() + 1 if seen else 0
-            while not Path(settings.predictions, "_delta_log", f"{following:020}.json").exists():
+        log, deadline = Path(settings.predictions, "_delta_log"), time.monotonic() + timeout
+        while rows() < goal:
+            while not (log / f"{table.version() + 1:020}.json").exists():
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} rows in {timeout} s")
                 time.sleep(0.01)
-            seen = seen or table()
-            seen.update_incremental()
+            table.update_incremental()
 
     return wait

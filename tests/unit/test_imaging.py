@@ -624,10 +624,10 @@ def test_a_file_below_a_file_is_not_found(tmp_path):
 def test_a_file_is_read_whole_where_the_system_gives_less_than_it_is_asked_for(
     tmp_path, monkeypatch
 ):
-    path, read = tmp_path / "image", os.read
+    path, whole = tmp_path / "image", os.read
     path.write_bytes(content := bytes(range(256)) * 9)
-    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 1000)))
-    assert imaging.read(path) == content
+    monkeypatch.setattr(os, "read", lambda file, size: whole(file, min(size, 1000)))
+    assert read(path) == content
 
 
 def test_a_folder_is_unreadable(tmp_path):
