@@ -10,7 +10,6 @@ import errno
 import fcntl
 import logging
 import os
-import re
 import signal
 import time
 from collections.abc import Collection, Iterator
@@ -37,7 +36,10 @@ RELIST = 1.0
 TICK = 0.02
 """Seconds in which a second change of a folder may have the time of the first; in some, longer."""
 
-_TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I)
+_TEMPORARY = tuple(b"~ .tmp .temp .part .partial .filepart .crdownload .download".split())
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
 
 Bare = dict[bytes, tuple[int, list[bytes]]]
 """Folders without files: when they were changed, in nanoseconds, and the folders in them."""
@@ -58,6 +60,7 @@ class Arrivals:
         self._settle = settle_seconds
         self._leave = {os.path.join(root, name) for name in leave}
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
+        self._before = self._unsettled
         self._put_off: dict[bytes, float] = {}
         self._looked = 0.0
         self._bare: Bare = {}
@@ -70,12 +73,13 @@ class Arrivals:
 
         What is no regular file, such as a symbolic link, is complete as it is.
         """
-        begin, seen = time.time(), set[bytes]()
-        if time.monotonic() - self._listed >= RELIST:
+        begin, now = time.time(), time.monotonic()
+        if now - self._listed >= RELIST:
             self._bare.clear()
-            self._listed = time.monotonic()
+            self._listed = now
+        self._put_off = {p: until for p, until in self._put_off.items() if until > now}
+        self._before, self._unsettled = self._unsettled, {}
         for entry in files(self._root, self._leave, self._bare):
-            seen.add(entry.path)
             try:
                 info = self._complete(entry)
             except FileNotFoundError:
@@ -85,8 +89,6 @@ class Arrivals:
                 continue
             if info:
                 yield entry.path, info
-        self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
-        self._put_off = {p: until for p, until in self._put_off.items() if p in seen}
         self._looked = begin
 
     @property
@@ -110,16 +112,18 @@ class Arrivals:
     def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
         """What the system tells of a file that is as its writer wants it; None of any other."""
         path = entry.path
-        if self._put_off.get(path, 0) > time.monotonic():
+        if path in self._put_off:
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
         info, written = _opened(entry)
-        doubtful = written is None or not info.st_size or _TEMPORARY.search(entry.name)
+        name = entry.name.lower()
+        temporary = name.startswith(b".") or name.endswith(_TEMPORARY)
+        doubtful = written is None or not info.st_size or temporary
         if written is False and not doubtful:
             return info
         state = (info.st_ino, info.st_size, info.st_mtime_ns)
-        before, since = self._unsettled.get(path, (None, 0.0))
+        before, since = self._before.get(path, (None, 0.0))
         if written or before != state:
             since = time.monotonic()
         self._unsettled[path] = (state, since)
@@ -152,15 +156,17 @@ def files(
             if known == changed:
                 folders += inside
                 continue
-            entries = [(each, each.is_dir(follow_symlinks=False)) for each in os.scandir(folder)]
+            entries = list(os.scandir(folder))
+            found = [each for each in entries if not each.is_dir(follow_symlinks=False)]
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
             continue
-        inside = [each.path for each, is_folder in entries if is_folder and each.path not in leave]
-        if changed < settled and all(is_folder for _, is_folder in entries):
+        inside = [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+        inside = [path for path in inside if path not in leave]
+        if changed < settled and not found:
             bare[folder] = changed, inside
         folders += inside
-        yield from (each for each, is_folder in entries if not is_folder)
+        yield from found
 
 
 @lru_cache(10_000)
@@ -172,7 +178,7 @@ def _warn(message: str) -> None:
 def _opened(entry: os.DirEntry[bytes]) -> tuple[os.stat_result, bool | None]:
     """A file, and whether it has a writer: of one descriptor, so that both are of the same file."""
     try:
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(entry.path, _READ)
     except OSError:
         return entry.stat(follow_symlinks=False), None
     try:
@@ -186,11 +192,10 @@ def _has_writer(descriptor: int) -> bool | None:
 
     Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
     """
-    lease = getattr(fcntl, "F_SETLEASE", None)
-    if lease is None:
+    if _LEASE is None:
         return None
     try:
-        fcntl.fcntl(descriptor, lease, fcntl.F_RDLCK)  # given back by closing it
+        fcntl.fcntl(descriptor, _LEASE, fcntl.F_RDLCK)  # given back by closing it
     except OSError as error:
         return True if error.errno == errno.EAGAIN else None
     return False

@@ -98,12 +98,11 @@ def new_event_id(now: float) -> str:
     """Makes a UUID version 7 for a time in seconds since the epoch.
 
     The 12 bits after the version hold the fraction of the millisecond, so that what arrives within
-    one sorts too (RFC 9562, 6.2, method 3).
+    one sorts too (RFC 9562, 6.2, method 3). The 60 last ones are random.
     """
     time = f"{int(now * 1000 * 2**12) & (2**60 - 1):015x}"
     random = os.urandom(8).hex()
-    variant = "89ab"[int(random[0], 16) % 4]
-    return f"{time[:8]}-{time[8:12]}-7{time[12:]}-{variant}{random[1:4]}-{random[4:]}"
+    return f"{time[:8]}-{time[8:12]}-7{time[12:]}-8{random[:3]}-{random[4:]}"
 
 
 def local_path(uri: str) -> str:

@@ -39,6 +39,11 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # Odd metadata in somebody's image is no news for an operator.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
+# O_NONBLOCK: opening a FIFO that nobody writes to would wait for a writer.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Else the first reading after a rename writes the inode again. Only the owner may ask for that.
+_NOATIME = getattr(os, "O_NOATIME", 0)
+
 _SIGNATURE = re.compile(
     rb"(?P<JPEG>\xff\xd8)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WEBP>RIFF....WEBP)|(?P<BMP>BM)"
     rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II[*+]\0|MM\0[*+]|II\0\*|MM\*\0)",
@@ -145,8 +150,10 @@ DEFAULT_LIMITS = Limits()
 def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes | Rejected:
     """The bytes of a regular file. Follows no symlink, waits for no FIFO, raises no OSError."""
     try:
-        # O_NONBLOCK: opening a FIFO that nobody writes to would wait for a writer.
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            file = os.open(path, _READ | _NOATIME)
+        except PermissionError:
+            file = os.open(path, _READ)
         try:
             return _read_regular(file, limits)
         finally:

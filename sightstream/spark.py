@@ -9,7 +9,8 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ ARCHIVE = Path(sys.prefix, "share", "sightstream", "spark.jsa")
 
 PIECE = 1024
 """The most rows that go to a worker in one piece, as Arrow."""
+
+REST = 1.0
+"""Seconds without a task after which a Python worker gives memory back."""
 
 _TRAINING = {
     "spark.python.daemon.module": "training.daemon",
@@ -154,11 +158,22 @@ def stop(session: SparkSession) -> None:
         SparkContext._gateway = SparkContext._jvm = None
 
 
-def release_memory() -> None:
-    """Gives back to the system what a task of a Python worker has freed; takes 1 to 5 ms.
+@contextmanager
+def at_work() -> Iterator[None]:
+    """A task of a Python worker: what it has freed goes back to the system when the worker rests.
 
-    glibc keeps free memory that lies below what is in use: 80 MB of a worker, now and then.
+    glibc keeps free memory that lies below what is in use: 80 MB of a worker, now and then. To give
+    it back takes 1 to 5 ms, and the next task as much to get it again.
     """
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, _release_memory)
+        signal.setitimer(signal.ITIMER_REAL, REST)
+
+
+def _release_memory(*_: object) -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # which other C libraries do not have
     if trim:
         trim(0)

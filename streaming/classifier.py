@@ -12,7 +12,7 @@ import pyarrow as pa
 from sightstream.classify import Answer, Classifier, Image
 from sightstream.events import SCHEMA
 from sightstream.imaging import Limits
-from sightstream.spark import release_memory
+from sightstream.spark import at_work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,14 +69,14 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Re
         import pandas as pd
         from pyspark import TaskContext
 
-        classifier = _classifier(key, model, limits, top_k)
-        told = TaskContext.get().getLocalProperty(TOLD) or ""
-        pieces = (read(rows, told) for rows in batches if len(rows))
-        for events, images in chain.from_iterable(pieces):
-            found = iter(classifier([image for image in images if image is not None]))
-            answers = table([Answer() if image is None else next(found) for image in images])
-            yield pd.DataFrame({"events": [packed(events)], "answers": [packed(answers)]})
-        release_memory()
+        with at_work():
+            classifier = _classifier(key, model, limits, top_k)
+            told = TaskContext.get().getLocalProperty(TOLD) or ""
+            pieces = (read(rows, told) for rows in batches if len(rows))
+            for events, images in chain.from_iterable(pieces):
+                found = iter(classifier([image for image in images if image is not None]))
+                answers = table([Answer() if image is None else next(found) for image in images])
+                yield pd.DataFrame({"events": [packed(events)], "answers": [packed(answers)]})
 
     return answer
 

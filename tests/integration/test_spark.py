@@ -26,6 +26,18 @@ except KeyboardInterrupt:
 spark.stop(session)
 """
 
+WORKER = """
+import resource
+from sightstream.spark import at_work
+
+with at_work():
+    freed = [b"x" * 50_000 for _ in range(4000)]
+    kept = [b"x" * 50_000]  # lies behind them: else all would be given back at once
+    del freed
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)  # KiB, at most
+input()
+"""
+
 
 def jvms(folder):
     """What runs, from the script that begins it on, with its scratch folder below this one."""
@@ -62,3 +74,15 @@ def test_ctrl_c_ends_a_job_and_leaves_a_session_that_works(tmp_path, until):
         finally:
             process.kill()
     assert (process.returncode, out) == (0, "interrupted 2\nTrue\n"), err
+
+
+def test_a_worker_at_rest_gives_memory_back(until):
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER], env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert int(process.stdout.readline()) > 200_000
+        worker = psutil.Process(process.pid)
+        until(lambda: worker.memory_info().rss < 100e6, 10)
+        process.communicate("\n", timeout=10)
+    assert process.returncode == 0

@@ -677,6 +677,26 @@ def test_a_file_without_permission_is_unreadable(tmp_path):
         os.seteuid(user)
 
 
+def test_reading_leaves_the_time_of_the_last_access(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(b"x")
+    os.utime(path, (0, 0))  # so old that any file system would note an access
+    assert read(path) == b"x"
+    assert path.stat().st_atime == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else_is_read(tmp_path):
+    path = Path("/tmp", f"{tmp_path.name}-{os.getpid()}")  # tmp_path is closed to others
+    path.write_bytes(b"x")
+    os.seteuid(65_534)
+    try:
+        assert read(path) == b"x"
+    finally:
+        os.seteuid(0)
+        path.unlink()
+
+
 @pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
 def test_a_path_that_cannot_exist_is_unreadable(path):
     assert refused(path) == "unreadable"
