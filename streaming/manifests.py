@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +29,8 @@ def published(manifests: Path, after: str = "") -> list[str]:
         manifests: their folder.
         after: only those that came after the one of this name.
     """
-    names = (path.name for path in manifests.iterdir())
-    return sorted(name for name in names if _MANIFEST.match(name) and name > after)
+    names = (entry.name for entry in os.scandir(manifests))
+    return sorted(name for name in names if name > after and _MANIFEST.match(name))
 
 
 def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path]:

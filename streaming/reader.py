@@ -9,6 +9,7 @@ of which imports this module: it brings in little.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,12 @@ from streaming.manifests import KEY, Offset, between, count, lines, parsed
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
+
+WAIT = 0.2
+"""Seconds that Spark waits for a manifest before it asks anew, which costs more than to wait."""
+
+LOOK = 0.02
+"""Seconds between two looks at the folder meanwhile."""
 
 
 class ManifestSource(DataSource):
@@ -54,9 +61,12 @@ class ManifestReader(DataSourceStreamReader):
         return {KEY: ""}
 
     def latestOffset(self) -> Offset:  # noqa: N802
-        """Where the next micro-batch ends; where the last one did, if nothing came since."""
+        """Where the next micro-batch ends; where the last one did, if nothing comes for a while."""
         end, images = self._end or self.initialOffset(), 0
-        for path in between(self._folder, end):
+        deadline = time.monotonic() + WAIT
+        while not (found := between(self._folder, end)) and time.monotonic() < deadline:
+            time.sleep(LOOK)
+        for path in found:
             if images >= self._images:
                 break
             images += count([path])

@@ -13,7 +13,9 @@ def manifest(settings):
     def write(number, *names):
         events = [ImageEvent(f"id of {n}", "folder", f"file:///{n}", n, 1.5, 9) for n in names]
         path = settings.manifests / f"{number:020d}.jsonl"
-        path.write_text("".join(event.to_line() + "\n" for event in events))
+        aside = path.with_suffix(".new")  # what looks at the folder meanwhile sees all or nothing
+        aside.write_text("".join(event.to_line() + "\n" for event in events))
+        aside.rename(path)
         return {"manifest": path.name}
 
     return write

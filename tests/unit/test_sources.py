@@ -1,9 +1,11 @@
 """streaming.sources, and the reader: manifests as a streaming source of Spark."""
 
 import json
+from threading import Timer
 
 import pytest
 
+from streaming import reader as module
 from streaming import sources
 from streaming.reader import ManifestReader
 
@@ -31,6 +33,12 @@ def test_nothing_new_is_the_same_offset_again(manifest, reader):
     assert reader.latestOffset() == begin
     first = manifest(1, "a")
     assert reader.latestOffset() == reader.latestOffset() == first
+
+
+def test_what_comes_while_spark_waits_ends_the_wait(manifest, reader, monkeypatch):
+    monkeypatch.setattr(module, "WAIT", 30)
+    Timer(0.1, manifest, (1, "a")).start()
+    assert names(reader, reader.initialOffset(), reader.latestOffset()) == ["a"]
 
 
 def test_a_micro_batch_holds_the_events_after_its_start_up_to_its_end(manifest, reader):
