@@ -294,7 +294,7 @@ class _Listener:
         durations = json.loads(event.progress().json())["durationMs"]
         if "addBatch" in durations:
             # To wait for images is no part of a micro-batch.
-            durations["triggerExecution"] -= durations.pop("latestOffset")
+            durations["triggerExecution"] -= durations.pop("latestOffset", 0)
             for phase, milliseconds in durations.items():
                 self._metrics.phase(_snake(phase), milliseconds / 1000)
 

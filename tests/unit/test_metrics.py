@@ -1,6 +1,8 @@
 """Metrics: counted from rows in hand, shown as Prometheus reads them, documented from the code."""
 
+import json
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sightstream.imaging import Preprocessing
 from sightstream.models import ServedModel
 from streaming import catalogue, classifier
 from streaming.histogram import Histogram
-from streaming.metrics import STATISTICS, Metrics
+from streaming.metrics import STATISTICS, Metrics, _Listener
 from streaming.vitals import Vitals
 
 BUCKETS = (0.1, 0.5, 1, 2.5)
@@ -47,6 +49,21 @@ def test_what_is_no_number_is_not_counted():
     registry = CollectorRegistry()
     Histogram("a_seconds", "Time", buckets=BUCKETS, registry=registry).observe([1, math.nan, 2])
     assert registry.get_sample_value("a_seconds_count") == 2
+
+
+@pytest.mark.parametrize("waited", [{"latestOffset": 150}, {}], ids=["waited", "planned before"])
+def test_the_wait_for_images_is_no_part_of_a_micro_batch(waited):
+    durations = {"addBatch": 40, "triggerExecution": 50 + sum(waited.values()), **waited}
+    progress = Mock(**{"json.return_value": json.dumps({"durationMs": durations})})
+    metrics = Metrics()
+    _Listener(metrics).onQueryProgress(Mock(**{"progress.return_value": progress}))
+    phases = {
+        sample.labels["phase"]: sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "sightstream_batch_phase_seconds_sum"
+    }
+    assert phases == pytest.approx({"add_batch": 0.04, "trigger_execution": 0.05})
 
 
 class TestDrift:
