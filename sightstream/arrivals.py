@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Collection, Iterator
@@ -36,7 +37,7 @@ RELIST = 1.0
 TICK = 0.02
 """Seconds in which a second change of a folder may have the time of the first; in some, longer."""
 
-_TEMPORARY = tuple(b"~ .tmp .temp .part .partial .filepart .crdownload .download".split())
+_TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I)
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
@@ -60,7 +61,6 @@ class Arrivals:
         self._settle = settle_seconds
         self._leave = {os.path.join(root, name) for name in leave}
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
-        self._before = self._unsettled
         self._put_off: dict[bytes, float] = {}
         self._looked = 0.0
         self._bare: Bare = {}
@@ -73,13 +73,12 @@ class Arrivals:
 
         What is no regular file, such as a symbolic link, is complete as it is.
         """
-        begin, now = time.time(), time.monotonic()
-        if now - self._listed >= RELIST:
+        begin, seen = time.time(), set[bytes]()
+        if time.monotonic() - self._listed >= RELIST:
             self._bare.clear()
-            self._listed = now
-        self._put_off = {p: until for p, until in self._put_off.items() if until > now}
-        self._before, self._unsettled = self._unsettled, {}
+            self._listed = time.monotonic()
         for entry in files(self._root, self._leave, self._bare):
+            seen.add(entry.path)
             try:
                 info = self._complete(entry)
             except FileNotFoundError:
@@ -89,6 +88,8 @@ class Arrivals:
                 continue
             if info:
                 yield entry.path, info
+        self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
+        self._put_off = {p: until for p, until in self._put_off.items() if p in seen}
         self._looked = begin
 
     @property
@@ -112,18 +113,16 @@ class Arrivals:
     def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
         """What the system tells of a file that is as its writer wants it; None of any other."""
         path = entry.path
-        if path in self._put_off:
+        if self._put_off.get(path, 0) > time.monotonic():
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
         info, written = _opened(entry)
-        name = entry.name.lower()
-        temporary = name.startswith(b".") or name.endswith(_TEMPORARY)
-        doubtful = written is None or not info.st_size or temporary
+        doubtful = written is None or not info.st_size or _TEMPORARY.search(entry.name)
         if written is False and not doubtful:
             return info
         state = (info.st_ino, info.st_size, info.st_mtime_ns)
-        before, since = self._before.get(path, (None, 0.0))
+        before, since = self._unsettled.get(path, (None, 0.0))
         if written or before != state:
             since = time.monotonic()
         self._unsettled[path] = (state, since)
@@ -156,13 +155,15 @@ def files(
             if known == changed:
                 folders += inside
                 continue
-            entries = list(os.scandir(folder))
-            found = [each for each in entries if not each.is_dir(follow_symlinks=False)]
+            found, inside = list[os.DirEntry[bytes]](), list[bytes]()
+            for each in os.scandir(folder):
+                if not each.is_dir(follow_symlinks=False):
+                    found.append(each)
+                elif each.path not in leave:
+                    inside.append(each.path)
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
             continue
-        inside = [each.path for each in entries if each.is_dir(follow_symlinks=False)]
-        inside = [path for path in inside if path not in leave]
         if changed < settled and not found:
             bare[folder] = changed, inside
         folders += inside

@@ -582,6 +582,16 @@ def test_a_file_that_could_not_be_moved_is_taken_once_it_can(settings, intake, d
     assert names(told()) == ["x.jpg"]
 
 
+def test_another_file_under_the_name_of_one_that_could_not_be_moved_is_taken(intake, drop, told):
+    with immovable(stays := drop("x.jpg")):
+        assert intake.take() == 0
+    stays.unlink()
+    assert intake.take() == 0
+    drop("x.jpg")
+    assert intake.take() == 1
+    assert names(told()) == ["x.jpg"]
+
+
 def test_a_file_on_another_file_system_stays_and_the_others_go_on(
     intake, settings, drop, told, left
 ):
