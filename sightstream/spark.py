@@ -32,6 +32,13 @@ PIECE = 1024
 REST = 1.0
 """Seconds without a task after which a Python worker gives memory back."""
 
+_STREAM = {
+    # A micro-batch runs plans of three nodes, of which nothing is to be gained by making code.
+    "spark.sql.codegen.wholeStage": "false",
+    # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
+    "spark.task.maxDirectResultSize": "64m",
+}
+
 _TRAINING = {
     "spark.python.daemon.module": "training.daemon",
     # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
@@ -202,6 +209,10 @@ def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> d
         "spark.python.daemon.module": "sightstream.daemon",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        # As pyspark's shell has it anyhow; but that writes all the rest, and then drops it.
+        "spark.log.level": "WARN",
+        # How a plan is told to those who listen; this is the cheapest way.
+        "spark.sql.ui.explainMode": "simple",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(PIECE),
         # What the driver deals out stays Arrow until it is in a task.
@@ -226,5 +237,6 @@ def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> d
         # Local files, since packages would be put on the workers' Python path too.
         **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
         **{f"spark.executorEnv.{name}": "1" for name in threads},
+        **(_STREAM if name == "run" else {}),
         **(_TRAINING if name == "train" else {}),
     }
