@@ -73,10 +73,13 @@ def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Re
             classifier = _classifier(key, model, limits, top_k)
             told = TaskContext.get().getLocalProperty(TOLD) or ""
             pieces = (read(rows, told) for rows in batches if len(rows))
+            rows = []
             for events, images in chain.from_iterable(pieces):
                 found = iter(classifier([image for image in images if image is not None]))
                 answers = table([Answer() if image is None else next(found) for image in images])
-                yield pd.DataFrame({"events": [packed(events)], "answers": [packed(answers)]})
+                rows.append((packed(events), packed(answers)))
+            # All at once: what Spark does with each frame takes 2 ms of a core.
+            yield pd.DataFrame(rows, columns=["events", "answers"])
 
     return answer
 
