@@ -91,8 +91,8 @@ class Watch:
                 self._send(messages, publisher, place)
             while not stop.is_set():
                 begin, arrived = time.monotonic(), False
-                for path, info in self._arrivals.look():
-                    if claimed := self._claim(path, info):
+                for arrival in self._arrivals.look():
+                    if claimed := self._claim(*arrival):
                         self._send(messages, publisher, claimed)
                         arrived = True
                     if stop.is_set():
@@ -110,12 +110,12 @@ class Watch:
                 if not inside:  # a crash came before the file
                     shutil.rmtree(folder)
 
-    def _claim(self, path: bytes, info: os.stat_result) -> Path | None:
+    def _claim(self, path: bytes, info: os.stat_result, arrived: float) -> Path | None:
         """Moves a file to where it is ours, under an event id; None if it stays where it is."""
         if not stat.S_ISREG(info.st_mode):
             self._stays(path, "it is a link, a pipe or the like, and no file")
             return None
-        event_id = new_event_id(self._arrivals.arrived(path, info))
+        event_id = new_event_id(arrived)
         file = Path(os.fsdecode(path))
         place = self._publishing / event_id / file.relative_to(self._folder)
         try:

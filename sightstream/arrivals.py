@@ -42,6 +42,9 @@ _TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|down
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
 
+Arrival = tuple[bytes, os.stat_result, float]
+"""A file's path, what the system tells of it, and when it came, in seconds since the epoch."""
+
 Bare = dict[bytes, tuple[int, list[bytes]]]
 """Folders without files: when they were changed, in nanoseconds, and the folders in them."""
 
@@ -68,28 +71,30 @@ class Arrivals:
         # A writer that opens a file during the test of `_has_writer` causes this signal.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
-    def look(self) -> Iterator[tuple[bytes, os.stat_result]]:
+    def look(self) -> Iterator[Arrival]:
         """Looks at the folder once, and yields what is complete.
 
         What is no regular file, such as a symbolic link, is complete as it is.
         """
-        begin, seen = time.time(), set[bytes]()
+        begin, unseen = time.time(), {*self._unsettled, *self._put_off}
         if time.monotonic() - self._listed >= RELIST:
             self._bare.clear()
             self._listed = time.monotonic()
         for entry in files(self._root, self._leave, self._bare):
-            seen.add(entry.path)
+            path = entry.path
+            unseen.discard(path)
             try:
-                info = self._complete(entry)
+                info = self._complete(path, entry)
             except FileNotFoundError:
                 continue  # deleted since it was listed
             except OSError as error:
-                _warn(f"{readable(entry.path)} stays where it is: {error.strerror}")
+                _warn(f"{readable(path)} stays where it is: {error.strerror}")
                 continue
             if info:
-                yield entry.path, info
-        self._unsettled = {p: state for p, state in self._unsettled.items() if p in seen}
-        self._put_off = {p: until for p, until in self._put_off.items() if p in seen}
+                yield path, info, self._came(path, info)
+        for path in unseen:
+            self._unsettled.pop(path, None)
+            self._put_off.pop(path, None)
         self._looked = begin
 
     @property
@@ -101,23 +106,20 @@ class Arrivals:
         """Leaves out a file that could not be taken, for `RETRY` seconds."""
         self._put_off[path] = time.monotonic() + RETRY
 
-    def arrived(self, path: bytes, info: os.stat_result) -> float:
-        """When a file came, in seconds since the epoch.
-
-        The inode's last change is the arrival, and cannot be set; but moving a folder changes
-        none of its files. What an earlier look did not see has come since.
-        """
+    def _came(self, path: bytes, info: os.stat_result) -> float:
+        # The inode's last change is the arrival, and cannot be set; but moving a folder changes
+        # none of its files. What an earlier look did not see has come since.
         earliest = 0.0 if path in self._unsettled else self._looked
         return min(max(info.st_ctime, earliest), time.time())
 
-    def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
+    def _complete(self, path: bytes, entry: os.DirEntry[bytes]) -> os.stat_result | None:
         """What the system tells of a file that is as its writer wants it; None of any other."""
-        path = entry.path
-        if self._put_off.get(path, 0) > time.monotonic():
+        until = self._put_off.get(path)
+        if until and until > time.monotonic():
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
-        info, written = _opened(entry)
+        info, written = _opened(path)
         doubtful = written is None or not info.st_size or _TEMPORARY.search(entry.name)
         if written is False and not doubtful:
             return info
@@ -176,12 +178,12 @@ def _warn(message: str) -> None:
     log.warning("%s", message)
 
 
-def _opened(entry: os.DirEntry[bytes]) -> tuple[os.stat_result, bool | None]:
+def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
     """A file, and whether it has a writer: of one descriptor, so that both are of the same file."""
     try:
-        descriptor = os.open(entry.path, _READ)
+        descriptor = os.open(path, _READ)
     except OSError:
-        return entry.stat(follow_symlinks=False), None
+        return os.lstat(path), None
     try:
         return os.fstat(descriptor), _has_writer(descriptor)
     finally:

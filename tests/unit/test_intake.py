@@ -478,7 +478,7 @@ def test_a_folder_that_was_emptied_may_be_deleted(intake, drop, emptied, told):
 
 def test_a_file_that_is_deleted_before_it_is_moved_leaves_no_line(intake, drop, told, settings):
     path, other = drop("gone.jpg"), drop("here.jpg")
-    chunk = [(os.fsencode(p), intake._event(os.fsencode(p), p.lstat())) for p in (path, other)]
+    chunk = [(os.fsencode(p), p.lstat(), 1.5) for p in (path, other)]
     path.unlink()
     assert intake._move(chunk) == 1
     assert names(told()) == ["here.jpg"]
@@ -487,7 +487,7 @@ def test_a_file_that_is_deleted_before_it_is_moved_leaves_no_line(intake, drop, 
 
 def test_a_chunk_of_deleted_files_makes_no_manifest(intake, drop, settings):
     path = drop("gone.jpg")
-    chunk = [(os.fsencode(path), intake._event(os.fsencode(path), path.lstat()))]
+    chunk = [(os.fsencode(path), path.lstat(), 1.5)]
     path.unlink()
     assert intake._move(chunk) == 0
     assert not os.listdir(settings.manifests)  # noqa: PTH208
