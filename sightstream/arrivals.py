@@ -1,7 +1,7 @@
 """The files that arrive in a folder: which are complete, and when each of them came.
 
-The folder is looked at rather than listened to: what is accepted leaves it, so that a look is
-cheap, misses nothing, and is the same on file systems that give no events.
+The folder is looked at, and listened to only for the moment to do so: what is accepted leaves it,
+so that a look is cheap, misses nothing, and is the same on file systems that give no events.
 """
 
 from __future__ import annotations

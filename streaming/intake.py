@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
+from sightstream import changes
 from sightstream.arrivals import PAUSE, Arrival, Arrivals, pause
 from sightstream.config import Settings
 from sightstream.events import ImageEvent, local_path, new_event_id, readable
@@ -65,11 +66,13 @@ class Intake:
         while not stop.is_set():
             begin = time.monotonic()
             try:
-                rest = PAUSE if self.take() else pause(time.monotonic() - begin)
+                if self.take():
+                    stop.wait(PAUSE)  # else each image of many had a manifest of its own
+                else:
+                    changes.wait(self._inbox, pause(time.monotonic() - begin))
             except OSError as error:  # such as a full disk; the inbox keeps what is in it
                 log.warning("the intake waits, and tries again: %s", error)
-                rest = 1.0
-            stop.wait(rest)
+                stop.wait(1.0)
 
     def take(self) -> int:
         """Looks at the inbox once, and takes what is complete.

@@ -9,6 +9,7 @@ of which imports this module: it brings in little.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
+from sightstream import changes
 from sightstream.events import SCHEMA
 from streaming.manifests import KEY, Offset, between, count, lines, parsed
 
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 WAIT = 0.2
 """Seconds that Spark waits for a manifest before it asks anew, which costs more than to wait."""
 
-LOOK = 0.02
-"""Seconds between two looks at the folder meanwhile."""
+LOOK = 0.05
+"""Seconds from look to look meanwhile, unless the system tells of a manifest."""
 
 
 class ManifestSource(DataSource):
@@ -65,7 +67,7 @@ class ManifestReader(DataSourceStreamReader):
         end, images = self._end or self.initialOffset(), 0
         deadline = time.monotonic() + WAIT
         while not (found := between(self._folder, end)) and time.monotonic() < deadline:
-            time.sleep(LOOK)
+            changes.wait(os.fsencode(self._folder), LOOK)
         for path in found:
             if images >= self._images:
                 break
