@@ -224,8 +224,8 @@ def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> d
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.streaming.pollingDelay": "50ms",
-        # The default ones start a chmod process for each file of a checkpoint, 25 ms each, twice
-        # a micro-batch. These rename too, which is atomic where the home folder is.
+        # The default ones take 25 ms for each file of a checkpoint, twice a micro-batch; these take
+        # 5, for a chmod process. They rename too, which is atomic where the home folder is.
         "spark.sql.streaming.checkpointFileManagerClass": (
             "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
         ),
