@@ -18,7 +18,7 @@ from threading import Thread
 import psutil
 
 from sightstream.config import Settings
-from sightstream.predictions import current_version, follow
+from sightstream.predictions import added_files, current_version, follow
 
 
 @contextmanager
@@ -119,22 +119,16 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
 
     Of each commit its log entry is read and no more: to look takes time from what is measured.
     """
-    log = Path(settings.predictions, "_delta_log")
     begin = current_version(settings.predictions) + 1
-
-    def rows(entry: Path) -> int:
-        actions = [json.loads(line) for line in entry.read_text().splitlines()]
-        added = [each["add"] for each in actions if "add" in each and each["add"]["dataChange"]]
-        return sum(json.loads(add["stats"])["numRecords"] for add in added)
 
     def wait() -> None:
         version, missing, deadline = begin, count, time.monotonic() + timeout
         while missing > 0:
-            while not (entry := log / f"{version:020}.json").exists():
+            while (files := added_files(settings.predictions, version)) is None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} rows in {timeout} s")
                 time.sleep(0.01)
-            missing -= rows(entry)
+            missing -= sum(json.loads(file["stats"])["numRecords"] for file in files)
             version += 1
 
     return wait

@@ -36,7 +36,7 @@ def wait(folder: bytes, seconds: float) -> None:
 @lru_cache(8)  # one that drops out is closed
 def _told(folder: bytes) -> FileIO | None:
     """Where the system tells of a folder; None if it does not, or of too many already."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None)
     if not hasattr(libc, "inotify_init1"):
         return None
     descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)

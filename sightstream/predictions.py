@@ -254,8 +254,6 @@ def current_version(path: str) -> int:
 def added(path: str, version: int) -> list[dict[str, Any]] | None:
     """The rows of a commit; None where it has not been made, or its log entry is gone.
 
-    Merging small files adds none (Delta protocol, "dataChange").
-
     Args:
         path: the table's folder, as an absolute path or a uri.
         version: of the table.
@@ -266,19 +264,31 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    files = delta.store(path)
+    adds = added_files(path, version)
+    if not adds:
+        return adds
+    names = [unquote(add["path"]) for add in adds]
+    parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
+    data = ds.dataset(names, schema=schema(), partitioning=parts, filesystem=delta.store(path))
+    return list(data.to_table().sort_by("event_id").to_pylist())
+
+
+def added_files(path: str, version: int) -> list[dict[str, Any]] | None:
+    """What the log tells of the files with a commit's rows; None as in `added`.
+
+    Merging small files adds none (Delta protocol, "dataChange").
+
+    Args:
+        path: the table's folder, as an absolute path or a uri.
+        version: of the table.
+    """
     try:
-        with files.open_input_stream(f"_delta_log/{version:020d}.json") as log:
+        with delta.store(path).open_input_stream(f"_delta_log/{version:020d}.json") as log:
             commit = log.read().decode()
     except FileNotFoundError:
         return None
     adds = [json.loads(line).get("add") for line in commit.splitlines()]
-    names = [unquote(add["path"]) for add in adds if add and add["dataChange"]]
-    if not names:
-        return []
-    parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
-    data = ds.dataset(names, schema=schema(), partitioning=parts, filesystem=files)
-    return list(data.to_table().sort_by("event_id").to_pylist())
+    return [add for add in adds if add and add["dataChange"]]
 
 
 def since(path: str, moment: datetime) -> list[dict[str, Any]]:
