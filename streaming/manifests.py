@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -57,11 +55,15 @@ def lines(manifests: Sequence[Path]) -> list[bytes]:
     return [line for path in manifests for line in path.read_bytes().splitlines()]
 
 
-def events(lines: Sequence[bytes]) -> pa.Table:
+def parsed(lines: Sequence[bytes]) -> pa.Table:
     """The events of a manifest's lines, in their order."""
     import pyarrow as pa
+    from pyarrow.json import ParseOptions, ReadOptions, read_json
 
     from streaming.classifier import EVENT
 
-    # For a few lines half the time of Arrow's own reader, which is made for large files.
-    return pa.Table.from_pylist(orjson.loads(b"[" + b",".join(lines) + b"]"), EVENT)
+    if not lines:
+        return EVENT.empty_table()
+    parse = ParseOptions(explicit_schema=EVENT, unexpected_field_behavior="error")
+    text = pa.BufferReader(b"\n".join(lines))
+    return read_json(text, ReadOptions(use_threads=False), parse).combine_chunks()

@@ -19,7 +19,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 
 from sightstream import changes
 from sightstream.events import SCHEMA
-from streaming.manifests import KEY, Offset, between, count, events, lines
+from streaming.manifests import KEY, Offset, between, count, lines, parsed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,7 +83,7 @@ class ManifestReader(DataSourceStreamReader):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The events of a micro-batch."""
-        return iter(events(lines(between(self._folder, *partition.value))).to_batches())
+        return iter(parsed(lines(between(self._folder, *partition.value))).to_batches())
 
     def commit(self, end: Offset) -> None:
         """Deletes what is in the table; the newest stays, so that the next name is above it."""

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from sightstream.events import local_path
 from sightstream.spark import PIECE
 from streaming.classifier import Piece
-from streaming.manifests import Offset, between, events, lines
+from streaming.manifests import Offset, between, lines, parsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,13 +73,12 @@ class Shares:
 
 
 def _pieces(found: Sequence[bytes]) -> Iterator[Piece]:
-    for start in range(0, len(found), PIECE):
-        piece = events(found[start : start + PIECE])
-        uris, codes = (piece[name].to_pylist() for name in ("uri", "error_code"))
+    for events in parsed(found).to_batches(max_chunksize=PIECE):
+        uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
         images = [
             local_path(uri) if code is None else None for uri, code in zip(uris, codes, strict=True)
         ]
-        yield piece, images
+        yield pa.Table.from_batches([events]), images
 
 
 def tell(begin: Offset, end: Offset, size: int, tasks: int, turns: Path | None) -> str:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from sightstream.events import ImageEvent
@@ -45,6 +46,14 @@ def test_an_event_that_was_refused_has_no_image(settings, manifest, shares):
     ((events, images),) = shares(task(0), tell({}, end, 1, 1, None))
     assert images == [None]
     assert events["error_code"].to_pylist() == ["unreadable"]
+
+
+def test_a_line_with_a_field_that_no_event_has_is_not_taken_for_one(settings, manifest, shares):
+    end = manifest(1)
+    line = ImageEvent("id", "folder", "file:///x", "x", 1.5, 0).to_line()
+    (settings.manifests / end["manifest"]).write_text(line[:-1] + ',"size":1}\n')
+    with pytest.raises(pa.ArrowInvalid, match="unexpected field"):
+        list(shares(task(0), tell({}, end, 1, 1, None)))
 
 
 def test_a_share_comes_in_pieces(manifest, shares):
