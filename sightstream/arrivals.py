@@ -84,7 +84,7 @@ class Arrivals:
             path = entry.path
             unseen.discard(path)
             try:
-                info = self._complete(path, entry)
+                info = self._complete(entry)
             except FileNotFoundError:
                 continue  # deleted since it was listed
             except OSError as error:
@@ -112,10 +112,10 @@ class Arrivals:
         earliest = 0.0 if path in self._unsettled else self._looked
         return min(max(info.st_ctime, earliest), time.time())
 
-    def _complete(self, path: bytes, entry: os.DirEntry[bytes]) -> os.stat_result | None:
+    def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
         """What the system tells of a file that is as its writer wants it; None of any other."""
-        until = self._put_off.get(path)
-        if until and until > time.monotonic():
+        path = entry.path
+        if self._put_off.get(path, 0) > time.monotonic():
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
