@@ -32,18 +32,20 @@ PIECE = 1024
 REST = 1.0
 """Seconds without a task after which a Python worker gives memory back."""
 
-_STREAM = {
-    # A micro-batch runs plans of three nodes, of which nothing is to be gained by making code.
-    "spark.sql.codegen.wholeStage": "false",
-    # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
-    "spark.task.maxDirectResultSize": "64m",
+_BY_NAME = {
+    "run": {
+        # A micro-batch runs plans of three nodes, of which nothing is to be gained by making code.
+        "spark.sql.codegen.wholeStage": "false",
+        # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
+        "spark.task.maxDirectResultSize": "64m",
+    },
+    "train": {
+        "spark.python.daemon.module": "training.daemon",
+        # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
+        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
+    },
 }
-
-_TRAINING = {
-    "spark.python.daemon.module": "training.daemon",
-    # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
-    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
-}
+"""What applications of a name have besides."""
 
 
 def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSession:
@@ -237,6 +239,5 @@ def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> d
         # Local files, since packages would be put on the workers' Python path too.
         **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
         **{f"spark.executorEnv.{name}": "1" for name in threads},
-        **(_STREAM if name == "run" else {}),
-        **(_TRAINING if name == "train" else {}),
+        **_BY_NAME.get(name, {}),
     }
