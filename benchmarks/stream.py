@@ -17,6 +17,7 @@ from threading import Thread
 
 import psutil
 
+from sightstream import delta
 from sightstream.config import Settings
 from sightstream.predictions import added_files, current_version, follow
 
@@ -119,12 +120,12 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
 
     Of each commit its log entry is read and no more: to look takes time from what is measured.
     """
-    begin = current_version(settings.predictions) + 1
+    store, begin = delta.store(settings.predictions), current_version(settings.predictions) + 1
 
     def wait() -> None:
         version, missing, deadline = begin, count, time.monotonic() + timeout
         while missing > 0:
-            while (files := added_files(settings.predictions, version)) is None:
+            while (files := added_files(store, version)) is None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} rows in {timeout} s")
                 time.sleep(0.01)

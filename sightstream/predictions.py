@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from deltalake import DeltaTable
+    from pyarrow.fs import FileSystem
 
 log = logging.getLogger(__name__)
 
@@ -264,26 +265,27 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    adds = added_files(path, version)
+    store = delta.store(path)
+    adds = added_files(store, version)
     if not adds:
         return adds
     names = [unquote(add["path"]) for add in adds]
     parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
-    data = ds.dataset(names, schema=schema(), partitioning=parts, filesystem=delta.store(path))
+    data = ds.dataset(names, schema=schema(), partitioning=parts, filesystem=store)
     return list(data.to_table().sort_by("event_id").to_pylist())
 
 
-def added_files(path: str, version: int) -> list[dict[str, Any]] | None:
+def added_files(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
     """What the log tells of the files with a commit's rows; None as in `added`.
 
     Merging small files adds none (Delta protocol, "dataChange").
 
     Args:
-        path: the table's folder, as an absolute path or a uri.
+        store: the table's folder, as `delta.store` gives it.
         version: of the table.
     """
     try:
-        with delta.store(path).open_input_stream(f"_delta_log/{version:020d}.json") as log:
+        with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
             commit = log.read().decode()
     except FileNotFoundError:
         return None
