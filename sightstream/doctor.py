@@ -289,7 +289,7 @@ def _kafka(settings: Settings) -> str:
 
 
 def _clock(settings: Settings) -> str:
-    names = (p.stem for p in settings.manifests.glob("*.jsonl"))
+    names = (p.stem for p in settings.manifests.glob("*.arrow"))
     newest = max((int(name) for name in names if name.isdecimal()), default=0) / 1e9
     now = time.time()
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))

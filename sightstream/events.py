@@ -1,4 +1,4 @@
-"""An image event and its two encodings: a manifest line, and the headers of a Kafka message."""
+"""An image event, and its encoding as the headers of a Kafka message."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
-
-import orjson
 
 SCHEMA = (
     "event_id string, source string, uri string, original_name string, event_time double, "
@@ -61,19 +59,6 @@ class ImageEvent:
     bytes: int
     error_code: str | None = None
     error_detail: str | None = None
-
-    def to_line(self) -> str:
-        """One line of a manifest, without its end."""
-        return orjson.dumps(self).decode()
-
-    @classmethod
-    def from_line(cls, line: str) -> ImageEvent:
-        """Reads what `to_line` wrote.
-
-        Raises:
-            ValueError, TypeError: it is cut short, or no event.
-        """
-        return cls(**orjson.loads(line))
 
     def to_headers(self) -> Headers:
         """The headers of a Kafka message; without a `uri` the image is the message's value."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sightstream.classify import Answer, Classifier, Image
-from sightstream.events import SCHEMA
 from sightstream.imaging import Limits
 from sightstream.spark import at_work
 
@@ -31,13 +30,9 @@ ANSWER = pa.schema(
 )  # fmt: skip
 """The fields of `Answer` as Arrow names them."""
 
-_TYPES = {"string": pa.string(), "double": pa.float64(), "long": pa.int64()}
-EVENT = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
-"""The fields of an `ImageEvent` as Arrow names them."""
-
 PACKED = "events binary, answers binary"
-"""What the UDF gives for each piece: a record batch of `EVENT`, and one of `ANSWER`. Spark would
-take every field of every row apart and put it together again, twice.
+"""What the UDF gives for each piece: a record batch of events and one of `ANSWER`. Spark would take
+every field of every row apart and put it together again, twice.
 """
 
 KEPT = 2
@@ -47,7 +42,7 @@ _loaded: dict[tuple[str, int], Classifier] = {}
 
 
 Piece = tuple[pa.Table, Sequence[Image | None]]
-"""Events, with the fields of `EVENT`, and the image of each; None where the event was refused."""
+"""Events, of `manifests.EVENT`, and the image of each; None where the event was refused."""
 
 Read = Callable[["pd.DataFrame", str], Iterator[Piece]]
 """From the rows of a task, and what its job was told, to what they stand for; runs in workers."""

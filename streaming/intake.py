@@ -1,8 +1,8 @@
 """From the inbox to a manifest: a complete file is moved to its image folder, and told.
 
-A chunk of files goes through three steps, and a crash may follow each of them: its lines are
-written and synced to `manifests/pending`; the files are moved; the lines of those that did move
-become a manifest. `recover` ends what a crash has left, so that no image gets two lines or none.
+A chunk of files goes through three steps, and a crash may follow each of them: its events are
+written and synced to `manifests/pending`; the files are moved; the events of those that did move
+become a manifest. `recover` ends what a crash has left, so that no image gets two events or none.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 
+import pyarrow as pa
+
 from sightstream import changes
 from sightstream.arrivals import PAUSE, Arrival, Arrivals, pause
 from sightstream.config import Settings
-from sightstream.events import ImageEvent, local_path, new_event_id, readable
-from streaming.manifests import SUFFIX, published
+from sightstream.events import local_path, new_event_id, readable
+from streaming.manifests import EVENT, SUFFIX, published, read, write
 
 log = logging.getLogger(__name__)
 
-LINES = 1000
+CHUNK = 1000
 """The most images in a manifest."""
 
 _PENDING = "pending"
@@ -55,7 +57,7 @@ class Intake:
         self._images, self._images_uri = str(settings.images), settings.images.as_uri()
         self._manifests = settings.manifests
         self._settle = settings.settle_seconds
-        self._lines = min(LINES, settings.images_per_batch)
+        self._chunk = min(CHUNK, settings.images_per_batch)
         self._on_arrival = on_arrival or (lambda _: None)
         self._arrivals = Arrivals(self._inbox, self._settle)
         for folder in (settings.inbox, settings.images, settings.manifests):
@@ -83,7 +85,7 @@ class Intake:
         if recovered := recover(self._manifests):
             self._on_arrival(recovered)
         taken, arrivals = 0, self._arrivals.look()
-        while chunk := list(islice(arrivals, self._lines)):
+        while chunk := list(islice(arrivals, self._chunk)):
             taken += self._move(chunk)
         return taken
 
@@ -100,37 +102,40 @@ class Intake:
             taken += self.take()
         return taken
 
-    def _event(self, path: bytes, info: os.stat_result, arrived: float) -> ImageEvent:
-        event_id = new_event_id(time.time())
-        suffix = _IMAGE_SUFFIX.search(path)
-        name = event_id + (suffix.group().decode().lower() if suffix else "")
-        day = _day(int(arrived // 86_400))
-        refusal = _NOT_FILES.get(stat.S_IFMT(info.st_mode))
-        return ImageEvent(
-            event_id=event_id,
-            source="folder",
-            uri=f"{self._images_uri}/{day}/{name}",
-            original_name=readable(path[len(self._inbox) + 1 :]),
-            event_time=arrived,
-            bytes=info.st_size,
-            error_code="unreadable" if refusal else None,
-            error_detail=f"It is {refusal}." if refusal else None,
-        )
-
     def _move(self, chunk: list[Arrival]) -> int:
         # Step by step for all files: to go through all steps for each takes a tenth longer.
-        events = [self._event(*arrival) for arrival in chunk]
-        _write(self._manifests / _PENDING, events)
-        told = zip(chunk, events, strict=True)
-        moved = [event for (path, *_), event in told if self._rename(path, event)]
-        _publish(self._manifests, moved, complete=len(moved) == len(chunk))
-        if moved:
-            self._on_arrival(len(moved))
-        return len(moved)
+        events = self._events(chunk)
+        write(self._manifests / _PENDING, events)
+        told = zip(chunk, events["uri"].to_pylist(), strict=True)
+        moved = [self._rename(path, uri) for (path, *_), uri in told]
+        _publish(self._manifests, events, moved)
+        if any(moved):
+            self._on_arrival(sum(moved))
+        return sum(moved)
 
-    def _rename(self, path: bytes, event: ImageEvent) -> bool:
+    def _events(self, chunk: list[Arrival]) -> pa.Table:
+        ids = [new_event_id(time.time()) for _ in chunk]
+        days = [_day(int(arrived // 86_400)) for _, _, arrived in chunk]
+        suffixes = [_suffix(path) for path, _, _ in chunk]
+        refusals = [_NOT_FILES.get(stat.S_IFMT(info.st_mode)) for _, info, _ in chunk]
+        columns = {
+            "event_id": ids,
+            "source": ["folder"] * len(chunk),
+            "uri": [
+                f"{self._images_uri}/{day}/{event_id}{suffix}"
+                for day, event_id, suffix in zip(days, ids, suffixes, strict=True)
+            ],
+            "original_name": [readable(path[len(self._inbox) + 1 :]) for path, _, _ in chunk],
+            "event_time": [arrived for _, _, arrived in chunk],
+            "bytes": [info.st_size for _, info, _ in chunk],
+            "error_code": ["unreadable" if refusal else None for refusal in refusals],
+            "error_detail": [f"It is {refusal}." if refusal else None for refusal in refusals],
+        }
+        return pa.table(columns, EVENT)
+
+    def _rename(self, path: bytes, uri: str) -> bool:
         # As `local_path`, but faster: below that folder no name is quoted.
-        target = self._images + event.uri[len(self._images_uri) :]
+        target = self._images + uri[len(self._images_uri) :]
         try:
             try:
                 os.rename(path, target)
@@ -142,44 +147,41 @@ class Intake:
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise
-            log.warning("%s stays in the inbox: %s", event.original_name, error.strerror)
+            log.warning("%s stays in the inbox: %s", readable(path), error.strerror)
             self._arrivals.put_off(path)
             return False
         return True
 
 
 def recover(manifests: Path) -> int:
-    """Publishes the lines of images that were moved before a crash, and forgets the others.
+    """Publishes the events of images that were moved before a crash, and forgets the others.
 
     Args:
         manifests: the folder of the manifests.
 
     Returns:
-        How many lines were published.
+        How many events were published.
     """
     pending = manifests / _PENDING
     if not pending.exists():
         return 0
-    events = []
-    for line in pending.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            event = ImageEvent.from_line(line)
-        except (ValueError, TypeError):
-            break  # the crash cut the list short, so that nothing has been moved yet
-        if os.path.lexists(local_path(event.uri)):
-            events.append(event)
-    _publish(manifests, events, complete=False)
-    return len(events)
+    try:
+        events = read([pending])
+        moved = [os.path.lexists(local_path(uri)) for uri in events["uri"].to_pylist()]
+    except ValueError:  # the crash cut it short, so that nothing has been moved yet
+        events, moved = EVENT.empty_table(), []
+    _publish(manifests, events, moved)
+    return sum(moved)
 
 
-def _publish(manifests: Path, events: list[ImageEvent], *, complete: bool) -> None:
+def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
     pending = manifests / _PENDING
-    if not events:
+    if not any(moved):
         pending.unlink()
         return
-    if not complete:
+    if not all(moved):
         rewritten = manifests / f"{_PENDING}.rewritten"
-        _write(rewritten, events)
+        write(rewritten, events.filter(pa.array(moved)))
         rewritten.replace(pending)
     # The newest manifest is never deleted, so that names rise even if the clock is set back.
     last = max(published(manifests), default="0" + SUFFIX)
@@ -188,19 +190,17 @@ def _publish(manifests: Path, events: list[ImageEvent], *, complete: bool) -> No
     _sync(manifests)
 
 
-def _write(path: Path, events: list[ImageEvent]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write("".join([event.to_line() + "\n" for event in events]))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _suffix(path: bytes) -> str:
+    found = _IMAGE_SUFFIX.search(path)
+    return found.group().decode().lower() if found else ""
 
 
 @lru_cache(2)

@@ -313,6 +313,7 @@ class Query:
     def _answered(self, work: Work, model: ServedModel) -> tuple[pa.Table, pa.Table]:
         """The events of a micro-batch, and their answers in the same order."""
         from streaming import classifier
+        from streaming.manifests import EVENT
 
         self._stream.session.sparkContext.setLocalProperty(classifier.TOLD, work.told())
         try:
@@ -324,7 +325,7 @@ class Query:
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
             return self._isolated(work, model)
-        events = classifier.unpacked(found["events"], classifier.EVENT)
+        events = classifier.unpacked(found["events"], EVENT)
         return events, classifier.unpacked(found["answers"], classifier.ANSWER)
 
     def _planned(self, tasks: DataFrame, model: ServedModel) -> DataFrame:
@@ -341,9 +342,10 @@ class Query:
         import pyarrow as pa
 
         from streaming import classifier, isolation
+        from streaming.manifests import EVENT
 
         settings = self._stream.settings
-        events, told = [classifier.EVENT.empty_table()], work.told()
+        events, told = [EVENT.empty_table()], work.told()
 
         def images() -> Iterator[Image | None]:
             # One partition at a time is on the driver, whatever the images weigh.

@@ -1,4 +1,8 @@
-"""Manifests: the images that were taken, a line each, in files whose names tell the order."""
+"""Manifests: the images that were taken, a row each, in files whose names tell the order.
+
+They are Arrow files, since workers took as long to parse lines of JSON as for all else around an
+image. One that is cut short has no footer, and is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import pyarrow as pa
 
-SUFFIX = ".jsonl"
+from sightstream.events import SCHEMA
+
+SUFFIX = ".arrow"
 
 Offset = dict[str, str]
 """The last manifest that was read; empty before the first."""
@@ -19,7 +23,11 @@ Offset = dict[str, str]
 KEY = "manifest"
 """Of an offset's only field."""
 
-_MANIFEST = re.compile(r"\d{20}\.jsonl$")
+_TYPES = {"string": pa.string(), "double": pa.float64(), "long": pa.int64()}
+EVENT = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
+"""The fields of an `ImageEvent` as Arrow names them."""
+
+_MANIFEST = re.compile(r"\d{20}\.arrow$")
 
 
 def published(manifests: Path, after: str = "") -> list[str]:
@@ -45,25 +53,34 @@ def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path
     return [folder / name for name in names if end is None or name <= end[KEY]]
 
 
-def count(manifests: Sequence[Path]) -> int:
-    """The events in manifests."""
-    return sum(path.read_bytes().count(b"\n") for path in manifests)
+def write(path: Path, events: pa.Table) -> None:
+    """Writes a manifest, and has it on the disk when it returns."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, EVENT) as writer:
+        writer.write_table(events)
+    with path.open("wb") as file:
+        file.write(sink.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def lines(manifests: Sequence[Path]) -> list[bytes]:
-    """The lines of manifests, in their order."""
-    return [line for path in manifests for line in path.read_bytes().splitlines()]
+def read(manifests: Sequence[Path]) -> pa.Table:
+    """The events of manifests, in their order.
+
+    Raises:
+        OSError: one cannot be read.
+        ValueError: one is cut short, or no manifest.
+    """
+    return pa.concat_tables([EVENT.empty_table(), *map(_read, manifests)])
 
 
-def parsed(lines: Sequence[bytes]) -> pa.Table:
-    """The events of a manifest's lines, in their order."""
-    import pyarrow as pa
-    from pyarrow.json import ParseOptions, ReadOptions, read_json
-
-    from streaming.classifier import EVENT
-
-    if not lines:
-        return EVENT.empty_table()
-    parse = ParseOptions(explicit_schema=EVENT, unexpected_field_behavior="error")
-    text = pa.BufferReader(b"\n".join(lines))
-    return read_json(text, ReadOptions(use_threads=False), parse).combine_chunks()
+def _read(path: Path) -> pa.Table:
+    content = path.read_bytes()
+    try:
+        events = pa.ipc.open_file(content).read_all()
+        events.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is cut short, or no manifest: {error}") from None
+    if events.schema != EVENT:
+        raise ValueError(f"{path} has the fields {events.schema.names} instead of {EVENT.names}")
+    return events

@@ -14,8 +14,9 @@ from sightstream.config import Settings
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
 from sightstream.events import CE_ID, CE_SUBJECT, CE_TIME, URI
 from streaming.claims import Claims
-from streaming.classifier import EVENT, Piece, Read
+from streaming.classifier import Piece, Read
 from streaming.duplicates import Recent
+from streaming.manifests import EVENT
 from streaming.shares import SMALL
 from streaming.sources import Work
 
@@ -190,7 +191,7 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         max_bytes: larger ones are rejected, before they are copied anywhere.
 
     Returns:
-        The columns of `classifier.EVENT`, and `content`: the image, null where there is none to
+        The columns of `manifests.EVENT`, and `content`: the image, null where there is none to
         decode. A header that is no UTF-8, too long or not there counts as not there; of several
         with one name the first counts.
     """

@@ -19,7 +19,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 
 from sightstream import changes
 from sightstream.events import SCHEMA
-from streaming.manifests import KEY, Offset, between, count, lines, parsed
+from streaming.manifests import KEY, Offset, between, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +71,7 @@ class ManifestReader(DataSourceStreamReader):
         for path in found:
             if images >= self._images:
                 break
-            images += count([path])
+            images += len(read([path]))
             end = {KEY: path.name}
         self._end = end
         return end
@@ -83,7 +83,7 @@ class ManifestReader(DataSourceStreamReader):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The events of a micro-batch."""
-        return iter(parsed(lines(between(self._folder, *partition.value))).to_batches())
+        return iter(read(between(self._folder, *partition.value)).to_batches())
 
     def commit(self, end: Offset) -> None:
         """Deletes what is in the table; the newest stays, so that the next name is above it."""

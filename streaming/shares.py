@@ -1,11 +1,11 @@
-"""The shares of a micro-batch's tasks: which of the manifests' lines each of them reads.
+"""The shares of a micro-batch's tasks: which of the manifests' events each of them takes.
 
-On one machine none is fixed: a task takes the next lines when it is done with the last, ever fewer
+On one machine none is fixed: a task takes the next ones when it is done with the last, ever fewer
 towards the end, so that none waits for one whose images are larger or whose core is slower (guided
 self-scheduling, Polychronopoulos and Kuck, 1987). On a cluster all shares are equal.
 
-Tasks read manifests themselves: read by Spark, lines would go through a second Python worker, and a
-shuffle.
+Tasks read manifests themselves: read by Spark, events would go through a second Python worker and
+a shuffle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pyarrow as pa
 from sightstream.events import local_path
 from sightstream.spark import PIECE
 from streaming.classifier import Piece
-from streaming.manifests import Offset, between, lines, parsed
+from streaming.manifests import Offset, between, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ _TURNS = "turns-"
 _WIDTH = 4
 
 Part = tuple[int, int]
-"""The first line, and the one behind the last."""
+"""The first event, and the one behind the last."""
 
 
 class Shares:
@@ -63,22 +63,23 @@ class Shares:
             if not folder.is_dir():
                 raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
         begin, end, size, tasks, turns = json.loads(told)
-        found = lines(between(self._manifests, begin, end))
+        found = read(between(self._manifests, begin, end))
         if len(found) != size:
-            raise OSError(f"{socket.gethostname()} sees {len(found)} of {size} lines")
+            raise OSError(f"{socket.gethostname()} sees {len(found)} of {size} events")
         for number in rows["id"]:
             fixed = [(size * number // tasks, size * (number + 1) // tasks)]
             for first, last in taken(cuts(size, tasks), turns, number) if turns else fixed:
-                yield from _pieces(found[first:last])
+                yield from _pieces(found.slice(first, last - first))
 
 
-def _pieces(found: Sequence[bytes]) -> Iterator[Piece]:
-    for events in parsed(found).to_batches(max_chunksize=PIECE):
+def _pieces(found: pa.Table) -> Iterator[Piece]:
+    for start in range(0, len(found), PIECE):
+        events = found.slice(start, PIECE)
         uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
         images = [
             local_path(uri) if code is None else None for uri, code in zip(uris, codes, strict=True)
         ]
-        yield pa.Table.from_batches([events]), images
+        yield events, images
 
 
 def tell(begin: Offset, end: Offset, size: int, tasks: int, turns: Path | None) -> str:
@@ -87,7 +88,7 @@ def tell(begin: Offset, end: Offset, size: int, tasks: int, turns: Path | None) 
     Args:
         begin: the manifests are those after this one,
         end: up to this one.
-        size: their lines.
+        size: their events.
         tasks: what shares them.
         turns: a folder for the file of `taken`, where all tasks are on one machine.
     """
@@ -102,7 +103,7 @@ def tell(begin: Offset, end: Offset, size: int, tasks: int, turns: Path | None) 
 
 
 def cuts(size: int, tasks: int) -> list[Part]:
-    """Parts to be taken in turn, of at most `PIECE` lines, and of few at the end."""
+    """Parts to be taken in turn, of at most `PIECE` events, and of few at the end."""
     ends = [0]
     while (left := size - ends[-1]) > 0:
         ends.append(ends[-1] + min(left, PIECE, max(SMALL, left // (2 * tasks))))

@@ -12,7 +12,7 @@ from sightstream import checkpoint, cluster, spark
 from sightstream.config import Settings
 from streaming.classifier import Read
 from streaming.intake import Intake
-from streaming.manifests import between, count
+from streaming.manifests import between, read
 from streaming.shares import SMALL, Shares, tell
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Folder:
         return self._accepted - self._answered_for
 
     def events(self, session: SparkSession) -> DataFrame:
-        """The lines of the manifests, in the order of their arrival."""
+        """The events of the manifests, in the order of their arrival."""
         from streaming.reader import ManifestSource
 
         session.dataSource.register(ManifestSource)
@@ -126,7 +126,7 @@ class Folder:
         """One task for a few images, else as many as there are cores."""
         session = batch.sparkSession
         begin, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
-        images = count(between(self._settings.manifests, begin, end))
+        images = len(read(between(self._settings.manifests, begin, end)))
         tasks = session.sparkContext.defaultParallelism if images >= SMALL else 1
         if tasks not in self._tasks:
             self._tasks[tasks] = session.range(0, tasks, 1, tasks)
@@ -161,4 +161,4 @@ class Folder:
 
 def waiting(settings: Settings) -> int:
     """The images in manifests that no committed micro-batch holds."""
-    return count(between(settings.manifests, checkpoint.offset(settings.checkpoint("folder"))))
+    return len(read(between(settings.manifests, checkpoint.offset(settings.checkpoint("folder")))))

@@ -19,7 +19,7 @@ import pytest
 
 from sightstream import config
 from sightstream.events import ImageEvent
-from streaming.manifests import published
+from streaming.manifests import between, read
 from tests import broker as broker_of_tests
 
 # As the program does: the more was imported, the longer each look at it takes.
@@ -45,14 +45,11 @@ def settings(tmp_path, monkeypatch):
 def told(settings):
     """Reads what all manifests tell, in their order."""
 
-    def read():
-        return [
-            ImageEvent.from_line(line)
-            for name in published(settings.manifests)
-            for line in (settings.manifests / name).read_text("utf-8").rstrip("\n").split("\n")
-        ]
+    def events():
+        found = read(between(settings.manifests, {})).to_pylist()
+        return [ImageEvent(**event) for event in found]
 
-    return read
+    return events
 
 
 @pytest.fixture

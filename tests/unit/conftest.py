@@ -1,21 +1,24 @@
 """What the unit tests of several modules share."""
 
+import pyarrow as pa
 import pytest
 
 from sightstream.events import ImageEvent
+from streaming.manifests import EVENT, write
 
 
 @pytest.fixture
 def manifest(settings):
-    """Writes a manifest under a number, with a line for each of these names."""
+    """Writes a manifest under a number, with an event for each of these names."""
     settings.manifests.mkdir(parents=True)
 
-    def write(number, *names):
-        events = [ImageEvent(f"id of {n}", "folder", f"file:///{n}", n, 1.5, 9) for n in names]
-        path = settings.manifests / f"{number:020d}.jsonl"
+    def made(number, *names, **changes):
+        fields = {"event_time": 1.5, "bytes": 9, **changes}
+        events = [ImageEvent(f"id of {n}", "folder", f"file:///{n}", n, **fields) for n in names]
+        path = settings.manifests / f"{number:020d}.arrow"
         aside = path.with_suffix(".new")  # what looks at the folder meanwhile sees all or nothing
-        aside.write_text("".join(event.to_line() + "\n" for event in events))
+        write(aside, pa.Table.from_pylist([vars(event) for event in events], EVENT))
         aside.rename(path)
         return {"manifest": path.name}
 
-    return write
+    return made

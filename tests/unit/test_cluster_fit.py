@@ -4,11 +4,13 @@ import pickle
 import socket
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from sightstream import cluster
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.events import ImageEvent
+from streaming.manifests import EVENT, write
 from streaming.shares import Shares, tell
 
 
@@ -34,10 +36,10 @@ def test_only_a_standalone_master_is_asked(master):
 
 
 def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
-    manifest = tmp_path / "manifests" / f"{1:020d}.jsonl"
+    manifest = tmp_path / "manifests" / f"{1:020d}.arrow"
     event = ImageEvent("id", "folder", (tmp_path / "images/a.png").as_uri(), "a.png", 1.5, 9)
     manifest.parent.mkdir()
-    manifest.write_text(event.to_line() + "\n")
+    write(manifest, pa.Table.from_pylist([vars(event)], EVENT))
     shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", manifest.parent)))
     task = pd.DataFrame({"id": [0]}), tell({}, {"manifest": manifest.name}, 1, 1, None)
     with pytest.raises(FileNotFoundError, match=r"does not see .*images"):
@@ -45,8 +47,11 @@ def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
     (tmp_path / "images").mkdir()
     ((_, images),) = shares(*task)
     assert images == [str(tmp_path / "images/a.png")]
+    write(manifest, EVENT.empty_table())
+    with pytest.raises(OSError, match="sees 0 of 1 events"):
+        list(shares(*task))
     manifest.write_text("")  # as a file server may show it for a moment
-    with pytest.raises(OSError, match="sees 0 of 1 lines"):
+    with pytest.raises(ValueError, match="cut short"):
         list(shares(*task))
     manifest.unlink()
     manifest.parent.rmdir()

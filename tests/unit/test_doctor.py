@@ -257,9 +257,9 @@ def test_a_checkpoint_that_tells_another_story_is_told(look, settings, table):
 
 def test_a_clock_behind_the_newest_manifest_is_told(look, settings):
     settings.manifests.mkdir(parents=True)
-    (settings.manifests / f"{time.time_ns():020d}.jsonl").touch()
+    (settings.manifests / f"{time.time_ns():020d}.arrow").touch()
     assert look("clock").ok
-    (settings.manifests / f"{time.time_ns() + 10**12:020d}.jsonl").touch()
+    (settings.manifests / f"{time.time_ns() + 10**12:020d}.arrow").touch()
     check = look("clock")
     assert not check.ok
     assert "earlier than the newest manifest" in check.detail

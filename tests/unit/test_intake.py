@@ -1,6 +1,5 @@
 """intake: whatever is put into the inbox, however, becomes exactly one line once it is complete."""
 
-import json
 import mmap
 import os
 import re
@@ -20,8 +19,8 @@ import pytest
 from sightstream import arrivals, imaging
 from sightstream.arrivals import files
 from sightstream.events import local_path
-from streaming.intake import LINES, Intake
-from streaming.manifests import published
+from streaming.intake import CHUNK, Intake
+from streaming.manifests import between, published, read
 
 ROOT = os.geteuid() == 0
 SETTLE = 0.3
@@ -350,9 +349,8 @@ def test_a_home_of_any_name_works(tmp_path, settings):
     (strange.inbox / "x.jpg").write_bytes(b"picture")
     assert intake.take() == 1
     (image,) = strange.images.glob("*/*")
-    (name,) = published(strange.manifests)
-    line = json.loads((strange.manifests / name).read_text())
-    assert local_path(line["uri"]) == str(image)
+    (uri,) = read(between(strange.manifests, {}))["uri"].to_pylist()
+    assert local_path(uri) == str(image)
 
 
 # What is no file
@@ -711,7 +709,7 @@ def test_folders_nested_a_thousand_deep_hold_up_no_other(intake, settings, drop,
 # Manifests
 
 
-def test_twenty_thousand_files_become_as_many_lines(settings, told, left):
+def test_twenty_thousand_files_become_as_many_events(settings, told, left):
     told_of = []
     intake = Intake(settings, on_arrival=told_of.append)
     for n in range(20_000):
@@ -720,18 +718,15 @@ def test_twenty_thousand_files_become_as_many_lines(settings, told, left):
     events = told()
     assert {event.original_name for event in events} == {f"{n}.jpg" for n in range(20_000)}
     assert len(events) == len({event.event_id for event in events}) == 20_000
-    sizes = [
-        len((settings.manifests / name).read_text().splitlines())
-        for name in published(settings.manifests)
-    ]
+    sizes = [len(read([settings.manifests / name])) for name in published(settings.manifests)]
     assert sizes == told_of
-    assert max(sizes) <= LINES == 1000
+    assert max(sizes) <= CHUNK == 1000
     assert not left()
     assert sum(1 for _ in settings.images.glob("*/*")) == 20_000
     assert all(content(event) + b".jpg" == event.original_name.encode() for event in events[::97])
 
 
-def test_a_line_points_at_the_image_below_its_date(intake, settings, drop, told):
+def test_an_event_points_at_the_image_below_its_date(intake, settings, drop, told):
     drop("a/x.jpg", b"picture")
     intake.take()
     (event,) = told()
@@ -767,7 +762,7 @@ def test_the_manifests_folder_holds_nothing_but_manifests(intake, settings, drop
         intake.take()
     names_there = sorted(path.name for path in settings.manifests.iterdir())
     assert names_there == published(settings.manifests)
-    assert all(re.fullmatch(r"\d{20}\.jsonl", name) for name in names_there)
+    assert all(re.fullmatch(r"\d{20}\.arrow", name) for name in names_there)
 
 
 def test_names_rise_with_each_manifest(intake, settings, drop):
@@ -780,7 +775,7 @@ def test_names_rise_with_each_manifest(intake, settings, drop):
 
 
 def test_names_rise_even_when_the_clock_was_set_back(settings, intake, drop):
-    future = f"{time.time_ns() + 10**18:020d}.jsonl"
+    future = f"{time.time_ns() + 10**18:020d}.arrow"
     (settings.manifests / future).write_text("")
     seen = [future]
     for n in range(3):
@@ -799,7 +794,7 @@ def test_published_leaves_out_what_came_before(settings, intake, drop):
 
 
 def test_a_foreign_file_among_the_manifests_stops_nothing(settings, intake, drop):
-    (settings.manifests / "notes.jsonl").write_text("")
+    (settings.manifests / "notes.arrow").write_text("")
     drop("x.jpg")
     assert intake.take() == 1
 

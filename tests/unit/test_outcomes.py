@@ -11,6 +11,7 @@ from sightstream.events import ImageEvent
 from sightstream.imaging import Preprocessing
 from sightstream.models import ServedModel
 from streaming import classifier
+from streaming.manifests import EVENT
 from streaming.outcomes import rows
 
 MODEL = ServedModel("animals", 7, ("cat", "dog", "owl"), Preprocessing(8, 8), "onnx", b"")
@@ -36,7 +37,7 @@ def event(name, **changes):
 
 
 def answered(*pairs):
-    events = pa.Table.from_pylist([vars(event) for event, _ in pairs], classifier.EVENT)
+    events = pa.Table.from_pylist([vars(event) for event, _ in pairs], EVENT)
     return events, classifier.table([answer for _, answer in pairs])
 
 

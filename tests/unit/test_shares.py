@@ -1,14 +1,12 @@
-"""streaming.shares: which lines of the manifests each task reads."""
+"""streaming.shares: which events of the manifests each task takes."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
-from sightstream.events import ImageEvent
 from streaming.shares import SMALL, Shares, cuts, taken, tell
 
 
@@ -30,7 +28,7 @@ def names(pieces):
 def test_shares_that_are_fixed_are_the_lines_in_their_order(manifest, shares, tasks):
     for number, told in enumerate(("abc", "d", "efgh"), start=1):
         manifest(number, *told)
-    told = tell({}, {"manifest": f"{3:020d}.jsonl"}, 8, tasks, None)
+    told = tell({}, {"manifest": f"{3:020d}.arrow"}, 8, tasks, None)
     found = [list(shares(task(number), told)) for number in range(tasks)]
     pieces = [piece for share in found for piece in share]
     assert names(pieces) == [*"abcdefgh"]
@@ -39,21 +37,11 @@ def test_shares_that_are_fixed_are_the_lines_in_their_order(manifest, shares, ta
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_an_event_that_was_refused_has_no_image(settings, manifest, shares):
-    end = manifest(1)
-    refused = ImageEvent("id", "folder", "file:///x", "x", 1.5, 0, "unreadable", "It is a pipe.")
-    (settings.manifests / end["manifest"]).write_text(refused.to_line() + "\n")
+def test_an_event_that_was_refused_has_no_image(manifest, shares):
+    end = manifest(1, "x", error_code="unreadable", error_detail="It is a pipe.")
     ((events, images),) = shares(task(0), tell({}, end, 1, 1, None))
     assert images == [None]
     assert events["error_code"].to_pylist() == ["unreadable"]
-
-
-def test_a_line_with_a_field_that_no_event_has_is_not_taken_for_one(settings, manifest, shares):
-    end = manifest(1)
-    line = ImageEvent("id", "folder", "file:///x", "x", 1.5, 0).to_line()
-    (settings.manifests / end["manifest"]).write_text(line[:-1] + ',"size":1}\n')
-    with pytest.raises(pa.ArrowInvalid, match="unexpected field"):
-        list(shares(task(0), tell({}, end, 1, 1, None)))
 
 
 def test_a_share_comes_in_pieces(manifest, shares):

@@ -1,0 +1,84 @@
+"""streaming.manifests: what is written comes back as it was, and what is damaged is refused."""
+
+import dataclasses
+
+import pyarrow as pa
+import pytest
+
+from sightstream.events import ImageEvent
+from streaming.manifests import EVENT, read, write
+
+NAMES = [
+    "plain.jpg", "with space.jpg", "a\nb.jpg", "a\rb\tc", 'quo"te\\', "50%20off.jpg", "{x}:{y}",
+    "naïve-日本語-🐈.png", "sep\u2028para\u2029next\x85.jpg", "\x00\x1f\x7f", "a/b/c.jpg", "",
+    "\\xff", "e\u0301 and \u00e9",
+]  # fmt: skip
+
+EVENTS = [
+    ImageEvent("id 1", "folder", "file:///x", "x", 1_763_700_000.123456, 2**40),
+    ImageEvent("id 2", "folder", "file:///y", "y", 1.5, 0, "unreadable", "It is a pipe."),
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    made = tmp_path / "a.arrow"
+    write(made, pa.Table.from_pylist([vars(event) for event in EVENTS], EVENT))
+    return made
+
+
+def test_the_fields_are_those_of_an_event_in_their_order():
+    assert EVENT.names == [field.name for field in dataclasses.fields(ImageEvent)]
+
+
+def test_events_come_back_as_they_were(path):
+    assert [ImageEvent(**row) for row in read([path]).to_pylist()] == EVENTS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_comes_back_as_it_was(tmp_path, name):
+    event = dataclasses.replace(EVENTS[1], original_name=name, error_detail=f"it is {name}")
+    write(tmp_path / "a", pa.Table.from_pylist([vars(event)], EVENT))
+    assert read([tmp_path / "a"]).to_pylist() == [vars(event)]
+
+
+def test_manifests_are_read_in_their_order(path, tmp_path):
+    write(tmp_path / "b", pa.Table.from_pylist([{"event_id": "id 3"}], EVENT))
+    found = read([tmp_path / "b", path])
+    assert found["event_id"].to_pylist() == ["id 3", "id 1", "id 2"]
+    assert read([]).schema == EVENT
+
+
+def test_one_that_is_cut_short_anywhere_is_refused(path):
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="is cut short"):
+            read([path])
+        path.write_bytes(whole[:size].ljust(len(whole), b"\0"))
+        with pytest.raises(ValueError, match="is cut short"):
+            read([path])
+
+
+def test_bytes_that_changed_are_refused_or_read_and_harm_nothing(path):
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x7F]) + whole[place + 1 :])
+        try:
+            read([path]).to_pylist()
+        except ValueError:
+            refused += 1
+    assert refused > 100
+
+
+def test_one_with_other_fields_is_refused(path):
+    other = pa.table({"event_id": ["id"], "size": [1]})
+    with pa.ipc.new_file(str(path), other.schema) as writer:
+        writer.write_table(other)
+    with pytest.raises(ValueError, match=r"has the fields \['event_id', 'size'\]"):
+        read([path])
+
+
+def test_one_that_is_away_is_no_damage(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read([tmp_path / "none"])
