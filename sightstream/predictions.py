@@ -126,16 +126,24 @@ class Predictions:
             batch_id: the micro-batch.
         """
         from deltalake import (
+            ColumnProperties,
             CommitProperties,
             DeltaTable,
             PostCommitHookProperties,
             Transaction,
+            WriterProperties,
             write_deltalake,
         )
 
         once = CommitProperties(app_transactions=[Transaction(app_id, batch_id)])
         # To look for old log entries takes as long as the rest, and upkeep does so in time.
         after = PostCommitHookProperties(cleanup_expired_logs=False)
+        # Dictionaries take a third of the time, and most values are found once. What `maintain`
+        # merges has them.
+        plainly = WriterProperties(
+            compression="SNAPPY",
+            default_column_properties=ColumnProperties(dictionary_enabled=False),
+        )
         with self._access:
             if self._table.version() - self._opened_at >= REPLAYED:
                 self._table = DeltaTable(self.path)
@@ -143,8 +151,10 @@ class Predictions:
             else:
                 # Upkeep may have removed the log entry that the version at hand stands on.
                 self._table.update_incremental()
-            write_deltalake(self._table, delta.plain(rows), mode="append", commit_properties=once,
-                            post_commithook_properties=after)  # fmt: skip
+            write_deltalake(
+                self._table, delta.plain(rows), mode="append", commit_properties=once,
+                post_commithook_properties=after, writer_properties=plainly,
+            )  # fmt: skip
             self._unmerged += 1
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
