@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import stat
 import time
 from collections.abc import Callable
@@ -33,7 +32,6 @@ CHUNK = 1000
 """The most images in a manifest."""
 
 _PENDING = "pending"
-_IMAGE_SUFFIX = re.compile(rb"\.[a-z0-9]{1,5}$", re.I)
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",
     stat.S_IFIFO: "a named pipe, which holds no image",
@@ -199,8 +197,8 @@ def _sync(folder: Path) -> None:
 
 
 def _suffix(path: bytes) -> str:
-    found = _IMAGE_SUFFIX.search(path)
-    return found.group().decode().lower() if found else ""
+    ending = path.rpartition(b".")[2]
+    return "." + ending.decode().lower() if len(ending) <= 5 and ending.isalnum() else ""
 
 
 @lru_cache(2)

@@ -29,7 +29,7 @@ def rows(events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int)
     code = pc.coalesce(events["error_code"].combine_chunks(), answer["error_code"])
     ok = pc.is_null(code)
     top = _top(answer["classes"], answer["scores"], model.labels)
-    best = pc.list_element(_padded(top), 0)
+    best = pc.list_element(top, 0)
     time = pc.cast(pc.round(pc.multiply(events["event_time"], 1e6)), pa.int64()).cast(_UTC)
     count = len(events)
     columns = {
@@ -44,7 +44,7 @@ def rows(events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int)
         "error_detail": pc.coalesce(events["error_detail"], answer["error_detail"]),
         "label": pc.struct_field(best, "label"),
         "score": pc.struct_field(best, "score"),
-        "top": pc.if_else(ok, top, None),
+        "top": top,
         "model": pa.repeat(model.name, count),
         "model_version": pa.repeat(pa.scalar(model.version, pa.int64()), count),
         "format": answer["format"],
@@ -71,9 +71,4 @@ def _top(classes: pa.ListArray, scores: pa.ListArray, labels: tuple[str, ...]) -
     lengths = pc.fill_null(pc.list_value_length(classes), 0)
     ends = pc.cumulative_sum(lengths)
     offsets = pa.concat_arrays([pa.array([0], ends.type), ends]).cast(pa.int32())
-    return pa.ListArray.from_arrays(offsets, pairs)
-
-
-def _padded(top: pa.ListArray) -> pa.ListArray:
-    """Null for an empty list, of which there is no first element."""
-    return pc.if_else(pc.equal(pc.list_value_length(top), 0), None, top)
+    return pa.ListArray.from_arrays(offsets, pairs, mask=pc.is_null(classes))
