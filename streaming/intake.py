@@ -112,20 +112,19 @@ class Intake:
         return sum(moved)
 
     def _events(self, chunk: list[Arrival]) -> pa.Table:
+        paths, infos, came = zip(*chunk, strict=True)
         ids = [new_event_id(time.time()) for _ in chunk]
-        days = [_day(int(arrived // 86_400)) for _, _, arrived in chunk]
-        suffixes = [_suffix(path) for path, _, _ in chunk]
-        refusals = [_NOT_FILES.get(stat.S_IFMT(info.st_mode)) for _, info, _ in chunk]
+        refusals = [_NOT_FILES.get(stat.S_IFMT(info.st_mode)) for info in infos]
         columns = {
             "event_id": ids,
             "source": ["folder"] * len(chunk),
             "uri": [
-                f"{self._images_uri}/{day}/{event_id}{suffix}"
-                for day, event_id, suffix in zip(days, ids, suffixes, strict=True)
+                f"{self._images_uri}/{_day(int(at // 86_400))}/{event_id}{_suffix(path)}"
+                for path, at, event_id in zip(paths, came, ids, strict=True)
             ],
-            "original_name": [readable(path[len(self._inbox) + 1 :]) for path, _, _ in chunk],
-            "event_time": [arrived for _, _, arrived in chunk],
-            "bytes": [info.st_size for _, info, _ in chunk],
+            "original_name": [readable(path[len(self._inbox) + 1 :]) for path in paths],
+            "event_time": came,
+            "bytes": [info.st_size for info in infos],
             "error_code": ["unreadable" if refusal else None for refusal in refusals],
             "error_detail": [f"It is {refusal}." if refusal else None for refusal in refusals],
         }
