@@ -17,7 +17,7 @@ from threading import Thread
 
 import psutil
 
-from sightstream import delta
+from sightstream import changes, delta
 from sightstream.config import Settings
 from sightstream.predictions import added_files, current_version, follow
 
@@ -118,9 +118,11 @@ def memory(process: subprocess.Popen[bytes]) -> int:
 def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[[], None]:
     """Gives what waits until the table has so many rows more than now.
 
-    Of each commit its log entry is read and no more: to look takes time from what is measured.
+    Of each commit its log entry is read and no more, when the system tells of one: to look takes
+    time from what is measured, 1.4 % of both cores if done every 10 ms.
     """
     store, begin = delta.store(settings.predictions), current_version(settings.predictions) + 1
+    log = os.fsencode(settings.predictions) + b"/_delta_log"
 
     def wait() -> None:
         version, missing, deadline = begin, count, time.monotonic() + timeout
@@ -128,7 +130,7 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
             while (files := added_files(store, version)) is None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} rows in {timeout} s")
-                time.sleep(0.01)
+                changes.wait(log, 1.0)
             missing -= sum(json.loads(file["stats"])["numRecords"] for file in files)
             version += 1
 
