@@ -107,9 +107,9 @@ class Intake:
         told = zip(chunk, events["uri"].to_pylist(), strict=True)
         moved = [self._rename(path, uri) for (path, *_), uri in told]
         _publish(self._manifests, events, moved)
-        if any(moved):
-            self._on_arrival(sum(moved))
-        return sum(moved)
+        if taken := sum(moved):
+            self._on_arrival(taken)
+        return taken
 
     def _events(self, chunk: list[Arrival]) -> pa.Table:
         paths, infos, came = zip(*chunk, strict=True)

@@ -1,4 +1,4 @@
-"""intake: wherever it dies, or runs out of disk, each file gets exactly one line in the end."""
+"""intake: wherever it dies, or runs out of disk, each file gets exactly one event in the end."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from streaming.manifests import published
 NAMES = [b"a.jpg", b"b c.JPG", b"line\nbreak.jpg", b"caf\xe9.jpg", b"sub/d.png", b"100%.jpg"]
 
 DYING = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 from sightstream import config
 from streaming import intake
@@ -36,6 +36,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 else:
     sys.exit()
+signal.alarm(60)
 home, where, count = json.loads(line)
 settings = config.load(home=home, settle_seconds=0)
 calls = 0

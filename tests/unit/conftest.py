@@ -22,3 +22,16 @@ def manifest(settings):
         return {"manifest": path.name}
 
     return made
+
+
+WEIRD_NAMES = [
+    "plain.jpg", "with space.jpg", "a\nb.jpg", "a\rb\tc", 'quo"te\\', "50%20off.jpg", "{x}:{y}",
+    "naïve-日本語-🐈.png", "sep\u2028para\u2029next\x85.jpg", "\x00\x1f\x7f", "a/b/c.jpg", "",
+    "\\xff", "e\u0301 and \u00e9",
+]  # fmt: skip
+
+
+@pytest.fixture(params=WEIRD_NAMES)
+def weird_name(request):
+    """The name of an image, as it must not be taken for granted."""
+    return request.param

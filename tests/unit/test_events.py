@@ -21,12 +21,6 @@ from sightstream.events import (
 
 NOW = 1_763_700_000.0
 
-WEIRD_NAMES = [
-    "plain.jpg", "with space.jpg", "a\nb.jpg", "a\rb\tc", 'quo"te\\', "50%20off.jpg", "{x}:{y}",
-    "naïve-日本語-🐈.png", "sep\u2028para\u2029next\x85.jpg", "\x00\x1f\x7f", "a/b/c.jpg", "",
-    "\\xff", "e\u0301 and \u00e9",
-]  # fmt: skip
-
 
 def event(**changes):
     fields = {
@@ -125,10 +119,9 @@ def test_a_claim_check_says_where_the_image_is():
     assert URI not in dict(event(uri="").to_headers())
 
 
-@pytest.mark.parametrize("name", WEIRD_NAMES)
-def test_any_name_goes_through_headers(name):
-    headers = dict(event(original_name=name).to_headers())
-    assert headers[CE_SUBJECT].decode() == name
+def test_any_name_goes_through_headers(weird_name):
+    headers = dict(event(original_name=weird_name).to_headers())
+    assert headers[CE_SUBJECT].decode() == weird_name
 
 
 def test_the_time_of_a_whole_second_is_written_like_any_other():

@@ -1,4 +1,4 @@
-"""intake: whatever is put into the inbox, however, becomes exactly one line once it is complete."""
+"""intake: whatever is put into the inbox, however, becomes exactly one event when complete."""
 
 import mmap
 import os

@@ -8,12 +8,6 @@ import pytest
 from sightstream.events import ImageEvent
 from streaming.manifests import EVENT, read, write
 
-NAMES = [
-    "plain.jpg", "with space.jpg", "a\nb.jpg", "a\rb\tc", 'quo"te\\', "50%20off.jpg", "{x}:{y}",
-    "naïve-日本語-🐈.png", "sep\u2028para\u2029next\x85.jpg", "\x00\x1f\x7f", "a/b/c.jpg", "",
-    "\\xff", "e\u0301 and \u00e9",
-]  # fmt: skip
-
 EVENTS = [
     ImageEvent("id 1", "folder", "file:///x", "x", 1_763_700_000.123456, 2**40),
     ImageEvent("id 2", "folder", "file:///y", "y", 1.5, 0, "unreadable", "It is a pipe."),
@@ -35,9 +29,9 @@ def test_events_come_back_as_they_were(path):
     assert [ImageEvent(**row) for row in read([path]).to_pylist()] == EVENTS
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_comes_back_as_it_was(tmp_path, name):
-    event = dataclasses.replace(EVENTS[1], original_name=name, error_detail=f"it is {name}")
+def test_a_name_comes_back_as_it_was(tmp_path, weird_name):
+    detail = f"it is {weird_name}"
+    event = dataclasses.replace(EVENTS[1], original_name=weird_name, error_detail=detail)
     write(tmp_path / "a", pa.Table.from_pylist([vars(event)], EVENT))
     assert read([tmp_path / "a"]).to_pylist() == [vars(event)]
 
