@@ -19,6 +19,7 @@ from sightstream.config import Settings
 from sightstream.terminal import chatter_to
 
 if TYPE_CHECKING:
+    import psutil  # type: ignore[import-untyped]
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
@@ -82,6 +83,7 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
     conf.setAll({**options, **settings.spark}.items())
     if local:
         conf.set("spark.driver.bindAddress", "127.0.0.1")
+    before = _children()
     try:
         with chatter_to(settings.logs / "spark.log"):
             context = SparkContext.getOrCreate(conf)
@@ -89,7 +91,7 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
             session = SparkSession.builder.getOrCreate()
     except BaseException:
         if SparkContext._gateway is None:
-            _end_unborn(scratch)
+            _end_unborn(before)
         raise
     if not local:
         try:
@@ -112,14 +114,23 @@ def _python() -> str:
     return str(installed) if installed.exists() else sys.executable
 
 
-def _end_unborn(scratch: Path) -> None:
-    """Ends a JVM whose start was interrupted: pyspark forgets it, and it would wait for ever."""
-    import psutil  # type: ignore[import-untyped]
+def _end_unborn(before: set[psutil.Process]) -> None:
+    """Ends a JVM whose start was interrupted: pyspark forgets it, and it would wait for ever.
 
-    for child in psutil.Process().children():
+    It is any child that was not there before: its command line is empty for a moment each time that
+    one of Spark's scripts becomes the next.
+    """
+    import psutil
+
+    for child in _children() - before:
         with suppress(psutil.Error):
-            if f"spark.local.dir={scratch}" in child.cmdline():
-                child.kill()
+            child.kill()
+
+
+def _children() -> set[psutil.Process]:
+    import psutil
+
+    return set(psutil.Process().children())
 
 
 def _interruptible(context: SparkContext) -> None:

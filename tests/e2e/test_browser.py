@@ -243,7 +243,6 @@ def test_a_promotion_is_confirmed_and_reaches_the_stream(window, site, home, dro
 
     def by_the_new_one():
         drop(starter.digits[0].read_bytes(), "after.png")
-        time.sleep(0.5)
         return any(row["model_version"] == 2 for row in home.table().to_pylist())
 
     until(by_the_new_one)
