@@ -20,6 +20,7 @@ class Drops:
         self._digits = digits
         self._random = random.Random(seed)
         self.names = [f"burst {n // 50:02d}/digit {n:04d}.png" for n in range(count)]
+        self.left = self.names
         self.done = Event()
         self.stop = Event()
 
@@ -36,10 +37,9 @@ class Drops:
 
     def _drop(self):
         aside = self._home.settings.root / "aside.png"
-        left = list(self.names)
-        while left and not self.stop.wait(self._random.uniform(0.2, 2)):
+        while self.left and not self.stop.wait(self._random.uniform(0.2, 2)):
             size = self._random.randint(20, 80)
-            burst, left = left[:size], left[size:]
+            burst, self.left = self.left[:size], self.left[size:]
             for number, name in enumerate(burst):
                 target = self._home.settings.inbox / name
                 digit = self._random.choice(self._digits)
@@ -74,35 +74,31 @@ def test_the_program_is_killed_three_times_and_no_image_is_lost_or_told_twice(ho
     assert set(rows["status"].to_pylist()) == {"ok"}
 
 
-def test_the_jvm_is_killed_which_ends_the_program_and_the_next_one_goes_on(home, starter, until):
-    with Drops(home, starter.digits, 200, seed=3) as drops:
+def test_workers_are_killed_and_then_the_jvm_and_every_image_still_gets_its_answer(
+    home, starter, until
+):
+    moments, killed = random.Random(20251122), Counter()
+    with Drops(home, starter.digits, 400, seed=2) as drops:
         with home.running() as run:
-            until(lambda: home.count() > 0, 60)
-            (jvm,) = (p for p in psutil.Process(run.pid).children() if "java" in p.name())
+            program = psutil.Process(run.pid)
+            # The first ones are those that tell Spark what the source is, then those that classify.
+            while killed[TASKS] < 5:
+                for worker, daemon in workers(program):
+                    with suppress(psutil.NoSuchProcess):
+                        if daemon == TASKS or killed.total() < 3:
+                            worker.kill()
+                            killed[daemon] += 1
+                drops.done.wait(moments.uniform(0.3, 1.5) if killed.total() > 2 else 0.01)
+                assert run.poll() is None
+            given = len(drops.names) - len(drops.left)
+            until(lambda: home.count() >= given, 90)
+            (jvm,) = (p for p in program.children() if "java" in p.name())
             jvm.kill()
             assert run.wait(timeout=30) == 1
         assert "Spark's JVM has ended" in (home.settings.root / "run.err").read_text()
         assert drops.done.wait(60)
     once_more = home("run", "--once", "--metrics-port", "0")
     assert once_more.returncode == 0, once_more.stderr
-    rows = home.table()
-    assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
-
-
-def test_workers_are_killed_and_every_image_still_gets_its_answer(home, starter, until):
-    moments, killed = random.Random(20251122), Counter()
-    with home.running() as run, Drops(home, starter.digits, 300, seed=2) as drops:
-        program = psutil.Process(run.pid)
-        # The first ones are those that tell Spark what the source is, then those that classify.
-        while killed[TASKS] < 5:
-            for worker, daemon in workers(program):
-                with suppress(psutil.NoSuchProcess):
-                    if daemon == TASKS or killed.total() < 3:
-                        worker.kill()
-                        killed[daemon] += 1
-            drops.done.wait(moments.uniform(0.3, 1.5) if killed.total() > 2 else 0.01)
-            assert run.poll() is None
-        until(lambda: home.count() >= 300, 90)
     rows = home.table()
     assert killed.total() > killed[TASKS]
     assert sorted(rows["original_name"].to_pylist()) == sorted(drops.names)
