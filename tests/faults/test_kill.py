@@ -78,25 +78,24 @@ def test_workers_are_killed_and_then_the_jvm_and_every_image_still_gets_its_answ
     home, starter, until
 ):
     moments, killed = random.Random(20251122), Counter()
-    with Drops(home, starter.digits, 400, seed=2) as drops:
-        with home.running() as run:
-            program = psutil.Process(run.pid)
-            # The first ones are those that tell Spark what the source is, then those that classify.
-            while killed[TASKS] < 5:
-                for worker, daemon in workers(program):
-                    with suppress(psutil.NoSuchProcess):
-                        if daemon == TASKS or killed.total() < 3:
-                            worker.kill()
-                            killed[daemon] += 1
-                drops.done.wait(moments.uniform(0.3, 1.5) if killed.total() > 2 else 0.01)
-                assert run.poll() is None
-            given = len(drops.names) - len(drops.left)
-            until(lambda: home.count() >= given, 90)
-            (jvm,) = (p for p in program.children() if "java" in p.name())
-            jvm.kill()
-            assert run.wait(timeout=30) == 1
-        assert "Spark's JVM has ended" in (home.settings.root / "run.err").read_text()
+    with home.running() as run, Drops(home, starter.digits, 600, seed=2) as drops:
+        program = psutil.Process(run.pid)
+        # The first ones are those that tell Spark what the source is, then those that classify.
+        while killed[TASKS] < 5:
+            for worker, daemon in workers(program):
+                with suppress(psutil.NoSuchProcess):
+                    if daemon == TASKS or killed.total() < 3:
+                        worker.kill()
+                        killed[daemon] += 1
+            drops.done.wait(moments.uniform(0.3, 1.5) if killed.total() > 2 else 0.01)
+            assert run.poll() is None
+        given = len(drops.names) - len(drops.left)
+        until(lambda: home.count() >= given, 90)
+        (jvm,) = (p for p in program.children() if "java" in p.name())
+        jvm.kill()
+        assert run.wait(timeout=30) == 1
         assert drops.done.wait(60)
+    assert "Spark's JVM has ended" in (home.settings.root / "run.err").read_text()
     once_more = home("run", "--once", "--metrics-port", "0")
     assert once_more.returncode == 0, once_more.stderr
     rows = home.table()
