@@ -32,7 +32,7 @@ bench: setup ## measure speed; ARGS="..." are options of the benchmarks
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
 
 docs: setup ## write docs/metrics.md and Grafana's dashboards anew, from the code
-	@$(VENV)/bin/python -m streaming.catalogue
+	@$(VENV)/bin/python -m streaming.observe.docs
 	@$(VENV)/bin/python docker/grafana/build.py
 
 up: docker/secrets/grafana ## start all services with docker compose; ARGS="--profile demo" sends images
@@ -50,8 +50,8 @@ docker/secrets/grafana:
 	@(umask 077 && head -c 24 /dev/urandom | base64 > $@)
 
 lock: setup ## write requirements.lock anew; ARGS=--upgrade takes newer versions
-	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header \
-		--no-annotate pyproject.toml --group dev -o requirements.lock $(ARGS)
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate pyproject.toml --all-extras --group dev -o requirements.lock $(ARGS)
 
 clean: ## remove .venv and caches; data/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import images, loops, scaling, stream, topic
-from sightstream import config, models
+from sightstream import config
 from sightstream.config import Settings
-from sightstream.imaging import Preprocessing
-from sightstream.registry import Registry
-from streaming.shares import SMALL
+from sightstream.images.decode import Preprocessing
+from sightstream.models.registry import Registry
+from sightstream.models.version import Card, ServedModel, import_keras, save
+from streaming.folder.tasks import SMALL
 from tests import broker
 
 MODEL = "benchmark"
@@ -96,7 +97,7 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def from_kafka(
-    settings: Settings, folder: Path, chosen: argparse.Namespace, model: models.ServedModel
+    settings: Settings, folder: Path, chosen: argparse.Namespace, model: ServedModel
 ) -> dict[str, Any]:
     """The same from a topic, of a broker that is started for it."""
     confluent = topic.environment(chosen.folder / "confluent-kafka")
@@ -167,9 +168,9 @@ def grow(settings: Settings, paths: list[Path], total: int, process: Any) -> dic
     }
 
 
-def publish(settings: Settings) -> models.ServedModel:
+def publish(settings: Settings) -> ServedModel:
     """A CNN of Conv 32, Conv 64 and Dense 256 on 24x24 RGB; its weights are random."""
-    keras = models.import_keras()
+    keras = import_keras()
     from keras import layers
 
     keras.utils.set_random_seed(0)
@@ -187,12 +188,12 @@ def publish(settings: Settings) -> models.ServedModel:
         ]
     )
     labels = tuple(f"class {number}" for number in range(38))
-    card = models.Card(labels, Preprocessing(24, 24), {}, {})
+    card = Card(labels, Preprocessing(24, 24), {}, {})
     pixels = np.random.default_rng(0).integers(0, 256, (64, 24, 24, 3), dtype=np.uint8)
     registry = Registry(settings)
     settings.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as files:
-        digest = models.save(Path(files), network, card, pixels)
+        digest = save(Path(files), network, card, pixels)
         made = registry.publish(MODEL, Path(files), digest, parameters={}, metrics={}, curves={})
     return registry.load(registry.promote(MODEL, made.number), "onnx")
 

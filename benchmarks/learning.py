@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks.__main__ import machine
-from sightstream import config, models, terminal
+from sightstream import config, terminal
+from sightstream.models.version import import_keras
 from tests import cluster
 from training import datasets, fit, recipes
 from training.datasets import Dataset, Source
@@ -106,7 +107,7 @@ def both(dataset: Dataset, recipe: Recipe, epochs: int, seed: int) -> dict[str, 
     run = {"seed": float(seed)}
     # What goes second finds warm caches.
     for trainer in (plain, elephas) if seed % 2 else (elephas, plain):
-        models.import_keras().utils.set_random_seed(seed)
+        import_keras().utils.set_random_seed(seed)
         network = recipe.network(len(dataset.labels))
         run[f"{trainer.__name__}_seconds"] = trainer(network, dataset, recipe, epochs, seed)
         run[f"{trainer.__name__}_f1"] = macro_f1(network, dataset)
@@ -147,7 +148,7 @@ def plain(network: Any, dataset: Dataset, recipe: Recipe, epochs: int, seed: int
 
     As with Elephas, the images of validation choose the pass whose weights stay.
     """
-    keras = models.import_keras()
+    keras = import_keras()
     images, truth = arrays(dataset, "train")
     held, held_truth = arrays(dataset, "validation")
     labels = len(dataset.labels)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightstream.classify import Classifier
 from sightstream.config import Settings
-from sightstream.imaging import Limits
-from sightstream.models import ServedModel
+from sightstream.images.decode import Limits
+from sightstream.models.version import ServedModel
+from sightstream.scoring.classifier import Classifier
 
 
 def bare(paths: Sequence[str], model: ServedModel, processes: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks import loops, stream
 from sightstream.config import Settings
-from sightstream.models import ServedModel
+from sightstream.models.version import ServedModel
 from tests import cluster
 
 

@@ -17,9 +17,10 @@ from threading import Thread
 
 import psutil
 
-from sightstream import changes, delta
 from sightstream.config import Settings
-from sightstream.predictions import added_files, current_version, follow
+from sightstream.io import changes
+from sightstream.tables import delta
+from sightstream.tables.predictions import added_files, current_version, follow
 
 
 @contextmanager

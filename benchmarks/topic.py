@@ -10,9 +10,9 @@ from pathlib import Path
 
 from benchmarks import loops, stream
 from producers.load import load
-from sightstream import kafka
 from sightstream.config import Settings
-from sightstream.models import ServedModel
+from sightstream.io import kafka
+from sightstream.models.version import ServedModel
 
 PARTITIONS = 4
 WARM_UP = 1

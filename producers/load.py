@@ -18,11 +18,11 @@ from uuid import uuid4
 from producers import inbox
 from producers.publish import Messages
 from producers.topic import Message, Publisher
-from sightstream import predictions
 from sightstream.config import Settings
 from sightstream.errors import ConfigError
-from sightstream.events import readable
-from sightstream.query import query
+from sightstream.images.event import readable
+from sightstream.tables import predictions
+from sightstream.tables.query import query
 
 Target = Literal["inbox", "kafka"]
 Tell = Callable[[str], None]

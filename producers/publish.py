@@ -19,7 +19,7 @@ from producers.topic import Message, Publisher
 from sightstream import terminal
 from sightstream.config import Settings
 from sightstream.errors import InputError
-from sightstream.events import ImageEvent, is_below, new_event_id, readable
+from sightstream.images.event import ImageEvent, is_below, new_event_id, readable
 
 Key = Literal["id", "name", "path", "hash"]
 ClaimCheck = Literal["auto", "always", "never"]

@@ -10,10 +10,10 @@ from queue import Empty, SimpleQueue
 from threading import Timer
 from typing import TYPE_CHECKING, Any
 
-from sightstream import kafka
 from sightstream.config import Settings
 from sightstream.errors import BrokerUnavailableError
-from sightstream.events import Headers, ImageEvent
+from sightstream.images.event import Headers, ImageEvent
+from sightstream.io import kafka
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient

@@ -19,11 +19,11 @@ from uuid import UUID
 
 from producers.publish import Messages
 from producers.topic import Message, Publisher
-from sightstream import lock
-from sightstream.arrivals import PAUSE, Arrivals, files, pause
 from sightstream.config import Settings
 from sightstream.errors import AlreadyRunningError, InputError
-from sightstream.events import new_event_id
+from sightstream.images.event import new_event_id
+from sightstream.io import lock
+from sightstream.io.folder import PAUSE, Arrivals, files, pause
 from sightstream.terminal import printable
 
 PUBLISHING = ".publishing"

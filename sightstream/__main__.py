@@ -1,5 +1,5 @@
 """`python -m sightstream` is the same program as `sightstream`."""
 
-from sightstream.cli import main
+from sightstream.cli.main import main
 
 main()

@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from sightstream.errors import ConfigError
-from sightstream.imaging import Limits
+from sightstream.images.decode import Limits
 
 ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")

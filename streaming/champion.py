@@ -8,8 +8,8 @@ from threading import Event, Lock
 
 from sightstream.config import Settings
 from sightstream.errors import RegistryUnavailableError
-from sightstream.models import ServedModel
-from sightstream.registry import Registry
+from sightstream.models.registry import Registry
+from sightstream.models.version import ServedModel
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightstream import options, terminal
+from sightstream import terminal
+from sightstream.cli.main import options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
     from streaming.job import Stream
-    from streaming.screen import Screen
+    from streaming.observe.screen import Screen
 
 
 def register(app: typer.Typer) -> None:
@@ -89,8 +90,8 @@ def status(
 
     Example: sightstream status --source kafka
     """
-    from streaming.status import RECENT
-    from streaming.status import status as look
+    from streaming.observe.status import RECENT
+    from streaming.observe.status import status as look
 
     found = look(options.settings(home, source=source or None, kafka_topic=topic))
     if as_json:
@@ -118,7 +119,7 @@ def status(
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
     from streaming.job import running
-    from streaming.screen import Screen
+    from streaming.observe.screen import Screen
 
     screen = Screen(as_json=as_json)
     starting = terminal.err.status("starting Spark and loading the model")

@@ -13,16 +13,17 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from sightstream import checkpoint, lock, spark
 from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError, StreamFailedError
-from sightstream.predictions import Predictions
-from sightstream.registry import Registry
-from streaming import upkeep
+from sightstream.io import lock
+from sightstream.models.registry import Registry
+from sightstream.runtime import spark
+from sightstream.tables.predictions import Predictions
+from streaming import checkpoint, upkeep
 from streaming.champion import Champion
-from streaming.metrics import Metrics
-from streaming.publisher import publishing
-from streaming.vitals import Vitals
+from streaming.kafka.publisher import publishing
+from streaming.observe.metrics import Metrics
+from streaming.observe.vitals import Vitals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
-    from sightstream.classify import Image
-    from sightstream.models import ServedModel
-    from streaming.classifier import Read
-    from streaming.sources import Source, Work
+    from sightstream.models.version import ServedModel
+    from sightstream.scoring.classifier import Image
+    from sightstream.scoring.udf import Read
+    from streaming.folder.source import Source, Work
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class Stream:
 
     def broadcast(self, model: ServedModel) -> Broadcast[ServedModel]:
         """A version as the workers get it, which is made once."""
-        from streaming.classifier import KEPT
+        from sightstream.scoring.udf import KEPT
 
         with self._lock:
             if model.version not in self._broadcasts:
@@ -146,14 +147,14 @@ class Stream:
 
     def applied(self, model: Broadcast[ServedModel], tasks: DataFrame, read: Read) -> DataFrame:
         """What a version answers to the images that are read for the rows of tasks."""
-        from streaming.classifier import PACKED, classify
+        from sightstream.scoring.udf import PACKED, classify
 
         limits, top_k = self.settings.limits, self.settings.top_k
         return tasks.mapInPandas(classify(model, limits, top_k, read), PACKED)
 
     def ready(self, model: ServedModel) -> None:
         """Has the workers load a version ahead of the first micro-batch that it answers."""
-        from streaming.classifier import nothing
+        from sightstream.scoring.udf import nothing
 
         cores = self.session.sparkContext.defaultParallelism
         tasks = self.session.range(0, cores, 1, cores)
@@ -271,7 +272,7 @@ class Query:
         self.progress = time.monotonic()
 
     def _committed(self, batch: DataFrame, batch_id: int) -> tuple[Work, pa.Table]:
-        from streaming import outcomes
+        from sightstream.tables import rows as outcomes
 
         metrics = self._stream.metrics
         begin = time.monotonic()
@@ -312,10 +313,10 @@ class Query:
 
     def _answered(self, work: Work, model: ServedModel) -> tuple[pa.Table, pa.Table]:
         """The events of a micro-batch, and their answers in the same order."""
-        from streaming import classifier
-        from streaming.manifests import EVENT
+        from sightstream.scoring import udf
+        from streaming.folder.manifests import EVENT
 
-        self._stream.session.sparkContext.setLocalProperty(classifier.TOLD, work.told())
+        self._stream.session.sparkContext.setLocalProperty(udf.TOLD, work.told())
         try:
             found = self._planned(work.tasks, model).toArrow()
         except Exception as error:
@@ -325,8 +326,8 @@ class Query:
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
             return self._isolated(work, model)
-        events = classifier.unpacked(found["events"], EVENT)
-        return events, classifier.unpacked(found["answers"], classifier.ANSWER)
+        events = udf.unpacked(found["events"], EVENT)
+        return events, udf.unpacked(found["answers"], udf.ANSWER)
 
     def _planned(self, tasks: DataFrame, model: ServedModel) -> DataFrame:
         """The answers to tasks: what Spark has planned before, it runs in half the time."""
@@ -341,8 +342,8 @@ class Query:
         import pandas as pd
         import pyarrow as pa
 
-        from streaming import classifier, isolation
-        from streaming.manifests import EVENT
+        from sightstream.scoring import retry, udf
+        from streaming.folder.manifests import EVENT
 
         settings = self._stream.settings
         events, told = [EVENT.empty_table()], work.told()
@@ -354,8 +355,8 @@ class Query:
                     events.append(piece)
                     yield from found
 
-        found = isolation.classify(images(), model, settings.limits, settings.top_k)
-        answers = classifier.table(list(found))
+        found = retry.classify(images(), model, settings.limits, settings.top_k)
+        answers = udf.table(list(found))
         return pa.concat_tables(events), answers
 
 
@@ -370,7 +371,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     Raises:
         SightstreamError: of the kind that says what is to be mended.
     """
-    from streaming import sources
+    from streaming.folder import source as sources
 
     figures = Metrics()
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:

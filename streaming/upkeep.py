@@ -6,12 +6,12 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
 from sightstream.config import Settings
-from sightstream.predictions import Predictions
+from sightstream.tables.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def expire(settings: Settings) -> None:
     """Removes the image folders of days that the retention has ended for."""
     if not settings.retention_days:
         return
-    oldest = datetime.now(timezone.utc).date() - timedelta(days=settings.retention_days)
+    oldest = datetime.now(UTC).date() - timedelta(days=settings.retention_days)
     for day, folder in days(settings.images).items():
         if day < oldest:
             log.info("removing the images of %s", folder.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from sightstream.doctor import require_java
+from sightstream.runtime.jvm import require_java
 from tests import broker
 from tests.conftest import end_session
 

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from sightstream import config
-from sightstream.events import ImageEvent
-from streaming.manifests import between, read
+from sightstream.images.event import ImageEvent
+from streaming.folder.manifests import between, read
 from tests import broker as broker_of_tests
 
 # As the program does: the more was imported, the longer each look at it takes.
@@ -162,7 +162,7 @@ class Home:
 
     def publish_copies(self, count):
         """Registers further versions of the starter that are equal to the first."""
-        from sightstream.registry import Registry
+        from sightstream.models.registry import Registry
 
         registry = Registry(self.settings)
         first = registry.version("starter", 1)

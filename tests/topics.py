@@ -5,7 +5,8 @@ import subprocess
 import sys
 from contextlib import closing
 
-from sightstream import config, kafka
+from sightstream import config
+from sightstream.io import kafka
 
 
 class Program:

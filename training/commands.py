@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sightstream import options, terminal
+from sightstream import terminal
+from sightstream.cli.main import options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -117,7 +118,7 @@ def evaluate(
 
     Example: sightstream evaluate leaf@champion --data leaves-of-may/
     """
-    from training.judge import evaluate as run
+    from training.compare import evaluate as run
 
     settings = options.settings(home, master=master)
     with _telling(settings, model) as progress:

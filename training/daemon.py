@@ -2,8 +2,9 @@
 
 import gc
 
-from sightstream import daemon
-from sightstream.models import import_keras
+from pyspark import daemon
+
+from sightstream.models.version import import_keras
 
 if __name__ == "__main__":
     import_keras()

@@ -11,11 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sightstream import imaging
 from sightstream.errors import InputError
-from sightstream.events import local_path
-from sightstream.imaging import Decoded, Limits, Preprocessing
-from sightstream.labels import require_class_name
+from sightstream.images.decode import Decoded, Limits, Preprocessing, decode, read
+from sightstream.images.event import local_path
+from sightstream.tables.labels import require_class_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -332,10 +331,10 @@ def _decoded(uris: Iterable[str], preprocessing: Preprocessing, limits: Limits) 
 def _row(
     uri: str, preprocessing: Preprocessing, limits: Limits
 ) -> tuple[bytes | None, int, int, str, str]:
-    data = imaging.read(local_path(uri), limits)
+    data = read(local_path(uri), limits)
     if not isinstance(data, bytes):
         return None, 0, 0, "", data.detail
-    image = imaging.decode(data, preprocessing, limits)
+    image = decode(data, preprocessing, limits)
     if not isinstance(image, Decoded):
         return None, 0, 0, "", image.detail
     digest = hashlib.sha256(data).hexdigest()

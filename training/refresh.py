@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightstream import models
+from sightstream.cli.options import seconds
 from sightstream.config import Settings
-from sightstream.events import local_path
-from sightstream.options import seconds
-from sightstream.registry import Registry
+from sightstream.images.event import local_path
+from sightstream.models.registry import Registry
+from sightstream.models.version import (
+    KERAS_FILE,
+    SPLIT_FILE,
+    Card,
+    import_keras,
+    load_keras,
+    read_card,
+)
 from training import datasets, recipes
 from training.datasets import Example, Source
 from training.train import Options, Progress, Trained, learn, learning, publish
@@ -93,7 +100,7 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
     registry = Registry(settings)
     champion = registry.version(name)
     files = registry.fetch(champion)
-    card = models.read_card(files, champion.digest)
+    card = read_card(files, champion.digest)
     known = _known(files)
     source = _source(settings, wish, name, known)
     # What a challenger was refused with is not new.
@@ -110,7 +117,7 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
         )  # fmt: skip
         if len(dataset.labels) > len(card.labels):
             recipe, options = _as_before(card, wish, name, whole=True)
-        start = extended(models.load_keras(files / models.KERAS_FILE), len(dataset.labels))
+        start = extended(load_keras(files / KERAS_FILE), len(dataset.labels))
         network, curves = learn(recipe, dataset, options, progress, start)
         return publish(session, settings, registry, recipe, dataset, network, curves, options,
                        progress, margin=wish.margin)  # fmt: skip
@@ -123,7 +130,7 @@ def extended(network: Any, labels: int) -> Any:
         network: a Keras model whose last layer is dense.
         labels: how many outputs it is to have.
     """
-    keras = models.import_keras()
+    keras = import_keras()
     last = _leaves(network)[-1]
     kernel, bias = last.get_weights()
     new = labels - len(bias)
@@ -156,7 +163,7 @@ def _leaves(network: Any) -> list[Any]:
 
 def _known(files: Path) -> list[Example]:
     """The images of a version's training, also those that are not where they were."""
-    path = files / models.SPLIT_FILE
+    path = files / SPLIT_FILE
     return datasets.read_split(path) if path.exists() else []
 
 
@@ -175,7 +182,7 @@ def _source(settings: Settings, wish: Wish, name: str, known: list[Example]) -> 
 
 def _labelled(settings: Settings, name: str) -> list[Example]:
     """The images that a model has classified in the stream, and a person has labelled."""
-    from sightstream.query import query
+    from sightstream.tables.query import query
 
     if not settings.labels.exists():
         return []
@@ -189,9 +196,7 @@ def _labelled(settings: Settings, name: str) -> list[Example]:
     return [e for e in found if Path(e.path).is_file()]
 
 
-def _as_before(
-    card: models.Card, wish: Wish, name: str, *, whole: bool = False
-) -> tuple[Recipe, Options]:
+def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tuple[Recipe, Options]:
     """The recipe and the settings of the champion's training; smaller, unless a class is new."""
     before = card.training
     recipe = recipes.find(before["recipe"], before.get("network"))

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream import imaging
-from sightstream.imaging import Decoded, Limits, Preprocessing
+from sightstream.images.decode import Decoded, Limits, Preprocessing, decode, read
 from sightstream.terminal import printable
 from training.evaluate import BINS, Evaluation
 
@@ -284,8 +283,8 @@ def _place(axes: Axes, picture: Picture, limits: Limits, left: float, top: float
 
 
 def _pixels(path: str, limits: Limits) -> NDArray[np.uint8]:
-    data = imaging.read(path, limits)
-    image = imaging.decode(data, _TILE, limits) if isinstance(data, bytes) else data
+    data = read(path, limits)
+    image = decode(data, _TILE, limits) if isinstance(data, bytes) else data
     if isinstance(image, Decoded):
         return image.pixels
     return np.full((_TILE.height, _TILE.width, _TILE.channels), 190, np.uint8)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream import models, spark
 from sightstream.config import Settings
 from sightstream.errors import InputError
-from sightstream.registry import Registry, Version
-from training import datasets, features, judge, reference, report
+from sightstream.models.registry import Registry, Version
+from sightstream.models.version import SPLIT_FILE, Card, describe, import_keras, save, serve
+from sightstream.runtime import spark
+from training import compare, datasets, drift_reference, features, report
 from training.datasets import Dataset, Example, Source
 from training.fit import Curves, Mode, examples, fit
 from training.recipes import Recipe
@@ -120,7 +121,7 @@ def train(
             seed=options.seed, allow_unreadable=options.allow_unreadable,
         )  # fmt: skip
         Thread(target=registry.names, daemon=True).start()  # MLflow's import takes seconds too
-        models.import_keras().utils.set_random_seed(options.seed)
+        import_keras().utils.set_random_seed(options.seed)
         network, curves = learn(recipe, dataset, options, progress)
         return publish(session, settings, registry, recipe, dataset, network, curves, options,
                        progress)  # fmt: skip
@@ -137,7 +138,7 @@ def learning(
         # TensorFlow's import takes 8 s of a core, here as in the daemon that a first job starts.
         first = session.sparkContext.parallelize(range(workers), workers)
         Thread(target=first.count, daemon=True).start()
-        models.import_keras()
+        import_keras()
         yield session
     finally:
         spark.stop(session)
@@ -229,20 +230,20 @@ def publish(
     with tempfile.TemporaryDirectory(dir=home, prefix="model-") as folder:
         files, pages = Path(folder) / "model", Path(folder) / "report"
         progress.on_step("exporting")
-        card = models.Card(dataset.labels, recipe.preprocessing, {}, settings_used)
-        digest = models.save(files, network, card, _sample(dataset, split))
-        dataset.write_split(files / models.SPLIT_FILE)
+        card = Card(dataset.labels, recipe.preprocessing, {}, settings_used)
+        digest = save(files, network, card, _sample(dataset, split))
+        dataset.write_split(files / SPLIT_FILE)
         progress.on_step("evaluating")
-        served = models.serve(files, name, 0, digest, "auto")
-        answers = judge.answers(session, served, held_out, dataset.labels, settings.limits)
-        evaluation = judge.evaluation(answers, held_out, dataset.labels)
-        rival = judge.champion(session, registry, name, held_out, dataset.labels, settings.limits)
-        seen = reference.of(dataset, answers.max(axis=1))
-        digest = models.describe(files, evaluation.metrics(), seen)
+        served = serve(files, name, 0, digest, "auto")
+        answers = compare.answers(session, served, held_out, dataset.labels, settings.limits)
+        evaluation = compare.evaluation(answers, held_out, dataset.labels)
+        rival = compare.champion(session, registry, name, held_out, dataset.labels, settings.limits)
+        seen = drift_reference.of(dataset, answers.max(axis=1))
+        digest = describe(files, evaluation.metrics(), seen)
         progress.on_step("registering")
         page = report.write(
             pages, f"{name}", evaluation, asdict(curves) if curves.loss else None,
-            judge.pictures(answers, held_out, dataset.labels), settings_used, settings.limits,
+            compare.pictures(answers, held_out, dataset.labels), settings_used, settings.limits,
         )  # fmt: skip
         version = registry.publish(
             name, files, digest, parameters=settings_used, metrics=evaluation.metrics(),
@@ -252,7 +253,7 @@ def publish(
         shutil.rmtree(kept, ignore_errors=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
         pages.rename(kept)
-    better, reason = judge.decide(evaluation, rival, margin)
+    better, reason = compare.decide(evaluation, rival, margin)
     promoted = better and options.promote
     if better and not options.promote:
         reason += "; --no-promote"

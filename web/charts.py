@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from web.home import short
+from web.page import short
 
 if TYPE_CHECKING:
     import altair as alt

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from sightstream.classify import Answer
-from web import home, pictures
-from web.home import plain
+from sightstream.scoring.classifier import Answer
+from web import page, pictures
+from web.page import plain
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-    from sightstream.registry import Version
+    from sightstream.models.registry import Version
     from web.engine import Engine
 
 # Pixels of a picture's longest side.
@@ -33,17 +33,17 @@ class Classified:
     seconds: float
 
 
-def page() -> None:
+def draw() -> None:
     """Draws the page."""
-    with home.page("Classify"):
-        name = home.model()
-        version = name and home.champion(name)
+    with page.page("Classify"):
+        name = page.model()
+        version = name and page.champion(name)
         if version:
             _body(version)
 
 
 def _body(version: Version) -> None:
-    engine = home.engine(version)
+    engine = page.engine(version)
     height, width, channels = engine.preprocessing.shape
     kind = "grey" if channels == 1 else "RGB"
     st.caption(
@@ -128,7 +128,7 @@ def _card(
         with picture:
             pictures.show(pictures.fit(image, SIDE), file.name, 96)
         with verdict:
-            st.text(home.short(file.name))
+            st.text(page.short(file.name))
             code = f"**{plain(str(answer.error_code))}**"
             st.warning(f"{code}: {plain(answer.error_detail or '')}", icon=":material/block:")
 
@@ -164,7 +164,7 @@ def _occlusion(_engine: Engine, digest: str, image: bytes, label: int):  # type:
 
 def _verdict(name: str, each: Classified, engine: Engine, version: Version) -> None:
     answer = each.answer
-    st.text(home.short(name))
+    st.text(page.short(name))
     best = list(zip(answer.classes or (), answer.scores or (), strict=True))
     st.subheader(plain(engine.labels[best[0][0]]), anchor=False)
     for label, score in best:
@@ -182,4 +182,4 @@ def _size(number: int) -> str:
 
 
 if __name__ == "__main__":
-    page()
+    draw()

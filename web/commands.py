@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sightstream import options, terminal
+from sightstream import terminal
+from sightstream.cli.main import options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -106,10 +107,10 @@ def _serve(settings: Settings, port: int) -> None:
 
     from streamlit.web import cli
 
-    from web import light
+    from web import imports
 
     # MLflow's import takes seconds, which the first visitor need not wait for.
-    Thread(target=light.import_mlflow, daemon=True).start()
+    Thread(target=imports.import_mlflow, daemon=True).start()
     said = {
         **STREAMLIT,
         "server.address": settings.web_host,

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream import models
-from sightstream.classify import Answer, Classifier
 from sightstream.config import Settings
 from sightstream.errors import ModelDamagedError
-from sightstream.imaging import Limits, Preprocessing
-from sightstream.isolation import Child, LostError
-from sightstream.registry import Version
+from sightstream.images.decode import Limits, Preprocessing
+from sightstream.models.registry import Version
+from sightstream.models.version import serve
+from sightstream.scoring.child import Child, LostError
+from sightstream.scoring.classifier import Answer, Classifier
 
 SHOWN = 5
 """Labels of an answer, unless the setting top_k asks for more."""
@@ -79,7 +79,7 @@ class _Loaded:
         self, directory: Path, version: Version, engine: Literal["auto", "onnx", "keras"],
         limits: Limits, top_k: int,
     ) -> None:  # fmt: skip
-        self._model = models.serve(
+        self._model = serve(
             directory, version.name, version.number, version.digest, engine
         )  # fmt: skip
         self._classifier = Classifier(self._model, limits, top_k)

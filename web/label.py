@@ -8,12 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from sightstream import predictions
 from sightstream.errors import InputError, SightstreamError
-from sightstream.labels import Labels, user
-from sightstream.query import snapshot
-from web import home, pictures
-from web.home import plain
+from sightstream.tables import predictions
+from sightstream.tables.labels import Labels, user
+from sightstream.tables.query import snapshot
+from web import page, pictures
+from web.page import plain
 
 # Rows that are asked for at once.
 QUEUE = 50
@@ -27,16 +27,16 @@ SIDE = 480
 Row = dict[str, Any]
 
 
-def page() -> None:
+def draw() -> None:
     """Draws the page."""
-    with home.page("Label"):
-        settings = home.settings()
+    with page.page("Label"):
+        settings = page.settings()
         if predictions.version(settings.predictions) is None:
-            home.missing("There is no row yet. Start the stream:", "sightstream run")
+            page.missing("There is no row yet. Start the stream:", "sightstream run")
             return
         model = _model(settings.predictions)
         if model is None:
-            home.missing("No image was classified yet. Send some:", "sightstream drop photos/")
+            page.missing("No image was classified yet. Send some:", "sightstream drop photos/")
             return
         state = st.session_state
         if state.get("labelling") != model:
@@ -48,13 +48,13 @@ def page() -> None:
             _ask(model, state.queue[0])
         else:
             st.success(f"Every row of {plain(model)} is labelled.", icon=":material/check:")
-            home.missing("The next refresh learns from that:", f"sightstream refresh {model}")
+            page.missing("The next refresh learns from that:", f"sightstream refresh {model}")
 
 
 def _model(path: str) -> str | None:
     with snapshot(path) as now:
         names = sorted({model for model, _ in now.kinds().versions})
-    return home.choice(names) if names else None
+    return page.choice(names) if names else None
 
 
 def _uncertain(path: str, labels: Path, model: str, skipped: set[str]) -> list[Row]:
@@ -67,8 +67,8 @@ def _ask(model: str, row: Row) -> None:
     name = row["original_name"] or row["event_id"]
     with left:
         pictures.show(pictures.thumbnail(row["uri"], SIDE), name, SIDE)
-        st.text(home.short(name))
-        st.caption(plain(f"{home.when(row['event_time'])} · {model} {row['model_version']}"))
+        st.text(page.short(name))
+        st.caption(plain(f"{page.when(row['event_time'])} · {model} {row['model_version']}"))
     with right:
         scores = {each["label"]: each["score"] for each in row["top"] or ()}
         known = _labels(model) or tuple(scores)
@@ -109,7 +109,7 @@ def _keys(best: Sequence[str], known: Sequence[str]) -> list[tuple[str, str]]:
 def _put(row: Row, label: str, known: Sequence[str]) -> None:
     state = st.session_state
     try:
-        Labels(home.settings().labels).put({row["event_id"]: label}, user())
+        Labels(page.settings().labels).put({row["event_id"]: label}, user())
     except InputError as error:
         state.said = ("error", str(error))
         return
@@ -118,7 +118,7 @@ def _put(row: Row, label: str, known: Sequence[str]) -> None:
     new = "" if label in known else ", a label that the model does not know; refresh extends it"
     state.said = (
         "success",
-        f"{home.short(row['original_name'] or row['event_id'])} is {label}{new}",
+        f"{page.short(row['original_name'] or row['event_id'])} is {label}{new}",
     )
 
 
@@ -126,8 +126,8 @@ def _undo() -> None:
     state = st.session_state
     row = state.done.pop()
     state.queue = [row, *state.queue]
-    label = Labels(home.settings().labels).undo(row["event_id"], user()).label
-    name = home.short(row["original_name"] or row["event_id"])
+    label = Labels(page.settings().labels).undo(row["event_id"], user()).label
+    name = page.short(row["original_name"] or row["event_id"])
     state.said = ("info", f"{name} " + ("has no label now" if label is None else f"is {label}"))
 
 
@@ -154,13 +154,13 @@ def _said() -> None:
 def _labels(model: str) -> tuple[str, ...]:
     """The labels of the champion; none where the registry does not answer."""
     try:
-        version = next((v for v in home.versions(model) if "champion" in v.aliases), None)
-        registry = home.registry()
-        card = version and home.card(registry, registry.uri, version, version.digest)
+        version = next((v for v in page.versions(model) if "champion" in v.aliases), None)
+        registry = page.registry()
+        card = version and page.card(registry, registry.uri, version, version.digest)
     except SightstreamError:
         return ()
     return card.labels if card else ()
 
 
 if __name__ == "__main__":
-    page()
+    draw()

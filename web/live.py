@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from sightstream import predictions
-from sightstream.labels import Labels
-from sightstream.query import Filter, Kinds, snapshot
-from web import charts, home, pictures
-from web.home import plain
+from sightstream.tables import predictions
+from sightstream.tables.labels import Labels
+from sightstream.tables.query import Filter, Kinds, snapshot
+from web import charts, page, pictures
+from web.page import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,12 +37,12 @@ SECONDS = 1.0
 BINS = 60
 
 
-def page() -> None:
+def draw() -> None:
     """Draws the page."""
-    with home.page("Live"):
-        path = home.settings().predictions
+    with page.page("Live"):
+        path = page.settings().predictions
         if predictions.version(path) is None:
-            home.missing("There is no row yet. Start the stream:", "sightstream run")
+            page.missing("There is no row yet. Start the stream:", "sightstream run")
             _look_again()
             return
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -62,7 +62,7 @@ def page() -> None:
 
 @st.fragment(run_every=SECONDS)
 def _look_again() -> None:
-    if predictions.version(home.settings().predictions) is not None:
+    if predictions.version(page.settings().predictions) is not None:
         st.rerun()
 
 
@@ -88,12 +88,12 @@ def _since(back: timedelta | None) -> datetime | None:
     if back is None:
         return None
     step = back.total_seconds() / BINS
-    now = datetime.now(timezone.utc).timestamp()
-    return datetime.fromtimestamp(now // step * step, timezone.utc) - back
+    now = datetime.now(UTC).timestamp()
+    return datetime.fromtimestamp(now // step * step, UTC) - back
 
 
 def _body(path: str, wanted: Filter, back: timedelta | None) -> None:
-    with home.errors_told():  # A fragment that runs again runs outside of its page.
+    with page.errors_told():  # A fragment that runs again runs outside of its page.
         _rows(path, replace(wanted, since=_since(back)))
 
 
@@ -104,9 +104,9 @@ def _rows(path: str, wanted: Filter) -> None:
     rows, trend = _look(path, version, wanted, skip)
     if not trend.num_rows:
         sentence = "No row matches. Choose a longer time or other filters, or send an image:"
-        home.missing(sentence, "sightstream drop photo.jpg")
+        page.missing(sentence, "sightstream drop photo.jpg")
         return
-    charts.overview(trend, home.zone())
+    charts.overview(trend, page.zone())
     images = sum(r["images"] for r in trend.to_pylist() if r["whole"])
     _pages(skip, len(rows), images)
     for row in rows:
@@ -135,13 +135,13 @@ def _row(row: dict[str, Any]) -> None:
     picture = pictures.thumbnail(row["uri"], 128)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", border=True):
         with st.container(width=72):
-            pictures.show(picture, home.short(name), 56)
+            pictures.show(picture, page.short(name), 56)
         with st.container(width="stretch", gap=None):
-            st.text(home.short(name))
-            st.caption(plain(f"{home.when(row['event_time'])} · {row['source']}"))
+            st.text(page.short(name))
+            st.caption(plain(f"{page.when(row['event_time'])} · {row['source']}"))
         with st.container(width=280):
             if row["status"] == "ok":
-                score = f"{plain(home.short(row['label'], 32))} · {row['score']:.1%}"
+                score = f"{plain(page.short(row['label'], 32))} · {row['score']:.1%}"
                 st.progress(min(1.0, max(0.0, row["score"])), score)
             else:
                 st.badge(plain(row["error_code"] or "rejected"), color="orange")
@@ -164,7 +164,7 @@ def _details(event: str) -> None:
 
 
 def _everything(event: str) -> None:
-    settings = home.settings()
+    settings = page.settings()
     with snapshot(settings.predictions) as now:
         row = now.row(event)
     if row is None:
@@ -180,7 +180,7 @@ def _everything(event: str) -> None:
         st.warning(sentence, icon=":material/block:")
     if said := _labelled(settings.labels, event):
         st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
-    home.facts({key: v for key, v in row.items() if key != "top" and v is not None})
+    page.facts({key: v for key, v in row.items() if key != "top" and v is not None})
 
 
 def _labelled(path: Path, event: str) -> str | None:
@@ -204,4 +204,4 @@ def _kinds(path: str, version: int | None, since: datetime | None) -> Kinds:
 
 
 if __name__ == "__main__":
-    page()
+    draw()

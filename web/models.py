@@ -10,9 +10,9 @@ from typing import Any, Literal
 import streamlit as st
 
 from sightstream.errors import SightstreamError
-from sightstream.registry import Registry, Version
-from web import charts, home, light
-from web.home import plain
+from sightstream.models.registry import Registry, Version
+from web import charts, imports, page
+from web.page import plain
 
 # The figures shown first; of the last, less is better.
 FIGURES = {
@@ -23,21 +23,21 @@ FIGURES = {
 }
 
 
-def page() -> None:
+def draw() -> None:
     """Draws the page."""
-    with home.page("Models"):
+    with page.page("Models"):
         if move := st.session_state.pop("move", None):
             _move(*move)
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-            name = home.model()
+            name = page.model()
             if name is None:
                 return
-            versions = home.versions(name)
+            versions = page.versions(name)
             if not versions:
-                home.missing(f"{name} has no version yet. Train one:", f"sightstream train {name}")
+                page.missing(f"{name} has no version yet. Train one:", f"sightstream train {name}")
                 return
             _aliases(name, versions)
-        if not home.may_promote():
+        if not page.may_promote():
             st.caption(
                 "Promoting and rolling back are off, since this page is open to other machines. "
                 "The setting `web_promote` turns them on."
@@ -51,7 +51,7 @@ def page() -> None:
 def _aliases(name: str, versions: list[Version]) -> None:
     """What is in use, and the buttons that change it."""
     champion = next((v for v in versions if "champion" in v.aliases), None)
-    registry, allowed = home.registry(), home.may_promote()
+    registry, allowed = page.registry(), page.may_promote()
     earlier = registry.earlier(name) if champion else None
     others = [v for v in versions if v is not champion]
     off = None if allowed else "Off, since this page is open to other machines: see web_promote."
@@ -99,7 +99,7 @@ def _move(name: str, number: int | None) -> None:
     """Does what was confirmed, and says what came of it."""
     try:
         with st.spinner("Verifying the version"):
-            version = light.moved(home.settings(), name, number)
+            version = imports.moved(page.settings(), name, number)
     except SightstreamError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
@@ -132,7 +132,7 @@ def _figures(pair: list[Version]) -> None:
                     if key in version.metrics:
                         _figure(key, label, version, pair[0])
             images = version.metrics.get("test_images")
-            parts = [f"trained {home.when(version.created)}"]
+            parts = [f"trained {page.when(version.created)}"]
             if images:
                 parts.append(f"judged on {images:,.0f} images")
             st.caption(plain(" · ".join(parts)))
@@ -152,7 +152,7 @@ def _table(versions: list[Version]) -> None:
     keys = [key for key in FIGURES if any(key in v.metrics for v in versions)]
     rows = [
         {
-            "version": v.number, "alias": ", ".join(v.aliases), "trained": home.when(v.created),
+            "version": v.number, "alias": ", ".join(v.aliases), "trained": page.when(v.created),
             **{FIGURES[key]: v.metrics.get(key) for key in keys},
             "decision": v.decision,
         }
@@ -189,7 +189,7 @@ def _side_by_side(pair: list[Version], draw: Callable[[Version], None]) -> None:
 
 
 def _curves(pair: list[Version]) -> None:
-    found = {f"version {v.number}": _known_curves(home.registry(), v, v.run_id) for v in pair}
+    found = {f"version {v.number}": _known_curves(page.registry(), v, v.run_id) for v in pair}
     if not any(found.values()):
         st.info("These versions have no curves: they were not trained in rounds.")
         return
@@ -209,7 +209,7 @@ def _confusion(version: Version) -> None:
 
 
 def _wrong(version: Version) -> None:
-    report = _report(home.registry(), version, version.run_id)
+    report = _report(page.registry(), version, version.run_id)
     sheet = report and report / "wrong.png"
     if sheet and sheet.is_file():
         st.image(
@@ -237,14 +237,14 @@ def _classes(version: Version) -> None:
 
 
 def _training(version: Version) -> None:
-    card = home.card(home.registry(), home.registry().uri, version, version.digest)
+    card = page.card(page.registry(), page.registry().uri, version, version.digest)
     facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
     facts["onnx_difference"] = card.onnx_difference
-    home.facts(facts)
+    page.facts(facts)
 
 
 def _evaluation(version: Version) -> dict[str, Any] | None:
-    report = _report(home.registry(), version, version.run_id)
+    report = _report(page.registry(), version, version.run_id)
     path = report and report / "evaluation.json"
     if not path or not path.is_file():
         _no_report()
@@ -273,4 +273,4 @@ def _known_curves(_registry: Registry, _version: Version, run: str) -> dict[str,
 
 
 if __name__ == "__main__":
-    page()
+    draw()

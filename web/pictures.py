@@ -10,11 +10,11 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from sightstream.config import Settings
-from sightstream.events import local_path
-from sightstream.imaging import Aspect
-from sightstream.isolation import Child, LostError
-from web import home
-from web.painter import Painted, Painter
+from sightstream.images.decode import Aspect
+from sightstream.images.event import local_path
+from sightstream.scoring.child import Child, LostError
+from web import page
+from web.thumbnails import Painted, Painter
 
 SECONDS = 20.0
 """The time that a picture may take."""
@@ -98,7 +98,7 @@ def _thumbnail(path: str, side: int) -> Picture | None:
 
 def _painted(method: str, *arguments: object) -> Picture | None:
     try:
-        painted: Painted | None = _painter(home.settings()).ask(method, *arguments, seconds=SECONDS)
+        painted: Painted | None = _painter(page.settings()).ask(method, *arguments, seconds=SECONDS)
     except (LostError, RuntimeError):
         return None
     if painted is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sightstream.labels import Labels
+from sightstream.tables.labels import Labels
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 HOSTILE = "<img src=x onerror=document.title='taken'>.png"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from sightstream import delta
+from sightstream.tables import delta
 from tests import cluster, objects, topics
 
 BUCKET = "lake"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sightstream.registry import Registry
+from sightstream.models.registry import Registry
 from tests.prometheus import MISSING, prometheus
 from tests.topics import create, send
 

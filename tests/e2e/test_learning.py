@@ -15,7 +15,7 @@ COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 YELLOW = {"yellow": (210, 200, 40)}
 
 RECIPE = """
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 from training.recipes.blocks import cnn
 

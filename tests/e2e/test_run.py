@@ -10,8 +10,9 @@ from typing import get_args
 import psutil
 import pytest
 
-from sightstream import imaging, spark
-from sightstream.registry import Registry
+from sightstream.images.decode import ErrorCode
+from sightstream.models.registry import Registry
+from sightstream.runtime import spark
 
 BAD_IMAGES = Path(__file__).parents[2].parent / "shared" / "data" / "badimages"
 
@@ -233,7 +234,7 @@ class TestLive:
         assert {found[name]["status"] for _, name in good} == {"ok"}
         rejected = [row for row in rows if row["status"] == "rejected"]
         assert len(rejected) > 50
-        assert {row["error_code"] for row in rejected} <= set(get_args(imaging.ErrorCode))
+        assert {row["error_code"] for row in rejected} <= set(get_args(ErrorCode))
         assert all(row["error_detail"] and row["label"] is None for row in rejected)
         assert run.poll() is None
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from sightstream import config
-from sightstream.events import local_path
-from streaming.intake import Intake
-from streaming.manifests import published
+from sightstream.images.event import local_path
+from streaming.folder.intake import Intake
+from streaming.folder.manifests import published
 
 NAMES = [b"a.jpg", b"b c.JPG", b"line\nbreak.jpg", b"caf\xe9.jpg", b"sub/d.png", b"100%.jpg"]
 
@@ -119,7 +119,7 @@ intake.Intake(settings, on_arrival=die if where == "arrival" else None).take()
 RUNNING = """
 import sys, threading
 from sightstream import config
-from streaming.intake import Intake
+from streaming.folder.intake import Intake
 intake = Intake(config.load(home=sys.argv[1], settle_seconds=0))
 print("runs", flush=True)
 intake.run(threading.Event())

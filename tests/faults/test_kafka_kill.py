@@ -6,7 +6,8 @@ from threading import Event, Thread
 
 import pytest
 
-from sightstream import config, kafka
+from sightstream import config
+from sightstream.io import kafka
 from tests.topics import create, messages
 
 

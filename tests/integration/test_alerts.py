@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streaming import catalogue
+from streaming.observe import docs
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docker" / "prometheus"
@@ -62,7 +62,7 @@ def test_the_runbook_has_no_section_without_an_alert():
 
 
 def test_rules_ask_for_metrics_that_exist():
-    known = set(re.findall(r"^\| `(\w+)`", catalogue.page(), re.MULTILINE))
+    known = set(re.findall(r"^\| `(\w+)`", docs.page(), re.MULTILINE))
     asked = set()
     for rule in (*rules("recording.yml"), *ALERTS.values()):
         asked |= set(re.findall(r"\bsightstream_\w+", rule["expr"]))

@@ -5,20 +5,20 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from sightstream import models, predictions
-from sightstream.cli import app
+from sightstream.cli.main import app
 from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
-from sightstream.imaging import Preprocessing
-from sightstream.labels import Labels
-from sightstream.models import Card
-from sightstream.registry import Registry
+from sightstream.images.decode import Preprocessing
+from sightstream.models.registry import Registry
+from sightstream.models.version import CARD_FILE, Card, _sha256
+from sightstream.tables import predictions
+from sightstream.tables.labels import Labels
 
 PETS = Card(
     labels=("cat", "dog", "[red]cow"),
@@ -44,8 +44,8 @@ def settings_of_pets(tmp_path_factory):
     for number, card in enumerate((PETS, LATER), 1):
         files = settings.root / f"files{number}"
         files.mkdir()
-        (files / models.CARD_FILE).write_text(json.dumps(asdict(card)))
-        digest = models._sha256(files / models.CARD_FILE)
+        (files / CARD_FILE).write_text(json.dumps(asdict(card)))
+        digest = _sha256(files / CARD_FILE)
         registry.publish("pets", files, digest, parameters={}, metrics=card.metrics, curves={})
     registry._set_champion("pets", [1])
     return settings
@@ -54,7 +54,7 @@ def settings_of_pets(tmp_path_factory):
 @pytest.fixture
 def home(settings_of_pets, tmp_path, settings):
     """A home of its own on that registry; its stream saw a, b and c, and rejected x."""
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     both = {"source": "folder", "date": date(2025, 11, 21), "processed_at": now}
     ok = {"status": "ok", "model": "pets", "label": "cat"} | both
     rows = [{"event_id": event_id} | ok for event_id in "abc"]
@@ -121,7 +121,7 @@ def test_what_was_written_is_printed_as_json(run):
     (row,) = json.loads(run("label", "a", "dog", "--json").stdout)
     assert (row["event_id"], row["label"]) == ("a", "dog")
     assert row["labelled_by"] == getpass.getuser()
-    assert datetime.fromisoformat(row["labelled_at"]) <= datetime.now(timezone.utc)
+    assert datetime.fromisoformat(row["labelled_at"]) <= datetime.now(UTC)
 
 
 def test_undo_brings_back_the_label_before(run, home):
@@ -273,7 +273,7 @@ def test_diff_of_an_unknown_version_is_refused(run):
 
 def test_diff_of_a_damaged_version_is_refused(run, settings_of_pets):
     registry = Registry(settings_of_pets)
-    card = registry.fetch(registry.version("pets", 2)) / models.CARD_FILE
+    card = registry.fetch(registry.version("pets", 2)) / CARD_FILE
     whole = card.read_text()
     card.write_text("{}")
     with pytest.raises(ModelDamagedError, match=r"version\.json is not the file"):

@@ -1,17 +1,17 @@
 """duplicates: an id that came before is left out, whatever the memory holds."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
 
-from sightstream import predictions
-from streaming import duplicates
-from streaming.duplicates import Recent
+from sightstream.tables import predictions
+from streaming.kafka import duplicates
+from streaming.kafka.duplicates import Recent
 
 
 def rows(*event_ids, hours=0):
-    now = datetime.now(timezone.utc) - timedelta(hours=hours)
+    now = datetime.now(UTC) - timedelta(hours=hours)
     required = {"source": "kafka", "status": "ok", "processed_at": now, "date": now.date()}
     return pa.Table.from_pylist(
         [{"event_id": each, **required} for each in event_ids], predictions.schema()

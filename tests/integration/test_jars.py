@@ -1,9 +1,9 @@
-"""sightstream.jars: jars that are fetched, and what is said where they cannot be."""
+"""sightstream.runtime.jars: jars that are fetched, and what is said where they cannot be."""
 
 import pytest
 
-from sightstream import jars
 from sightstream.errors import EnvironmentUnfitError
+from sightstream.runtime import jars
 
 
 def test_what_kept_them_from_being_fetched_is_told(tmp_path, monkeypatch):

@@ -9,12 +9,13 @@ import socket
 import socketserver
 import threading
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sightstream import config, kafka
+from sightstream import config
 from sightstream.errors import BrokerRefusedError
+from sightstream.io import kafka
 from tests.broker import MECHANISM, PASSWORD, USER
 from tests.topics import create, messages, send
 
@@ -48,7 +49,7 @@ class TestOnce:
     def sent(self, broker, starter, claims):
         """Each message under a name, in the order in which it was sent, and where it is."""
         create(broker, "once")
-        digit, now = starter.digits[0].read_bytes(), datetime.now(timezone.utc)
+        digit, now = starter.digits[0].read_bytes(), datetime.now(UTC)
         values = {
             "plain": digit,
             "keyed": {"value": digit, "key": b"camera 7"},
@@ -140,7 +141,7 @@ class TestOnce:
         assert rows["no utf-8"]["original_name"] == sent["no utf-8"]
 
     def test_only_a_time_near_the_brokers_is_believed(self, rows):
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         told = now - rows["described"]["event_time"]
         assert timedelta(minutes=59) < told < timedelta(minutes=75)
         for name in ("from the future", "no time"):

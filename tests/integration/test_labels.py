@@ -3,17 +3,17 @@
 import os
 import subprocess
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from sightstream import labels, predictions
 from sightstream.errors import InputError
-from sightstream.labels import Label, Labels, from_csv, schema
-from sightstream.query import query
+from sightstream.tables import labels, predictions
+from sightstream.tables.labels import Label, Labels, from_csv, schema
+from sightstream.tables.query import query
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def test_each_column_has_a_comment(table, path):
 
 
 def test_a_row_says_what_by_whom_and_when(table, path):
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     (row,) = table.put({"a": "chat \u200c 猫"}, "ann")
     assert row == Label("a", "chat \u200c 猫", row.labelled_at, "ann")
-    assert before <= row.labelled_at <= datetime.now(timezone.utc)
+    assert before <= row.labelled_at <= datetime.now(UTC)
     assert history(path) == table.current().to_pylist() == [vars(row)]
 
 
@@ -210,7 +210,7 @@ def test_small_files_are_merged_and_nothing_is_lost(table, path, monkeypatch):
 @pytest.fixture
 def predicted(path):
     """A table of predictions that says cat of a, b and c, and has rejected x."""
-    now, here = datetime.now(timezone.utc), str(path.parent / "predictions")
+    now, here = datetime.now(UTC), str(path.parent / "predictions")
     both = {"source": "folder", "date": date(2025, 11, 21), "processed_at": now}
     ok = {"status": "ok", "model": "pets", "label": "cat"} | both
     rows = [{"event_id": event_id} | ok for event_id in "abc"]
@@ -232,7 +232,7 @@ def test_a_query_joins_predictions_with_labels(table, path, predicted):
         {"event_id": "a", "said": "cat", "label": "cat", "labelled_by": "ann"},
         {"event_id": "b", "said": "cat", "label": "dog", "labelled_by": "bob"},
     ]
-    assert found["labelled_at"].to_pylist()[0] < datetime.now(timezone.utc)
+    assert found["labelled_at"].to_pylist()[0] < datetime.now(UTC)
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -3,14 +3,14 @@
 import json
 import threading
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 
-from sightstream.events import new_event_id
-from sightstream.predictions import Predictions, schema
-from sightstream.query import query
+from sightstream.images.event import new_event_id
+from sightstream.tables.predictions import Predictions, schema
+from sightstream.tables.query import query
 from tests.topics import Program
 
 
@@ -109,7 +109,7 @@ def test_a_second_row_of_an_image_is_told(quiet):
 
 
 def commit(table, names, batch_id):
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     rows = [
         {
             "event_id": new_event_id(time.time()), "source": "folder", "original_name": name,

@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
-from sightstream import imaging, models
 from sightstream.errors import ModelDamagedError
-from sightstream.imaging import Limits, Preprocessing
-from sightstream.models import ServedModel
-from sightstream.registry import Registry
+from sightstream.images.decode import Limits, Preprocessing, decode
+from sightstream.models.registry import Registry
+from sightstream.models.version import ServedModel, import_keras
+from sightstream.models.version import serve as served
 
 TINY = Preprocessing(2, 1, 1)
 
@@ -27,7 +27,7 @@ def files(version, tmp_path):
 
 @pytest.fixture
 def serve(version, files):
-    return lambda engine="auto": models.serve(files, "starter", 1, version.digest, engine)
+    return lambda engine="auto": served(files, "starter", 1, version.digest, engine)
 
 
 def onnx_model(*nodes, inputs=2, outputs=2):
@@ -62,8 +62,7 @@ def node(*arguments):
 def test_both_engines_agree(serve, starter):
     onnx, keras = serve("onnx"), serve("keras")
     decoded = [
-        imaging.decode(digit.read_bytes(), onnx.preprocessing, Limits())
-        for digit in starter.digits[::20]
+        decode(digit.read_bytes(), onnx.preprocessing, Limits()) for digit in starter.digits[::20]
     ]
     pixels = np.stack([image.pixels for image in decoded])
     difference = np.abs(onnx.load()(pixels) - keras.load()(pixels))
@@ -92,7 +91,7 @@ def test_a_missing_file_is_named(files, serve, name):
 
 
 def test_a_lambda_layer_is_refused(tmp_path):
-    keras = models.import_keras()
+    keras = import_keras()
     network = keras.Sequential(
         [
             keras.Input((2, 1, 1), dtype="uint8"),

@@ -15,8 +15,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import web
-from sightstream.labels import Labels
-from sightstream.registry import Registry
+from sightstream.models.registry import Registry
+from sightstream.tables.labels import Labels
 from web.commands import STREAMLIT
 
 APP = Path(web.__file__).with_name("app.py")
@@ -218,8 +218,8 @@ class TestClassify:
         assert len(alternatives(seen)) == 24
 
     def test_an_image_that_ends_its_process_costs_no_other_answer(self, visit, home, starter):
-        from sightstream.registry import Version
-        from web import home as shared
+        from sightstream.models.registry import Version
+        from web import page as shared
 
         seen = visit(home.settings, "classify.py")
         engine = shared.engine(Registry(home.settings).version("starter"))

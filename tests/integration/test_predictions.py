@@ -7,21 +7,21 @@ import sys
 import threading
 import time
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from sightstream import predictions
 from sightstream.errors import InputError
-from sightstream.events import new_event_id
-from sightstream.labels import Labels
-from sightstream.predictions import Predictions, follow, schema
-from sightstream.query import Filter, query, snapshot
+from sightstream.images.event import new_event_id
+from sightstream.tables import predictions
+from sightstream.tables.labels import Labels
+from sightstream.tables.predictions import Predictions, follow, schema
+from sightstream.tables.query import Filter, query, snapshot
 
-TODAY = datetime(2025, 11, 21, 12, tzinfo=timezone.utc)
+TODAY = datetime(2025, 11, 21, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def table(path):
 
 
 def row(name="x.jpg", **changes):
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     columns = {
         "event_id": new_event_id(now.timestamp()), "source": "folder", "uri": f"file:///{name}",
         "original_name": name, "event_time": TODAY, "processed_at": now, "status": "ok",
@@ -279,7 +279,7 @@ def test_a_query_creates_no_table(tmp_path):
 READER = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
-from sightstream.query import query
+from sightstream.tables.query import query
 for line in sys.stdin:
     found = query(sys.argv[1], "SELECT original_name n FROM predictions ORDER BY n")
     print(json.dumps(found["n"].to_pylist()), flush=True)
@@ -370,7 +370,7 @@ def test_merging_files_shows_a_follower_nothing_twice(table, path):
 @pytest.mark.timeout(60)
 def test_a_follower_sees_rows_that_were_stamped_before_others_and_committed_after(table, path):
     # As when the clock is set back, or two streams commit to the table.
-    stamp = datetime.now(timezone.utc)
+    stamp = datetime.now(UTC)
     looking = begun(path, table)
     table.append(rows(row("late", processed_at=stamp)), "app", 0)
     table.append(rows(row("last")), "app", 1)

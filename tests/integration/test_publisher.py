@@ -2,15 +2,16 @@
 
 import json
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 
 import pyarrow as pa
 import pytest
 
-from sightstream import config, predictions
-from streaming.publisher import Publisher
+from sightstream import config
+from sightstream.tables import predictions
+from streaming.kafka.publisher import Publisher
 from tests.topics import messages
 
 
@@ -28,7 +29,7 @@ def table(place):
 
 
 def append(table, *event_ids):
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     required = {"source": "folder", "status": "ok", "processed_at": now, "date": now.date()}
     rows = [{"event_id": each, **required} for each in event_ids]
     table.append(

@@ -11,7 +11,7 @@ import pytest
 
 from sightstream.config import Settings
 from sightstream.errors import ModelDamagedError, ModelNotFoundError, RegistryUnavailableError
-from sightstream.registry import Registry
+from sightstream.models.registry import Registry
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from sightstream import imaging, spark
-from sightstream.imaging import Limits, Preprocessing
-from sightstream.models import ServedModel
-from training import datasets, judge
+from sightstream.images.decode import Limits, Preprocessing, decode, read
+from sightstream.models.version import ServedModel
+from sightstream.runtime import spark
+from training import compare, datasets
 from training.datasets import Source
 
 SHAPE = Preprocessing(12, 9, aspect="crop")
@@ -69,10 +69,10 @@ def test_training_and_serving_see_the_same_bytes(settings, folders):
         rows = dataset.images.select("uri", "pixels").collect()
         learned = {row.uri: bytes(row.pixels) for row in rows}
         model = repeating()
-        asked = judge.answers(session, model, dataset.examples, model.labels, Limits())
+        asked = compare.answers(session, model, dataset.examples, model.labels, Limits())
     finally:
         spark.stop(session)
     assert len(learned) == 15
     for example, scores in zip(dataset.examples, asked, strict=True):
-        alone = imaging.decode(imaging.read(example.path), SHAPE)
+        alone = decode(read(example.path), SHAPE)
         assert learned[example.uri] == scores.astype(np.uint8).tobytes() == alone.pixels.tobytes()

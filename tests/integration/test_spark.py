@@ -28,7 +28,7 @@ spark.stop(session)
 
 WORKER = """
 import resource
-from sightstream.spark import at_work
+from sightstream.runtime.spark import at_work
 
 with at_work():
     freed = [b"x" * 50_000 for _ in range(4000)]

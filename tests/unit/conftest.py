@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from sightstream.events import ImageEvent
-from streaming.manifests import EVENT, write
+from sightstream.images.event import ImageEvent
+from streaming.folder.manifests import EVENT, write
 
 
 @pytest.fixture

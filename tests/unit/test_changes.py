@@ -7,7 +7,7 @@ from threading import Timer
 
 import pytest
 
-from sightstream import changes
+from sightstream.io import changes
 
 told = pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
 

@@ -1,17 +1,17 @@
 """Tests of the comparison between a checkpoint and the predictions table."""
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from sightstream.checkpoint import app_id, checkpoint_state
 from sightstream.errors import CheckpointMismatchError
-from sightstream.predictions import Predictions, schema
+from sightstream.tables.predictions import Predictions, schema
+from streaming.checkpoint import app_id, checkpoint_state
 
-NOW = datetime(2026, 5, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 ROW = {
     "event_id": "1",
     "source": "folder",

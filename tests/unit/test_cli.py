@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from sightstream.cli import app
+from sightstream.cli.main import app
 
 FULL = Path("/dev/full")
 HEAVY = (
@@ -118,7 +118,7 @@ def test_a_full_disk_is_told(tmp_path):
 
 def test_what_libraries_do_at_the_end_is_done_before_it(tmp_path):
     code = (
-        "import atexit, sys; from sightstream.cli import main; sys.argv[1:] = ['--version']; "
+        "import atexit, sys; from sightstream.cli.main import main; sys.argv[1:] = ['--version']; "
         "atexit.register(sys.stderr.write, 'done'); main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sightstream import cluster
 from sightstream.errors import EnvironmentUnfitError
-from sightstream.events import ImageEvent
-from streaming.manifests import EVENT, write
-from streaming.shares import Shares, tell
+from sightstream.images.event import ImageEvent
+from sightstream.runtime import cluster
+from streaming.folder.manifests import EVENT, write
+from streaming.folder.tasks import Shares, tell
 
 
 def test_a_master_that_listens_is_enough_among_several():

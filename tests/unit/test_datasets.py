@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from sightstream.errors import InputError
-from sightstream.events import local_path
-from sightstream.imaging import Limits, Preprocessing
+from sightstream.images.decode import Limits, Preprocessing
+from sightstream.images.event import local_path
 from training.datasets import (
     SPLITS,
     Dataset,

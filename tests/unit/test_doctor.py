@@ -9,20 +9,22 @@ import stat
 import sys
 import time
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from sightstream import config, doctor, spark
+from sightstream import config
+from sightstream.cli.main import doctor
 from sightstream.errors import EnvironmentUnfitError
-from sightstream.imaging import Preprocessing
-from sightstream.models import Card
-from sightstream.predictions import Predictions, schema
-from sightstream.registry import Registry
+from sightstream.images.decode import Preprocessing
+from sightstream.models.registry import Registry
+from sightstream.models.version import Card
+from sightstream.runtime import spark
+from sightstream.tables.predictions import Predictions, schema
 
-NOW = datetime(2026, 5, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_a_spark_that_could_start_sooner_is_told(look, monkeypatch, tmp_path):
     monkeypatch.setattr(spark, "ARCHIVE", tmp_path / "spark.jsa")
     check = look("Spark")
     assert check.ok
-    assert check.detail.endswith("starts sooner after: python -m sightstream.archive")
+    assert check.detail.endswith("starts sooner after: python -m sightstream.runtime.class_archive")
 
 
 @pytest.mark.parametrize("name", ["inbox", "images", "predictions", "checkpoints", "logs"])

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from sightstream import drift
-from sightstream.drift import Reference, Window, psi, statistics
+from sightstream.models.version import drift
+from sightstream.models.drift import Reference, Window, psi, statistics
 
 
 def images(value, count=3, shape=(8, 8, 3)):

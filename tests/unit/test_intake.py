@@ -11,16 +11,18 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from sightstream import arrivals, imaging
-from sightstream.arrivals import files
-from sightstream.events import local_path
-from streaming.intake import CHUNK, Intake
-from streaming.manifests import between, published, read
+from sightstream.images.decode import Rejected
+from sightstream.images.decode import read as read_image
+from sightstream.images.event import local_path
+from sightstream.io import folder
+from sightstream.io.folder import files
+from streaming.folder.intake import CHUNK, Intake
+from streaming.folder.manifests import between, published, read
 
 ROOT = os.geteuid() == 0
 SETTLE = 0.3
@@ -190,7 +192,7 @@ def test_a_folder_that_is_moved_in_is_taken_file_by_file(intake, settings, tmp_p
 
 @pytest.mark.parametrize("year", [1980, 2099])
 def test_the_date_that_a_copy_kept_neither_delays_nor_dates_it(intake, drop, told, year):
-    kept = datetime(year, 1, 1, tzinfo=timezone.utc).timestamp()
+    kept = datetime(year, 1, 1, tzinfo=UTC).timestamp()
     os.utime(drop("x.jpg"), (kept, kept))
     assert intake.take() == 1
     assert abs(told()[0].event_time - time.time()) < 60
@@ -362,8 +364,8 @@ def goes_away_as_unreadable(intake, told, left, name):
     assert (event.original_name, event.error_code) == (name, "unreadable")
     assert event.error_detail
     assert not left()
-    rejected = imaging.read(local_path(event.uri))
-    assert isinstance(rejected, imaging.Rejected) and rejected.code == "unreadable"
+    rejected = read_image(local_path(event.uri))
+    assert isinstance(rejected, Rejected) and rejected.code == "unreadable"
 
 
 def test_a_symlink_to_a_file_goes_away_and_its_target_stays(intake, settings, tmp_path, told, left):
@@ -499,7 +501,7 @@ def test_a_file_that_is_deleted_before_it_is_judged_breaks_nothing(intake, drop,
             path.unlink(missing_ok=True)
             yield entry
 
-    monkeypatch.setattr(arrivals, "files", listed)
+    monkeypatch.setattr(folder, "files", listed)
     drop("here.jpg")
     assert intake.drain() == 1
     assert names(told()) == ["here.jpg"]
@@ -605,7 +607,7 @@ def test_a_file_on_another_file_system_stays_and_the_others_go_on(
 TAKE = """
 import logging, sys
 from sightstream import config
-from streaming.intake import Intake
+from streaming.folder.intake import Intake
 print(Intake(config.load(home=sys.argv[1], settle_seconds=0.3)).drain())
 """
 
@@ -730,7 +732,7 @@ def test_an_event_points_at_the_image_below_its_date(intake, settings, drop, tol
     drop("a/x.jpg", b"picture")
     intake.take()
     (event,) = told()
-    day = datetime.fromtimestamp(event.event_time, timezone.utc).date().isoformat()
+    day = datetime.fromtimestamp(event.event_time, UTC).date().isoformat()
     assert local_path(event.uri) == str(settings.images / day / f"{event.event_id}.jpg")
     assert (content(event), event.bytes, event.source) == (b"picture", 7, "folder")
 
@@ -840,6 +842,6 @@ def test_a_look_that_was_held_up_does_not_hold_up_the_next(
     looked.wait(60)
     time.sleep(0.1)
     drop("x.jpg")
-    until(lambda: names(told()) == ["x.jpg"], 3 * arrivals.LONGEST_PAUSE)
+    until(lambda: names(told()) == ["x.jpg"], 3 * folder.LONGEST_PAUSE)
     stop.set()
     thread.join(timeout=60)

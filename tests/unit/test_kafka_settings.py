@@ -4,7 +4,7 @@ import pytest
 
 from sightstream import config
 from sightstream.errors import ConfigError
-from sightstream.kafka import Partition, client_options, loss, spark_options
+from sightstream.io.kafka import Partition, client_options, loss, spark_options
 
 LOGIN = {"kafka_security": "SASL_SSL", "kafka_user": "me", "kafka_password": 'a"b\\c;'}
 

@@ -1,12 +1,12 @@
-"""streaming.manifests: what is written comes back as it was, and what is damaged is refused."""
+"""streaming.folder.manifests: what is written comes back as it was, and what is damaged is refused."""
 
 import dataclasses
 
 import pyarrow as pa
 import pytest
 
-from sightstream.events import ImageEvent
-from streaming.manifests import EVENT, read, write
+from sightstream.images.event import ImageEvent
+from streaming.folder.manifests import EVENT, read, write
 
 EVENTS = [
     ImageEvent("id 1", "folder", "file:///x", "x", 1_763_700_000.123456, 2**40),

@@ -9,14 +9,15 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as Slow
 
-from sightstream.classify import Answer
-from sightstream.drift import Reference
-from sightstream.imaging import Preprocessing
-from sightstream.models import ServedModel
-from streaming import catalogue, classifier
-from streaming.histogram import Histogram
-from streaming.metrics import STATISTICS, Metrics, _Listener
-from streaming.vitals import Vitals
+from sightstream.images.decode import Preprocessing
+from sightstream.models.drift import Reference
+from sightstream.models.version import ServedModel
+from sightstream.scoring import udf
+from sightstream.scoring.classifier import Answer
+from streaming.observe import docs
+from streaming.observe.column_histogram import Histogram
+from streaming.observe.metrics import STATISTICS, Metrics, _Listener
+from streaming.observe.vitals import Vitals
 
 BUCKETS = (0.1, 0.5, 1, 2.5)
 
@@ -88,7 +89,7 @@ class TestDrift:
             )
         ]  # fmt: skip
         torn = Answer("corrupt", "It is torn.", width=64, height=64)
-        return classifier.table([*rows, torn])
+        return udf.table([*rows, torn])
 
     @pytest.fixture
     def reference(self):
@@ -153,4 +154,4 @@ def test_all_names_have_the_prefix_and_a_base_unit_or_count_something(settings):
 
 
 def test_the_page_of_the_metrics_is_current():
-    assert catalogue.FILE.read_text() == catalogue.page(), "write it anew with: make docs"
+    assert docs.FILE.read_text() == docs.page(), "write it anew with: make docs"

@@ -1,9 +1,9 @@
-"""sightstream.occlusion: what a model looks at is what the map shows."""
+"""sightstream.scoring.occlusion: what a model looks at is what the map shows."""
 
 import numpy as np
 import pytest
 
-from sightstream.occlusion import occlusion
+from sightstream.scoring.occlusion import occlusion
 
 
 def looking_at(rows, columns):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightstream.imaging import Limits
-from web import home
-from web.painter import Painter
+from sightstream.images.decode import Limits
+from web import page
+from web.thumbnails import Painter
 
 
 def png(width, height, colour="red"):
@@ -57,7 +57,7 @@ def test_a_map_lies_on_what_the_model_saw(aspect, expected):
     "text", ["**b**", "<b>x</b>", "[a](b)", "`c`", "$d$", "# e", "1. f", "a_b_"]
 )
 def test_markup_is_escaped(text):
-    plain = home.plain(text)
+    plain = page.plain(text)
     assert plain.replace("\\", "") == text
     for mark in "*<[`$#._":
         assert plain.count(mark) == plain.count(f"\\{mark}")
@@ -67,18 +67,18 @@ def test_markup_is_escaped(text):
     "text", [":smile:", ":+1:", "https://a.b", "HTTP://a.b", "www.a.b", "me@a.b", "mailto:me@a.b"]
 )
 def test_shortcodes_and_addresses_are_text(text):
-    shown = home.plain(text).replace("\\", "")
+    shown = page.plain(text).replace("\\", "")
     assert shown != text
     assert shown.replace("\N{WORD JOINER}", "") == text
 
 
 def test_a_path_can_be_copied():
-    assert home.plain("file:///a b/c.png").replace("\\", "") == "file:///a b/c.png"
+    assert page.plain("file:///a b/c.png").replace("\\", "") == "file:///a b/c.png"
 
 
 def test_control_characters_are_text():
-    assert home.plain("a\x1b[31m\n") == r"a\\x1b\[31m\\n"
+    assert page.plain("a\x1b[31m\n") == r"a\\x1b\[31m\\n"
 
 
 def test_a_long_name_loses_its_middle():
-    assert home.short("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
+    assert page.short("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"

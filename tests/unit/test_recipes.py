@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from typer.main import get_command
 
-from sightstream.cli import app
+from sightstream.cli.main import app
 from sightstream.errors import InputError
 from training.recipes import NAMES, Recipe, cosine, find
 
@@ -25,7 +25,7 @@ NETWORKS = [
 DOCS = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text("utf-8")
 
 MINE = """\
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 
 

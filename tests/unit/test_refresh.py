@@ -1,18 +1,18 @@
 """training.refresh and training.judge: when, with which settings, and which of two is better."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
 
 from sightstream.errors import InputError
-from sightstream.imaging import Preprocessing
-from sightstream.models import SPLIT_FILE, Card
-from sightstream.registry import Version
+from sightstream.images.decode import Preprocessing
+from sightstream.models.registry import Version
+from sightstream.models.version import SPLIT_FILE, Card
 from training import refresh
+from training.compare import decide
 from training.datasets import Dataset, Example
 from training.evaluate import Average, ClassFigures, Evaluation
-from training.judge import decide
 from training.recipes import find
 from training.refresh import RATE, Wish, _as_before, _known, _source, times
 
@@ -250,7 +250,7 @@ def evaluation(**f1):
 
 def champion(**f1):
     """The third version, and what it is worth on the same images."""
-    made = datetime(2025, 1, 1, tzinfo=timezone.utc)
+    made = datetime(2025, 1, 1, tzinfo=UTC)
     return Version("leaf", 3, ("champion",), made, "", {}, "", ""), evaluation(**f1)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sightstream.errors import InputError
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 
 NAMES = ("starter", "leaf", "digits", "xray", "cars", "skin")
 

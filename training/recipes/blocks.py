@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 
 
 def convolution(x: Any, filters: int, size: int = 3, stride: int = 1) -> Any:

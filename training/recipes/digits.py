@@ -5,7 +5,7 @@ A pretrained network without its last layer makes features, a regression of MLli
 
 from __future__ import annotations
 
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 
 RECIPE = Recipe(

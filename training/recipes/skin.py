@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 from training.recipes.blocks import cnn, mlp
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 
 SAMPLES = 10

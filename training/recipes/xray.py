@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sightstream.imaging import Preprocessing
+from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 from training.recipes.blocks import cnn
 

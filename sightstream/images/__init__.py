@@ -1,0 +1,1 @@
+"""Images: their bytes, where these are, and what a decoder makes of them."""

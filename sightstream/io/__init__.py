@@ -1,0 +1,1 @@
+"""Where images and rows come from and go to: folders and Kafka."""

@@ -1,0 +1,1 @@
+"""Models: versions, the engines that run them, the registry that keeps them."""

@@ -1,0 +1,331 @@
+"""The model registry, kept by MLflow: publish, alias, promote, roll back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sightstream.config import Settings
+from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
+from sightstream.models.version import ServedModel, serve
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+# MLflow looks at them once, when its first module is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+_DIGEST = "sha256"
+_HISTORY = "champions"
+_POINTS = 1000
+"""The most that MLflow takes in one request."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version as the registry lists it.
+
+    Attributes:
+        name: the registered model.
+        number: the version, counted from 1.
+        aliases: champion, challenger, or none.
+        created: when it was registered, UTC.
+        digest: the SHA-256 of its version.json.
+        metrics: the figures of its evaluation.
+        source: the URI of its files.
+        run_id: the MLflow run that trained it.
+        decision: whether its training promoted it, and why.
+    """
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    created: datetime
+    digest: str
+    metrics: dict[str, float]
+    source: str
+    run_id: str
+    decision: str = ""
+
+
+class Registry:
+    """The registry of one home folder, or of a tracking server."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remembers where the registry is; MLflow is imported at the first use."""
+        self.uri = settings.registry_uri or f"sqlite:///{settings.registry / 'mlflow.db'}"
+        self._local = self.uri.startswith("sqlite:///")
+        self._database = Path(self.uri.removeprefix("sqlite:///"))
+
+    @property
+    def exists(self) -> bool:
+        """False as long as a local registry has never been written to."""
+        return not self._local or self._database.exists()
+
+    def names(self) -> list[str]:
+        """The registered models."""
+        with self._reaching():
+            return [model.name for model in self._client.search_registered_models()]
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of a model, the newest first; none where there is no such model."""
+        with self._reaching():
+            found = self._client.search_model_versions(f"name='{name}'")
+            aliases = self._aliases(name) if found else {}
+        versions = [self._version(v, aliases) for v in found]
+        return sorted(versions, key=lambda v: v.number, reverse=True)
+
+    def version(self, name: str, which: str | int = "champion") -> Version:
+        """One version, by its number or alias.
+
+        Raises:
+            ModelNotFoundError: there is none.
+        """
+        if (found := self._find(name, which)) is None:
+            kind = "version" if str(which).isdigit() else "alias"
+            raise ModelNotFoundError(
+                f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
+                f"or train one with: sightstream train {name}"
+            )
+        with self._reaching():
+            return self._version(found, self._aliases(name))
+
+    def champion_number(self, name: str) -> int | None:
+        """The number of the version in use; None where there is none. Cheap enough to poll."""
+        found = self._find(name, "champion")
+        return int(found.version) if found else None
+
+    def load(
+        self, version: Version, engine: Literal["auto", "onnx", "keras"] = "auto"
+    ) -> ServedModel:
+        """Fetches a version's files, verifies them and makes them ready to serve.
+
+        Raises:
+            ModelDamagedError: a checksum is wrong, or the model does not answer as it must.
+        """
+        directory = self.fetch(version)
+        return serve(directory, version.name, version.number, version.digest, engine)
+
+    def fetch(self, version: Version) -> Path:
+        """The folder of a version's files, downloaded if they are elsewhere."""
+        if version.source.startswith(("/", "file:")):
+            return Path(version.source.removeprefix("file://"))
+        from mlflow.artifacts import download_artifacts
+
+        with self._reaching():
+            return Path(download_artifacts(version.source, tracking_uri=self.uri))
+
+    def publish(
+        self, name: str, directory: Path, digest: str, *, parameters: Mapping[str, Any],
+        metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]],
+        report: Path | None = None,
+    ) -> Version:  # fmt: skip
+        """Records a training run and registers its model as the challenger.
+
+        Args:
+            name: the registered model, created if absent.
+            directory: the files that `save` wrote, copied.
+            digest: what `save` returned.
+            parameters: the training's settings.
+            metrics: the evaluation.
+            curves: a value for each round.
+            report: a folder of pages and pictures that show the evaluation, copied.
+        """
+        from mlflow.entities import Metric, Param
+
+        client, now = self._client, time.time_ns() // 1_000_000
+        with self._reaching():
+            run = client.create_run(self._experiment(name), run_name=name).info
+            client.log_batch(run.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
+            points = [Metric(key, value, now, 0) for key, value in metrics.items()]
+            for key, values in curves.items():
+                points += [Metric(key, value, now, step) for step, value in enumerate(values, 1)]
+            for first in range(0, len(points), _POINTS):
+                client.log_batch(run.run_id, points[first : first + _POINTS])
+            client.log_artifacts(run.run_id, str(directory), "model")
+            if report:
+                client.log_artifacts(run.run_id, str(report), "report")
+            client.set_terminated(run.run_id)
+            if not client.search_registered_models(f"name='{name}'"):
+                client.create_registered_model(name)
+            number = client.create_model_version(
+                name,
+                f"{run.artifact_uri}/model",
+                run.run_id,
+                tags={_DIGEST: digest, "metrics": json.dumps(dict(metrics))},
+            ).version
+            client.set_registered_model_alias(name, "challenger", str(number))
+        return self.version(name, int(number))
+
+    def report(self, version: Version) -> Path | None:
+        """The folder of the pages and pictures that `publish` was given, downloaded if need be."""
+        if version.source.startswith(("/", "file:")):
+            folder = self.fetch(version).parent / "report"
+            return folder if folder.is_dir() else None
+        from mlflow.artifacts import download_artifacts
+
+        with self._reaching():
+            if not self._client.list_artifacts(version.run_id, "report"):
+                return None
+            uri = f"runs:/{version.run_id}/report"
+            return Path(download_artifacts(uri, tracking_uri=self.uri))
+
+    def curves(self, version: Version) -> dict[str, list[float]]:
+        """What `publish` was given as curves: a value for each round."""
+        with self._reaching():
+            known = self._client.get_run(version.run_id).data.metrics
+            found = {key: self._client.get_metric_history(version.run_id, key) for key in known}
+        steps = {
+            # The figures of the evaluation stand beside them, without a step.
+            key: {each.step: each.value for each in sorted(history, key=lambda m: m.timestamp)}
+            for key, history in found.items()
+            if any(each.step for each in history)
+        }
+        return {
+            key: [value for step, value in sorted(values.items()) if step]
+            for key, values in steps.items()
+        }
+
+    def earlier(self, name: str) -> int | None:
+        """The number of the champion before this one, which `rollback` gives the alias back to.
+
+        Raises:
+            ModelNotFoundError: there is no such model, or it has no champion.
+        """
+        self.version(name)
+        with self._reaching():
+            return next(iter(self._history(name)[-2:-1]), None)
+
+    def attach(self, version: Version, folder: Path) -> None:
+        """Puts a folder of pages and pictures beside the report of a version's training run."""
+        with self._reaching():
+            self._client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
+
+    def decided(self, version: Version, *, promoted: bool, reason: str) -> None:
+        """Notes on a version whether it was promoted, and the figures that decided it."""
+        text = f"{'promoted' if promoted else 'refused'}: {reason}"
+        with self._reaching():
+            self._client.set_model_version_tag(version.name, str(version.number), "decision", text)
+
+    def promote(self, name: str, number: int) -> Version:
+        """Makes a version the champion, once its files are known to be whole and to answer.
+
+        Raises:
+            ModelNotFoundError: there is no such version.
+            ModelDamagedError: it would not serve; the champion stays as it is.
+        """
+        version = self.version(name, number)
+        self.load(version)
+        with self._reaching():
+            self._set_champion(name, [*self._history(name), number])
+            if "challenger" in version.aliases:
+                self._client.delete_registered_model_alias(name, "challenger")
+        return self.version(name, number)
+
+    def rollback(self, name: str) -> Version:
+        """Gives the champion's alias back to the version that had it before.
+
+        Raises:
+            ModelNotFoundError: there was none before.
+            ModelDamagedError: it would not serve any more; the champion stays as it is.
+        """
+        self.version(name)
+        with self._reaching():
+            earlier = self._history(name)[:-1]
+        if not earlier:
+            raise ModelNotFoundError(f"'{name}' had no champion before this one")
+        self.load(self.version(name, earlier[-1]))
+        with self._reaching():
+            self._set_champion(name, earlier)
+        return self.version(name)
+
+    def _find(self, name: str, which: str | int) -> ModelVersion | None:
+        if not self.exists:
+            return None
+        from mlflow.exceptions import MlflowException
+
+        with self._reaching():
+            try:
+                if str(which).isdigit():
+                    return self._client.get_model_version(name, str(which))
+                return self._client.get_model_version_by_alias(name, str(which))
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+                return None
+
+    def _set_champion(self, name: str, history: list[int]) -> None:
+        self._client.set_registered_model_alias(name, "champion", str(history[-1]))
+        self._client.set_registered_model_tag(name, _HISTORY, json.dumps(history[-100:]))
+
+    def _history(self, name: str) -> list[int]:
+        tags = self._client.get_registered_model(name).tags
+        return list(json.loads(tags.get(_HISTORY, "[]")))
+
+    def _aliases(self, name: str) -> dict[str, str]:
+        return dict(self._client.get_registered_model(name).aliases)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        if self._local:
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+        with self._reaching():
+            from mlflow.tracking import MlflowClient
+
+            for noisy in ("mlflow", "alembic"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+            return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found:
+            return str(found.experiment_id)
+        artifacts = str(self._database.parent / "artifacts" / name) if self._local else None
+        return str(self._client.create_experiment(name, artifact_location=artifacts))
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            names = {kind.__name__ for kind in type(error).__mro__}
+            if not names & {"MlflowException", "SQLAlchemyError", "OSError"}:
+                raise
+            reason = "it is locked by another process; try again when that is done"
+            if "locked" not in str(error):
+                reason = _reason(error)
+            raise RegistryUnavailableError(f"the registry {self.uri} failed: {reason}") from error
+
+    @staticmethod
+    def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
+        return Version(
+            name=found.name,
+            number=int(found.version),
+            aliases=tuple(a for a, number in aliases.items() if str(number) == str(found.version)),
+            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+            digest=found.tags.get(_DIGEST, ""),
+            metrics=json.loads(found.tags.get("metrics", "{}")),
+            source=found.source,
+            run_id=found.run_id,
+            decision=found.tags.get("decision", ""),
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """What the system says, where that lies below wrappers; else the error's first line."""
+    root = error
+    while below := root.__cause__ or root.__context__:
+        root = below
+    said = root.strerror if isinstance(root, OSError) and not root.filename else None
+    return said or str(error).splitlines()[0]

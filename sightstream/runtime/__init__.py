@@ -1,0 +1,1 @@
+"""What our processes run on: Java, Spark, and Spark's Python workers."""

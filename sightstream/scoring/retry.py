@@ -1,0 +1,50 @@
+"""A micro-batch whose job failed, once more: image by image, in a child that may die."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+from sightstream.images.decode import Limits
+from sightstream.models.version import ServedModel
+from sightstream.scoring.child import SECONDS, Child, LostError
+from sightstream.scoring.classifier import Answer, Classifier, Image
+
+log = logging.getLogger(__name__)
+
+
+def classify(
+    images: Iterable[Image | None], model: ServedModel, limits: Limits, top_k: int,
+    seconds: float = SECONDS,
+) -> Iterator[Answer]:  # fmt: skip
+    """Classifies images; one that ends its child, or takes too long, is rejected.
+
+    Args:
+        images: as a `Classifier` takes them, or None for an event without one, which stays
+            unanswered; each is asked for when the one before is answered.
+        model: what answers.
+        limits: larger images are rejected.
+        top_k: how many labels an answer holds, at most.
+        seconds: the time that an image may take.
+    """
+    child = Child(Classifier, model, limits, top_k)
+    try:
+        for image in images:
+            answer = Answer() if image is None else _ask(child, image, seconds)
+            if answer.error_code in {"crashed", "timeout"}:
+                shown = image if isinstance(image, str) else "the image of a message"
+                log.warning("%s: %s", shown, answer.error_detail)
+            yield answer
+    finally:
+        child.end()
+
+
+def _ask(child: Child, image: Image, seconds: float) -> Answer:
+    try:
+        answers: list[Answer] = child.ask("__call__", [image], seconds=seconds)
+    except LostError as lost:
+        return Answer(lost.code, lost.detail)
+    except Exception as error:
+        child.end()
+        return Answer("crashed", f"The model failed on it: {error}")
+    return answers[0]

@@ -1,0 +1,1 @@
+"""Tables: what is predicted and what people say, as Delta tables."""

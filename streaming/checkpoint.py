@@ -1,0 +1,147 @@
+"""The streaming query's checkpoint, compared with the predictions table that it feeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sightstream.errors import CheckpointMismatchError
+
+
+def app_id(checkpoint: Path) -> str:
+    """The id of a checkpoint, under which the table keeps its last micro-batch.
+
+    Args:
+        checkpoint: the folder that Spark writes; it has one once the query has started.
+
+    Raises:
+        CheckpointMismatchError: its metadata file is missing, empty or damaged.
+    """
+    path = checkpoint / "metadata"
+    try:
+        content = path.read_bytes()
+        return str(json.loads(content)["id"])
+    except OSError as error:
+        fault = f"cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError):
+        fault = "is damaged" if content else "is empty, as after a power failure"
+    raise CheckpointMismatchError(f"{path} {fault}; {_start_afresh(checkpoint)}")
+
+
+def checkpoint_state(checkpoint: Path, predictions: str) -> str | None:
+    """Compares the checkpoint with the table; safe beside a running stream.
+
+    Args:
+        checkpoint: the folder that Spark writes.
+        predictions: the table's folder or uri; never created here.
+
+    Returns:
+        None where the stream can go on from here or has never started; else the sentence that
+        says what is wrong and what to do.
+    """
+    commits, offsets = checkpoint / "commits", checkpoint / "offsets"
+    if not (checkpoint / "metadata").exists() and _newest(offsets) == _newest(commits) == -1:
+        return None
+    try:
+        name = app_id(checkpoint)
+        before = _newest(commits)
+        held = _last_batch(predictions, name)
+        after = _newest(commits)
+    except CheckpointMismatchError as error:
+        return str(error)
+    if _empty(commits, after):
+        # Spark runs the micro-batch again, from the same offsets; the table skips what it holds.
+        return (
+            f"{commits / str(after)} is empty, as after a power failure; {_remove(commits, after)}"
+        )
+    planned = _newest(offsets)
+    if _empty(offsets, planned):
+        # Planned anew, the micro-batch may get other images; the table would skip them under the
+        # number that it holds.
+        cure = _remove(offsets, planned)
+        if max(held, after) >= planned:
+            cure = _start_afresh(checkpoint)
+        return f"{offsets / str(planned)} is empty, as after a power failure; {cure}"
+    # A running stream may commit between two looks. A crash may leave the table one ahead.
+    ahead = held == after + 1 and (offsets / str(held)).exists()
+    if before <= held <= after or ahead:
+        return None
+    return (
+        f"the checkpoint {checkpoint} ends with micro-batch {_shown(after)}, the table "
+        f"{predictions} with {_shown(held)}, so that one of them was replaced or restored; "
+        f"{_start_afresh(checkpoint)}"
+    )
+
+
+def require_match(checkpoint: Path, predictions: str) -> None:
+    """Raises where a stream must not go on.
+
+    Raises:
+        CheckpointMismatchError: with the sentence of `checkpoint_state`.
+    """
+    if fault := checkpoint_state(checkpoint, predictions):
+        raise CheckpointMismatchError(fault)
+
+
+def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
+    """Where a micro-batch of a checkpoint ends, as its source tells; empty before the first.
+
+    Args:
+        checkpoint: the folder that Spark writes.
+        batch: its number; None: the last one that was committed.
+    """
+    if batch is None:
+        batch = _newest(checkpoint / "commits")
+    if batch < 0:
+        return {}
+    # The lines are: the log's version, metadata, and the offset of the one source.
+    lines = (checkpoint / "offsets" / str(batch)).read_text().splitlines()
+    return dict(json.loads(lines[-1]))
+
+
+def _last_batch(predictions: str, name: str) -> int:
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    from sightstream.tables.predictions import Predictions
+
+    try:
+        if not DeltaTable.is_deltatable(predictions):
+            return -1
+        last = Predictions(predictions).last_batch(name)
+    except (DeltaError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointMismatchError(
+            f"the predictions table {predictions} cannot be read: {reason}"
+        ) from error
+    return -1 if last is None else last
+
+
+def _newest(folder: Path) -> int:
+    """The highest micro-batch that has a file; -1 where there is none."""
+    if not folder.is_dir():
+        return -1
+    return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=-1)
+
+
+def _empty(folder: Path, batch: int) -> bool:
+    try:
+        return not (folder / str(batch)).stat().st_size
+    except FileNotFoundError:
+        return False
+
+
+def _remove(folder: Path, batch: int) -> str:
+    return f"remove it: rm -f {folder / str(batch)}"
+
+
+def _start_afresh(checkpoint: Path) -> str:
+    return (
+        f"put the checkpoint aside: mv {checkpoint} {checkpoint}.old (the stream then reads all "
+        "that is left again, and leaves out the images that the table has)"
+    )
+
+
+def _shown(batch: int) -> str:
+    return "none" if batch < 0 else str(batch)

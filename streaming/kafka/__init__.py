@@ -1,0 +1,1 @@
+"""Kafka as a source of images, and as a sink of rows."""

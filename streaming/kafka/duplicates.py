@@ -1,0 +1,75 @@
+"""Event ids that a producer sent twice: one row each, within a window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.query import query
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+WINDOW = 200_000
+"""The rows before a message among which its id is looked for, about 20 MB of memory."""
+
+
+class Recent:
+    """The ids of the latest rows of a source, as hashes; the table itself confirms a hit."""
+
+    def __init__(self, table: Predictions, source: str) -> None:
+        """Remembers the latest rows of the table.
+
+        Args:
+            table: what the ids are compared with.
+            source: whose rows.
+        """
+        self._table = table
+        # A dictionary keeps its order, so that the oldest are forgotten first.
+        self._seen: dict[int, None] = {}
+        latest = query(
+            table.path,
+            f"SELECT event_id FROM predictions WHERE source = '{source}' "  # noqa: S608
+            f"ORDER BY processed_at DESC LIMIT {WINDOW}",
+        )
+        self.remember(reversed(latest["event_id"].to_pylist()))
+
+    def first(self, rows: pa.Table) -> pa.Table:
+        """Leaves out rows whose id came before, in this micro-batch or in the table.
+
+        Args:
+            rows: with `predictions.schema`.
+        """
+        ids = rows["event_id"].to_pylist()
+        here = dict.fromkeys(ids)
+        suspects = [each for each in here if hash(each) in self._seen]
+        if len(here) == len(ids) and not suspects:
+            return rows
+        known = self._known(rows, set(suspects)) if suspects else set[str]()
+        keep = []
+        for each in ids:
+            keep.append(each in here and each not in known)
+            here.pop(each, None)
+        return rows.filter(keep)
+
+    def remember(self, event_ids: Iterable[str]) -> None:
+        """Notes ids that are in the table now."""
+        self._seen.update(dict.fromkeys(map(hash, event_ids)))
+        for oldest in list(islice(self._seen, max(0, len(self._seen) - WINDOW))):
+            del self._seen[oldest]
+
+    def _known(self, rows: pa.Table, suspects: set[str]) -> set[str]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = rows.filter(pc.is_in(rows["event_id"], pa.array(suspects, pa.string())))
+        # Where only the broker tells the time, what was sent again may be of another day.
+        days = {
+            day + timedelta(shift)
+            for day in rows["date"].unique().to_pylist()
+            for shift in (-1, 0, 1)
+        }
+        return self._table.known(rows["event_id"], pa.chunked_array([sorted(days)]))

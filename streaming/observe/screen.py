@@ -1,0 +1,133 @@
+"""The rows as a person sees them arrive: a live table, plain lines, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sightstream import terminal
+from sightstream.tables.query import latest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sightstream.config import Settings
+    from streaming.job import Stream
+
+ROWS = 12
+"""Rows of the live table."""
+
+
+class Screen:
+    """Shows rows on stdout, in the form that suits what stdout is."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        """Chooses the form.
+
+        Args:
+            as_json: a line of JSON for each row.
+        """
+        self._as_json = as_json
+        self._rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+        self._live: Live | None = None
+        self._stream: Stream | None = None
+        self.gone = False
+
+    def open(self, settings: Settings, stream: Stream) -> None:
+        """Says where everything is, and begins the live table with the latest rows."""
+        inputs = {
+            "folder": ("inbox", settings.inbox),
+            "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
+        }
+        places = {
+            **dict(inputs[source] for source in settings.source),
+            "table": settings.predictions, "logs": settings.logs,
+            "metrics": f"http://{settings.metrics_host}:{stream.metrics_port}/metrics",
+            "model": stream.model,
+        }  # fmt: skip
+        for name, place in places.items():
+            terminal.err.print(f"{name:>8}  {place}", highlight=False, markup=False)
+        hint = "drop images into the inbox; " if "folder" in settings.source else ""
+        terminal.err.print(f"{hint}Ctrl-C ends", style="dim")
+        if terminal.out.is_terminal and not self._as_json:
+            self._stream = stream
+            self._rows.extend(_cells(latest(settings.predictions, ROWS)))
+            self._live = Live(self._table(), console=terminal.out, auto_refresh=False)
+            self._live.start()
+
+    def add(self, rows: pa.Table) -> None:
+        """Shows the rows of a micro-batch; called from the stream's thread."""
+        with self._lock:
+            self._counts.update(rows["status"].to_pylist())
+            if self._live:
+                self._rows.extend(_cells(rows.slice(max(0, rows.num_rows - ROWS))))
+                return
+        lines = (
+            (json.dumps(row, default=str) for row in rows.to_pylist())
+            if self._as_json
+            else ("  ".join(cells) for cells in _cells(rows))
+        )
+        try:
+            terminal.out.file.write("".join(f"{line}\n" for line in lines))
+            terminal.out.file.flush()
+        except BrokenPipeError:  # such as of `run --json | head`
+            self.gone = True
+
+    def refresh(self) -> None:
+        """Draws the live table again."""
+        if self._live:
+            self._live.update(self._table(), refresh=True)
+
+    def close(self) -> None:
+        """Leaves the last state of the live table on the screen."""
+        if self._live:
+            self.refresh()
+            self._live.stop()
+            self._live = None
+
+    def _table(self) -> Table:
+        with self._lock:
+            rows, counts = list(self._rows), dict(self._counts)
+        behind = self._stream.behind if self._stream else 0
+        table = Table(
+            "time", "name", "label", "score", "latency",
+            caption=f"{counts.get('ok', 0)} classified, {counts.get('rejected', 0)} rejected, "
+            f"{behind} behind",
+        )  # fmt: skip
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row), style=None if row[3] else "red")
+        return table
+
+
+def _cells(rows: pa.Table) -> Iterator[tuple[str, ...]]:
+    """The cells of a line: time, name, label or error code, score, latency."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # Microseconds: to make a datetime of each would take longer than all the rest.
+    made, came = (pc.cast(rows[name], pa.int64()) for name in ("processed_at", "event_time"))
+    columns = (
+        made, rows["original_name"], pc.coalesce(rows["label"], rows["error_code"]), rows["score"],
+        pc.subtract(made, came),
+    )  # fmt: skip
+    shown_at: dict[int, str] = {}
+    for at, name, answer, score, late in zip(*(c.to_pylist() for c in columns), strict=True):
+        if at not in shown_at:
+            shown_at[at] = f"{datetime.fromtimestamp(at / 1e6):%H:%M:%S}"
+        yield (
+            shown_at[at],
+            terminal.printable(name),
+            answer,
+            "" if score is None else f"{score:.4f}",
+            f"{late / 1e6:.2f} s",
+        )

@@ -1,0 +1,97 @@
+"""sightstream.scoring.retry: an image that ends its process, or takes too long, is rejected alone."""
+
+import shutil
+from contextlib import suppress
+from threading import Event, Thread
+
+import psutil
+import pytest
+from PIL import Image
+
+from sightstream.images.decode import Limits
+from sightstream.models.registry import Registry
+from sightstream.scoring import retry
+
+
+@pytest.fixture(scope="module")
+def model(new_home):
+    return Registry(new_home().settings).load(Registry(new_home().settings).version("starter"))
+
+
+@pytest.fixture
+def digits(starter, tmp_path):
+    found = []
+    for digit in starter.digits[:4]:
+        found.append(str(tmp_path / digit.name))
+        shutil.copyfile(digit, found[-1])
+    return found
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """An image of 49 million pixels of noise, allowed and slow to decode."""
+    path = tmp_path / "slow.png"
+    Image.effect_noise((7000, 7000), 90).save(path, compress_level=1)
+    return str(path)
+
+
+def children():
+    """The processes that classify; multiprocessing's tracker of resources is not one of them."""
+    found = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "spawn_main" in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
+def codes(answers):
+    return [answer.error_code for answer in answers]
+
+
+def test_good_images_are_classified_and_the_child_is_gone(model, digits):
+    answers = list(retry.classify(digits, model, Limits(), 3))
+    assert codes(answers) == [None] * 4
+    assert {len(answer.scores) for answer in answers} == {3}
+    assert children() == []
+
+
+def test_a_child_killed_at_work_costs_its_image_and_no_other(model, digits, slow):
+    stop = Event()
+
+    def kill():
+        while not stop.wait(0.01):
+            for child in children():
+                with suppress(psutil.Error):
+                    if slow in {file.path for file in child.open_files()} or large(child):
+                        child.kill()
+                        return
+
+    killer = Thread(target=kill)
+    killer.start()
+    limits = Limits(max_bytes=2**30)
+    answers = list(retry.classify([*digits[:2], slow, *digits[2:]], model, limits, 3))
+    stop.set()
+    killer.join()
+    assert codes(answers) == [None, None, "crashed", None, None]
+    assert answers[2].error_detail == "It ended the process that classified it (code -9)."
+    assert children() == []
+
+
+def large(process):
+    """Whether it holds an image of 49 million pixels."""
+    return process.memory_info().rss > 400 * 2**20
+
+
+def test_an_image_that_takes_too_long_is_rejected(model, digits):
+    answers = list(retry.classify(digits[:2], model, Limits(), 3, seconds=0.001))
+    assert codes(answers) == ["timeout", "timeout"]
+    assert answers[0].error_detail == "It was not classified within 0.001 seconds."
+    assert children() == []
+
+
+def test_bad_images_are_told_as_ever(model, digits, tmp_path):
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    answers = list(retry.classify([str(empty), digits[0], "/no/such.jpg"], model, Limits(), 3))
+    assert codes(answers) == ["empty", None, "not_found"]

@@ -1,0 +1,787 @@
+"""imaging: whatever the bytes are, the answer is the right pixels or a rejection that says why."""
+
+import csv
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, PngImagePlugin
+
+from sightstream.images.decode import (
+    _TRANSPOSE,
+    DEFAULT_LIMITS,
+    Decoded,
+    ErrorCode,
+    Limits,
+    Preprocessing,
+    Rejected,
+    _resize,
+    _to_8_bit,
+    decode,
+    read,
+)
+
+# Production ignores Pillow's remarks about metadata; pytest would turn them into errors.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+HEIGHT, WIDTH = 40, 60
+SAME = Preprocessing(HEIGHT, WIDTH)
+GREY = Preprocessing(HEIGHT, WIDTH, channels=1)
+BAD_IMAGES = Path(__file__).parents[2].parent / "shared/data/badimages"
+
+
+def gradient(height=HEIGHT, width=WIDTH):
+    """A smooth picture that differs from all its rotations and mirror images."""
+    y, x = np.mgrid[0:height, 0:width]
+    bands = (x * 255 // (width - 1), y * 255 // (height - 1), (x + y) * 90 // (height + width))
+    return np.stack(bands, axis=-1).astype(np.uint8)
+
+
+PICTURE = Image.fromarray(gradient())
+
+
+def encoded(image, format, **options):
+    stream = BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def pixels(data, preprocessing=SAME):
+    result = decode(data, preprocessing)
+    assert isinstance(result, Decoded), result
+    return result.pixels.astype(int)
+
+
+def rejection(data, preprocessing=SAME, limits=DEFAULT_LIMITS):
+    result = decode(data, preprocessing, limits)
+    assert isinstance(result, Rejected), result
+    return result
+
+
+def difference(a, b):
+    return np.abs(np.asarray(a, int) - np.asarray(b, int)).mean()
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(*chunks):
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in chunks) + chunk(b"IEND", b"")
+
+
+def png_header(width, height, depth=8, colour=0):
+    return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+
+
+def with_orientation(image, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return {"image": image, "exif": exif.tobytes()}
+
+
+# Formats
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
+def test_a_lossless_format_gives_exactly_its_pixels(format):
+    result = decode(encoded(PICTURE, format), SAME)
+    assert (result.format, result.width, result.height) == (format, WIDTH, HEIGHT)
+    np.testing.assert_array_equal(result.pixels, gradient())
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("WEBP", {"quality": 95}),
+        ("GIF", {}),
+        ("TIFF", {"compression": "jpeg", "quality": 95}),
+    ],
+)
+def test_a_lossy_format_gives_nearly_its_pixels(format, options):
+    result = decode(encoded(PICTURE, format, **options), SAME)
+    assert result.format == format
+    assert difference(result.pixels, gradient()) < 6
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_tiff_compressions_give_exactly_its_pixels(compression):
+    np.testing.assert_array_equal(
+        pixels(encoded(PICTURE, "TIFF", compression=compression)), gradient()
+    )
+
+
+def test_lossless_webp_gives_exactly_its_pixels():
+    np.testing.assert_array_equal(pixels(encoded(PICTURE, "WEBP", lossless=True)), gradient())
+
+
+def test_a_phone_photo_with_a_second_picture_is_a_jpeg():
+    other = Image.new("RGB", PICTURE.size, "red")
+    data = encoded(PICTURE, "MPO", save_all=True, append_images=[other], quality=95)
+    assert Image.open(BytesIO(data)).format == "MPO"
+    assert decode(data, SAME).format == "JPEG"
+    assert difference(pixels(data), gradient()) < 6
+
+
+@pytest.mark.parametrize("format", ["PPM", "ICO", "TGA", "PCX", "JPEG2000", "EPS", "DIB", "SGI"])
+def test_a_format_that_pillow_knows_and_we_do_not_allow_is_unsupported(format):
+    assert rejection(encoded(PICTURE, format)).code == "unsupported_format"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"<!DOCTYPE html><html>", b"PK\x03\x04rest", b"8BPS\x00\x01", b"\0" * 4096, b"{}", b"\xff"],
+)
+def test_what_is_no_image_is_unsupported(data):
+    assert rejection(data).code == "unsupported_format"
+
+
+def test_the_content_decides_and_not_the_suffix(tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encoded(PICTURE, "PNG"))
+    assert decode(read(path), SAME).format == "PNG"
+
+
+# The result
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_result_is_contiguous_uint8_of_the_shape_asked_for(mode, channels):
+    data = encoded(PICTURE.convert(mode), "PNG")
+    result = decode(data, Preprocessing(7, 11, channels=channels)).pixels
+    assert result.shape == (7, 11, channels)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+
+
+def test_the_same_bytes_give_the_same_pixels_on_every_thread():
+    data = encoded(Image.fromarray(gradient(400, 600)), "JPEG")
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: decode(data, SAME).pixels.tobytes(), range(200)))
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("resize", ["box", "bilinear", "bicubic", "lanczos"])
+def test_each_filter_is_pillows(resize):
+    picture = Image.fromarray(gradient(100, 130))
+    expected = picture.resize((WIDTH, HEIGHT), Image.Resampling[resize.upper()])
+    got = pixels(encoded(picture, "PNG"), Preprocessing(HEIGHT, WIDTH, resize=resize))
+    np.testing.assert_array_equal(got, expected)
+
+
+# Modes
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
+def test_png_modes_look_like_the_picture(mode):
+    image = PICTURE.convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    expected = PICTURE.convert(mode).convert("RGB") if mode != "I;16" else PICTURE.convert("L")
+    assert difference(pixels(encoded(image, "PNG")), expected.convert("RGB")) < 1
+
+
+@pytest.mark.parametrize(
+    "mode", ["RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "LA", "L", "P", "1"]
+)
+def test_tiff_modes_look_like_the_picture(mode):
+    image = PICTURE.convert(mode)
+    # Pillow 12 cannot read the uncompressed YCbCr that it writes.
+    options = {"compression": "tiff_lzw"} if mode == "YCbCr" else {}
+    assert difference(pixels(encoded(image, "TIFF", **options)), image.convert("RGB")) < 3
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "PA", "RGBa", "CMYK", "RGBX"])
+def test_any_mode_of_pillow_becomes_8_bit_grey_or_colour(mode):
+    image = to_mode(PICTURE, mode)
+    result = _to_8_bit(image)
+    assert result.mode in ("L", "RGB")
+    assert difference(result.convert("RGB"), PICTURE) < (35 if mode == "PA" else 3)
+
+
+def to_mode(image, mode):
+    """Convert through the modes that Pillow needs on the way."""
+    if mode == "PA":
+        image = image.convert("P", palette=Image.Palette.WEB, dither=Image.Dither.NONE)
+    return (image.convert("RGBA") if mode == "RGBa" else image).convert(mode)
+
+
+def test_an_adobe_cmyk_jpeg_is_not_a_negative():
+    data = encoded(PICTURE.convert("CMYK"), "JPEG", quality=95)
+    assert b"Adobe" in data
+    assert difference(pixels(data), gradient()) < 6
+
+
+def test_a_grey_jpeg_gives_three_equal_channels():
+    result = pixels(encoded(PICTURE.convert("L"), "JPEG", quality=95))
+    assert (result[..., 0] == result[..., 1]).all()
+    assert (result[..., 0] == result[..., 2]).all()
+
+
+@pytest.mark.parametrize(("format", "tolerance"), [("PNG", 0.01), ("JPEG", 2)])
+def test_one_channel_is_the_luma(format, tolerance):
+    data = encoded(PICTURE, format)
+    expected = np.asarray(PICTURE.convert("L"))[..., None]
+    assert difference(pixels(data, GREY), expected) <= tolerance
+
+
+# Depth
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_16_bit_grey_loses_its_low_byte(format):
+    values = (np.arange(HEIGHT * WIDTH, dtype=np.uint16) * 27).reshape(HEIGHT, WIDTH)
+    data = encoded(Image.fromarray(values), format)
+    np.testing.assert_array_equal(pixels(data, GREY)[..., 0], values >> 8)
+
+
+def test_big_endian_16_bit_tiff_loses_its_low_byte():
+    values = (np.arange(HEIGHT * WIDTH, dtype=np.uint16) * 27).reshape(HEIGHT, WIDTH)
+    image = Image.frombytes("I;16B", (WIDTH, HEIGHT), values.astype(">u2").tobytes())
+    np.testing.assert_array_equal(pixels(encoded(image, "TIFF"), GREY)[..., 0], values >> 8)
+
+
+def test_12_bit_tiff_loses_its_low_four_bits():
+    rows = bytes([0xFF, 0xF0, 0x80]) * WIDTH  # the values 0xFFF and 0x080, two in three bytes
+    tags = {256: 2 * WIDTH, 257: 1, 258: 12, 259: 1, 262: 1, 273: 134, 277: 1, 278: 1}
+    tags[279] = len(rows)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    data = header.ljust(134, b"\0") + rows
+    result = pixels(data, Preprocessing(1, 2 * WIDTH, channels=1))
+    assert result[0, :2, 0].tolist() == [0xFF, 0x08]
+
+
+@pytest.mark.parametrize("full_scale", [1, 255, 32_767, 65_535])
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bit_values_are_scaled_by_the_full_scale_that_holds_them(dtype, full_scale):
+    values = np.linspace(0, full_scale, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(dtype)
+    got = pixels(encoded(Image.fromarray(values), "TIFF"), GREY)[..., 0]
+    np.testing.assert_allclose(got, values.astype(float) * 255 / full_scale, atol=0.51)
+
+
+def test_floats_out_of_every_scale_are_stretched_and_nan_is_their_minimum():
+    values = np.linspace(-3e38, 3e38, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.float32)
+    values[0, 1:4] = np.nan, np.inf, -np.inf
+    got = pixels(encoded(Image.fromarray(values), "TIFF"), GREY)[..., 0]
+    assert got[0, :4].tolist() == [0, 0, 255, 0]
+    assert (got.min(), got.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_float_image_of_nothing_is_black(value):
+    values = np.full((HEIGHT, WIDTH), value, np.float32)
+    assert not pixels(encoded(Image.fromarray(values), "TIFF")).any()
+
+
+# Transparency
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_alpha_is_flattened_onto_white(format):
+    image = PICTURE.convert("RGBA")
+    image.putalpha(Image.fromarray(np.full((HEIGHT, WIDTH), 128, np.uint8)))
+    options = {"lossless": True} if format == "WEBP" else {}
+    expected = gradient() * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(pixels(encoded(image, format, **options)) - expected).max() <= 1
+
+
+def test_grey_with_alpha_is_flattened_onto_white():
+    image = Image.new("LA", (WIDTH, HEIGHT), (0, 0))
+    assert (pixels(encoded(image, "PNG"), GREY) == 255).all()
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 255])])
+def test_a_transparent_palette_entry_is_white(transparency):
+    image = Image.new("P", (WIDTH, HEIGHT))
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.paste(1, (0, 0, 10, HEIGHT))
+    result = pixels(encoded(image, "PNG", transparency=transparency))
+    assert result[0, 0].tolist() == [0, 0, 200]
+    assert result[0, -1].tolist() == [255, 255, 255]
+
+
+def test_a_transparent_gif_is_white():
+    image = Image.new("P", (WIDTH, HEIGHT))
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.paste(1, (0, 0, 10, HEIGHT))
+    assert pixels(encoded(image, "GIF", transparency=0))[0, -1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "key"),
+    [
+        (1, 0, b"\x40", b"\0\0"),
+        (2, 0, b"\x90", b"\0\2"),
+        (4, 0, b"\x7f", b"\0\7"),
+        (8, 0, b"\x80\x10", b"\0\x80"),
+        (16, 0, b"\x80\x01\x80\x02", b"\x80\x01"),
+        (8, 2, b"\1\2\3\4\5\6", b"\0\1\0\2\0\3"),
+        (16, 2, b"\x10\0\x20\0\x30\0\x40\0\x50\0\x60\0", b"\x10\0\x20\0\x30\0"),
+    ],
+)
+def test_the_transparent_colour_of_a_png_is_white_at_every_depth(depth, colour, row, key):
+    body = b"IDAT", zlib.compress(b"\0" + row)
+    left = {1: 0}.get(depth, 0)
+    data = png(png_header(2, 1, depth, colour), (b"tRNS", key), body)
+    result = pixels(data, Preprocessing(1, 2))
+    assert result[0, left].tolist() == [255, 255, 255]
+    if depth > 1:
+        assert (
+            result[0, 1].tolist()
+            == pixels(png(png_header(2, 1, depth, colour), body), Preprocessing(1, 2))[
+                0, 1
+            ].tolist()
+        )
+
+
+# Animations
+
+
+@pytest.mark.parametrize(
+    ("format", "tolerance"), [("GIF", 6), ("WEBP", 6), ("PNG", 0), ("TIFF", 0)]
+)
+def test_the_first_frame_of_several_is_the_picture(format, tolerance):
+    others = [Image.new("RGB", PICTURE.size, colour) for colour in ("red", "blue")]
+    data = encoded(PICTURE, format, save_all=True, append_images=others)
+    assert Image.open(BytesIO(data)).n_frames == 3
+    assert difference(pixels(data), gradient()) <= tolerance
+
+
+# Orientation
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_gives_the_upright_picture_exactly(format, orientation):
+    stored = stored_as(PICTURE, orientation)
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(**with_orientation(stored, orientation), format=format, **options)
+    result = decode(data, SAME)
+    assert (result.width, result.height) == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(result.pixels, gradient())
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_a_jpeg_decoded_at_a_fraction_gives_the_upright_picture(
+    orientation, aspect
+):
+    picture = Image.fromarray(gradient(403, 605))
+    small = Preprocessing(29, 23, aspect=aspect)
+    upright = pixels(encoded(picture, "JPEG", quality=95), small)
+    stored = with_orientation(stored_as(picture, orientation), orientation)
+    data = encoded(**stored, format="JPEG", quality=95)
+    result = decode(data, small)
+    assert (result.width, result.height) == (605, 403)
+    assert np.abs(result.pixels - upright).max() <= 8
+    assert difference(result.pixels, upright) < 1
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff"]
+)
+def test_broken_exif_does_not_cost_the_picture(exif):
+    assert difference(pixels(encoded(PICTURE, "JPEG", quality=95, exif=exif)), gradient()) < 6
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_does_not_exist_is_upright(orientation):
+    data = encoded(**with_orientation(PICTURE, orientation), format="PNG")
+    np.testing.assert_array_equal(pixels(data), gradient())
+
+
+def stored_as(picture, orientation):
+    """What a camera held that way stores: the picture with the inverse turn."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    method = _TRANSPOSE.get(inverse)
+    return picture if method is None else picture.transpose(method)
+
+
+# Aspect
+
+
+def test_stretch_keeps_all_of_the_picture():
+    data = encoded(Image.fromarray(gradient(100, 200)), "PNG")
+    result = pixels(data, Preprocessing(20, 20))
+    assert difference(result, Image.fromarray(gradient(100, 200)).resize((20, 20), 2)) == 0
+
+
+@pytest.mark.parametrize("size", [(100, 40), (40, 100), (33, 77), (20, 21)])
+def test_crop_keeps_the_centre(size):
+    picture = Image.fromarray(gradient(*size))
+    result = pixels(encoded(picture, "PNG"), Preprocessing(20, 30, aspect="crop"))
+    expected = ImageOps.fit(picture, (30, 20), Image.Resampling.BILINEAR)
+    assert np.abs(result - expected).max() <= 1
+
+
+def test_crop_of_a_jpeg_decoded_at_a_fraction_keeps_the_centre():
+    image = Image.new("RGB", (1000, 400), "red")
+    image.paste("blue", (280, 0, 720, 400))
+    data = encoded(image, "JPEG", quality=95, subsampling=0)
+    result = pixels(data, Preprocessing(20, 20, aspect="crop"))
+    assert difference(result, np.full((20, 20, 3), (0, 0, 255))) < 3
+
+
+def test_pad_adds_black_bars_on_both_sides():
+    image = Image.new("RGB", (100, 50), "white")
+    result = pixels(encoded(image, "PNG"), Preprocessing(20, 20, aspect="pad"))
+    assert not result[:5].any()
+    assert not result[15:].any()
+    assert (result[5:15] == 255).all()
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (7, 3), (24, 24), (23, 997)])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_any_shape_of_picture_fits(format, size, aspect):
+    data = encoded(Image.new("RGB", size, "white"), format)
+    result = decode(data, Preprocessing(24, 24, aspect=aspect))
+    assert result.pixels.shape == (24, 24, 3)
+    assert (result.width, result.height) == size
+
+
+# JPEG at a fraction
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_decoded_at_a_fraction_is_nearly_the_full_decode(aspect, channels):
+    picture = Image.fromarray(gradient(801, 1203))
+    small = Preprocessing(50, 40, channels=channels, aspect=aspect)
+    jpeg, whole = encoded(picture, "JPEG", quality=95), encoded(picture, "PNG")
+    assert difference(pixels(jpeg, small), pixels(whole, small)) < 1.5
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_jpeg_is_never_decoded_below_the_target(aspect, turned):
+    image = Image.open(BytesIO(encoded(Image.new("RGB", (800, 400)), "JPEG")))
+    want = Preprocessing(100, 50, aspect=aspect)
+    size = _resize(image, want, turned=turned).size
+    assert image.width >= size[0]
+    assert image.height >= size[1]
+
+
+# Limits
+
+
+def test_no_bytes_are_empty():
+    assert rejection(b"").code == "empty"
+
+
+def test_more_bytes_than_the_limit_are_too_large():
+    refused = rejection(encoded(PICTURE, "BMP"), limits=Limits(max_bytes=1000))
+    assert (refused.code, "the limit is 1,000" in refused.detail) == ("too_large", True)
+
+
+def test_more_pixels_than_the_limit_are_named():
+    data = encoded(PICTURE, "PNG")
+    refused = rejection(data, limits=Limits(max_pixels=HEIGHT * WIDTH - 1))
+    assert refused.code == "too_many_pixels"
+    assert (refused.format, refused.width, refused.height) == ("PNG", WIDTH, HEIGHT)
+    assert isinstance(decode(data, SAME, Limits(max_pixels=HEIGHT * WIDTH)), Decoded)
+
+
+@pytest.mark.parametrize("side", [7_100, 10_000, 15_000, 20_000, 60_000])
+def test_a_header_that_claims_too_much_is_refused_before_decoding(side):
+    refused = rejection(png(png_header(side, side), (b"IDAT", zlib.compress(b"\0"))))
+    assert refused.code == "too_many_pixels"
+    assert f"{side * side / 1e6:,.1f} megapixels; the limit is 50." in refused.detail
+
+
+def test_a_jpeg_is_limited_by_its_full_size_and_not_by_the_fraction():
+    data = encoded(Image.new("L", (8000, 6300)), "JPEG")
+    assert rejection(data, Preprocessing(24, 24)).code == "too_many_pixels"
+
+
+def test_a_gif_frame_larger_than_its_screen_is_refused():
+    screen = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x08\x01\x00\x00;"
+    assert rejection(screen + frame).code == "too_many_pixels"
+
+
+def test_a_webp_canvas_larger_than_the_limit_is_refused():
+    data = bytearray(
+        encoded(PICTURE, "WEBP", save_all=True, append_images=[Image.new("RGB", PICTURE.size)])
+    )
+    data[24:30] = b"\xff\x3f\x00" * 2
+    assert rejection(bytes(data)).code in ("too_many_pixels", "corrupt")
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_text_bomb_is_too_large(kind):
+    bomb = b"key\0\0" + zlib.compress(bytes(PngImagePlugin.MAX_TEXT_CHUNK + 1))
+    data = png(png_header(1, 1), (kind, bomb), (b"IDAT", zlib.compress(b"\0\0")))
+    assert rejection(data).code == "too_large"
+
+
+def test_many_text_chunks_that_add_up_are_too_large():
+    text = b"key\0\0" + zlib.compress(bytes(PngImagePlugin.MAX_TEXT_CHUNK - 1))
+    data = png(png_header(1, 1), *[(b"zTXt", text)] * 66, (b"IDAT", zlib.compress(b"\0\0")))
+    assert rejection(data).code == "too_large"
+
+
+def test_a_progressive_jpeg_with_absurdly_many_scans_is_corrupt():
+    data = encoded(PICTURE, "JPEG", progressive=True)
+    scan = data[data.rfind(b"\xff\xda") : -2]
+    refused = rejection(data[:-2] + scan * 200 + data[-2:])
+    assert (refused.code, "scans" in refused.detail) == ("corrupt", True)
+
+
+# Damage
+
+
+def cuts(data, number=150):
+    """Lengths that still hold the signature."""
+    return np.random.default_rng(7).integers(12, len(data), number).tolist()
+
+
+NOISE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (96, 96, 3), np.uint8))
+DAMAGEABLE = {
+    "JPEG": encoded(NOISE, "JPEG"),
+    "progressive JPEG": encoded(NOISE, "JPEG", progressive=True),
+    "PNG": encoded(NOISE, "PNG"),
+    "palette PNG": encoded(NOISE.quantize(200), "PNG"),
+    "WEBP": encoded(NOISE, "WEBP"),
+    "lossless WEBP": encoded(NOISE, "WEBP", lossless=True),
+    "BMP": encoded(NOISE, "BMP"),
+    "GIF": encoded(NOISE, "GIF"),
+    "TIFF": encoded(NOISE, "TIFF"),
+    "LZW TIFF": encoded(NOISE, "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in DAMAGEABLE if "TIFF" not in n and n != "GIF"])
+def test_a_file_cut_anywhere_is_truncated(name):
+    data = DAMAGEABLE[name]
+    codes = {rejection(data[:cut]).code for cut in [*cuts(data), len(data) - 1]}
+    assert codes == {"truncated"}
+
+
+@pytest.mark.parametrize("name", DAMAGEABLE)
+def test_the_first_bytes_of_a_file_are_refused(name):
+    codes = {rejection(DAMAGEABLE[name][:length]).code for length in range(1, 12)}
+    assert codes <= {"truncated", "unsupported_format"}
+
+
+@pytest.mark.parametrize("name", ["TIFF", "LZW TIFF", "GIF"])
+def test_a_file_cut_in_its_pixels_is_refused(name):
+    data = DAMAGEABLE[name]
+    codes = {rejection(data[:cut]).code for cut in cuts(data) if cut < 0.9 * len(data)}
+    assert codes <= {"truncated", "corrupt", "unsupported_format"}
+
+
+@pytest.mark.parametrize("name", DAMAGEABLE)
+def test_turned_bits_never_raise(name):
+    random = np.random.default_rng(11)
+    for _ in range(150):
+        data = bytearray(DAMAGEABLE[name])
+        for position in random.integers(0, min(len(data), random.choice([60, len(data)])), 4):
+            data[position] ^= 1 << int(random.integers(8))
+        assert isinstance(decode(bytes(data), SAME), Decoded | Rejected)
+
+
+def test_a_png_with_a_wrong_checksum_is_corrupt():
+    data = bytearray(DAMAGEABLE["PNG"])
+    data[len(data) // 2] ^= 1
+    assert rejection(bytes(data)).code == "corrupt"
+
+
+@pytest.mark.parametrize(
+    "signature", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0"]
+)
+def test_noise_behind_a_signature_is_refused_as_that_format(signature):
+    noise = np.random.default_rng(5).bytes(5000)
+    refused = rejection(signature + noise)
+    assert refused.code in ("corrupt", "truncated", "too_many_pixels")
+    assert refused.format in ("JPEG", "PNG", "GIF", "BMP", "TIFF")
+
+
+# Reading files
+
+
+def refused(path, limits=DEFAULT_LIMITS):
+    result = read(path, limits)
+    assert isinstance(result, Rejected)
+    return result.code
+
+
+def test_a_file_is_read_whole(tmp_path):
+    path = tmp_path / "a b ü.bin"
+    path.write_bytes(os.urandom(300_000))
+    assert read(path) == path.read_bytes()
+    assert read(str(path)) == path.read_bytes()
+
+
+def test_a_missing_file_is_not_found(tmp_path):
+    assert refused(tmp_path / "none.jpg") == "not_found"
+
+
+def test_a_file_below_a_file_is_not_found(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    assert refused(tmp_path / "file" / "below.jpg") == "not_found"
+
+
+def test_a_file_is_read_whole_where_the_system_gives_less_than_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    path, whole = tmp_path / "image", os.read
+    path.write_bytes(content := bytes(range(256)) * 9)
+    monkeypatch.setattr(os, "read", lambda file, size: whole(file, min(size, 1000)))
+    assert read(path) == content
+
+
+def test_a_folder_is_unreadable(tmp_path):
+    assert refused(tmp_path) == "unreadable"
+
+
+def test_a_symlink_is_unreadable(tmp_path):
+    (tmp_path / "real").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert refused(tmp_path / "link") == "unreadable"
+
+
+@pytest.mark.timeout(10)
+def test_a_fifo_is_unreadable_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    assert refused(tmp_path / "fifo") == "unreadable"
+
+
+def test_a_device_is_unreadable():
+    assert refused("/dev/zero") == "unreadable"
+
+
+def test_an_empty_file_is_empty(tmp_path):
+    (tmp_path / "empty").touch()
+    assert refused(tmp_path / "empty") == "empty"
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "sparse"
+    with path.open("wb") as stream:
+        stream.truncate(2**40)
+    assert refused(path) == "too_large"
+    path.write_bytes(b"12345")
+    assert refused(path, Limits(max_bytes=4)) == "too_large"
+    assert read(path, Limits(max_bytes=5)) == b"12345"
+
+
+def test_a_file_without_permission_is_unreadable(tmp_path):
+    (tmp_path / "secret").write_bytes(b"x")
+    (tmp_path / "secret").chmod(0)
+    user = os.geteuid()
+    if user == 0:  # root may read everything, nobody may not
+        os.seteuid(65_534)
+    try:
+        assert refused(tmp_path / "secret") == "unreadable"
+    finally:
+        os.seteuid(user)
+
+
+def test_reading_leaves_the_time_of_the_last_access(tmp_path):
+    path = tmp_path / "image"
+    path.write_bytes(b"x")
+    os.utime(path, (0, 0))  # so old that any file system would note an access
+    assert read(path) == b"x"
+    assert path.stat().st_atime == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_somebody_else_is_read(tmp_path):
+    path = Path("/tmp", f"{tmp_path.name}-{os.getpid()}")  # tmp_path is closed to others
+    path.write_bytes(b"x")
+    os.seteuid(65_534)
+    try:
+        assert read(path) == b"x"
+    finally:
+        os.seteuid(0)
+        path.unlink()
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
+def test_a_path_that_cannot_exist_is_unreadable(path):
+    assert refused(path) == "unreadable"
+
+
+def test_reading_leaves_no_file_open(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    for path in (tmp_path, tmp_path / "fifo", Path(__file__)):
+        read(path)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("height", 0),
+        ("width", -1),
+        ("height", 24.0),
+        ("width", True),
+        ("height", 10**6),
+        ("channels", 4),
+        ("channels", True),
+        ("resize", "nearest"),
+        ("aspect", "squash"),
+    ],
+)
+def test_wrong_preprocessing_names_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        Preprocessing(**{"height": 24, "width": 24, field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_bytes", 0), ("max_pixels", 2**40)])
+def test_wrong_limits_name_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        Limits(**{field: value})
+
+
+# The collection of broken, odd and hostile files
+
+# Whole pixels, but the end marker is missing: refused as a JPEG without its end marker is, because
+# that is what a half-copied file looks like.
+REFUSED_THOUGH_PILLOW_READS_THEM = {"made_no_iend.png": "truncated"}
+
+
+def bad_images():
+    if not (BAD_IMAGES / "MANIFEST.csv").exists():
+        pytest.skip(f"{BAD_IMAGES} is not here")
+    with (BAD_IMAGES / "MANIFEST.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [row for row in rows if (BAD_IMAGES / row["file"]).exists()]
+
+
+def fits_the_limits(row):
+    width, height = map(int, row["size"].split("x"))
+    return int(row["bytes"]) <= Limits().max_bytes and width * height <= Limits().max_pixels
+
+
+def test_the_collection_of_bad_images_is_decoded_exactly_where_it_should_be():
+    allowed = {"JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF"}
+    deviations = {}
+    for row in bad_images():
+        data = read(BAD_IMAGES / row["file"])
+        result = data if isinstance(data, Rejected) else decode(data, SAME)
+        good = row["pillow_verdict"] == "ok" and row["format"] in allowed and fits_the_limits(row)
+        if isinstance(result, Rejected):
+            assert result.code in get_args(ErrorCode)
+        if good != isinstance(result, Decoded):
+            deviations[row["file"]] = getattr(result, "code", "decoded")
+    assert deviations == {
+        name: code
+        for name, code in REFUSED_THOUGH_PILLOW_READS_THEM.items()
+        if (BAD_IMAGES / name).exists()
+    }

@@ -1,0 +1,74 @@
+"""streaming.folder.source, and the reader: manifests as a streaming source of Spark."""
+
+import json
+from threading import Timer
+
+import pytest
+
+from streaming.folder import source as sources
+from streaming.folder import spark_source as module
+from streaming.folder.spark_source import ManifestReader
+
+
+@pytest.fixture
+def reader(settings):
+    return ManifestReader(settings.manifests, images=3)
+
+
+def names(reader, start, end):
+    (partition,) = reader.partitions(start, end)
+    return [name for b in reader.read(partition) for name in b["original_name"].to_pylist()]
+
+
+def test_a_micro_batch_is_as_many_manifests_as_hold_enough_images(manifest, reader):
+    manifest(1, "a", "b")
+    second = manifest(2, "c", "d")
+    third = manifest(3, "e")
+    assert reader.latestOffset() == second
+    assert reader.latestOffset() == third
+
+
+def test_nothing_new_is_the_same_offset_again(manifest, reader):
+    begin = reader.initialOffset()
+    assert reader.latestOffset() == begin
+    first = manifest(1, "a")
+    assert reader.latestOffset() == reader.latestOffset() == first
+
+
+def test_what_comes_while_spark_waits_ends_the_wait(manifest, reader, monkeypatch):
+    monkeypatch.setattr(module, "WAIT", 30)
+    Timer(0.1, manifest, (1, "a")).start()
+    assert names(reader, reader.initialOffset(), reader.latestOffset()) == ["a"]
+
+
+def test_a_micro_batch_holds_the_events_after_its_start_up_to_its_end(manifest, reader):
+    first, second = manifest(1, "a", "b"), manifest(2, "c\nd", "e")
+    manifest(3, "f")
+    assert names(reader, reader.initialOffset(), second) == ["a", "b", "c\nd", "e"]
+    assert names(reader, first, second) == ["c\nd", "e"]
+
+
+def test_after_a_start_it_goes_on_behind_what_was_planned_before(manifest, reader):
+    planned, later = manifest(1, "a", "b", "c"), manifest(2, "d")
+    assert names(reader, reader.initialOffset(), planned) == ["a", "b", "c"]
+    assert reader.latestOffset() == later
+
+
+def test_what_is_in_the_table_is_deleted_but_for_the_newest(manifest, reader, settings):
+    manifest(1, "a")
+    second, third = manifest(2, "b"), manifest(3, "c")
+    reader.commit(second)
+    left = [path.name for path in sorted(settings.manifests.iterdir())]
+    assert left == [second["manifest"], third["manifest"]]
+
+
+def test_what_waits_is_what_no_committed_micro_batch_holds(manifest, settings):
+    first = manifest(1, "a", "b")
+    manifest(2, "c", "d\ne", "f")
+    assert sources.waiting(settings) == 5
+    offset = f"v1\n{{}}\n{json.dumps(first)}"
+    for folder, content in (("offsets", offset), ("commits", "v1\n{}")):
+        path = settings.checkpoint("folder") / folder / "0"
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    assert sources.waiting(settings) == 3

@@ -1,0 +1,106 @@
+"""streaming.folder.tasks: which events of the manifests each task takes."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pandas as pd
+import pytest
+
+from streaming.folder.tasks import SMALL, Shares, cuts, taken, tell
+
+
+@pytest.fixture
+def shares(settings):
+    settings.images.mkdir(parents=True)
+    return Shares(settings.images, settings.manifests)
+
+
+def task(number):
+    return pd.DataFrame({"id": [number]})
+
+
+def names(pieces):
+    return [name for events, _ in pieces for name in events["original_name"].to_pylist()]
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7])
+def test_shares_that_are_fixed_are_the_lines_in_their_order(manifest, shares, tasks):
+    for number, told in enumerate(("abc", "d", "efgh"), start=1):
+        manifest(number, *told)
+    told = tell({}, {"manifest": f"{3:020d}.arrow"}, 8, tasks, None)
+    found = [list(shares(task(number), told)) for number in range(tasks)]
+    pieces = [piece for share in found for piece in share]
+    assert names(pieces) == [*"abcdefgh"]
+    assert [path for _, images in pieces for path in images] == [f"/{n}" for n in "abcdefgh"]
+    sizes = [sum(len(images) for _, images in share) for share in found]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_event_that_was_refused_has_no_image(manifest, shares):
+    end = manifest(1, "x", error_code="unreadable", error_detail="It is a pipe.")
+    ((events, images),) = shares(task(0), tell({}, end, 1, 1, None))
+    assert images == [None]
+    assert events["error_code"].to_pylist() == ["unreadable"]
+
+
+def test_a_share_comes_in_pieces(manifest, shares):
+    end = manifest(1, *map(str, range(2500)))
+    pieces = shares(task(0), tell({}, end, 2500, 1, None))
+    assert [len(images) for _, images in pieces] == [1024, 1024, 452]
+
+
+@pytest.mark.parametrize(
+    ("size", "tasks"), [(1, 2), (SMALL, 2), (SMALL + 1, 2), (1000, 2), (20_000, 2), (20_000, 64)]
+)
+def test_parts_hold_all_lines_and_are_small_at_the_end(size, tasks):
+    parts = cuts(size, tasks)
+    assert [line for first, last in parts for line in range(first, last)] == list(range(size))
+    sizes = [last - first for first, last in parts]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) <= 1024
+    assert min(sizes) <= SMALL
+
+
+def test_what_one_task_has_taken_no_other_takes(tmp_path):
+    turns = json.loads(tell({}, {}, 5000, 4, tmp_path))[-1]
+    parts, together = [(n, n + 1) for n in range(5000)], Barrier(4)
+
+    def take(number):
+        together.wait()
+        return list(taken(parts, turns, number))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [each.result() for each in [pool.submit(take, n) for n in range(4)]]
+    assert sorted(part for each in found for part in each) == parts
+    assert all(each == sorted(each) for each in found)
+
+
+def test_a_task_that_is_ahead_leaves_less_to_the_others(manifest, shares, tmp_path):
+    end = manifest(1, *map(str, range(2500)))
+    told = tell({}, end, 2500, 2, tmp_path)
+    slow = iter(shares(task(0), told))
+    first = next(slow)
+    quick = list(shares(task(1), told))
+    assert list(slow) == []
+    assert sorted(names([first, *quick]), key=int) == list(map(str, range(2500)))
+
+
+def test_a_task_of_a_job_that_failed_takes_nothing_from_the_next(manifest, shares, tmp_path):
+    end = manifest(1, *map(str, range(100)))
+    late = tell({}, end, 100, 2, tmp_path)
+    again = tell({}, end, 100, 2, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        list(shares(task(0), late))
+    assert len(names(shares(task(0), again))) == 100
+    assert len(list(tmp_path.glob("turns-*"))) == 1
+
+
+def test_a_task_that_is_tried_again_takes_what_it_had_taken_and_what_it_takes_since(tmp_path):
+    turns = json.loads(tell({}, {}, 9, 2, tmp_path))[-1]
+    parts = [(n, n + 1) for n in range(9)]
+    failed, other, again = (taken(parts, turns, number) for number in (0, 1, 0))
+    next(failed), next(failed)
+    counted = [next(other), next(again)]
+    next(failed)  # Spark has given it up, which it has not noticed yet
+    assert sorted([*counted, *again, *other]) == parts

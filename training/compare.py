@@ -1,0 +1,185 @@
+"""What the models of the registry answer for held-out images, and which of two is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream.config import Settings
+from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
+from sightstream.images.decode import Limits
+from sightstream.images.event import local_path
+from sightstream.models.registry import Registry, Version
+from sightstream.models.version import ServedModel
+from sightstream.runtime import spark
+from sightstream.scoring.classifier import Classifier
+from training import datasets, report
+from training.datasets import Example
+from training.evaluate import Evaluation
+from training.evaluate import evaluate as figures_of
+from training.report import Picture
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Rival = tuple[Version, Evaluation | None]
+
+
+def answers(
+    session: SparkSession, model: ServedModel, images: Sequence[Example], labels: Sequence[str],
+    limits: Limits,
+) -> NDArray[np.float32]:  # fmt: skip
+    """A model's scores, computed by Spark's workers as the stream computes them.
+
+    Args:
+        session: the session.
+        model: what answers.
+        images: what is asked about; all of them readable.
+        labels: the columns of the result; a label that the model does not know gets 0.
+        limits: larger images are rejected.
+
+    Returns:
+        Probabilities (n, labels); a row of zeros where there was no answer.
+    """
+    context = session.sparkContext
+    broadcast, count = context.broadcast(model), len(model.labels)
+
+    def classify(part: Iterator[str]) -> Iterator[tuple[list[int], list[float]]]:
+        uris = list(part)
+        if uris:
+            found = Classifier(broadcast.value, limits, count)([local_path(u) for u in uris])
+            yield from ((a.classes or [], a.scores or []) for a in found)
+
+    tasks = min(context.defaultParallelism, max(1, len(images)))
+    rows = context.parallelize([e.uri for e in images], tasks).mapPartitions(classify).collect()
+    column = {label: number for number, label in enumerate(labels)}
+    at = np.array([column.get(label, -1) for label in model.labels])
+    table = np.zeros((len(images), len(labels) + 1), np.float32)
+    for row, (classes, scores) in enumerate(rows):
+        table[row, at[classes]] = scores
+    return table[:, :-1]
+
+
+def evaluation(
+    scores: NDArray[np.float32], images: Sequence[Example], labels: Sequence[str]
+) -> Evaluation:
+    """The figures of a model's scores (n, labels) for images."""
+    return figures_of(scores, _truth(images, labels), labels)
+
+
+def pictures(
+    scores: NDArray[np.float32], images: Sequence[Example], labels: Sequence[str]
+) -> list[Picture]:
+    """The images with what was said of them."""
+    said = scores.argmax(axis=1)
+    return [
+        Picture(e.path, int(truth), int(best), float(row[best]))
+        for e, truth, best, row in zip(images, _truth(images, labels), said, scores, strict=True)
+    ]
+
+
+def evaluate(
+    settings: Settings, which: str, data: Path, on_step: Callable[[str], None],
+    allow_unreadable: bool,
+) -> tuple[Evaluation, Path]:  # fmt: skip
+    """Evaluates a registered version on class folders.
+
+    Args:
+        settings: the home folder, Spark and the registry.
+        which: NAME, NAME@ALIAS or NAME@NUMBER.
+        data: a folder that holds a folder of images for each class.
+        on_step: called with a sentence as each step begins.
+        allow_unreadable: goes on where more than 5 % of the images cannot be read.
+
+    Returns:
+        The figures, and the page that shows them.
+
+    Raises:
+        InputError: there are classes that the model does not know, or too many images that cannot
+            be read.
+    """
+    registry = Registry(settings)
+    name, _, alias = which.partition("@")
+    on_step("loading the model")
+    version = registry.version(name, alias or "champion")
+    model = registry.load(version, settings.engine)
+    images = datasets.class_folders(data)
+    if unknown := {e.label for e in images} - set(model.labels):
+        raise InputError(
+            f"{model} does not know the class(es) {', '.join(sorted(unknown))} of {data}"
+        )
+    on_step("starting Spark")
+    session = spark.start(settings, "evaluate")
+    try:
+        on_step("classifying")
+        scores = answers(session, model, images, model.labels, settings.limits)
+    finally:
+        spark.stop(session)
+    read = scores.sum(axis=1) > 0
+    datasets.require_readable(
+        [e for e, good in zip(images, read, strict=True) if not good], len(images), allow_unreadable
+    )
+    images, scores = [e for e, good in zip(images, read, strict=True) if good], scores[read]
+    on_step("drawing")
+    figures = evaluation(scores, images, model.labels)
+    facts = {"model": str(model), "engine": model.engine, "data": str(data),
+             "unreadable_images": int((~read).sum())}  # fmt: skip
+    folder = settings.root / "reports" / name / f"{version.number}-on-{data.absolute().name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = report.write(folder, f"{model} on {data.absolute().name}", figures, None,
+                        pictures(scores, images, model.labels), facts, settings.limits)  # fmt: skip
+    registry.attach(version, folder)
+    return figures, page
+
+
+def champion(
+    session: SparkSession, registry: Registry, name: str, images: Sequence[Example],
+    labels: Sequence[str], limits: Limits,
+) -> Rival | None:  # fmt: skip
+    """The champion with its figures on the same images; without any where it does not answer."""
+    try:
+        version = registry.version(name)
+    except ModelNotFoundError:
+        return None
+    try:
+        model = registry.load(version)
+    except ModelDamagedError:
+        return version, None
+    return version, evaluation(answers(session, model, images, labels, limits), images, labels)
+
+
+def decide(challenger: Evaluation, rival: Rival | None, margin: float | None) -> tuple[bool, str]:
+    """Whether a challenger is not worse than the champion, and the figures that say so.
+
+    Args:
+        challenger: its figures.
+        rival: the champion and its figures on the same images.
+        margin: what the F1 of a class may lose at most; None for any loss.
+    """
+    if rival is None:
+        return True, "there was no champion"
+    version, old = rival
+    if old is None:
+        return True, f"version {version.number}, the champion, is damaged"
+    before, after = old.metrics()["f1_macro"], challenger.metrics()["f1_macro"]
+    reason = f"macro F1 {after:.4f} against {before:.4f} of version {version.number}"
+    if after < before:
+        return False, reason
+    if margin is not None:
+        losses = {
+            new.label: was.f1 - new.f1
+            for was, new in zip(old.classes, challenger.classes, strict=True)
+        }
+        worst = max(losses, key=lambda label: losses[label])
+        if losses[worst] > margin:
+            return False, f"{reason}, but F1 of {worst} fell by {losses[worst]:.4f}"
+    return True, reason
+
+
+def _truth(images: Sequence[Example], labels: Sequence[str]) -> NDArray[np.int64]:
+    column = {label: number for number, label in enumerate(labels)}
+    return np.array([column[e.label] for e in images], np.int64)

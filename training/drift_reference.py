@@ -1,0 +1,54 @@
+"""What a model's training images looked like, so that the stream can tell when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream.images.decode import Preprocessing
+from sightstream.models.version import drift
+from sightstream.models.drift import Reference
+from training.datasets import Dataset
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK = 64
+
+
+def of(dataset: Dataset, scores: NDArray[np.float32]) -> Reference:
+    """The distribution of labels and of what images look like, over the training images.
+
+    Spark's workers look at the pixels that they have in their cache.
+
+    Args:
+        dataset: its split train is looked at.
+        scores: the best score of each held-out image; of training images a model is too sure.
+    """
+    preprocessing = dataset.preprocessing
+
+    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for start in range(0, batch.num_rows, CHUNK):
+                yield _seen(batch.slice(start, CHUNK), preprocessing)
+
+    columns = "label int, brightness float, contrast float, sharpness float, size float"
+    images = dataset.split("train").select("label", "width", "height", "pixels")
+    found = images.mapInArrow(look, columns).toArrow()
+    values = {name: found[name].to_numpy() for name in found.column_names if name != "label"}
+    labels = np.bincount(found["label"].to_numpy(), minlength=len(dataset.labels))
+    return Reference.of({**values, "score": scores}, {"label": labels.tolist()})
+
+
+def _seen(batch: pa.RecordBatch, preprocessing: Preprocessing) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    flat = np.frombuffer(b"".join(batch["pixels"].to_pylist()), np.uint8)
+    seen = drift.statistics(flat.reshape(-1, *preprocessing.shape))
+    size = drift.size(batch["width"].to_numpy(), batch["height"].to_numpy())
+    columns = [batch["label"], *(pa.array(column) for column in seen.T), pa.array(size)]
+    names = ["label", "brightness", "contrast", "sharpness", "size"]
+    return pa.RecordBatch.from_arrays(columns, names)

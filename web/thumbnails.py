@@ -1,0 +1,80 @@
+"""From images to small WebP files; what a process of its own does for the page."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sightstream.images.decode import Aspect, Decoded, Limits, Preprocessing, decode, read
+
+# Orange to yellow on grey: bright where it matters, also for those who see no colours.
+_LOW, _HIGH = np.array((213.0, 94.0, 0.0)), np.array((255.0, 230.0, 60.0))
+
+
+Painted = tuple[bytes, float]
+"""A WebP file, and the picture's width as a share of its longest side."""
+
+
+class Painter:
+    """What the process holds."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Remembers what an image may weigh."""
+        self._limits = limits
+
+    def fit(self, source: str | bytes, side: int) -> Painted | None:
+        """A picture whose longest side is `side`; None where it cannot be decoded."""
+        pixels = self._pixels(source, Preprocessing(side, side, aspect="pad"))
+        return None if pixels is None else _webp(pixels)
+
+    def overlay(
+        self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect
+    ) -> Painted | None:
+        """The picture in grey, and in colour what counted."""
+        want = Preprocessing(side, side, aspect="pad")
+        if aspect == "crop":
+            height, width = heat.shape
+            scale = side / max(height, width)
+            want = Preprocessing(round(height * scale), round(width * scale), aspect="crop")
+        picture = self._pixels(source, want)
+        if picture is None:
+            return None
+        if aspect == "pad":
+            heat = _without_bars(heat, picture.shape[1], picture.shape[0])
+        height, width, _ = picture.shape
+        # A map of a label that nothing shakes stays grey, where it would else show mere noise.
+        share = np.clip(heat / max(float(np.max(heat)), 0.05), 0, 1).astype(np.float32)
+        large = Image.fromarray(share).resize((width, height), Image.Resampling.BILINEAR)
+        weight = np.asarray(large)[..., None]
+        grey = picture.mean(axis=2, keepdims=True) * 0.8
+        colour = _LOW + (_HIGH - _LOW) * weight
+        strength = 0.85 * weight**0.8
+        return _webp((grey * (1 - strength) + colour * strength).astype(np.uint8))
+
+    def _pixels(self, source: str | bytes, want: Preprocessing) -> NDArray[np.uint8] | None:
+        data = source if isinstance(source, bytes) else read(source, self._limits)
+        image = decode(data, want, self._limits) if isinstance(data, bytes) else data
+        if not isinstance(image, Decoded):
+            return None
+        if want.aspect != "pad":
+            return image.pixels
+        return _without_bars(image.pixels, image.width, image.height)
+
+
+def _without_bars(pixels: NDArray, width: int, height: int) -> NDArray:
+    """Cuts off what `pad` added to a picture of this width and height."""
+    rows, columns = pixels.shape[:2]
+    scale = min(columns / width, rows / height)
+    across, down = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (columns - across) // 2, (rows - down) // 2
+    return pixels[top : top + down, left : left + across]
+
+
+def _webp(pixels: NDArray[np.uint8]) -> Painted:
+    held = BytesIO()
+    Image.fromarray(pixels).save(held, "WEBP", quality=85)
+    height, width, _ = pixels.shape
+    return held.getvalue(), width / max(width, height)
