@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from sightstream import terminal
-from sightstream.cli.main import options
+from sightstream.cli import options
 
 Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of them.")]
 Topic = Annotated[str | None, typer.Option(help="The topic that images go to [images].")]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sightstream.runtime.jvm import require_java
 from sightstream.runtime import jars
+from sightstream.runtime.jvm import require_java
 
 VERSION = "4.1.2"
 MECHANISM = "SCRAM-SHA-512"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.images.decode import Preprocessing
-from sightstream.models.version import drift
+from sightstream.models import drift
 from sightstream.models.drift import Reference
 from training.datasets import Dataset
 

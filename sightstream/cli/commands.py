@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightstream import terminal
-from sightstream.cli.main import options
+from sightstream.cli import options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings

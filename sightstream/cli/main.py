@@ -15,7 +15,7 @@ import streaming.commands
 import training.commands
 import web.commands
 from sightstream import terminal
-from sightstream.cli.main import commands, options
+from sightstream.cli import commands, options
 from sightstream.errors import EnvironmentUnfitError, SightstreamError
 
 app = typer.Typer(

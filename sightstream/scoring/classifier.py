@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.images.decode import Decoded, Limits, Rejected, decode, read
-from sightstream.models.version import drift
+from sightstream.models import drift
 from sightstream.models.version import ServedModel
 from sightstream.scoring.occlusion import occlusion
 

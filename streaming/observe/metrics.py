@@ -20,7 +20,7 @@ from prometheus_client import (
 from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.decode import ErrorCode
-from sightstream.models.version import drift
+from sightstream.models import drift
 from streaming.observe.column_histogram import Histogram
 
 if TYPE_CHECKING:

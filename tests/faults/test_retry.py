@@ -1,4 +1,4 @@
-"""sightstream.scoring.retry: an image that ends its process, or takes too long, is rejected alone."""
+"""sightstream.scoring.retry: an image that ends its process or takes too long is rejected."""
 
 import shutil
 from contextlib import suppress

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from sightstream import config
-from sightstream.cli.main import doctor
+from sightstream.cli import doctor
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.decode import Preprocessing
 from sightstream.models.registry import Registry

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from sightstream.models.version import drift
+from sightstream.models import drift
 from sightstream.models.drift import Reference, Window, psi, statistics
 
 

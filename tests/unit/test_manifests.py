@@ -1,4 +1,4 @@
-"""streaming.folder.manifests: what is written comes back as it was, and what is damaged is refused."""
+"""streaming.folder.manifests: what is written comes back, and what is damaged is refused."""
 
 import dataclasses
 
