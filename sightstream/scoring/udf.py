@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sightstream.images.decode import Limits
+from sightstream.images.store import Image
 from sightstream.runtime.spark import at_work
-from sightstream.scoring.classifier import Answer, Classifier, Image
+from sightstream.scoring.classifier import Answer, Classifier
 
 if TYPE_CHECKING:
     import pandas as pd
