@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -23,8 +24,9 @@ from benchmarks import images, loops, scaling, stream, topic
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.images.decode import Preprocessing
+from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
-from sightstream.models.version import Card, ServedModel, import_keras, save
+from sightstream.models.version import Card, ServedModel, export, write_card
 from streaming.folder.tasks import SMALL
 from tests import broker
 
@@ -190,10 +192,11 @@ def publish(settings: Settings) -> ServedModel:
     labels = tuple(f"class {number}" for number in range(38))
     card = Card(labels, Preprocessing(24, 24), {}, {})
     pixels = np.random.default_rng(0).integers(0, 256, (64, 24, 24, 3), dtype=np.uint8)
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     settings.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as files:
-        digest = save(Path(files), network, card, pixels)
+        difference = export(Path(files), network, pixels)
+        digest = write_card(Path(files), replace(card, onnx_difference=difference))
         made = registry.publish(MODEL, Path(files), digest, parameters={}, metrics={}, curves={})
     return registry.load(registry.promote(MODEL, made.number), "onnx")
 

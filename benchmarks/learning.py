@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.__main__ import machine
 from sightstream import config, terminal
-from sightstream.models.version import import_keras
+from sightstream.models.engines import import_keras
 from tests import cluster
 from training import datasets, fit, recipes
 from training.datasets import Dataset, Source

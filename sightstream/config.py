@@ -177,6 +177,11 @@ class Settings(BaseSettings):
         return self.root / "registry"
 
     @property
+    def registry_address(self) -> str:
+        """Uri of the registry that is in use: the configured one, or SQLite under home."""
+        return self.registry_uri or f"sqlite:///{self.registry / 'mlflow.db'}"
+
+    @property
     def logs(self) -> Path:
         """Log files, Spark's and TensorFlow's included."""
         return self.root / "logs"

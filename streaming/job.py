@@ -378,7 +378,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         stack.enter_context(lock.held(settings.root))
         shutil.rmtree(spark.scratch_folder(settings, "run"), ignore_errors=True)
         stack.callback(figures.serve(settings))
-        registry = Registry(settings)
+        registry = Registry(settings.registry_address)
         if not registry.exists:
             raise ModelNotFoundError(
                 f"the registry {registry.uri} is empty; train a model with: sightstream train"

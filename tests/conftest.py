@@ -164,7 +164,7 @@ class Home:
         """Registers further versions of the starter that are equal to the first."""
         from sightstream.models.registry import Registry
 
-        registry = Registry(self.settings)
+        registry = Registry(self.settings.registry_address)
         first = registry.version("starter", 1)
         for number in range(count):
             registry.publish(

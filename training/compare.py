@@ -102,7 +102,7 @@ def evaluate(
         InputError: there are classes that the model does not know, or too many images that cannot
             be read.
     """
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     name, _, alias = which.partition("@")
     on_step("loading the model")
     version = registry.version(name, alias or "champion")

@@ -4,7 +4,7 @@ import gc
 
 from pyspark import daemon
 
-from sightstream.models.version import import_keras
+from sightstream.models.engines import import_keras
 
 if __name__ == "__main__":
     import_keras()

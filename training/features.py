@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.errors import InputError
-from sightstream.models.version import import_keras
+from sightstream.models.engines import import_keras
 
 if TYPE_CHECKING:
     import pandas as pd

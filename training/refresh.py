@@ -13,15 +13,9 @@ import numpy as np
 from sightstream.cli.options import seconds
 from sightstream.config import Settings
 from sightstream.images.store import local_path
+from sightstream.models.engines import Keras, import_keras, load_keras
 from sightstream.models.registry import Registry
-from sightstream.models.version import (
-    KERAS_FILE,
-    SPLIT_FILE,
-    Card,
-    import_keras,
-    load_keras,
-    read_card,
-)
+from sightstream.models.version import SPLIT_FILE, Card, read_card
 from training import datasets, recipes
 from training.datasets import Example, Source
 from training.train import Options, Progress, Trained, learn, learning, publish
@@ -97,7 +91,7 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
         ModelNotFoundError: there is no champion.
         InputError: its recipe or its images are not there any more.
     """
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     champion = registry.version(name)
     files = registry.fetch(champion)
     card = read_card(files, champion.digest)
@@ -117,7 +111,7 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
         )  # fmt: skip
         if len(dataset.labels) > len(card.labels):
             recipe, options = _as_before(card, wish, name, whole=True)
-        start = extended(load_keras(files / KERAS_FILE), len(dataset.labels))
+        start = extended(load_keras(files / Keras.file), len(dataset.labels))
         network, curves = learn(recipe, dataset, options, progress, start)
         return publish(session, settings, registry, recipe, dataset, network, curves, options,
                        progress, margin=wish.margin)  # fmt: skip

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from sightstream.config import Settings
 from sightstream.errors import InputError
+from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry, Version
-from sightstream.models.version import SPLIT_FILE, Card, describe, import_keras, save, serve
+from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_card
 from sightstream.runtime import spark
 from training import compare, datasets, drift_reference, features, report
 from training.datasets import Dataset, Example, Source
@@ -111,7 +112,7 @@ def train(
         progress: whom to tell.
     """
     _require_fitting(recipe, options)
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     with learning(settings, recipe, options.workers, progress) as session:
         if recipe.prepare and source == Source():
             source = Source((recipe.prepare(settings.root),))
@@ -230,16 +231,16 @@ def publish(
     with tempfile.TemporaryDirectory(dir=home, prefix="model-") as folder:
         files, pages = Path(folder) / "model", Path(folder) / "report"
         progress.on_step("exporting")
-        card = Card(dataset.labels, recipe.preprocessing, {}, settings_used)
-        digest = save(files, network, card, _sample(dataset, split))
+        difference = export(files, network, _sample(dataset, split))
+        card = Card(dataset.labels, recipe.preprocessing, {}, settings_used, difference)
         dataset.write_split(files / SPLIT_FILE)
         progress.on_step("evaluating")
-        served = serve(files, name, 0, digest, "auto")
+        served = ready(files, card, name)
         answers = compare.answers(session, served, held_out, dataset.labels, settings.limits)
         evaluation = compare.evaluation(answers, held_out, dataset.labels)
         rival = compare.champion(session, registry, name, held_out, dataset.labels, settings.limits)
         seen = drift_reference.of(dataset, answers.max(axis=1))
-        digest = describe(files, evaluation.metrics(), seen)
+        digest = write_card(files, replace(card, metrics=evaluation.metrics(), reference=seen))
         progress.on_step("registering")
         page = report.write(
             pages, f"{name}", evaluation, asdict(curves) if curves.loss else None,

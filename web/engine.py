@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +75,7 @@ class _Loaded:
     """What the process holds."""
 
     def __init__(
-        self, directory: Path, version: Version, engine: Literal["auto", "onnx", "keras"],
+        self, directory: Path, version: Version, engine: str,
         limits: Limits, top_k: int,
     ) -> None:  # fmt: skip
         self._model = serve(

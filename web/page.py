@@ -163,7 +163,7 @@ def zone() -> tzinfo:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _registry(_settings: Settings, where: str) -> Registry:
     imports.import_mlflow()
-    return Registry(_settings)
+    return Registry(_settings.registry_address)
 
 
 def _names(registry: Registry) -> list[str]:

@@ -66,7 +66,7 @@ def predict(
     ]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     served = registry.load(registry.version(settings.model, version), settings.engine)
     answers = Classifier(served, settings.limits, top)([str(file) for file in files])
     results = []
@@ -217,7 +217,7 @@ def models_list(home: options.Home = None, as_json: options.Json = False) -> Non
     """
     from sightstream.models.registry import Registry
 
-    registry = Registry(options.settings(home))
+    registry = Registry(options.settings(home).registry_address)
     versions = (
         [v for name in registry.names() for v in registry.versions(name)] if registry.exists else []
     )
@@ -252,7 +252,7 @@ def models_show(
 
     from sightstream.models.registry import Registry
 
-    registry = Registry(options.settings(home))
+    registry = Registry(options.settings(home).registry_address)
     found = registry.version(name, version)
     shown = {**vars(found), **asdict(_card(registry, found))}
     if as_json:
@@ -280,7 +280,7 @@ def models_diff(
     """
     from sightstream.models.registry import Registry
 
-    registry = Registry(options.settings(home))
+    registry = Registry(options.settings(home).registry_address)
     old, new = registry.version(name, a), registry.version(name, b)
     found = _difference(old, new, _card(registry, old), _card(registry, new))
     if as_json:
@@ -313,7 +313,8 @@ def models_promote(
     """
     from sightstream.models.registry import Registry
 
-    _print_champion(Registry(options.settings(home)).promote(name, version), as_json=as_json)
+    registry = Registry(options.settings(home).registry_address)
+    _print_champion(registry.promote(name, version), as_json=as_json)
 
 
 @models_app.command("rollback")
@@ -324,7 +325,8 @@ def models_rollback(name: Name, home: options.Home = None, as_json: options.Json
     """
     from sightstream.models.registry import Registry
 
-    _print_champion(Registry(options.settings(home)).rollback(name), as_json=as_json)
+    registry = Registry(options.settings(home).registry_address)
+    _print_champion(registry.rollback(name), as_json=as_json)
 
 
 @config_app.command("show")
@@ -375,7 +377,7 @@ def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str,
     # MLflow's import takes seconds; what a model has answered once it knows.
     answers = ask(settings.predictions, "SELECT DISTINCT model, label FROM predictions")
     asked = asked - set(zip(*(column.to_pylist() for column in answers.columns), strict=True))
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     known = {}
     for model in {model for model, _ in asked}:
         with suppress(SightstreamError):

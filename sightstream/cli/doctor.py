@@ -183,7 +183,7 @@ def _model(settings: Settings) -> str:
     from sightstream.models.registry import Registry
     from sightstream.models.version import read_card
 
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     if not registry.exists and settings.model == "starter":
         return "the registry is empty; `sightstream run` trains the starter model"
     if not registry.exists:

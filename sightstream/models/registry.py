@@ -12,24 +12,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
-from sightstream.models.version import ServedModel, serve
+from sightstream.models import mlmodel
+from sightstream.models.version import CARD_FILE, ServedModel, serve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
-# MLflow looks at them once, when its first module is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
 _DIGEST = "sha256"
 _HISTORY = "champions"
 _POINTS = 1000
 """The most that MLflow takes in one request."""
+
+_MLFLOW_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+"""Variables that MLflow and GitPython read once, when they are imported."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,18 @@ class Version:
 
 
 class Registry:
-    """The registry of one home folder, or of a tracking server."""
+    """A registry in a SQLite database, with files beside it, or on a tracking server."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Remembers where the registry is; MLflow is imported at the first use."""
-        self.uri = settings.registry_uri or f"sqlite:///{settings.registry / 'mlflow.db'}"
-        self._local = self.uri.startswith("sqlite:///")
-        self._database = Path(self.uri.removeprefix("sqlite:///"))
+    def __init__(self, uri: str) -> None:
+        """Opens nothing yet; MLflow is imported at the first use.
+
+        Args:
+            uri: Of an MLflow tracking server, or `sqlite:///` and the path of a database, which is
+                created at the first use. `Settings.registry_address` is the configured one.
+        """
+        self.uri = uri
+        self._local = uri.startswith("sqlite:///")
+        self._database = Path(uri.removeprefix("sqlite:///"))
 
     @property
     def exists(self) -> bool:
@@ -106,9 +110,7 @@ class Registry:
         found = self._find(name, "champion")
         return int(found.version) if found else None
 
-    def load(
-        self, version: Version, engine: Literal["auto", "onnx", "keras"] = "auto"
-    ) -> ServedModel:
+    def load(self, version: Version, engine: str = "auto") -> ServedModel:
         """Fetches a version's files, verifies them and makes them ready to serve.
 
         Raises:
@@ -119,12 +121,7 @@ class Registry:
 
     def fetch(self, version: Version) -> Path:
         """The folder of a version's files, downloaded if they are elsewhere."""
-        if version.source.startswith(("/", "file:")):
-            return Path(version.source.removeprefix("file://"))
-        from mlflow.artifacts import download_artifacts
-
-        with self._reaching():
-            return Path(download_artifacts(version.source, tracking_uri=self.uri))
+        return _local_folder(version.source) or self._download(version.source)
 
     def publish(
         self, name: str, directory: Path, digest: str, *, parameters: Mapping[str, Any],
@@ -135,8 +132,8 @@ class Registry:
 
         Args:
             name: the registered model, created if absent.
-            directory: the files that `save` wrote, copied.
-            digest: what `save` returned.
+            directory: the files of `export` and `write_card`, copied.
+            digest: the SHA-256 of version.json, as `write_card` returned it.
             parameters: the training's settings.
             metrics: the evaluation.
             curves: a value for each round.
@@ -153,33 +150,28 @@ class Registry:
                 points += [Metric(key, value, now, step) for step, value in enumerate(values, 1)]
             for first in range(0, len(points), _POINTS):
                 client.log_batch(run.run_id, points[first : first + _POINTS])
-            client.log_artifacts(run.run_id, str(directory), "model")
+            model = mlmodel.log(client, run, name, directory)
             if report:
                 client.log_artifacts(run.run_id, str(report), "report")
             client.set_terminated(run.run_id)
             if not client.search_registered_models(f"name='{name}'"):
                 client.create_registered_model(name)
             number = client.create_model_version(
-                name,
-                f"{run.artifact_uri}/model",
-                run.run_id,
+                name, model.artifact_location, run.run_id, model_id=model.model_id,
                 tags={_DIGEST: digest, "metrics": json.dumps(dict(metrics))},
-            ).version
+            ).version  # fmt: skip
             client.set_registered_model_alias(name, "challenger", str(number))
         return self.version(name, int(number))
 
     def report(self, version: Version) -> Path | None:
         """The folder of the pages and pictures that `publish` was given, downloaded if need be."""
-        if version.source.startswith(("/", "file:")):
-            folder = self.fetch(version).parent / "report"
-            return folder if folder.is_dir() else None
-        from mlflow.artifacts import download_artifacts
-
         with self._reaching():
+            root = self._client.get_run(version.run_id).info.artifact_uri
+            if folder := _local_folder(root):
+                return folder / "report" if (folder / "report").is_dir() else None
             if not self._client.list_artifacts(version.run_id, "report"):
                 return None
-            uri = f"runs:/{version.run_id}/report"
-            return Path(download_artifacts(uri, tracking_uri=self.uri))
+        return self._download(f"runs:/{version.run_id}/report")
 
     def curves(self, version: Version) -> dict[str, list[float]]:
         """What `publish` was given as curves: a value for each round."""
@@ -250,6 +242,12 @@ class Registry:
             self._set_champion(name, earlier)
         return self.version(name)
 
+    def _download(self, uri: str) -> Path:
+        with self._reaching():
+            from mlflow.artifacts import download_artifacts
+
+            return Path(download_artifacts(uri, tracking_uri=self.uri))
+
     def _find(self, name: str, which: str | int) -> ModelVersion | None:
         if not self.exists:
             return None
@@ -280,7 +278,7 @@ class Registry:
     def _client(self) -> MlflowClient:
         if self._local:
             self._database.parent.mkdir(parents=True, exist_ok=True)
-        with self._reaching():
+        with self._reaching(), _unset_afterwards(_MLFLOW_IMPORT):
             from mlflow.tracking import MlflowClient
 
             for noisy in ("mlflow", "alembic"):
@@ -299,8 +297,10 @@ class Registry:
         try:
             yield
         except Exception as error:
-            names = {kind.__name__ for kind in type(error).__mro__}
-            if not names & {"MlflowException", "SQLAlchemyError", "OSError"}:
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            if not isinstance(error, MlflowException | SQLAlchemyError | OSError):
                 raise
             reason = "it is locked by another process; try again when that is done"
             if "locked" not in str(error):
@@ -320,6 +320,46 @@ class Registry:
             run_id=found.run_id,
             decision=found.tags.get("decision", ""),
         )
+
+
+def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:
+    """Loads a model by one text.
+
+    Args:
+        model: `leaf@champion`, `leaf@3`, or `leaf` for its champion; or the path of a version's
+            folder, which needs no registry.
+        uri: Of the registry, as `Registry` takes it.
+        engine: As `version.ready` takes it.
+
+    Raises:
+        ModelNotFoundError: There is neither such a version nor such a folder.
+        ModelDamagedError: A checksum is wrong, or the model does not answer as it must.
+    """
+    folder = Path(model)
+    if (folder / CARD_FILE).is_file():
+        return serve(folder, folder.resolve().name, 0, None, engine)
+    if "/" in model:
+        raise ModelNotFoundError(f"{model} is no folder of a version: it has no {CARD_FILE}")
+    name, _, which = model.partition("@")
+    registry = Registry(uri)
+    return registry.load(registry.version(name, which or "champion"), engine)
+
+
+def _local_folder(uri: str) -> Path | None:
+    """The folder of an artifact uri on this machine."""
+    return Path(uri.removeprefix("file://")) if uri.startswith(("/", "file:")) else None
+
+
+@contextmanager
+def _unset_afterwards(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of the environment that are not set, until the block ends."""
+    ours = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def _reason(error: BaseException) -> str:

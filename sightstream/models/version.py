@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import logging
-import os
-import sys
-import tempfile
-from collections.abc import Callable
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.errors import ModelDamagedError
 from sightstream.images.decode import Preprocessing
+from sightstream.models import engines
 from sightstream.models.drift import Reference
+from sightstream.models.engines import Engine, Keras, Onnx
 
 log = logging.getLogger(__name__)
 
-KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "version.json"
+CARD_FILE = "version.json"
 
 SPLIT_FILE = "split.csv"
 """Which images a version was trained, validated and tested with; not needed to serve it."""
 
 AGREEMENT = 1e-4
 """The largest difference between the scores of the two files with which `auto` takes ONNX."""
-
-Engine = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Pixels, uint8 (n, height, width, channels), to probabilities, float32 (n, labels)."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +72,13 @@ class ServedModel:
     version: int
     labels: tuple[str, ...]
     preprocessing: Preprocessing
-    engine: Literal["onnx", "keras"]
+    engine: str
     content: bytes
     reference: Reference | None = None
 
     def load(self) -> Engine:
         """Starts the engine: ONNX Runtime in 0.3 s, Keras in 10 s for TensorFlow's import."""
-        return _onnx_engine(self.content) if self.engine == "onnx" else _keras_engine(self.content)
+        return engines.engine(self.engine)(self.content)
 
     def check(self) -> None:
         """Runs the model once on a grey image.
@@ -107,153 +102,27 @@ class ServedModel:
         return f"{self.name} version {self.version}"
 
 
-def save(directory: Path, network: Any, card: Card, pixels: NDArray[np.uint8]) -> str:
-    """Writes a version's files.
+def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | None:
+    """Writes the files that engines run.
 
     Args:
-        directory: where to, created if absent.
-        network: a Keras model from uint8 pixels (n, height, width, channels) to probabilities.
-        card: labels, preprocessing, metrics and training settings.
-        pixels: evaluation images on which the two files are compared.
+        directory: Created if absent.
+        network: A Keras model from uint8 pixels (n, height, width, channels) to probabilities.
+        pixels: Evaluation images on which the two files are compared.
 
     Returns:
-        The SHA-256 of version.json, which holds those of the other files.
+        The largest difference between the scores of the ONNX and the Keras file; None where the
+        network does not export to ONNX and Keras serves it.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    network.save(directory / KERAS_FILE)
-    difference = _export_onnx(network, directory / ONNX_FILE, pixels)
-    files = [KERAS_FILE, *([ONNX_FILE] if difference is not None else [])]
-    card = replace(
-        card, onnx_difference=difference, checksums={f: _sha256(directory / f) for f in files}
-    )
-    (directory / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n")
-    return _sha256(directory / CARD_FILE)
-
-
-def describe(directory: Path, metrics: dict[str, float], reference: Reference) -> str:
-    """Writes what only the saved model can tell onto the card that `save` wrote.
-
-    Returns:
-        The SHA-256 of version.json.
-    """
-    path = directory / CARD_FILE
-    told = {"metrics": metrics, "reference": asdict(reference)}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **told}, indent=2))
-    return _sha256(path)
-
-
-def read_card(directory: Path, digest: str) -> Card:
-    """Reads a version's card after every file has been compared with its checksum.
-
-    Args:
-        directory: the version's files.
-        digest: the SHA-256 of version.json, as the registry knows it.
-
-    Raises:
-        ModelDamagedError: a file is missing or is not the one that was registered.
-    """
-    _verify(directory / CARD_FILE, digest)
-    fields = json.loads((directory / CARD_FILE).read_text())
-    card = Card(
-        **{
-            **fields,
-            "labels": tuple(fields["labels"]),
-            "preprocessing": Preprocessing(**fields["preprocessing"]),
-            "reference": (told := fields.get("reference")) and Reference.from_json(told),
-        }
-    )
-    for name, checksum in (card.checksums or {}).items():
-        _verify(directory / name, checksum)
-    return card
-
-
-def serve(
-    directory: Path, name: str, version: int, digest: str, engine: Literal["auto", "onnx", "keras"]
-) -> ServedModel:
-    """Reads a version, checks it, and chooses its engine.
-
-    Args:
-        directory: the version's files.
-        name: its name in the registry.
-        version: its number there.
-        digest: the SHA-256 of version.json, as the registry knows it.
-        engine: `auto` takes ONNX where its answers agree with Keras to `AGREEMENT`.
-
-    Raises:
-        ModelDamagedError: a checksum is wrong, or the model does not answer as it must.
-    """
-    card = read_card(directory, digest)
-    if engine == "auto":
-        agrees = card.onnx_difference is not None and card.onnx_difference <= AGREEMENT
-        engine = "onnx" if agrees else "keras"
-    if engine == "onnx" and card.onnx_difference is None:
-        raise ModelDamagedError(f"{name} version {version} has no ONNX file; set engine to auto")
-    content = (directory / (ONNX_FILE if engine == "onnx" else KERAS_FILE)).read_bytes()
-    model = ServedModel(
-        name, version, card.labels, card.preprocessing, engine, content, card.reference
-    )
-    model.check()
-    return model
-
-
-def import_keras() -> Any:
-    """Keras with TensorFlow, without its start-up messages; the first call takes 8 s.
-
-    Keras also imports scikit-learn and Matplotlib, for wrappers that are not used here. Without
-    these, and without the collector looking at each new module's objects, it takes a third less.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    absent = set() if "keras" in sys.modules else {"matplotlib", "sklearn"} - sys.modules.keys()
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-    gc.disable()
+    network.save(directory / Keras.file)
+    path = directory / Onnx.file
+    expected = network.predict(pixels, verbose=0)  # Only a network that was called is exported.
     try:
-        import keras
-        import tensorflow  # noqa: F401
-    finally:
-        gc.enable()
-        for name in absent:
-            del sys.modules[name]
-    return keras
-
-
-def _onnx_engine(content: bytes) -> Engine:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # An arena keeps the largest batch's memory for ever, in every worker.
-    options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: np.asarray(session.run(None, {name: pixels})[0], np.float32)
-
-
-def load_keras(path: Path) -> Any:
-    """The Keras model of a file, in safe mode, uncompiled."""
-    return import_keras().saving.load_model(path, safe_mode=True, compile=False)
-
-
-def _keras_engine(content: bytes) -> Engine:
-    import_keras()
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / KERAS_FILE
-        path.write_bytes(content)
-        network = load_keras(path)
-    # A traced function with a fixed signature answers ten times as fast as network.predict.
-    signature = tf.TensorSpec(network.input_shape, network.inputs[0].dtype)
-    run = tf.function(lambda pixels: network(pixels, training=False), input_signature=[signature])
-    return lambda pixels: np.asarray(run(tf.constant(pixels)), np.float32)
-
-
-def _export_onnx(network: Any, path: Path, pixels: NDArray[np.uint8]) -> float | None:
-    expected = network.predict(pixels, verbose=0)  # only what has been called once is exported
-    try:
-        network.export(path, format="onnx", verbose=False)
-        answers = _onnx_engine(path.read_bytes())(pixels)
+        with warnings.catch_warnings():  # tf2onnx, of what numpy will remove from a later version
+            warnings.simplefilter("ignore")
+            network.export(path, format="onnx", verbose=False)
+        answers = Onnx(path.read_bytes())(pixels)
     except Exception as error:
         log.warning("no ONNX file, Keras will serve it: %s", _first_line(error))
         path.unlink(missing_ok=True)
@@ -261,9 +130,105 @@ def _export_onnx(network: Any, path: Path, pixels: NDArray[np.uint8]) -> float |
     return float(np.abs(answers - expected).max())
 
 
+def write_card(directory: Path, card: Card) -> str:
+    """Writes version.json, once all that it describes is known.
+
+    Args:
+        directory: Holds the files that `export` wrote, whose checksums the card gets.
+        card: All else that is known of the version.
+
+    Returns:
+        The SHA-256 of version.json, which holds those of the other files.
+    """
+    served = [name for name in engines.files() if (directory / name).exists()]
+    card = replace(card, checksums={name: sha256(directory / name) for name in served})
+    (directory / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n")
+    return sha256(directory / CARD_FILE)
+
+
+def read_card(directory: Path, digest: str | None = None) -> Card:
+    """Reads a version's card after every file has been compared with its checksum.
+
+    Args:
+        directory: The version's files.
+        digest: SHA-256 of version.json as the registry knows it. None for a folder that no
+            registry vouches for: its card is taken as it is, and holds its files to it.
+
+    Raises:
+        ModelDamagedError: A file is missing or is not the one that was registered.
+    """
+    path = directory / CARD_FILE
+    if digest is not None:
+        _verify(path, digest)
+    try:
+        card = _parse(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise ModelDamagedError(f"{path} cannot be read: {error.strerror}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelDamagedError(f"{path} does not describe a version: {error}") from None
+    for name, checksum in (card.checksums or {}).items():
+        _verify(directory / Path(name).name, checksum)
+    return card
+
+
+def serve(directory: Path, name: str, version: int, digest: str | None, engine: str) -> ServedModel:
+    """Reads a version, verifies it, and chooses its engine.
+
+    Args:
+        directory: The version's files.
+        name: Its name in the registry.
+        version: Its number there; 0 for one that is not registered.
+        digest: As for `read_card`.
+        engine: As for `ready`.
+
+    Raises:
+        ModelDamagedError: A checksum is wrong, or the model does not answer as it must.
+    """
+    return ready(directory, read_card(directory, digest), name, version, engine)
+
+
+def ready(
+    directory: Path, card: Card, name: str, version: int = 0, engine: str = "auto"
+) -> ServedModel:
+    """Chooses the engine of a version whose card is known, and checks that it answers.
+
+    Args:
+        directory: The version's files.
+        card: Its labels, preprocessing and `onnx_difference` are used.
+        name: Its name in the registry.
+        version: Its number there; 0 for one that is not registered.
+        engine: Name of an engine; `auto` takes ONNX where its answers agree with Keras to
+            `AGREEMENT`.
+
+    Raises:
+        ModelDamagedError: There is no file for the engine, or it does not answer as it must.
+    """
+    if engine == "auto":
+        agrees = card.onnx_difference is not None and card.onnx_difference <= AGREEMENT
+        engine = "onnx" if agrees else "keras"
+    file = engines.engine(engine).file
+    if file not in (card.checksums or {file}) or not (directory / file).exists():
+        raise ModelDamagedError(f"{name} version {version} has no {file}; set engine to auto")
+    content = (directory / file).read_bytes()
+    model = ServedModel(
+        name, version, card.labels, card.preprocessing, engine, content, card.reference
+    )
+    model.check()
+    return model
+
+
+def _parse(fields: dict[str, Any]) -> Card:
+    parsed = {
+        "labels": tuple(fields["labels"]),
+        "preprocessing": Preprocessing(**fields["preprocessing"]),
+        "reference": (seen := fields.get("reference")) and Reference.from_json(seen),
+    }
+    return Card(**fields | parsed)
+
+
 def _verify(path: Path, checksum: str) -> None:
     try:
-        actual = _sha256(path)
+        actual = sha256(path)
     except OSError as error:
         raise ModelDamagedError(f"{path} cannot be read: {error.strerror}") from None
     if actual != checksum:
@@ -273,7 +238,8 @@ def _verify(path: Path, checksum: str) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.models.version import Engine
+from sightstream.models.engines import Engine
 
 PATCHES = 6
 """Patches along a side; they overlap by half, so that some 170 copies of an image are predicted."""

@@ -90,7 +90,7 @@ def _lag(settings: Settings) -> tuple[dict[int, tuple[int, float]], str | None]:
 def _model(settings: Settings) -> str:
     from sightstream.models.registry import Registry
 
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     try:
         number = registry.champion_number(settings.model)
     except SightstreamError as error:

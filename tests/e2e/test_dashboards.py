@@ -76,7 +76,7 @@ class TestARealRun:
             kafka_servers=broker.address, kafka_topic="dashboards",
         )  # fmt: skip
         create(broker, "dashboards")
-        registry = Registry(home.settings)
+        registry = Registry(home.settings.registry_address)
         wrong = home.settings.root / "wrong"
         for number, digit in enumerate(starter.digits[:40]):
             folder = wrong / str((int(digit.parent.name) + 1 + number % 3) % 10)

@@ -152,7 +152,7 @@ class TestLive:
 
     @pytest.fixture(scope="class")
     def registry(self, home):
-        return Registry(home.settings)
+        return Registry(home.settings.registry_address)
 
     @pytest.fixture
     def drop(self, home, starter):

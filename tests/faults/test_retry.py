@@ -15,7 +15,8 @@ from sightstream.scoring import retry
 
 @pytest.fixture(scope="module")
 def model(new_home):
-    return Registry(new_home().settings).load(Registry(new_home().settings).version("starter"))
+    registry = Registry(new_home().settings.registry_address)
+    return registry.load(registry.version("starter"))
 
 
 @pytest.fixture

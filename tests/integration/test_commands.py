@@ -16,7 +16,7 @@ from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Preprocessing
 from sightstream.models.registry import Registry
-from sightstream.models.version import CARD_FILE, Card, _sha256
+from sightstream.models.version import CARD_FILE, Card, sha256
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
 
@@ -40,12 +40,12 @@ LATER = replace(
 def settings_of_pets(tmp_path_factory):
     """A home whose registry has two versions of a model, which are cards without a network."""
     settings = Settings(home=tmp_path_factory.mktemp("pets"), registry_uri="")
-    registry = Registry(settings)
+    registry = Registry(settings.registry_address)
     for number, card in enumerate((PETS, LATER), 1):
         files = settings.root / f"files{number}"
         files.mkdir()
         (files / CARD_FILE).write_text(json.dumps(asdict(card)))
-        digest = _sha256(files / CARD_FILE)
+        digest = sha256(files / CARD_FILE)
         registry.publish("pets", files, digest, parameters={}, metrics=card.metrics, curves={})
     registry._set_champion("pets", [1])
     return settings
@@ -272,7 +272,7 @@ def test_diff_of_an_unknown_version_is_refused(run):
 
 
 def test_diff_of_a_damaged_version_is_refused(run, settings_of_pets):
-    registry = Registry(settings_of_pets)
+    registry = Registry(settings_of_pets.registry_address)
     card = registry.fetch(registry.version("pets", 2)) / CARD_FILE
     whole = card.read_text()
     card.write_text("{}")

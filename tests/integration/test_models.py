@@ -7,8 +7,9 @@ import pytest
 
 from sightstream.errors import ModelDamagedError
 from sightstream.images.decode import Limits, Preprocessing, decode
+from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
-from sightstream.models.version import ServedModel, import_keras
+from sightstream.models.version import ServedModel
 from sightstream.models.version import serve as served
 
 TINY = Preprocessing(2, 1, 1)
@@ -16,7 +17,7 @@ TINY = Preprocessing(2, 1, 1)
 
 @pytest.fixture(scope="module")
 def version(new_home):
-    return Registry(new_home().settings).version("starter")
+    return Registry(new_home().settings.registry_address).version("starter")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from sightstream.models.version import import_keras
+from sightstream.models.engines import import_keras
 from training import features
 from training.recipes import NAMES
 from training.refresh import extended

@@ -140,14 +140,15 @@ class TestEmptyHome:
 
     def test_no_champion_is_a_sentence(self, visit, home, new_home):
         bare = new_home(own_registry=True)
-        Registry(bare.settings)._client.delete_registered_model_alias("starter", "champion")
+        registry = Registry(bare.settings.registry_address)
+        registry._client.delete_registered_model_alias("starter", "champion")
         seen = visit(bare.settings, "classify.py")
         assert "No version of starter is the champion yet" in said(seen)
         assert "sightstream models promote starter 1" in said(seen)
 
     def test_a_damaged_champion_is_a_sentence(self, visit, new_home, tmp_path):
         bare = new_home(own_registry=True)
-        registry = Registry(bare.settings)
+        registry = Registry(bare.settings.registry_address)
         first = registry.version("starter", 1)
         copy = shutil.copytree(registry.fetch(first), tmp_path / "copy")
         version = registry.publish(
@@ -222,7 +223,7 @@ class TestClassify:
         from web import page as shared
 
         seen = visit(home.settings, "classify.py")
-        engine = shared.engine(Registry(home.settings).version("starter"))
+        engine = shared.engine(Registry(home.settings.registry_address).version("starter"))
         engine.classify(starter.digits[0].read_bytes())
         engine._child._running[0].kill()
         assert engine.classify(starter.digits[0].read_bytes()).error_code == "crashed"
@@ -343,7 +344,7 @@ class TestModels:
         assert sum("most confidently wrong" in text for text in alternatives(seen)) == 2
 
     def test_promoting_asks_first_and_rolling_back_too(self, seen, visit, home, until):
-        registry = Registry(home.settings)
+        registry = Registry(home.settings.registry_address)
         button(seen, "Promote…").click().run()
         assert registry.version("starter").number == 1
         seen.button(key="sure").click().run()

@@ -22,7 +22,7 @@ def home(new_home):
 
 @pytest.fixture
 def registry(home):
-    return Registry(home.settings)
+    return Registry(home.settings.registry_address)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def publish(registry):
 
 
 def test_a_home_without_registry(tmp_path):
-    registry = Registry(Settings(home=tmp_path))
+    registry = Registry(Settings(home=tmp_path).registry_address)
     assert not registry.exists
     assert registry.champion_number("starter") is None
     assert registry.versions("starter") == []
@@ -50,8 +50,9 @@ def test_a_home_without_registry(tmp_path):
 
 
 ASK = """
-from sightstream import config, registry
-print(registry.Registry(config.load()).version("starter").number)
+from sightstream import config
+from sightstream.models import registry
+print(registry.Registry(config.load().registry_address).version("starter").number)
 from mlflow.telemetry.client import get_telemetry_client
 print(get_telemetry_client())
 """
@@ -158,7 +159,7 @@ def test_a_locked_registry_is_told_in_a_line(home):
         other.execute("BEGIN EXCLUSIVE")
         begin = time.monotonic()
         with pytest.raises(RegistryUnavailableError) as told:
-            Registry(home.settings).version("starter")
+            Registry(home.settings.registry_address).version("starter")
         assert time.monotonic() - begin < 30
         other.execute("ROLLBACK")
     assert str(told.value) == (

@@ -83,7 +83,7 @@ def registered(tmp_path_factory):
     card = Card(("a", "b"), shape, {}, {}, checksums=sums)
     (files / "version.json").write_text(json.dumps(asdict(card)))
     digest = hashlib.sha256((files / "version.json").read_bytes()).hexdigest()
-    registry = Registry(config.load(home=home))
+    registry = Registry(config.load(home=home).registry_address)
     version = registry.publish("starter", files, digest, parameters={}, metrics={}, curves={})
     # `promote` would run the network.
     registry._client.set_registered_model_alias("starter", "champion", str(version.number))

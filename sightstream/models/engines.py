@@ -1,0 +1,138 @@
+"""Engines: what runs a version's file; others come by the entry-point group `sightstream.engines`.
+
+An engine is a class: made from the content of its file, called with pixels.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream import plugins
+from sightstream.errors import ConfigError
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Pixels, uint8 (n, height, width, channels), to probabilities, float32 (n, labels)."""
+
+
+class Engine(Protocol):
+    """A loaded model.
+
+    Attributes:
+        file: Name of the file in a version's folder that holds what the engine runs.
+    """
+
+    file: ClassVar[str]
+
+    def __init__(self, content: bytes) -> None:
+        """Loads the content of `file`, which is untrusted: code in it must not run."""
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities, float32 (n, labels), of uint8 pixels (n, height, width, channels)."""
+
+
+class Onnx:
+    """ONNX Runtime on one thread; its import takes 0.3 s and 64 MB."""
+
+    file: ClassVar[str] = "model.onnx"
+
+    def __init__(self, content: bytes) -> None:
+        """Builds a session."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # An arena keeps the largest batch's memory for ever, in every worker.
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Engine` describes."""
+        return np.asarray(self._session.run(None, {self._input: pixels})[0], np.float32)
+
+
+class Keras:
+    """Keras in safe mode on TensorFlow, whose import takes 8 s and 690 MB."""
+
+    file: ClassVar[str] = "model.keras"
+
+    def __init__(self, content: bytes) -> None:
+        """Traces a function, which answers ten times as fast as `network.predict`."""
+        import_keras()
+        import tensorflow as tf
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self.file
+            path.write_bytes(content)
+            network = load_keras(path)
+        pixels = tf.TensorSpec(network.input_shape, network.inputs[0].dtype)
+        self._constant = tf.constant
+        self._run = tf.function(lambda x: network(x, training=False), input_signature=[pixels])
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Engine` describes."""
+        return np.asarray(self._run(self._constant(pixels)), np.float32)
+
+
+def engine(name: str) -> type[Engine]:
+    """The engine of a name.
+
+    Raises:
+        ConfigError: No installed package has an engine of this name.
+    """
+    engines = _engines()
+    if name not in engines:
+        raise ConfigError(f"there is no engine {name!r}; there are: auto, {', '.join(engines)}")
+    return engines[name]
+
+
+def files() -> list[str]:
+    """Names of the files that the engines read."""
+    return [each.file for each in _engines().values()]
+
+
+@cache
+def _engines() -> dict[str, type[Engine]]:
+    # Ours work where sightstream lies on the path without being installed, too.
+    ours: dict[str, type[Engine]] = {"onnx": Onnx, "keras": Keras}
+    return ours | plugins.installed("sightstream.engines")
+
+
+def import_keras() -> Any:
+    """Keras with TensorFlow, without its start-up messages; the first call takes 8 s.
+
+    Keras also imports scikit-learn and Matplotlib, for wrappers that are not used here. Hidden
+    from it they cost nothing: 3.0 s of a core instead of 4.4, and 5.5 where the garbage collector
+    looks at the objects of each new module.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    absent = set() if "keras" in sys.modules else {"matplotlib", "sklearn"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    gc.disable()
+    try:
+        import keras
+        import tensorflow  # noqa: F401
+    finally:
+        gc.enable()
+        for name in absent:
+            del sys.modules[name]
+    return keras
+
+
+def load_keras(path: Path) -> Any:
+    """The Keras model of a file, in safe mode, uncompiled."""
+    return import_keras().saving.load_model(path, safe_mode=True, compile=False)

@@ -1,0 +1,87 @@
+"""A version as an MLflow model, which `mlflow.pyfunc`, `spark_udf` and `models serve` run.
+
+The file MLmodel stands beside the version's files. It is not among the checksums of version.json:
+MLflow owns it and writes it anew where it copies models, and what serves reads version.json alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel, RunInfo
+    from mlflow.models import ModelSignature
+    from mlflow.tracking import MlflowClient
+
+LOADER = "sightstream.scoring.pyfunc"
+"""Module that MLflow imports, by its name in MLmodel, to load a version."""
+
+
+def log(client: MlflowClient, run: RunInfo, name: str, directory: Path) -> LoggedModel:
+    """Copies a version's files and a MLmodel into a logged model of a run.
+
+    Args:
+        client: Of the registry.
+        run: The training's run.
+        name: Of the logged model.
+        directory: The version's files.
+
+    Returns:
+        The logged model, whose `artifact_location` is the folder of the copy.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    model = client.create_logged_model(run.experiment_id, name=name, source_run_id=run.run_id)
+    client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.log_model_artifacts(model.model_id, str(directory))
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder) / "model", model, run)
+        client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+    return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def signature() -> ModelSignature:
+    """Columns of an input, of which a row has one, and of an answer, as the stream's table has."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, Object, Property, Schema
+
+    label = Object([Property("label", "string"), Property("score", "double")])
+    answer = {
+        "status": "string", "error_code": "string", "error_detail": "string", "label": "string",
+        "score": "double", "top": Array(label), "format": "string", "width": "long",
+        "height": "long",
+    }  # fmt: skip
+    inputs = {"image": "binary", "uri": "string"}
+    return ModelSignature(
+        Schema([ColSpec(kind, column, required=False) for column, kind in inputs.items()]),
+        Schema([ColSpec(k, column, required=column == "status") for column, k in answer.items()]),
+    )
+
+
+def _write(folder: Path, model: LoggedModel, run: RunInfo) -> None:
+    import pandas as pd
+    from mlflow import pyfunc
+    from mlflow.models import Model
+    from PIL import Image
+
+    Image.new("RGB", (1, 1)).save(pixel := BytesIO(), "PNG")
+    described = Model(
+        artifact_path=model.artifact_location, run_id=run.run_id, model_id=model.model_id,
+        model_uuid=model.model_id,
+    )  # fmt: skip
+    pyfunc.save_model(
+        folder, loader_module=LOADER, mlflow_model=described, signature=signature(),
+        input_example=pd.DataFrame({"image": [pixel.getvalue()]}),
+        pip_requirements=[_requirement()],
+    )  # fmt: skip
+
+
+def _requirement() -> str:
+    try:
+        return f"sightstream=={version('sightstream')}"
+    except PackageNotFoundError:  # It lies on the path without being installed.
+        return "sightstream"
