@@ -9,14 +9,16 @@ import re
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
+from threading import Lock
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-
-# Importing these two plugins registers them; Image.open would import all 40 to find them.
-from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE
+
+from sightstream.images import formats
+from sightstream.images.formats import Format
 
 ErrorCode = Literal[
     "empty", "too_large", "too_many_pixels", "unsupported_format",
@@ -27,21 +29,10 @@ Aspect = Literal["stretch", "crop", "pad"]
 
 MAX_PIXELS = 2**28
 MAX_SIDE = 2**14
-MAX_SCANS = 100
 
-# Pillow allocates some frames before we see their size. It has one bound for the whole process:
-# the highest that Limits accepts, and an error instead of a warning between one and two times it.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-# Odd metadata in somebody's image is no news for an operator.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+_FILTERS = Lock()
+"""Held while the process's filters for warnings are others; threads may decode meanwhile."""
 
-_SIGNATURE = re.compile(
-    rb"(?P<JPEG>\xff\xd8)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WEBP>RIFF....WEBP)|(?P<BMP>BM)"
-    rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II[*+]\0|MM\0[*+]|II\0\*|MM\*\0)",
-    re.DOTALL,
-)
-_PNG_END = b"IEND\xae\x42\x60\x82"
 _ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -164,41 +155,65 @@ def decode(
     """
     if rejection := limits.rejection(len(data)):
         return rejection
-    signature = _SIGNATURE.match(data)
-    if signature is None or signature.lastgroup is None:
-        sentence = f"Not a JPEG, PNG, WebP, BMP, GIF or TIFF file: it begins with {data[:8]!r}."
+    format = formats.find(data)
+    if format is None:
+        *most, last = formats.names()
+        sentence = f"Not a {', '.join(most)} or {last} file: it begins with {data[:8]!r}."
         return Rejected("unsupported_format", sentence)
-    format, size = signature.lastgroup, None
     try:
-        image: Image.Image = Image.open(BytesIO(data), formats=(format,))
+        return _decode(format, data, preprocessing, limits)
+    except (Warning, Image.DecompressionBombError):
+        return _decode_undisturbed(format, data, preprocessing, limits)
+
+
+def _decode_undisturbed(
+    format: Format, data: bytes, want: Preprocessing, limits: Limits
+) -> Decoded | Rejected:
+    """Decode what this process's filters for warnings, or its bound on Pillow, have refused.
+
+    Both belong to whoever runs the process, and are changed for the time of this call alone.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bound = Image.MAX_IMAGE_PIXELS
+        if bound is not None:  # Pillow refuses images of more than twice its bound.
+            Image.MAX_IMAGE_PIXELS = max(bound, (limits.max_pixels + 1) // 2)
+        try:
+            return _decode(format, data, want, limits)
+        finally:
+            Image.MAX_IMAGE_PIXELS = bound
+
+
+def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) -> Decoded | Rejected:
+    size = None
+    try:
+        claimed = format.header_size(data)
+        if claimed and claimed[0] * claimed[1] > limits.max_pixels:
+            return _too_many_pixels(limits, format, claimed)
+        image = format.open(BytesIO(data))
         size = image.size
         if size[0] * size[1] > limits.max_pixels:
-            return _too_many_pixels(size[0] * size[1], limits, format, size)
-        return _decode(image, format, data, preprocessing)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        claimed = re.search(r"\d+", str(error))
-        return _too_many_pixels(int(claimed[0]) if claimed else MAX_PIXELS, limits, format, size)
+            return _too_many_pixels(limits, format, size)
+        return _pixels(image, format, data, want)
+    except Warning:
+        raise
+    except Image.DecompressionBombError:
+        if limits.max_pixels > 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
+            raise
+        return _too_many_pixels(limits, format, size)
     except Exception as error:  # Pillow's decoders raise nearly everything on hostile bytes.
         return _undecodable(error, format, data, size)
 
 
-def _decode(image: Image.Image, format: str, data: bytes, want: Preprocessing) -> Decoded:
-    if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
-        # Each of these scans is a pass over all pixels, however few bytes it has.
-        raise ValueError(f"more than {MAX_SCANS} scans")
-    if format == "PNG":
-        _correct_colour_key(image, data)
-    if format != "JPEG":
-        image.load()  # Before EXIF is looked at: PNG may carry it behind the pixels.
-    if format == "PNG" and _PNG_END not in data:
-        raise ValueError("truncated: the end marker is missing")
-    orientation = _orientation(image, format)
+def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing) -> Decoded:
+    format.load(image, data)  # Before EXIF is looked at: PNG may carry it behind the pixels.
+    orientation = 1 if format.is_upright else _orientation(image)
     width, height = image.size[::-1] if orientation >= 5 else image.size
     image = _resize(image, want, turned=orientation >= 5)
     if orientation > 1:
         image = image.transpose(_TRANSPOSE[orientation])
     pixels = np.asarray(_pad(image.convert("RGB" if want.channels == 3 else "L"), want))
-    return Decoded(pixels.reshape(want.height, want.width, -1), format, width, height)
+    return Decoded(pixels.reshape(want.height, want.width, -1), format.name, width, height)
 
 
 def _resize(image: Image.Image, want: Preprocessing, *, turned: bool) -> Image.Image:
@@ -227,11 +242,13 @@ def _pad(image: Image.Image, want: Preprocessing) -> Image.Image:
     return canvas
 
 
-def _orientation(image: Image.Image, format: str) -> int:
-    if format == "TIFF" or _ORIENTED.isdisjoint(image.info):
-        return 1  # Pillow turns TIFF itself.
+def _orientation(image: Image.Image) -> int:
+    if _ORIENTED.isdisjoint(image.info):
+        return 1
     try:
         value = int(image.getexif().get(0x0112, 1))
+    except Warning:
+        raise
     except Exception:  # A broken EXIF block is no reason to refuse an intact picture.
         return 1
     return value if value in _TRANSPOSE else 1
@@ -269,47 +286,24 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((finite * scale - low * scale + 0.5).astype(np.uint8))
 
 
-def _correct_colour_key(image: Image.Image, data: bytes) -> None:
-    """Pillow brings grey of 1-4 bits and RGB of 16 to 8 bits, but not the transparent colour."""
-    depth, key = data[24], image.info.get("transparency")
-    if image.mode == "L" and depth < 8 and key is not None:
-        image.info["transparency"] = key * 255 // (2**depth - 1)
-    if image.mode == "RGB" and depth == 16 and key is not None:
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-
-
-def _too_many_pixels(
-    pixels: int, limits: Limits, format: str, size: tuple[int, int] | None
-) -> Rejected:
-    sentence = f"{pixels / 1e6:,.1f} megapixels; the limit is {limits.max_pixels / 1e6:g}."
-    return Rejected("too_many_pixels", sentence, format, *(size or (None, None)))
+def _too_many_pixels(limits: Limits, format: Format, size: tuple[int, int] | None) -> Rejected:
+    limit = f"the limit is {limits.max_pixels / 1e6:g}."
+    if size is None:
+        return Rejected("too_many_pixels", f"Too many megapixels; {limit}", format.name)
+    sentence = f"{size[0] * size[1] / 1e6:,.1f} megapixels; {limit}"
+    return Rejected("too_many_pixels", sentence, format.name, *size)
 
 
 def _undecodable(
-    error: Exception, format: str, data: bytes, size: tuple[int, int] | None
+    error: Exception, format: Format, data: bytes, size: tuple[int, int] | None
 ) -> Rejected:
-    dimensions = size or (None, None)
+    name, dimensions = format.name, size or (None, None)
     if re.search("data too large|Too much memory", str(error)):
-        sentence = f"The {format} holds compressed text that would expand beyond 1 MiB."
-        return Rejected("too_large", sentence, format, *dimensions)
-    if "truncated" in str(error).lower() or _is_cut_short(data, format):
-        sentence = f"The {format} ends too early, after {len(data):,} bytes."
-        return Rejected("truncated", sentence, format, *dimensions)
-    reason = "its header is invalid" if isinstance(error, UnidentifiedImageError) else error
-    sentence = f"The {format} cannot be decoded: {str(reason) or type(error).__name__}."
-    return Rejected("corrupt", sentence, format, *dimensions)
-
-
-def _is_cut_short(data: bytes, format: str) -> bool:
-    """Whether the end that the format announces is missing."""
-    if len(data) < 12:
-        return True
-    if format == "WEBP":
-        return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    if format == "BMP":
-        return len(data) < int.from_bytes(data[2:6], "little")
-    if format == "TIFF":
-        return len(data) < int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
-    if format == "GIF":
-        return not data.rstrip(b"\0").endswith(b";")
-    return (_PNG_END if format == "PNG" else b"\xff\xd9") not in data
+        sentence = f"The {name} holds compressed text that would expand beyond 1 MiB."
+        return Rejected("too_large", sentence, name, *dimensions)
+    if "truncated" in str(error).lower() or len(data) < 12 or format.is_cut_short(data):
+        sentence = f"The {name} ends too early, after {len(data):,} bytes."
+        return Rejected("truncated", sentence, name, *dimensions)
+    invalid = size is None and isinstance(error, SyntaxError | IndexError | TypeError)
+    reason = "its header is invalid" if invalid else str(error) or type(error).__name__
+    return Rejected("corrupt", f"The {name} cannot be decoded: {reason}.", name, *dimensions)

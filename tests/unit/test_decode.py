@@ -26,8 +26,6 @@ from sightstream.images.decode import (
 )
 from sightstream.images.store import read
 
-# Production ignores Pillow's remarks about metadata; pytest would turn them into errors.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 HEIGHT, WIDTH = 40, 60
 SAME = Preprocessing(HEIGHT, WIDTH)

@@ -1,0 +1,167 @@
+"""Formats: one entry each; others come by the entry-point group `sightstream.formats`.
+
+An entry opens bytes as a Pillow image without asking Pillow which of its plugins fits. So only the
+formats listed here are ever tried, and Pillow's process-wide bound on pixels is not needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from sightstream import plugins
+
+MAX_SCANS = 100
+
+_PNG_END = b"IEND\xae\x42\x60\x82"
+
+
+def _no_size(_data: bytes) -> tuple[int, int] | None:
+    return None
+
+
+def _load(image: Image.Image, _data: bytes) -> None:
+    image.load()
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the files of a format are recognised and opened.
+
+    Attributes:
+        name: As the predictions table has it.
+        signature: Regular expression that matches at the beginning of a file.
+        open: From bytes to an image whose size is known and whose pixels are not decoded yet.
+            May raise anything.
+        is_cut_short: Whether the end that the format announces is missing.
+        header_size: Width and height that the header claims, or None; needed where `open`
+            allocates the pixels.
+        load: Decodes pixels, given the image and its bytes, and raises where they are not whole.
+            A format that Pillow can decode at a fraction of its size (`draft`) leaves it to that.
+        is_upright: Whether `open` or `load` has applied the EXIF orientation.
+    """
+
+    name: str
+    signature: bytes
+    open: Callable[[BytesIO], Image.Image]
+    is_cut_short: Callable[[bytes], bool]
+    header_size: Callable[[bytes], tuple[int, int] | None] = _no_size
+    load: Callable[[Image.Image, bytes], Any] = _load
+    is_upright: bool = False
+
+
+def find(data: bytes) -> Format | None:
+    """The format whose signature the data begin with."""
+    pattern, formats = _signatures()
+    found = pattern.match(data)
+    return formats[found.lastgroup] if found and found.lastgroup else None
+
+
+def names() -> list[str]:
+    """Names of the formats that are decoded."""
+    return [each.name for each in _signatures()[1].values()]
+
+
+@cache
+def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
+    # Ours work where sightstream lies on the path without being installed, too.
+    ours = {each.name.lower(): each for each in (JPEG, PNG, WEBP, BMP, GIF, TIFF)}
+    added = plugins.installed("sightstream.formats")
+    # Those of other packages come first: many formats begin as a TIFF does.
+    order = sorted((ours | added).values(), key=lambda each: each in ours.values())
+    formats = {f"f{number}": each for number, each in enumerate(order)}
+    parts = [b"(?P<%s>%s)" % (key.encode(), each.signature) for key, each in formats.items()]
+    return re.compile(b"|".join(parts), re.DOTALL), formats
+
+
+def _refuse_scans(image: Image.Image, data: bytes) -> None:
+    if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
+        # Each of these scans is a pass over all pixels, however few bytes it has.
+        raise ValueError(f"more than {MAX_SCANS} scans")
+
+
+def _load_png(image: Image.Image, data: bytes) -> None:
+    _correct_colour_key(image, data)
+    image.load()
+    if _PNG_END not in data:
+        raise ValueError("truncated: the end marker is missing")
+
+
+def _correct_colour_key(image: Image.Image, data: bytes) -> None:
+    """Pillow brings grey of 1-4 bits and RGB of 16 to 8 bits, but not the transparent colour."""
+    depth, key = data[24], image.info.get("transparency")
+    if image.mode == "L" and depth < 8 and key is not None:
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+    if image.mode == "RGB" and depth == 16 and key is not None:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _little(data: bytes, start: int, count: int) -> int:
+    return int.from_bytes(data[start : start + count], "little")
+
+
+def _gif_size(data: bytes) -> tuple[int, int]:
+    return _little(data, 6, 2), _little(data, 8, 2)
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of the canvas: RFC 9649, sections 2.5 to 2.7."""
+    match data[12:16]:
+        case b"VP8X":
+            return _little(data, 24, 3) + 1, _little(data, 27, 3) + 1
+        case b"VP8L":
+            bits = _little(data, 21, 4)
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            return _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
+    return None
+
+
+def _tiff_is_cut_short(data: bytes) -> bool:
+    return len(data) < int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
+
+
+JPEG = Format(
+    "JPEG", rb"\xff\xd8", JpegImageFile, lambda data: b"\xff\xd9" not in data, load=_refuse_scans
+)
+PNG = Format(
+    "PNG",
+    rb"\x89PNG\r\n\x1a\n",
+    PngImageFile,
+    lambda data: _PNG_END not in data,
+    load=_load_png,
+)
+WEBP = Format(
+    "WEBP",
+    rb"RIFF....WEBP",
+    WebPImageFile,
+    lambda data: len(data) < 8 + _little(data, 4, 4),
+    header_size=_webp_size,
+)
+BMP = Format("BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4))
+GIF = Format(
+    "GIF",
+    rb"GIF8[79]a",
+    GifImageFile,
+    lambda data: not data.rstrip(b"\0").endswith(b";"),
+    header_size=_gif_size,
+)
+TIFF = Format(
+    "TIFF",
+    rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0",
+    TiffImageFile,
+    _tiff_is_cut_short,
+    is_upright=True,
+)
