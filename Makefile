@@ -5,7 +5,7 @@ export VENV
 # Left over from another environment, these would let its packages in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test test-all check bench docs up down logs lock clean
+.PHONY: help setup run test test-all check bench docs site up down logs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ bench: setup ## measure speed; ARGS="..." are options of the benchmarks
 docs: setup ## write docs/metrics.md and Grafana's dashboards anew, from the code
 	@$(VENV)/bin/python -m streaming.observe.docs
 	@$(VENV)/bin/python docker/grafana/build.py
+
+site: setup ## build the documentation as a site, build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 up: docker/secrets/grafana ## start all services with docker compose; ARGS="--profile demo" sends images
 	SIGHTSTREAM_UID=$$(id -u) docker compose $(ARGS) up --build --detach
