@@ -53,11 +53,10 @@ def run(starter, tmp_path_factory):
     }
 
     def run(language, text):
-        done = subprocess.run(
+        return subprocess.run(
             [*SHELLS[language], text], cwd=here, env=environment,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
         )  # fmt: skip
-        return done
 
     run.folder = here
     return run

@@ -102,9 +102,9 @@ GENERATED = ("benchmarks/results.json", "build/", "data/", "docker/secrets/")
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_of_this_repository_that_a_page_names_exist(page):
-    folders = "|".join(path.parent.name for path in ROOT.glob("*/*"))
+    folders = "|".join({path.parent.name for path in ROOT.glob("[!.]*/*")})
     for word in codes(prose(page)):
-        if re.fullmatch(rf"({folders})/[\w./-]*", word) and not word.startswith(GENERATED):
+        if re.fullmatch(rf"({folders}|\.ci)/[\w./-]*", word) and not word.startswith(GENERATED):
             assert (ROOT / word).exists(), word
 
 
@@ -118,7 +118,10 @@ def leaves(command, name="sightstream"):
 
 
 COMMANDS = leaves(get_command(app))
-CONFIGURATION = "docs/configuration.md"
+
+
+def options(name):
+    return {o for each in COMMANDS[name].params for o in (*each.opts, *each.secondary_opts)}
 
 
 def test_each_command_is_shown_on_a_page_of_the_documentation():
@@ -137,15 +140,12 @@ def shown():
 @pytest.mark.parametrize("words", shown())
 def test_the_commands_that_pages_show_exist(words):
     name = next(n for n in (" ".join(words[:3]), " ".join(words[:2])) if n in COMMANDS)
-    options = {option for each in COMMANDS[name].params for option in each.opts}
-    options |= {option for each in COMMANDS[name].params for option in each.secondary_opts}
-    assert {word for word in words if word.startswith("--")} <= options
+    assert {word for word in words if word.startswith("--")} <= options(name)
 
 
 def test_each_setting_is_documented_with_its_default():
-    documented = {
-        codes(row[0])[0]: row[1].strip("`") for row in rows(CONFIGURATION, "All settings")
-    }
+    table = rows("docs/configuration.md", "All settings")
+    documented = {name.strip("`"): value.strip("`") for name, value, _ in table}
     assert documented == {name: default(field) for name, field in Settings.model_fields.items()}
 
 
@@ -160,13 +160,10 @@ def default(field):
 
 
 def test_flags_of_settings_exist():
-    for _, _, meaning in rows(CONFIGURATION, "All settings"):
+    for _, _, meaning in rows("docs/configuration.md", "All settings"):
         for flag in re.findall(r"`(--[\w-]+)` of ((?:`\w+`(?:, | and )?)+)", meaning):
             for command in codes(flag[1]):
-                options = {
-                    o for each in COMMANDS[f"sightstream {command}"].params for o in each.opts
-                }
-                assert flag[0] in options, (flag[0], command)
+                assert flag[0] in options(f"sightstream {command}"), command
 
 
 def test_each_column_of_the_table_is_documented():
