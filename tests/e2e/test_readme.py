@@ -88,7 +88,7 @@ def test_the_stream_prints_a_row_for_each_image(outputs, names):
 
 
 def test_sql_answers_with_labels_and_with_what_was_rejected(outputs):
-    assert re.search(r"label\W+images\W+score", outputs["2"])
+    assert re.search(r"label\W+images\W+avg\(score\)", outputs["2"])
     assert re.search(r"cut\.png.*truncated", outputs["2"])
 
 
