@@ -24,7 +24,8 @@ from sightstream.config import Settings
 from sightstream.images.event import local_path, new_event_id, readable
 from sightstream.io import changes
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
-from streaming.folder.manifests import EVENT, SUFFIX, published, read, write
+from sightstream.tables.schema import EVENT
+from streaming.folder.manifests import SUFFIX, published, read, write
 
 log = logging.getLogger(__name__)
 
