@@ -19,7 +19,8 @@ from producers.topic import Message, Publisher
 from sightstream import terminal
 from sightstream.config import Settings
 from sightstream.errors import InputError
-from sightstream.images.event import ImageEvent, is_below, new_event_id, readable
+from sightstream.images.event import ImageEvent, new_event_id, readable
+from sightstream.images.store import is_below
 
 Key = Literal["id", "name", "path", "hash"]
 ClaimCheck = Literal["auto", "always", "never"]

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
+    from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
-    from sightstream.scoring.classifier import Image
     from sightstream.scoring.udf import Read
     from streaming.folder.source import Source, Work
 

@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
-from sightstream.images.decode import Decoded, Limits, Preprocessing, decode, read
-from sightstream.images.event import local_path
+from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
+from sightstream.images.store import local_path, read
 from sightstream.tables.labels import require_class_name
 
 if TYPE_CHECKING:

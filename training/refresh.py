@@ -12,7 +12,7 @@ import numpy as np
 
 from sightstream.cli.options import seconds
 from sightstream.config import Settings
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
 from sightstream.models.registry import Registry
 from sightstream.models.version import (
     KERAS_FILE,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Decoded, Limits, Preprocessing, decode, read
+from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
+from sightstream.images.store import read
 from sightstream.terminal import printable
 from training.evaluate import BINS, Evaluation
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sightstream.config import Settings
 from sightstream.images.decode import Aspect
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
 from sightstream.scoring.child import Child, LostError
 from web import page
 from web.thumbnails import Painted, Painter

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightstream.images.decode import Aspect, Decoded, Limits, Preprocessing, decode, read
+from sightstream.images.decode import Aspect, Decoded, Limits, Preprocessing, decode
+from sightstream.images.store import read
 
 # Orange to yellow on grey: bright where it matters, also for those who see no colours.
 _LOW, _HIGH = np.array((213.0, 94.0, 0.0)), np.array((255.0, 230.0, 60.0))

@@ -5,12 +5,9 @@ limits are checked before pixels are decoded. The first frame of an animation co
 orientation is applied, transparency is flattened onto white, ICC profiles are ignored.
 """
 
-import os
 import re
-import stat
 import warnings
 from dataclasses import dataclass
-from errno import ELOOP
 from io import BytesIO
 from typing import Literal, get_args
 
@@ -38,11 +35,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # Odd metadata in somebody's image is no news for an operator.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-# O_NONBLOCK: opening a FIFO that nobody writes to would wait for a writer.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Else the first reading after a rename writes the inode again. Only the owner may ask for that.
-_NOATIME = getattr(os, "O_NOATIME", 0)
 
 _SIGNATURE = re.compile(
     rb"(?P<JPEG>\xff\xd8)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WEBP>RIFF....WEBP)|(?P<BMP>BM)"
@@ -115,6 +107,14 @@ class Limits:
         _require_integer("max_bytes", self.max_bytes, 2**31 - 1)
         _require_integer("max_pixels", self.max_pixels, MAX_PIXELS)
 
+    def rejection(self, size: int) -> "Rejected | None":
+        """Why a file of `size` bytes is refused; None where it is not."""
+        if size == 0:
+            return Rejected("empty", "The file has no bytes.")
+        if size > self.max_bytes:
+            return Rejected("too_large", f"{size:,} bytes; the limit is {self.max_bytes:,}.")
+        return None
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -147,39 +147,6 @@ class Rejected:
 DEFAULT_LIMITS = Limits()
 
 
-def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes | Rejected:
-    """The bytes of a regular file. Follows no symlink, waits for no FIFO, raises no OSError."""
-    try:
-        try:
-            file = os.open(path, _READ | _NOATIME)
-        except PermissionError:
-            file = os.open(path, _READ)
-        try:
-            return _read_regular(file, limits)
-        finally:
-            os.close(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return Rejected("not_found", "There is no such file.")
-    except OSError as error:
-        reason = "symbolic links are not followed" if error.errno == ELOOP else error.strerror
-        return Rejected("unreadable", f"The file cannot be read: {reason}.")
-    except ValueError as error:
-        return Rejected("unreadable", f"The file cannot be read: {error}.")
-
-
-def _read_regular(file: int, limits: Limits) -> bytes | Rejected:
-    status = os.fstat(file)
-    if not stat.S_ISREG(status.st_mode):
-        return Rejected("unreadable", "It is a folder, a pipe or a device, not a regular file.")
-    if rejection := _size_rejection(status.st_size, limits):
-        return rejection
-    # What a writer appends from now on is not read: the size that was checked is the size read.
-    data = os.read(file, status.st_size)
-    while len(data) < status.st_size and (more := os.read(file, status.st_size - len(data))):
-        data += more  # some network file systems give less than they are asked for
-    return data
-
-
 def decode(
     data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS
 ) -> Decoded | Rejected:
@@ -195,7 +162,7 @@ def decode(
         low byte; 32-bit integers and floats are scaled by the smallest of 1, 255, 32,767 and 65,535
         that holds their maximum, or from minimum to maximum where none does or some are negative.
     """
-    if rejection := _size_rejection(len(data), limits):
+    if rejection := limits.rejection(len(data)):
         return rejection
     signature = _SIGNATURE.match(data)
     if signature is None or signature.lastgroup is None:
@@ -309,14 +276,6 @@ def _correct_colour_key(image: Image.Image, data: bytes) -> None:
         image.info["transparency"] = key * 255 // (2**depth - 1)
     if image.mode == "RGB" and depth == 16 and key is not None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
-
-
-def _size_rejection(size: int, limits: Limits) -> Rejected | None:
-    if size == 0:
-        return Rejected("empty", "The file has no bytes.")
-    if size > limits.max_bytes:
-        return Rejected("too_large", f"{size:,} bytes; the limit is {limits.max_bytes:,}.")
-    return None
 
 
 def _too_many_pixels(

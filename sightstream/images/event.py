@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
 
 # CloudEvents 1.0, Kafka protocol binding, binary mode: the message's value is the image.
 CONTENT_TYPE = "content-type"
@@ -82,38 +80,6 @@ def new_event_id(now: float) -> str:
     time = f"{int(now * 1000 * 2**12) & (2**60 - 1):015x}"
     random = os.urandom(8).hex()
     return f"{time[:8]}-{time[8:12]}-7{time[12:]}-8{random[:3]}-{random[4:]}"
-
-
-def local_path(uri: str) -> str:
-    """The path of a file URI.
-
-    Raises:
-        ValueError: the URI has another scheme.
-    """
-    if not uri.startswith("file:///"):
-        raise ValueError(f"only file:/// is read here, not {urlsplit(uri).scheme or uri[:20]}")
-    return unquote(uri[7:], errors="surrogateescape")
-
-
-def is_below(uri: str, prefixes: Iterable[str]) -> bool:
-    """Whether a uri lies below one of these, with ".." and symbolic links followed to their end.
-
-    Args:
-        uri: from outside; of a file, or of a store that `prefixes` names.
-        prefixes: uris of folders, with a "/" at their end or without.
-    """
-    roots = filter(None, map(_resolved, prefixes))
-    here = _resolved(uri)
-    return any(here.startswith(root + "/") for root in roots)
-
-
-def _resolved(uri: str) -> str:
-    """A uri without a way out of its folder; empty where it is none, or keeps one."""
-    try:
-        return "file://" + os.path.realpath(local_path(uri)).rstrip("/")
-    except ValueError:  # no file of this machine, or a name that none can have
-        text = unquote(uri)
-        return "" if ".." in text.split("/") or "\0" in text else uri.rstrip("/")
 
 
 def readable(name: bytes) -> str:

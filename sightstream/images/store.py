@@ -1,56 +1,158 @@
-"""Claim checks: images that a message names instead of carrying them."""
+"""Images by uri or path: what may be read, within limits, on this machine or in an object store.
+
+Uris and names come from outside: whatever is wrong with one is a value (`Rejected`).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from urllib.parse import unquote
+import stat
+from collections.abc import Iterable, Sequence
+from errno import ELOOP
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from sightstream.images.decode import Limits, Rejected
-from sightstream.images.event import is_below, local_path
-from sightstream.scoring.classifier import Image
+from sightstream.images.decode import DEFAULT_LIMITS, Limits, Rejected
+
+Image = str | bytes | Rejected
+"""The path of a local file, the content of one, or why there is neither."""
+
+# O_NONBLOCK: opening a FIFO that nobody writes to would wait for a writer.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Else the first reading after a rename writes the inode again. Only the owner may ask for that.
+_NOATIME = getattr(os, "O_NOATIME", 0)
+
+_HADOOP = {"s3a": "s3", "s3n": "s3"}
+"""Schemes of Spark's connectors, and the ones that Arrow has for the same stores."""
 
 
-class Claims:
-    """Reads what lies below the allowed prefixes; goes to the workers with the UDF."""
+class Store:
+    """Finds the images that uris name; small and picklable, so that it travels with a UDF."""
 
-    def __init__(self, prefixes: Sequence[str], limits: Limits) -> None:
-        """Remembers what is allowed.
+    def __init__(self, prefixes: Sequence[str] | None, limits: Limits) -> None:
+        """Reads nothing yet.
 
         Args:
-            prefixes: uris of folders.
-            limits: larger images are rejected.
+            prefixes: Uris of the folders below which uris may lie. None lifts the restriction,
+                for uris and paths that the owner of the process names.
+            limits: Larger images are rejected.
         """
         self._prefixes = prefixes
         self._limits = limits
 
     def __call__(self, uri: str) -> Image:
-        """The path or the content of an image; what may not or cannot be read is rejected."""
-        prefix = next((each for each in self._prefixes if is_below(uri, [each])), None)
-        if prefix is None:
-            return Rejected("uri_refused", "Its uri is not below one of kafka_uri_prefixes.")
-        if uri.startswith("file:"):
-            # Links that stay below the prefix are followed here; what is swapped for a link
-            # between this and the opening is not.
-            return os.path.realpath(local_path(uri))
+        """The path of a local image, the content of a remote one, or why neither may be had."""
+        prefix: str | None = None
+        if self._prefixes is not None:
+            prefix = next((each for each in self._prefixes if is_below(uri, [each])), None)
+            if prefix is None:
+                return Rejected("uri_refused", "Its uri is not below one of kafka_uri_prefixes.")
         try:
-            return self._remote(prefix, uri)
+            if uri.startswith("file:") or not (prefix or "://" in uri):
+                # Links that stay below the prefix are followed here; what is swapped for a link
+                # between this and the opening is not.
+                return os.path.realpath(local_path(uri) if prefix else _own_path(uri))
+            return self._remote(uri, prefix or _root(uri))
         except FileNotFoundError:
             return Rejected("not_found", "There is no such file.")
-        except Exception as error:  # whatever a store's client comes up with
+        except Exception as error:  # A store's client may raise anything.
             reason = str(error).partition("\n")[0][:200]
             return Rejected("unreadable", f"The file cannot be read: {reason}.")
 
-    def _remote(self, prefix: str, uri: str) -> Image:
-        from pyarrow import fs
-
-        # The store is that of the prefix: what a uri says of hosts and keys is not obeyed.
-        store, folder = fs.FileSystem.from_uri(prefix.rstrip("/"))
+    def _remote(self, uri: str, prefix: str) -> Image:
+        # The store is that of the prefix: hosts and keys that a message's uri names are ignored.
+        store, folder = _file_system(prefix.rstrip("/"))
         name = unquote(uri.removeprefix(prefix.rstrip("/") + "/"))
         with store.open_input_file(f"{folder}/{name}") as file:
-            size = file.size()
-            if size > self._limits.max_bytes:
-                limit = f"the limit is {self._limits.max_bytes:,}"
-                return Rejected("too_large", f"{size:,} bytes; {limit}.")
-            content: bytes = file.read()
+            content: Image = self._limits.rejection(file.size()) or file.read()
         return content
+
+
+def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes | Rejected:
+    """The bytes of a regular file. Follows no symlink, waits for no FIFO, raises no OSError."""
+    try:
+        try:
+            file = os.open(path, _READ | _NOATIME)
+        except PermissionError:
+            file = os.open(path, _READ)
+        try:
+            return _read_regular(file, limits)
+        finally:
+            os.close(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return Rejected("not_found", "There is no such file.")
+    except OSError as error:
+        reason = "symbolic links are not followed" if error.errno == ELOOP else error.strerror
+        return Rejected("unreadable", f"The file cannot be read: {reason}.")
+    except ValueError as error:
+        return Rejected("unreadable", f"The file cannot be read: {error}.")
+
+
+def local_path(uri: str) -> str:
+    """The path of a file URI, percent-encoding decoded.
+
+    Raises:
+        ValueError: The URI has another scheme, or names a host.
+    """
+    if not uri.startswith("file:///"):
+        raise ValueError(f"only file:/// is read here, not {urlsplit(uri).scheme or uri[:20]}")
+    return unquote(uri[7:], errors="surrogateescape")
+
+
+def is_below(uri: str, prefixes: Iterable[str]) -> bool:
+    """Whether a uri lies below a prefix, with ".." and symbolic links followed to their end.
+
+    Args:
+        uri: Untrusted; names a local file, or an object in a store that `prefixes` names.
+        prefixes: Uris of folders, with or without a "/" at their end.
+    """
+    roots = filter(None, map(_resolved, prefixes))
+    here = _resolved(uri)
+    return any(here.startswith(root + "/") for root in roots)
+
+
+def _read_regular(file: int, limits: Limits) -> bytes | Rejected:
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        return Rejected("unreadable", "It is a folder, a pipe or a device, not a regular file.")
+    if rejection := limits.rejection(status.st_size):
+        return rejection
+    # Appended bytes are left out: the size that was checked is the size that is read.
+    data = os.read(file, status.st_size)
+    while len(data) < status.st_size and (more := os.read(file, status.st_size - len(data))):
+        data += more  # Some network file systems return fewer bytes than requested.
+    return data
+
+
+def _resolved(uri: str) -> str:
+    """A uri without a way out of its folder; empty where it is none, or keeps one."""
+    try:
+        return "file://" + os.path.realpath(local_path(uri)).rstrip("/")
+    except ValueError:  # Another scheme, or a name that no file can have.
+        text = unquote(uri)
+        return "" if ".." in text.split("/") or "\0" in text else uri.rstrip("/")
+
+
+def _own_path(uri: str) -> str:
+    """The path in a file URI of any form, or a plain path."""
+    if uri.startswith("file://"):
+        return local_path(uri)
+    path = uri.removeprefix("file:")
+    # Spark's file sources write file:/a b.jpg, with nothing encoded; Java's URIs are encoded.
+    return path if path == uri or os.path.lexists(path) else unquote(path)
+
+
+def _root(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return scheme + separator + rest.partition("/")[0]
+
+
+@lru_cache(maxsize=16)
+def _file_system(root: str) -> tuple[Any, str]:
+    """Arrow's file system of a uri, and the folder in it; a client takes long to make."""
+    from pyarrow import fs
+
+    scheme, separator, rest = root.partition("://")
+    found: tuple[Any, str] = fs.FileSystem.from_uri(_HADOOP.get(scheme, scheme) + separator + rest)
+    return found

@@ -9,13 +9,11 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Decoded, Limits, Rejected, decode, read
+from sightstream.images.decode import Decoded, Limits, Rejected, decode
+from sightstream.images.store import Image, read
 from sightstream.models import drift
 from sightstream.models.version import ServedModel
 from sightstream.scoring.occlusion import occlusion
-
-Image = str | bytes | Rejected
-"""The path of a local file, the content of one, or the reason why there is neither."""
 
 CHUNK = 64
 """Images that are predicted at once: enough to be fast, few enough to fit any worker's memory."""

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from sightstream.images.decode import Limits
+from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
 from sightstream.scoring.child import SECONDS, Child, LostError
-from sightstream.scoring.classifier import Answer, Classifier, Image
+from sightstream.scoring.classifier import Answer, Classifier
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from threading import Event
 import pyarrow as pa
 
 from sightstream.config import Settings
-from sightstream.images.event import local_path, new_event_id, readable
+from sightstream.images.event import new_event_id, readable
+from sightstream.images.store import local_path
 from sightstream.io import changes
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
 from sightstream.runtime.spark import PIECE
 from sightstream.scoring.udf import Piece
 from streaming.folder.manifests import Offset, between, read

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sightstream.config import Settings
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
 from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
-from sightstream.images.store import Claims
+from sightstream.images.store import Store
 from sightstream.io import kafka
 from sightstream.scoring.udf import Piece, Read
 from sightstream.tables.schema import EVENT
@@ -59,7 +59,7 @@ class Messages:
             MessagesLostError: the broker has deleted what was not read.
         """
         self.checkpoint = kafka.checkpoint_of(settings)
-        self.read: Read = Contents(Claims(settings.kafka_uri_prefixes, settings.limits))
+        self.read: Read = Contents(Store(settings.kafka_uri_prefixes, settings.limits))
         self._settings = settings
         self._metrics = metrics
         self._recent = Recent(table, self.name)
@@ -168,16 +168,16 @@ class Messages:
 class Contents:
     """From rows of `events` to their images; goes to the workers with the UDF."""
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, store: Store) -> None:
         """Remembers what reads the images that messages do not carry."""
-        self._claims = claims
+        self._store = store
 
     def __call__(self, rows: pd.DataFrame, _told: str) -> Iterator[Piece]:
         """The events of the messages, and what they carry or claim."""
         fields = (rows[name] for name in ("error_code", "uri", "content"))
         # Rows that the driver takes from Spark hold bytearrays.
         images = [
-            None if code is not None else self._claims(uri) if content is None else bytes(content)
+            None if code is not None else self._store(uri) if content is None else bytes(content)
             for code, uri, content in zip(*fields, strict=True)
         ]
         yield pa.Table.from_pandas(rows, EVENT, preserve_index=False), images

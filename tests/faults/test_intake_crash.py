@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sightstream import config
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
 from streaming.folder.intake import Intake
 from streaming.folder.manifests import published
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
 from tests import broker as brokers
 from tests.topics import Program, headers, messages, topics
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sightstream.errors import InputError
 from sightstream.images.decode import Limits, Preprocessing
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
 from training.datasets import (
     SPLITS,
     Dataset,

@@ -1,7 +1,6 @@
 """imaging: whatever the bytes are, the answer is the right pixels or a rejection that says why."""
 
 import csv
-import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,8 @@ from sightstream.images.decode import (
     _resize,
     _to_8_bit,
     decode,
-    read,
 )
+from sightstream.images.store import read
 
 # Production ignores Pillow's remarks about metadata; pytest would turn them into errors.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -605,120 +604,6 @@ def test_noise_behind_a_signature_is_refused_as_that_format(signature):
     refused = rejection(signature + noise)
     assert refused.code in ("corrupt", "truncated", "too_many_pixels")
     assert refused.format in ("JPEG", "PNG", "GIF", "BMP", "TIFF")
-
-
-# Reading files
-
-
-def refused(path, limits=DEFAULT_LIMITS):
-    result = read(path, limits)
-    assert isinstance(result, Rejected)
-    return result.code
-
-
-def test_a_file_is_read_whole(tmp_path):
-    path = tmp_path / "a b ü.bin"
-    path.write_bytes(os.urandom(300_000))
-    assert read(path) == path.read_bytes()
-    assert read(str(path)) == path.read_bytes()
-
-
-def test_a_missing_file_is_not_found(tmp_path):
-    assert refused(tmp_path / "none.jpg") == "not_found"
-
-
-def test_a_file_below_a_file_is_not_found(tmp_path):
-    (tmp_path / "file").write_bytes(b"x")
-    assert refused(tmp_path / "file" / "below.jpg") == "not_found"
-
-
-def test_a_file_is_read_whole_where_the_system_gives_less_than_it_is_asked_for(
-    tmp_path, monkeypatch
-):
-    path, whole = tmp_path / "image", os.read
-    path.write_bytes(content := bytes(range(256)) * 9)
-    monkeypatch.setattr(os, "read", lambda file, size: whole(file, min(size, 1000)))
-    assert read(path) == content
-
-
-def test_a_folder_is_unreadable(tmp_path):
-    assert refused(tmp_path) == "unreadable"
-
-
-def test_a_symlink_is_unreadable(tmp_path):
-    (tmp_path / "real").write_bytes(b"x")
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert refused(tmp_path / "link") == "unreadable"
-
-
-@pytest.mark.timeout(10)
-def test_a_fifo_is_unreadable_and_does_not_hang(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    assert refused(tmp_path / "fifo") == "unreadable"
-
-
-def test_a_device_is_unreadable():
-    assert refused("/dev/zero") == "unreadable"
-
-
-def test_an_empty_file_is_empty(tmp_path):
-    (tmp_path / "empty").touch()
-    assert refused(tmp_path / "empty") == "empty"
-
-
-def test_a_large_file_is_refused_before_it_is_read(tmp_path):
-    path = tmp_path / "sparse"
-    with path.open("wb") as stream:
-        stream.truncate(2**40)
-    assert refused(path) == "too_large"
-    path.write_bytes(b"12345")
-    assert refused(path, Limits(max_bytes=4)) == "too_large"
-    assert read(path, Limits(max_bytes=5)) == b"12345"
-
-
-def test_a_file_without_permission_is_unreadable(tmp_path):
-    (tmp_path / "secret").write_bytes(b"x")
-    (tmp_path / "secret").chmod(0)
-    user = os.geteuid()
-    if user == 0:  # root may read everything, nobody may not
-        os.seteuid(65_534)
-    try:
-        assert refused(tmp_path / "secret") == "unreadable"
-    finally:
-        os.seteuid(user)
-
-
-def test_reading_leaves_the_time_of_the_last_access(tmp_path):
-    path = tmp_path / "image"
-    path.write_bytes(b"x")
-    os.utime(path, (0, 0))  # so old that any file system would note an access
-    assert read(path) == b"x"
-    assert path.stat().st_atime == 0
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_file_of_somebody_else_is_read(tmp_path):
-    path = Path("/tmp", f"{tmp_path.name}-{os.getpid()}")  # tmp_path is closed to others
-    path.write_bytes(b"x")
-    os.seteuid(65_534)
-    try:
-        assert read(path) == b"x"
-    finally:
-        os.seteuid(0)
-        path.unlink()
-
-
-@pytest.mark.parametrize("path", ["a\0b", "x" * 5000])
-def test_a_path_that_cannot_exist_is_unreadable(path):
-    assert refused(path) == "unreadable"
-
-
-def test_reading_leaves_no_file_open(tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    for path in (tmp_path, tmp_path / "fifo", Path(__file__)):
-        read(path)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 # Settings

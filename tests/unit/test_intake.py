@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from sightstream.images.decode import Rejected
-from sightstream.images.decode import read as read_image
-from sightstream.images.event import local_path
+from sightstream.images.store import local_path
+from sightstream.images.store import read as read_image
 from sightstream.io import folder
 from sightstream.io.folder import files
 from streaming.folder.intake import CHUNK, Intake
