@@ -124,10 +124,10 @@ def save(directory: Path, network: Any, card: Card, pixels: NDArray[np.uint8]) -
     difference = _export_onnx(network, directory / ONNX_FILE, pixels)
     files = [KERAS_FILE, *([ONNX_FILE] if difference is not None else [])]
     card = replace(
-        card, onnx_difference=difference, checksums={f: _sha256(directory / f) for f in files}
+        card, onnx_difference=difference, checksums={f: sha256(directory / f) for f in files}
     )
     (directory / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n")
-    return _sha256(directory / CARD_FILE)
+    return sha256(directory / CARD_FILE)
 
 
 def describe(directory: Path, metrics: dict[str, float], reference: Reference) -> str:
@@ -139,7 +139,7 @@ def describe(directory: Path, metrics: dict[str, float], reference: Reference) -
     path = directory / CARD_FILE
     told = {"metrics": metrics, "reference": asdict(reference)}
     path.write_text(json.dumps({**json.loads(path.read_text()), **told}, indent=2))
-    return _sha256(path)
+    return sha256(path)
 
 
 def read_card(directory: Path, digest: str) -> Card:
@@ -263,7 +263,7 @@ def _export_onnx(network: Any, path: Path, pixels: NDArray[np.uint8]) -> float |
 
 def _verify(path: Path, checksum: str) -> None:
     try:
-        actual = _sha256(path)
+        actual = sha256(path)
     except OSError as error:
         raise ModelDamagedError(f"{path} cannot be read: {error.strerror}") from None
     if actual != checksum:
@@ -273,7 +273,7 @@ def _verify(path: Path, checksum: str) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

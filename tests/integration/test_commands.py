@@ -16,7 +16,7 @@ from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Preprocessing
 from sightstream.models.registry import Registry
-from sightstream.models.version import CARD_FILE, Card, _sha256
+from sightstream.models.version import CARD_FILE, Card, sha256
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.schema import ROW
@@ -46,7 +46,7 @@ def settings_of_pets(tmp_path_factory):
         files = settings.root / f"files{number}"
         files.mkdir()
         (files / CARD_FILE).write_text(json.dumps(asdict(card)))
-        digest = _sha256(files / CARD_FILE)
+        digest = sha256(files / CARD_FILE)
         registry.publish("pets", files, digest, parameters={}, metrics=card.metrics, curves={})
     registry._set_champion("pets", [1])
     return settings

@@ -239,7 +239,7 @@ def test_a_query_joins_predictions_with_labels(table, path, predicted):
 @pytest.mark.parametrize("known", [True, False])
 def test_before_the_first_label_a_query_finds_none(path, predicted, known):
     found = query(predicted, "FROM labels", labels=path if known else None)
-    assert (found.num_rows, found.column_names) == (0, schema().names)
+    assert (found.num_rows, found.column_names) == (0, LABEL.names)
     assert not path.exists()
 
 
