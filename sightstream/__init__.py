@@ -1,5 +1,6 @@
-"""Images classified in anybody's Spark job, or without Spark: classify, classify_udf, load_model,
-predict. Importing this starts nothing and changes nothing; see docs/library.md.
+"""Images classified in anybody's Spark job, or without Spark.
+
+Importing this starts nothing and changes nothing; docs/library.md shows its four functions.
 """
 
 from __future__ import annotations

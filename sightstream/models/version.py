@@ -274,6 +274,7 @@ def _verify(path: Path, checksum: str) -> None:
 
 
 def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -99,9 +99,7 @@ def predict(
         >>> predict(["leaf.jpg", b"no image"], load_model("leaf"))  # doctest: +SKIP
     """
     if isinstance(images, (str, bytes, os.PathLike)):
-        raise TypeError(
-            "predict takes a list of images; for one image write: predict([image], ...)"
-        )
+        raise TypeError("predict takes a list of images; for one, write: predict([image], ...)")
     results_of = _Results(Pickled(model), Limits(max_bytes, max_pixels), top_k)
     left, found = iter(images), list[dict[str, Any]]()
     while piece := list(islice(left, _PIECE)):
