@@ -147,10 +147,10 @@ class Stream:
 
     def applied(self, model: Broadcast[ServedModel], tasks: DataFrame, read: Read) -> DataFrame:
         """What a version answers to the images that are read for the rows of tasks."""
-        from sightstream.scoring.udf import PACKED, classify
+        from sightstream.scoring.udf import PACKED, Answering, packed_answers
 
-        limits, top_k = self.settings.limits, self.settings.top_k
-        return tasks.mapInPandas(classify(model, limits, top_k, read), PACKED)
+        answering = Answering(model, self.settings.limits, self.settings.top_k)
+        return tasks.mapInPandas(packed_answers(answering, read), PACKED)
 
     def ready(self, model: ServedModel) -> None:
         """Has the workers load a version ahead of the first micro-batch that it answers."""
@@ -314,7 +314,7 @@ class Query:
     def _answered(self, work: Work, model: ServedModel) -> tuple[pa.Table, pa.Table]:
         """The events of a micro-batch, and their answers in the same order."""
         from sightstream.scoring import udf
-        from streaming.folder.manifests import EVENT
+        from sightstream.tables.schema import ANSWER, EVENT
 
         self._stream.session.sparkContext.setLocalProperty(udf.TOLD, work.told())
         try:
@@ -327,7 +327,7 @@ class Query:
             log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
             return self._isolated(work, model)
         events = udf.unpacked(found["events"], EVENT)
-        return events, udf.unpacked(found["answers"], udf.ANSWER)
+        return events, udf.unpacked(found["answers"], ANSWER)
 
     def _planned(self, tasks: DataFrame, model: ServedModel) -> DataFrame:
         """The answers to tasks: what Spark has planned before, it runs in half the time."""
@@ -343,7 +343,7 @@ class Query:
         import pyarrow as pa
 
         from sightstream.scoring import retry, udf
-        from streaming.folder.manifests import EVENT
+        from sightstream.tables.schema import EVENT
 
         settings = self._stream.settings
         events, told = [EVENT.empty_table()], work.told()

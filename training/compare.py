@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sightstream.config import Settings
@@ -16,7 +17,7 @@ from sightstream.images.store import local_path
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel
 from sightstream.runtime import spark
-from sightstream.scoring.classifier import Classifier
+from sightstream.tables.schema import ANSWER
 from training import datasets, report
 from training.datasets import Example
 from training.evaluate import Evaluation
@@ -24,6 +25,7 @@ from training.evaluate import evaluate as figures_of
 from training.report import Picture
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import SparkSession
 
 Rival = tuple[Version, Evaluation | None]
@@ -45,22 +47,24 @@ def answers(
     Returns:
         Probabilities (n, labels); a row of zeros where there was no answer.
     """
-    context = session.sparkContext
-    broadcast, count = context.broadcast(model), len(model.labels)
+    from sightstream.scoring import udf
 
-    def classify(part: Iterator[str]) -> Iterator[tuple[list[int], list[float]]]:
-        uris = list(part)
-        if uris:
-            found = Classifier(broadcast.value, limits, count)([local_path(u) for u in uris])
-            yield from ((a.classes or [], a.scores or []) for a in found)
+    def read(rows: pd.DataFrame, _told: str) -> Iterator[udf.Piece]:
+        uris = [addresses[number] for number in rows["id"]]
+        yield pa.table({"uri": uris}), [local_path(uri) for uri in uris]
 
-    tasks = min(context.defaultParallelism, max(1, len(images)))
-    rows = context.parallelize([e.uri for e in images], tasks).mapPartitions(classify).collect()
+    context, addresses = session.sparkContext, [each.uri for each in images]
+    tasks = session.range(0, len(images), 1, context.defaultParallelism)
+    answering = udf.Answering(context.broadcast(model), limits, len(model.labels))
+    found = tasks.mapInPandas(udf.packed_answers(answering, read), udf.PACKED).toArrow()
+    rows = udf.unpacked(found["answers"], ANSWER)
     column = {label: number for number, label in enumerate(labels)}
     at = np.array([column.get(label, -1) for label in model.labels])
     table = np.zeros((len(images), len(labels) + 1), np.float32)
-    for row, (classes, scores) in enumerate(rows):
-        table[row, at[classes]] = scores
+    answers = zip(rows["classes"].to_pylist(), rows["scores"].to_pylist(), strict=True)
+    for row, (classes, scores) in enumerate(answers):
+        if classes is not None:
+            table[row, at[classes]] = scores
     return table[:, :-1]
 
 

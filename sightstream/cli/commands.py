@@ -23,6 +23,9 @@ models_app = typer.Typer(
 )
 _SHOW_EVENTS = 'sightstream query "select event_id, original_name, label from predictions"'
 
+_PREDICTED = ("status", "error_code", "error_detail", "top", "model", "model_version")
+"""Columns of an answer that `predict` prints as JSON."""
+
 config_app = typer.Typer(no_args_is_help=True, help="Shows the settings.")
 
 Name = Annotated[str, typer.Argument(help="The registered model.")]
@@ -47,7 +50,7 @@ def predict(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Classifies images here and now, without Spark.
+    """Classify images here and now, without Spark.
 
     The decoder, the engine and so the answers are those of the stream. Exit code 1 when an image
     was rejected.
@@ -56,7 +59,7 @@ def predict(
     """
     from sightstream.errors import InputError
     from sightstream.models.registry import Registry
-    from sightstream.scoring.classifier import Classifier
+    from sightstream.scoring import api
 
     settings = options.settings(home, model=model)
     files = [
@@ -68,27 +71,20 @@ def predict(
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
     registry = Registry(settings.registry_address)
     served = registry.load(registry.version(settings.model, version), settings.engine)
-    answers = Classifier(served, settings.limits, top)([str(file) for file in files])
-    results = []
-    for file, answer in zip(files, answers, strict=True):
-        best = zip(answer.classes or (), answer.scores or (), strict=True)
-        results.append(
-            {
-                "path": str(file),
-                "status": "rejected" if answer.error_code else "ok",
-                "error_code": answer.error_code,
-                "error_detail": answer.error_detail,
-                "top": [{"label": served.labels[i], "score": score} for i, score in best],
-                "model": served.name,
-                "model_version": served.version,
-            }
-        )
+    answers = api.predict(
+        files, served, top_k=top, max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+    )  # fmt: skip
+    results = [
+        {"path": str(file), **{key: answer[key] for key in _PREDICTED}}
+        for file, answer in zip(files, answers, strict=True)
+    ]
     if as_json:
         terminal.out.print_json(data=results)
     else:
         for result in results:
             _print_prediction(result)
-    if any(answer.error_code for answer in answers):
+    if any(result["error_code"] for result in results):
         raise typer.Exit(1)
 
 

@@ -8,12 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-SCHEMA = (
-    "event_id string, source string, uri string, original_name string, event_time double, "
-    "bytes long, error_code string, error_detail string"
-)
-"""The fields of an event as Spark names them, in the order of `ImageEvent`."""
-
 # CloudEvents 1.0, Kafka protocol binding, binary mode: the message's value is the image.
 CONTENT_TYPE = "content-type"
 CE_SPECVERSION = "ce_specversion"

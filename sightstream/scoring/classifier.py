@@ -1,9 +1,9 @@
-"""An image in, an answer out: read, decode, predict. Stream, `predict` and the page share it."""
+"""An image in, an answer out: read, decode, predict. All that classifies stands on it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -19,24 +19,11 @@ CHUNK = 64
 """Images that are predicted at once: enough to be fast, few enough to fit any worker's memory."""
 
 
-@dataclass
+@dataclass  # a frozen one takes four times as long to make, for each image
 class Answer:
-    """What became of one image.
+    """The answer for one image: the columns of `tables.schema.ANSWER`, in their order.
 
-    Attributes:
-        error_code: None where it was classified.
-        error_detail: the sentence that goes with the code.
-        classes: indices of the best labels, best first.
-        scores: their probabilities.
-        format: JPEG, PNG, ...
-        width: pixels, as a person sees the image.
-        height: pixels, as a person sees the image.
-        bytes: its size.
-        decode_ms: the time to read, decode and resize it.
-        predict_ms: its share of the time to run the model on its chunk.
-        brightness: of its pixels, as `drift.statistics` tells; 0 to 1.
-        contrast: of its pixels, 0 to 1.
-        sharpness: of its pixels, 0 to 1.
+    `error_code` is None where the image was classified; `classes` is None where it was not.
     """
 
     error_code: str | None = None
@@ -55,26 +42,31 @@ class Answer:
 
 
 class Classifier:
-    """A loaded model with the limits that its images must keep."""
+    """A loaded model with the limits that its images must keep.
+
+    Attributes:
+        model: The model, without the bytes of its file, which only loading needs.
+    """
 
     def __init__(self, model: ServedModel, limits: Limits, top_k: int) -> None:
         """Starts the model's engine.
 
         Args:
-            model: what answers.
-            limits: larger images are rejected.
-            top_k: how many labels an answer holds, at most.
+            model: The model that answers.
+            limits: Larger images are rejected.
+            top_k: Labels of an answer, at most.
         """
+        self.model = replace(model, content=b"")
         self._engine = model.load()
         self._preprocessing = model.preprocessing
         self._limits = limits
         self._top_k = min(top_k, len(model.labels))
 
     def __call__(self, images: Sequence[Image]) -> list[Answer]:
-        """Classifies images; what cannot be read or decoded is an answer with an error.
+        """Classifies images; one that cannot be read or decoded gets an answer with an error.
 
         Args:
-            images: local files by their paths, and others by their bytes.
+            images: Local files by their paths, and others by their bytes.
 
         Returns:
             An answer for each image, in order.
@@ -86,14 +78,15 @@ class Classifier:
         ]
 
     def occlusion(self, image: Image, label: int) -> NDArray[np.float32] | None:
-        """How much each pixel counts for a label; None where the image cannot be decoded.
+        """Maps how much each pixel counts for a label.
 
         Args:
-            image: as in a call.
-            label: the index of the label.
+            image: As in a call.
+            label: The index of the label.
 
         Returns:
-            As `occlusion.occlusion`, over the pixels that the model sees.
+            The map of `occlusion.occlusion` over the pixels that the model sees, float32
+            (height, width); None where the image cannot be decoded.
         """
         pixels = self._decode(image)[1]
         return None if pixels is None else occlusion(self._engine, pixels, label)
@@ -109,17 +102,19 @@ class Classifier:
                 good.append(answer)
                 pixels.append(decoded)
         if good:
-            begin = perf_counter()
-            stack = np.stack(pixels)
-            probabilities = self._engine(stack)
-            share = 1000 * (perf_counter() - begin) / len(good)
-            best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top_k]
-            scores = np.take_along_axis(probabilities, best, axis=1)
-            for answer, classes, values in zip(good, best.tolist(), scores.tolist(), strict=True):
-                answer.classes, answer.scores, answer.predict_ms = classes, values, share
-            for answer, seen in zip(good, drift.statistics(stack).tolist(), strict=True):
-                answer.brightness, answer.contrast, answer.sharpness = seen
+            self._predict(good, np.stack(pixels))
         return answers
+
+    def _predict(self, answers: Sequence[Answer], pixels: NDArray[np.uint8]) -> None:
+        begin = perf_counter()
+        probabilities = self._engine(pixels)
+        share = 1000 * (perf_counter() - begin) / len(answers)
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top_k]
+        scores = np.take_along_axis(probabilities, best, axis=1).tolist()
+        seen = drift.statistics(pixels).tolist()
+        for answer, classes, values, each in zip(answers, best.tolist(), scores, seen, strict=True):
+            answer.classes, answer.scores, answer.predict_ms = classes, values, share
+            answer.brightness, answer.contrast, answer.sharpness = each
 
     def _decode(self, image: Image) -> tuple[Answer, NDArray[np.uint8] | None]:
         data = read(image, self._limits) if isinstance(image, str) else image

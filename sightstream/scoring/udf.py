@@ -1,79 +1,140 @@
-"""The pandas UDF: a task's rows go in, its events and their answers come out, packed in pieces."""
+"""A model applied to images in Spark's workers: the one way, for all that classify with Spark."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from sightstream.images.decode import Limits
 from sightstream.images.store import Image
+from sightstream.models.version import ServedModel
 from sightstream.runtime.spark import at_work
 from sightstream.scoring.classifier import Answer, Classifier
+from sightstream.tables.schema import ANSWER
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark import Broadcast
-
-    from sightstream.models.version import ServedModel
-
-ANSWER = pa.schema(
-    {
-        "error_code": pa.string(), "error_detail": pa.string(),
-        "classes": pa.list_(pa.int32()), "scores": pa.list_(pa.float32()),
-        "format": pa.string(), "width": pa.int32(), "height": pa.int32(), "bytes": pa.int64(),
-        "decode_ms": pa.float32(), "predict_ms": pa.float32(),
-        "brightness": pa.float32(), "contrast": pa.float32(), "sharpness": pa.float32(),
-    }
-)  # fmt: skip
-"""The fields of `Answer` as Arrow names them."""
 
 PACKED = "events binary, answers binary"
-"""What the UDF gives for each piece: a record batch of events and one of `ANSWER`. Spark would take
-every field of every row apart and put it together again, twice.
+"""Columns of `packed_answers`: for each piece, a record batch of events and one of answers. Spark
+would take every field of every row apart and put it together again, twice.
 """
 
-KEPT = 2
-"""The versions that a worker keeps loaded: the current one, and the one before."""
-
-_loaded: dict[tuple[str, int], Classifier] = {}
-
-
-Piece = tuple[pa.Table, Sequence[Image | None]]
-"""Events, of `manifests.EVENT`, and the image of each; None where the event was refused."""
-
-Read = Callable[["pd.DataFrame", str], Iterator[Piece]]
-"""From the rows of a task, and what its job was told, to what they stand for; runs in workers."""
+KEPT = 4
+"""Models that a process keeps loaded: those in use, and the one before a swap."""
 
 TOLD = "sightstream.told"
-"""The local property by which a job tells its tasks what is theirs: what is part of a plan would
-have Spark plan each job anew, which takes as long as to run it.
+"""Local property that hands a job's assignment to its tasks; as a part of the plan, it would make
+Spark plan each job anew, which takes as long as to run it.
 """
 
+_loaded: dict[tuple[str, Limits, int], Classifier] = {}
+
+Piece = tuple[pa.Table, Sequence[Image | None]]
+"""Events, with the schema `EVENT`, and the image of each; None where the event was refused."""
+
+Read = Callable[["pd.DataFrame", str], Iterator[Piece]]
+"""Reader that runs in the workers, from a task's rows and its job's assignment to their images."""
+
 Udf = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
-"""What `mapInPandas` runs in the workers."""
+"""Function of `DataFrame.mapInPandas`."""
 
 
-def classify(model: Broadcast[ServedModel], limits: Limits, top_k: int, read: Read) -> Udf:
-    """A pandas UDF, as `mapInPandas` takes it, from a source's tasks to rows of `PACKED`."""
-    key = (model.value.name, model.value.version)
+class Shipped(Protocol):
+    """A model on its way to other processes: a `Broadcast`, or `Pickled`."""
+
+    @property
+    def value(self) -> ServedModel:
+        """The model; reading it may take as long as reading its file."""
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """A model that is pickled with the function that needs it, where nothing can be broadcast."""
+
+    value: ServedModel
+
+
+def identity(model: ServedModel) -> str:
+    """A digest of all that answers depend on; two models of one name and number may differ."""
+    facts = (model.name, model.version, model.engine, model.labels, model.preprocessing)
+    return hashlib.sha256(repr(facts).encode() + b"\0" + model.content).hexdigest()
+
+
+class Answering:
+    """A model that answers in whichever process this object was pickled to.
+
+    A process loads each model once and keeps the last `KEPT` of them, across tasks and queries.
+    """
+
+    def __init__(self, model: Shipped, limits: Limits, top_k: int) -> None:
+        """Takes the model along; it is loaded by the first call.
+
+        Args:
+            model: the model, as other processes get it.
+            limits: larger images are rejected.
+            top_k: labels of an answer, at most.
+        """
+        self._model = model
+        self._limits = limits
+        self._top_k = top_k
+        self._key = identity(model.value), limits, top_k
+
+    def __call__(self, images: Sequence[Image | None]) -> pa.Table:
+        """Classifies images.
+
+        Args:
+            images: as a `Classifier` takes them; None is answered by nulls alone.
+
+        Returns:
+            The columns of `ANSWER`, one row for each image, in order.
+        """
+        found = iter(self.classifier([image for image in images if image is not None]))
+        return table([Answer() if image is None else next(found) for image in images])
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model, loaded."""
+        if self._key not in _loaded:
+            _loaded[self._key] = Classifier(self._model.value, self._limits, self._top_k)
+            for old in list(_loaded)[:-KEPT]:
+                del _loaded[old]
+        return _loaded[self._key]
+
+    def prepare_worker(self) -> None:
+        """Loads the model in a Spark worker, and lets go of what only the loading needed."""
+        if self._key in _loaded:
+            return
+        _ = self.classifier
+        # The engine holds what it needs of the file; a broadcast reads it again if it is asked.
+        if not isinstance(self._model, Pickled):
+            vars(self._model).pop("_value", None)
+        # Spark collects garbage after each task: over the loaded modules, that takes 50 ms.
+        gc.collect()
+        gc.freeze()
+
+
+def packed_answers(answering: Answering, read: Read) -> Udf:
+    """A function for `mapInPandas` from a source's tasks to rows of `PACKED`."""
 
     def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import pandas as pd
         from pyspark import TaskContext
 
         with at_work():
-            classifier = _classifier(key, model, limits, top_k)
+            answering.prepare_worker()
             told = TaskContext.get().getLocalProperty(TOLD) or ""
             pieces = (read(rows, told) for rows in batches if len(rows))
-            done = []
-            for events, images in chain.from_iterable(pieces):
-                found = iter(classifier([image for image in images if image is not None]))
-                answers = table([Answer() if image is None else next(found) for image in images])
-                done.append((packed(events), packed(answers)))
+            done = [
+                (packed(events), packed(answering(images)))
+                for events, images in chain.from_iterable(pieces)
+            ]
             # All at once: what Spark does with each frame takes 2 ms of a core.
             if done:
                 yield pd.DataFrame(done, columns=["events", "answers"])
@@ -98,22 +159,7 @@ def packed(rows: pa.Table) -> bytes:
     return bytes(batch.serialize())
 
 
-def unpacked(pieces: pa.ChunkedArray, schema: pa.Schema) -> pa.Table:
+def unpacked(pieces: Iterable[pa.Scalar], schema: pa.Schema) -> pa.Table:
     """The rows of all pieces, in their order."""
     batches = [pa.ipc.read_record_batch(piece.as_buffer(), schema) for piece in pieces]
     return pa.Table.from_batches(batches, schema)
-
-
-def _classifier(
-    key: tuple[str, int], model: Broadcast[ServedModel], limits: Limits, top_k: int
-) -> Classifier:
-    if key not in _loaded:
-        _loaded[key] = Classifier(model.value, limits, top_k)
-        for old in list(_loaded)[:-KEPT]:
-            del _loaded[old]
-        # The engine holds what it needs of the file; and Spark collects garbage after each task,
-        # for which the loaded modules need not be looked at.
-        del model._value
-        gc.collect()
-        gc.freeze()
-    return _loaded[key]

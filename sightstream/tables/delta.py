@@ -1,9 +1,9 @@
-"""What the Delta tables share: their columns as Arrow, and their rows without Spark."""
+"""Delta tables: where they lie, and their rows without Spark."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
@@ -16,27 +16,6 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
     from pyarrow.fs import FileSystem
-
-
-def schema(columns: Iterable[tuple[str, str, str]], required: Collection[str]) -> pa.Schema:
-    """Columns as Arrow, with a comment on each.
-
-    Args:
-        columns: name, kind and comment of each.
-        required: the names of those that are never null.
-    """
-    import pyarrow as pa
-
-    top = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float64())]))
-    types = {
-        "string": pa.string(), "time": pa.timestamp("us", "UTC"), "double": pa.float64(),
-        "top": top, "long": pa.int64(), "int": pa.int32(), "float": pa.float32(),
-        "date": pa.date32(),
-    }  # fmt: skip
-    return pa.schema(
-        pa.field(name, types[kind], name not in required, {"comment": comment})
-        for name, kind, comment in columns
-    )
 
 
 def plain(rows: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
 from sightstream.tables import delta
+from sightstream.tables.schema import LABEL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,13 +23,6 @@ SMALL_FILES = 64
 
 MAX_BYTES = 200
 """Of a label in UTF-8; file systems take 255, and a suffix may have to fit in."""
-
-_COLUMNS = (
-    ("event_id", "string", "the image's row in the predictions; the newest row of an id counts"),
-    ("label", "string", "what the image shows; null: the label was withdrawn"),
-    ("labelled_at", "time", "when it was said, UTC"),
-    ("labelled_by", "string", "who said it"),
-)
 
 
 @dataclass(frozen=True)
@@ -46,11 +40,6 @@ class Label:
     label: str | None
     labelled_at: datetime
     labelled_by: str
-
-
-def schema() -> pa.Schema:
-    """The table's columns as Arrow, with a comment on each."""
-    return delta.schema(_COLUMNS, required=("event_id", "labelled_at", "labelled_by"))
 
 
 class Labels:
@@ -122,7 +111,7 @@ class Labels:
         from deltalake import DeltaTable
 
         if not DeltaTable.is_deltatable(str(self.path)):
-            return schema().empty_table()
+            return LABEL.empty_table()
         rows = delta.dataset(DeltaTable(self.path), str(self.path.absolute())).to_table()
         # Two that were written in the same microsecond must not change places from look to look.
         return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
@@ -141,12 +130,12 @@ class Labels:
 
         table = DeltaTable.create(
             self.path,
-            schema(),
+            LABEL,
             mode="ignore",
             name="labels",
             description="What people say that images show; the newest row of an event id counts.",
         )
-        added = pa.Table.from_pylist(list(map(vars, rows)), schema())
+        added = pa.Table.from_pylist(list(map(vars, rows)), LABEL)
         write_deltalake(table, delta.plain(added), mode="append")
         if len(table.file_uris()) > SMALL_FILES:
             table.optimize.compact()

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from sightstream.errors import InputError
 from sightstream.tables import delta
+from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,36 +47,6 @@ table was opened with.
 GAP = 2.0
 """Seconds without a new version after which a follower asks whether it has missed any."""
 
-_COLUMNS = (
-    ("event_id", "string", "the image's arrival; one row each"),
-    ("source", "string", "the way the image came: folder or kafka"),
-    ("uri", "string", "where the image's bytes are"),
-    ("original_name", "string", "the path below the inbox, or as the message says"),
-    ("event_time", "time", "when the image arrived, UTC"),
-    ("processed_at", "time", "when its micro-batch was ready to be committed, UTC"),
-    ("status", "string", "ok or rejected"),
-    ("error_code", "string", "why it was rejected, for machines"),
-    ("error_detail", "string", "why it was rejected, in a sentence"),
-    ("label", "string", "the best label"),
-    ("score", "double", "the best label's score, 0 to 1"),
-    ("top", "top", "the best labels with their scores, best first"),
-    ("model", "string", "the registered model that answered"),
-    ("model_version", "long", "its version in the registry"),
-    ("format", "string", "the image's format, such as JPEG"),
-    ("width", "int", "pixels, as a person sees the image"),
-    ("height", "int", "pixels, as a person sees the image"),
-    ("bytes", "long", "the image's size"),
-    ("decode_ms", "float", "time to read, decode and resize it, milliseconds"),
-    ("predict_ms", "float", "its share of the time to run the model, milliseconds"),
-    ("batch_id", "long", "the micro-batch that it was part of"),
-    ("date", "date", "the day of event_time, UTC; the table's partition"),
-)
-
-
-def schema() -> pa.Schema:
-    """The table's columns as Arrow, with a comment on each."""
-    return delta.schema(_COLUMNS, required=("event_id", "source", "status", "date", "processed_at"))
-
 
 class Predictions:
     """The table as the stream writes it, one commit for each micro-batch."""
@@ -100,7 +71,7 @@ class Predictions:
 
         return DeltaTable.create(
             self.path,
-            schema(),
+            ROW,
             mode="ignore",
             partition_by=["date"],
             name="predictions",
@@ -121,7 +92,7 @@ class Predictions:
         """Commits a micro-batch; readers see all of its rows or none.
 
         Args:
-            rows: columns as in `schema`.
+            rows: columns as in `schema.ROW`.
             app_id: the id of the checkpoint.
             batch_id: the micro-batch.
         """
@@ -280,8 +251,8 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
     if not adds:
         return adds
     names = [unquote(add["path"]) for add in adds]
-    parts = ds.partitioning(pa.schema([schema().field("date")]), flavor="hive")
-    data = ds.dataset(names, schema=schema(), partitioning=parts, filesystem=store)
+    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
+    data = ds.dataset(names, schema=ROW, partitioning=parts, filesystem=store)
     return list(data.to_table().sort_by("event_id").to_pylist())
 
 

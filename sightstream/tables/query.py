@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream.errors import InputError
 from sightstream.tables import delta
-from sightstream.tables.predictions import opened, schema
+from sightstream.tables.predictions import opened
+from sightstream.tables.schema import ANSWERED, LABEL, ROW
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -200,16 +201,14 @@ def snapshot(
     import duckdb
 
     from sightstream.tables.labels import Labels
-    from sightstream.tables.labels import schema as columns
 
     table = opened(path)
-    labelled = Labels(labels).current() if labels else columns().empty_table()
+    labelled = Labels(labels).current() if labels else LABEL.empty_table()
     with duckdb.connect() as connection:
         connection.register("predictions", delta.dataset(table, path, since))
         connection.register("labels", labelled)
         connection.execute(
-            "CREATE VIEW dead_letters AS SELECT event_id, source, uri, original_name, event_time, "
-            "processed_at, error_code, error_detail, format, width, height, bytes, batch_id, date "
+            f"CREATE VIEW dead_letters AS SELECT * EXCLUDE ({', '.join(ANSWERED)}) "
             "FROM predictions WHERE status = 'rejected'"
         )
         yield Snapshot(connection, table)
@@ -261,6 +260,6 @@ def latest(path: str, count: int) -> pa.Table:
     from deltalake import DeltaTable
 
     if not DeltaTable.is_deltatable(path):
-        return schema().empty_table()
+        return ROW.empty_table()
     newest = "(SELECT * FROM predictions ORDER BY processed_at DESC, event_id DESC LIMIT {})"
     return query(path, f"FROM {newest.format(int(count))} ORDER BY processed_at, event_id")

@@ -1,4 +1,4 @@
-"""From answers to rows of the predictions table."""
+"""From answers to results, which anybody gets, and to rows of the predictions table."""
 
 from __future__ import annotations
 
@@ -8,59 +8,67 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sightstream.models.version import ServedModel
-from sightstream.tables import predictions
+from sightstream.tables.schema import RESULT, ROW
+
+_UTC = pa.timestamp("us", "UTC")
+
+
+def results(answers: pa.Table, model: ServedModel) -> pa.Table:
+    """Resolves labels and names the model.
+
+    Args:
+        answers: columns of `schema.ANSWER`.
+        model: what answered.
+
+    Returns:
+        The columns of `schema.RESULT`, one row for each answer, in order.
+    """
+    answer = {name: answers[name].combine_chunks() for name in answers.column_names}
+    top = _top(answer["classes"], answer["scores"], model.labels)
+    best = pc.list_element(top, 0)
+    columns = {
+        **answer,
+        "status": pc.if_else(pc.is_null(answer["error_code"]), "ok", "rejected"),
+        "label": pc.struct_field(best, "label"),
+        "score": pc.struct_field(best, "score"),
+        "top": top,
+        "model": pa.repeat(model.name, len(answers)),
+        "model_version": pa.repeat(pa.scalar(model.version, pa.int64()), len(answers)),
+    }
+    return pa.table([columns[name] for name in RESULT.names], schema=RESULT)
 
 
 def rows(events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
     """Brings a micro-batch into the table's columns.
 
     Args:
-        events: the fields of `ImageEvent`.
-        answers: `classifier.ANSWER`, one for each event, in their order.
+        events: columns of `schema.EVENT`.
+        answers: columns of `schema.ANSWER`, one row for each event, in their order.
         model: what answered.
         batch_id: the micro-batch.
 
     Returns:
-        A table with `predictions.schema`, one row for each event.
+        The columns of `schema.ROW`, one row for each event.
     """
     if len(events) != len(answers):
         raise ValueError(f"{len(answers)} answers for {len(events)} events")
-    answer = {name: answers[name].combine_chunks() for name in answers.column_names}
-    code = pc.coalesce(events["error_code"].combine_chunks(), answer["error_code"])
-    ok = pc.is_null(code)
-    top = _top(answer["classes"], answer["scores"], model.labels)
-    best = pc.list_element(top, 0)
+    for name in ("error_code", "error_detail", "bytes"):
+        # What the arrival says of errors counts first; of the size, what was read.
+        first, second = (answers, events) if name == "bytes" else (events, answers)
+        column = pc.coalesce(first[name].combine_chunks(), second[name].combine_chunks())
+        answers = answers.set_column(answers.column_names.index(name), name, column)
     time = pc.cast(pc.round(pc.multiply(events["event_time"], 1e6)), pa.int64()).cast(_UTC)
     count = len(events)
     columns = {
-        "event_id": events["event_id"],
-        "source": events["source"],
-        "uri": events["uri"],
-        "original_name": events["original_name"],
+        **dict(zip(events.column_names, events.columns, strict=True)),
+        **dict(zip(answers.column_names, answers.columns, strict=True)),
+        **dict(zip(RESULT.names, results(answers, model).columns, strict=True)),
         "event_time": time,
         "processed_at": pa.repeat(pa.scalar(datetime.now(UTC), _UTC), count),
-        "status": pc.if_else(ok, "ok", "rejected"),
-        "error_code": code,
-        "error_detail": pc.coalesce(events["error_detail"], answer["error_detail"]),
-        "label": pc.struct_field(best, "label"),
-        "score": pc.struct_field(best, "score"),
-        "top": top,
-        "model": pa.repeat(model.name, count),
-        "model_version": pa.repeat(pa.scalar(model.version, pa.int64()), count),
-        "format": answer["format"],
-        "width": answer["width"],
-        "height": answer["height"],
-        "bytes": pc.coalesce(answer["bytes"], events["bytes"]),
-        "decode_ms": answer["decode_ms"],
-        "predict_ms": answer["predict_ms"],
         "batch_id": pa.repeat(pa.scalar(batch_id, pa.int64()), count),
         "date": pc.cast(time, pa.date32()),
     }
-    schema = predictions.schema()
-    return pa.table([columns[field.name] for field in schema], schema=schema)
-
-
-_UTC = pa.timestamp("us", "UTC")
+    return pa.table([columns[name] for name in ROW.names], schema=ROW)
 
 
 def _top(classes: pa.ListArray, scores: pa.ListArray, labels: tuple[str, ...]) -> pa.ListArray:

@@ -25,7 +25,8 @@ from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
 from sightstream.io import changes
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
-from streaming.folder.manifests import EVENT, SUFFIX, published, read, write
+from sightstream.tables.schema import EVENT
+from streaming.folder.manifests import SUFFIX, published, read, write
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sightstream.images.event import SCHEMA
+from sightstream.tables.schema import EVENT
 
 SUFFIX = ".arrow"
 
@@ -22,10 +22,6 @@ Offset = dict[str, str]
 
 KEY = "manifest"
 """Of an offset's only field."""
-
-_TYPES = {"string": pa.string(), "double": pa.float64(), "long": pa.int64()}
-EVENT = pa.schema((n, _TYPES[kind]) for n, kind in (f.split() for f in SCHEMA.split(", ")))
-"""The fields of an `ImageEvent` as Arrow names them."""
 
 _MANIFEST = re.compile(r"\d{20}\.arrow$")
 

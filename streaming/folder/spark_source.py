@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 
-from sightstream.images.event import SCHEMA
 from sightstream.io import changes
+from sightstream.tables.schema import EVENT_COLUMNS, ddl
 from streaming.folder.manifests import KEY, Offset, between, read
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ManifestSource(DataSource):
 
     def schema(self) -> str:
         """The fields of an event."""
-        return SCHEMA
+        return ddl(EVENT_COLUMNS)
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802
         """The reader that Spark runs in a Python process beside the driver."""

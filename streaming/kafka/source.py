@@ -15,7 +15,7 @@ from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
 from sightstream.images.store import Store
 from sightstream.io import kafka
 from sightstream.scoring.udf import Piece, Read
-from streaming.folder.manifests import EVENT
+from sightstream.tables.schema import EVENT
 from streaming.folder.source import Work
 from streaming.folder.tasks import SMALL
 from streaming.kafka.duplicates import Recent
@@ -191,7 +191,7 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         max_bytes: larger ones are rejected, before they are copied anywhere.
 
     Returns:
-        The columns of `manifests.EVENT`, and `content`: the image, null where there is none to
+        The columns of `schema.EVENT`, and `content`: the image, null where there is none to
         decode. A header that is no UTF-8, too long or not there counts as not there; of several
         with one name the first counts.
     """
@@ -232,9 +232,8 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         "WHEN 'empty' THEN 'The message has no bytes, and no uri header.' WHEN 'too_large' THEN "
         f"concat(format_number(size, 0), ' bytes; the limit is {max_bytes:,}.') END",
     }
-    assert list(columns) == EVENT.names  # noqa: S101
     return judged.selectExpr(
-        *(f"{expression} AS {name}" for name, expression in columns.items()),
+        *(f"{columns[name]} AS {name}" for name in EVENT.names),
         "CASE WHEN size > 0 AND error_code IS NULL THEN value END AS content",
     )
 

@@ -19,6 +19,7 @@ from sightstream.models.registry import Registry
 from sightstream.models.version import CARD_FILE, Card, sha256
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
+from sightstream.tables.schema import ROW
 
 PETS = Card(
     labels=("cat", "dog", "[red]cow"),
@@ -59,7 +60,7 @@ def home(settings_of_pets, tmp_path, settings):
     ok = {"status": "ok", "model": "pets", "label": "cat"} | both
     rows = [{"event_id": event_id} | ok for event_id in "abc"]
     rows.append({"event_id": "x", "status": "rejected"} | both)
-    table = pa.Table.from_pylist(rows, predictions.schema())
+    table = pa.Table.from_pylist(rows, ROW)
     predictions.Predictions(settings.predictions).append(table, "app", 0)
     settings.registry.mkdir()
     for file in settings_of_pets.registry.glob("mlflow.db*"):

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from sightstream.tables import predictions
+from sightstream.tables.schema import ROW
 from streaming.kafka import duplicates
 from streaming.kafka.duplicates import Recent
 
@@ -13,9 +14,7 @@ from streaming.kafka.duplicates import Recent
 def rows(*event_ids, hours=0):
     now = datetime.now(UTC) - timedelta(hours=hours)
     required = {"source": "kafka", "status": "ok", "processed_at": now, "date": now.date()}
-    return pa.Table.from_pylist(
-        [{"event_id": each, **required} for each in event_ids], predictions.schema()
-    )
+    return pa.Table.from_pylist([{"event_id": each, **required} for each in event_ids], ROW)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from deltalake import DeltaTable
 
 from sightstream.errors import InputError
 from sightstream.tables import labels, predictions
-from sightstream.tables.labels import Label, Labels, from_csv, schema
+from sightstream.tables.labels import Label, Labels, from_csv
 from sightstream.tables.query import query
+from sightstream.tables.schema import LABEL, ROW
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_it_is_created_by_the_first_label(table, path):
     assert table.current().num_rows == 0
     assert not path.exists()
     table.put({"a": "cat"}, "ann")
-    assert pa.schema(DeltaTable(path).schema().to_arrow()).names == schema().names
+    assert pa.schema(DeltaTable(path).schema().to_arrow()).names == LABEL.names
 
 
 def test_each_column_has_a_comment(table, path):
@@ -215,7 +216,7 @@ def predicted(path):
     ok = {"status": "ok", "model": "pets", "label": "cat"} | both
     rows = [{"event_id": event_id} | ok for event_id in "abc"]
     rows.append({"event_id": "x", "status": "rejected"} | both)
-    predictions.Predictions(here).append(pa.Table.from_pylist(rows, predictions.schema()), "app", 0)
+    predictions.Predictions(here).append(pa.Table.from_pylist(rows, ROW), "app", 0)
     return here
 
 
@@ -238,7 +239,7 @@ def test_a_query_joins_predictions_with_labels(table, path, predicted):
 @pytest.mark.parametrize("known", [True, False])
 def test_before_the_first_label_a_query_finds_none(path, predicted, known):
     found = query(predicted, "FROM labels", labels=path if known else None)
-    assert (found.num_rows, found.column_names) == (0, schema().names)
+    assert (found.num_rows, found.column_names) == (0, LABEL.names)
     assert not path.exists()
 
 

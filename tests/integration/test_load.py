@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from sightstream.images.event import new_event_id
-from sightstream.tables.predictions import Predictions, schema
+from sightstream.tables.predictions import Predictions
 from sightstream.tables.query import query
+from sightstream.tables.schema import ROW
 from tests.topics import Program
 
 
@@ -117,4 +118,4 @@ def commit(table, names, batch_id):
         }
         for name in names
     ]  # fmt: skip
-    table.append(pa.Table.from_pylist(rows, schema()), "test", batch_id)
+    table.append(pa.Table.from_pylist(rows, ROW), "test", batch_id)

@@ -18,8 +18,9 @@ from sightstream.errors import InputError
 from sightstream.images.event import new_event_id
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
-from sightstream.tables.predictions import Predictions, follow, schema
+from sightstream.tables.predictions import Predictions, follow
 from sightstream.tables.query import Filter, query, snapshot
+from sightstream.tables.schema import ROW
 
 TODAY = datetime(2025, 11, 21, 12, tzinfo=UTC)
 
@@ -56,7 +57,7 @@ def rejected(name="bad.jpg", **changes):
 
 
 def rows(*made):
-    return pa.Table.from_pylist(list(made), schema())
+    return pa.Table.from_pylist(list(made), ROW)
 
 
 def names(path):
@@ -69,8 +70,8 @@ def names(path):
 
 def test_it_is_created_with_the_columns_of_the_schema(table, path):
     made = pa.schema(DeltaTable(path).schema().to_arrow())
-    assert made.names == schema().names
-    assert [field.nullable for field in made] == [field.nullable for field in schema()]
+    assert made.names == ROW.names
+    assert [field.nullable for field in made] == [field.nullable for field in ROW]
 
 
 def test_it_is_partitioned_by_date(table, path):
@@ -130,7 +131,7 @@ def test_each_checkpoint_has_its_own_last_batch(table):
 
 def test_a_table_of_other_comments_is_written_to(table, path):
     table.append(rows(row("a")), "app", 0)
-    described = [field.with_metadata({"comment": "as it is today"}) for field in schema()]
+    described = [field.with_metadata({"comment": "as it is today"}) for field in ROW]
     table.append(rows(row("b")).cast(pa.schema(described)), "app", 1)
     assert names(path) == ["a", "b"]
 

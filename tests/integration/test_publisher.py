@@ -11,6 +11,7 @@ import pytest
 
 from sightstream import config
 from sightstream.tables import predictions
+from sightstream.tables.schema import ROW
 from streaming.kafka.publisher import Publisher
 from tests.topics import messages
 
@@ -32,9 +33,7 @@ def append(table, *event_ids):
     now = datetime.now(UTC)
     required = {"source": "folder", "status": "ok", "processed_at": now, "date": now.date()}
     rows = [{"event_id": each, **required} for each in event_ids]
-    table.append(
-        pa.Table.from_pylist(rows, predictions.schema()), "app", table.last_batch("app") or 0
-    )
+    table.append(pa.Table.from_pylist(rows, ROW), "app", table.last_batch("app") or 0)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from sightstream.images.event import ImageEvent
-from streaming.folder.manifests import EVENT, write
+from sightstream.tables.schema import EVENT
+from streaming.folder.manifests import write
 
 
 @pytest.fixture

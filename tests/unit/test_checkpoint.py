@@ -8,11 +8,12 @@ import pyarrow as pa
 import pytest
 
 from sightstream.errors import CheckpointMismatchError
-from sightstream.tables.predictions import Predictions, schema
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import ROW
 from streaming.checkpoint import app_id, checkpoint_state
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
-ROW = {
+FIELDS = {
     "event_id": "1",
     "source": "folder",
     "status": "ok",
@@ -33,7 +34,7 @@ def story(settings):
                 (folder / kind / str(batch)).write_text("v1\n{}")
         (folder / "metadata").write_text(json.dumps({"id": "app"}))
         for batch in range(table):
-            rows = pa.Table.from_pylist([{**ROW, "event_id": str(batch)}], schema())
+            rows = pa.Table.from_pylist([{**FIELDS, "event_id": str(batch)}], ROW)
             Predictions(settings.predictions).append(rows, name, batch)
         return lambda: checkpoint_state(folder, settings.predictions)
 

@@ -10,7 +10,8 @@ import pytest
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.event import ImageEvent
 from sightstream.runtime import cluster
-from streaming.folder.manifests import EVENT, write
+from sightstream.tables.schema import EVENT
+from streaming.folder.manifests import write
 from streaming.folder.tasks import Shares, tell
 
 

@@ -22,7 +22,8 @@ from sightstream.images.decode import Preprocessing
 from sightstream.models.registry import Registry
 from sightstream.models.version import Card
 from sightstream.runtime import spark
-from sightstream.tables.predictions import Predictions, schema
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import ROW
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -69,7 +70,7 @@ def package(tmp_path, monkeypatch):
 def table(settings):
     row = {"event_id": "1", "source": "folder", "status": "ok", "label": "7"}
     row |= {"processed_at": NOW, "date": NOW.date()}
-    Predictions(settings.predictions).append(pa.Table.from_pylist([row], schema()), "app", 0)
+    Predictions(settings.predictions).append(pa.Table.from_pylist([row], ROW), "app", 0)
     return Path(settings.predictions)
 
 

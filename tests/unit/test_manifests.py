@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from sightstream.images.event import ImageEvent
-from streaming.folder.manifests import EVENT, read, write
+from sightstream.tables.schema import EVENT
+from streaming.folder.manifests import read, write
 
 EVENTS = [
     ImageEvent("id 1", "folder", "file:///x", "x", 1_763_700_000.123456, 2**40),

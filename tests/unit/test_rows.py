@@ -10,9 +10,8 @@ from sightstream.images.event import ImageEvent
 from sightstream.models.version import ServedModel
 from sightstream.scoring import udf
 from sightstream.scoring.classifier import Answer
-from sightstream.tables import predictions
 from sightstream.tables.rows import rows
-from streaming.folder.manifests import EVENT
+from sightstream.tables.schema import ANSWER, EVENT, ROW
 
 MODEL = ServedModel("animals", 7, ("cat", "dog", "owl"), Preprocessing(8, 8), "onnx", b"")
 ARRIVED = datetime(2025, 11, 21, 23, 59, 59, 123456, UTC)
@@ -48,7 +47,7 @@ def row(event, answer):
 
 def test_the_table_has_the_schema_of_the_predictions():
     made = rows(*answered((event("a"), CAT), (event("b"), TORN)), MODEL, 3)
-    assert made.schema.equals(predictions.schema(), check_metadata=True)
+    assert made.schema.equals(ROW, check_metadata=True)
     assert made.num_rows == 2
 
 
@@ -120,7 +119,7 @@ def test_a_micro_batch_in_which_all_was_rejected():
 def test_an_empty_micro_batch():
     made = rows(*answered(), MODEL, 3)
     assert made.num_rows == 0
-    assert made.schema.equals(predictions.schema())
+    assert made.schema.equals(ROW)
 
 
 def test_answers_are_as_many_as_events():
@@ -132,5 +131,5 @@ def test_answers_are_as_many_as_events():
 def test_answers_come_back_piece_by_piece():
     first, second = udf.table([CAT, TORN, GONE]), udf.table([GONE, CAT])
     pieces = pa.chunked_array([[udf.packed(first)], [udf.packed(second)]])
-    unpacked = udf.unpacked(pieces, udf.ANSWER)
+    unpacked = udf.unpacked(pieces, ANSWER)
     assert unpacked.equals(pa.concat_tables([first, second]))
