@@ -37,10 +37,16 @@ def append(table, *event_ids):
     )
 
 
+def publisher_of(settings):
+    file = settings.root / "checkpoints" / "predictions-topic.json"
+    topic = settings.kafka_predictions_topic
+    return Publisher(settings.kafka, topic, settings.predictions, file)
+
+
 @contextmanager
 def publishing(settings):
     stop = Event()
-    thread = Thread(target=Publisher(settings).run, args=(stop,))
+    thread = Thread(target=publisher_of(settings).run, args=(stop,))
     thread.start()
     try:
         yield
