@@ -187,13 +187,15 @@ class Contents:
 
     def __call__(self, rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
         """Yield the events of the messages, and the images that they carry or claim."""
-        fields = (rows[name] for name in ("error_code", "uri", "content"))
+        # In Arrow, since a missing text is None or NaN in pandas, as its version has it.
+        events = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
+        codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
         # Rows that the driver takes from Spark hold bytearrays.
         images = [
             None if code is not None else self._store(uri) if content is None else bytes(content)
-            for code, uri, content in zip(*fields, strict=True)
+            for code, uri, content in zip(codes, uris, rows["content"], strict=True)
         ]
-        yield pa.Table.from_pandas(rows, EVENT, preserve_index=False), images
+        yield events, images
 
 
 def events(messages: DataFrame, max_bytes: int) -> DataFrame:
