@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from threading import Event, Lock
-from typing import Literal
 
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
@@ -23,7 +22,7 @@ class Champion:
     def __init__(
         self,
         name: str,
-        engine: Literal["auto", "onnx", "keras"],
+        engine: str,
         registry: Registry,
         on_reload: Callable[[str], None],
     ) -> None:  # fmt: skip
