@@ -27,7 +27,7 @@ from sightstream.images.decode import Preprocessing
 from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
 from sightstream.models.version import Card, ServedModel, export, write_card
-from streaming.folder.tasks import SMALL
+from streaming.source import SMALL
 from tests import broker
 
 MODEL = "benchmark"

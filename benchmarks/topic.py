@@ -89,5 +89,5 @@ def end_offsets(settings: Settings) -> dict[int, int]:
     from kafka import KafkaConsumer, TopicPartition
 
     parts = [TopicPartition(settings.kafka_topic, n) for n in range(PARTITIONS)]
-    with KafkaConsumer(**kafka.client_options(settings)) as consumer:
+    with KafkaConsumer(**kafka.client_options(settings.kafka)) as consumer:
         return {part.partition: end for part, end in consumer.end_offsets(parts).items()}

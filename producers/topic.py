@@ -95,7 +95,7 @@ class Publisher:
             # Of value, key and headers together; the rest is Kafka's own.
             self.limit = _limit(admin, self._topic) - _OVERHEAD
         self._producer = KafkaProducer(
-            **kafka.client_options(settings),
+            **kafka.client_options(settings.kafka),
             acks="all", enable_idempotence=True, compression_type=None,
             allow_auto_create_topics=False, max_request_size=self.limit + _OVERHEAD,
             batch_size=min(_BATCH, self.limit), linger_ms=5,
@@ -208,7 +208,7 @@ def _reached(
     timer.daemon = True
     timer.start()
     try:
-        admin = kafka.connect(settings, timeout)
+        admin = kafka.connect(settings.kafka, timeout)
     finally:
         timer.cancel()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,27 @@ ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")
 
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
+
+
+@dataclass(frozen=True)
+class Broker:
+    """How to reach a Kafka broker.
+
+    Attributes:
+        servers: host:port of the bootstrap servers, separated by commas.
+        security: the security protocol.
+        ca: PEM file of the authority that issued the broker's certificate; None: the system's.
+        mechanism: the SASL mechanism.
+        user: the user to log in as.
+        password: the user's password.
+    """
+
+    servers: str
+    security: str = "PLAINTEXT"
+    ca: Path | None = None
+    mechanism: str = "SCRAM-SHA-512"
+    user: str = ""
+    password: str = field(default="", repr=False)
 
 
 class Settings(BaseSettings):
@@ -185,6 +207,18 @@ class Settings(BaseSettings):
     def logs(self) -> Path:
         """Log files, Spark's and TensorFlow's included."""
         return self.root / "logs"
+
+    @property
+    def kafka(self) -> Broker:
+        """How to reach the Kafka broker."""
+        return Broker(
+            servers=self.kafka_servers,
+            security=self.kafka_security,
+            ca=self.kafka_ca,
+            mechanism=self.kafka_sasl_mechanism,
+            user=self.kafka_user,
+            password=self.kafka_password.get_secret_value(),
+        )
 
     @property
     def limits(self) -> Limits:

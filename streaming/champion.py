@@ -1,4 +1,4 @@
-"""The model in use: watched in the registry, loaded beside the stream, taken at a micro-batch."""
+"""The champion: watched in the registry, loaded beside the stream, taken by each micro-batch."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ import logging
 from collections.abc import Callable
 from threading import Event, Lock
 
-from sightstream.config import Settings
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 2.0
+LOOK_SECONDS = 2.0
 """Seconds between two looks at the registry."""
 
 
 class Champion:
-    """The registry's champion, as far as it can be loaded."""
+    """The model in use: the registry's champion, or the one before while that cannot be loaded."""
 
     def __init__(
-        self, settings: Settings, registry: Registry, on_reload: Callable[[str], None]
-    ) -> None:
-        """Loads the champion.
+        self,
+        name: str,
+        engine: str,
+        registry: Registry,
+        on_reload: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """Load the champion.
 
         Args:
-            settings: the model's name, and the engine.
+            name: the registered model.
+            engine: what runs it: auto, onnx or keras.
             registry: where it is registered.
             on_reload: called with `loaded` or `failed` when another version became champion.
 
         Raises:
-            ModelNotFoundError: there is none.
-            ModelDamagedError: it does not serve.
+            ModelNotFoundError: there is no champion.
+            ModelDamagedError: its files are damaged, or it does not answer as a model must.
         """
-        self._name = settings.model
-        self._engine = settings.engine
+        self._name = name
+        self._engine = engine
         self._registry = registry
         self._on_reload = on_reload
         self._lock = Lock()
@@ -44,31 +48,31 @@ class Champion:
 
     @property
     def model(self) -> ServedModel:
-        """The latest version that was loaded and answered as a model must."""
+        """The latest champion that was loaded and answered as a model must."""
         with self._lock:
             return self._model
 
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
-        """Loads each new champion until told to stop; what fails leaves the old one in use.
+        """Load each new champion until `stop` is set; where that fails, the old one stays in use.
 
         Args:
-            stop: ends it.
+            stop: ends the watch.
             ready: called with a new champion before it takes over.
         """
-        while not stop.wait(INTERVAL):
+        while not stop.wait(LOOK_SECONDS):
             try:
                 self.look(ready)
             except RegistryUnavailableError as error:
                 log.warning("%s stays in use: %s", self._model, error)
 
     def look(self, ready: Callable[[ServedModel], None]) -> None:
-        """Loads the champion if it is another one than at the last look.
+        """Load the champion if it is another version than at the last look.
 
         Args:
             ready: see `watch`.
 
         Raises:
-            RegistryUnavailableError: the next look may have more luck.
+            RegistryUnavailableError: the registry does not answer; the next look tries again.
         """
         number = self._registry.champion_number(self._name)
         if number is None or number == self._seen:
@@ -78,7 +82,7 @@ class Champion:
             ready(model)
         except RegistryUnavailableError:
             raise
-        except Exception as error:  # whatever a model's files bring about
+        except Exception as error:  # a model's files may cause any
             log.error("%s stays in use: %s", self._model, error)
             self._on_reload("failed")
         else:

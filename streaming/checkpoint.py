@@ -1,4 +1,8 @@
-"""The streaming query's checkpoint, compared with the predictions table that it feeds."""
+"""A streaming query's checkpoint: what it holds, and whether it goes with the predictions table.
+
+This is the one module that reads Spark's own files: `metadata`, and the names in `offsets` and
+`commits`, and the offset of the one source of a query.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from sightstream.errors import CheckpointMismatchError
 
 
 def app_id(checkpoint: Path) -> str:
-    """The id of a checkpoint, under which the table keeps its last micro-batch.
+    """Return the id of a checkpoint, under which the table keeps its last micro-batch.
 
     Args:
-        checkpoint: the folder that Spark writes; it has one once the query has started.
+        checkpoint: the folder that Spark writes; it has an id once the query has started.
 
     Raises:
         CheckpointMismatchError: its metadata file is missing, empty or damaged.
@@ -30,15 +34,14 @@ def app_id(checkpoint: Path) -> str:
 
 
 def checkpoint_state(checkpoint: Path, predictions: str) -> str | None:
-    """Compares the checkpoint with the table; safe beside a running stream.
+    """Compare the checkpoint with the table; safe beside a running stream.
 
     Args:
         checkpoint: the folder that Spark writes.
-        predictions: the table's folder or uri; never created here.
+        predictions: the table's folder or uri; it is never created here.
 
     Returns:
-        None where the stream can go on from here or has never started; else the sentence that
-        says what is wrong and what to do.
+        None where the stream can go on or has never started; else what is wrong and what to do.
     """
     commits, offsets = checkpoint / "commits", checkpoint / "offsets"
     if not (checkpoint / "metadata").exists() and _newest(offsets) == _newest(commits) == -1:
@@ -51,14 +54,14 @@ def checkpoint_state(checkpoint: Path, predictions: str) -> str | None:
     except CheckpointMismatchError as error:
         return str(error)
     if _empty(commits, after):
-        # Spark runs the micro-batch again, from the same offsets; the table skips what it holds.
+        # Spark runs the micro-batch again from the same offsets, and the table skips it.
         return (
             f"{commits / str(after)} is empty, as after a power failure; {_remove(commits, after)}"
         )
     planned = _newest(offsets)
     if _empty(offsets, planned):
-        # Planned anew, the micro-batch may get other images; the table would skip them under the
-        # number that it holds.
+        # Planned anew, the micro-batch may get other images, which the table would skip if it holds
+        # that number.
         cure = _remove(offsets, planned)
         if max(held, after) >= planned:
             cure = _start_afresh(checkpoint)
@@ -75,29 +78,30 @@ def checkpoint_state(checkpoint: Path, predictions: str) -> str | None:
 
 
 def require_match(checkpoint: Path, predictions: str) -> None:
-    """Raises where a stream must not go on.
+    """Raise unless the stream can go on.
 
     Raises:
-        CheckpointMismatchError: with the sentence of `checkpoint_state`.
+        CheckpointMismatchError: with the fault that `checkpoint_state` returns.
     """
     if fault := checkpoint_state(checkpoint, predictions):
         raise CheckpointMismatchError(fault)
 
 
 def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
-    """Where a micro-batch of a checkpoint ends, as its source tells; empty before the first.
+    """Return the source's offset at the end of a micro-batch; empty before the first.
 
     Args:
         checkpoint: the folder that Spark writes.
-        batch: its number; None: the last one that was committed.
+        batch: its number; None: the last committed one.
     """
     if batch is None:
         batch = _newest(checkpoint / "commits")
     if batch < 0:
         return {}
-    # The lines are: the log's version, metadata, and the offset of the one source.
-    lines = (checkpoint / "offsets" / str(batch)).read_text().splitlines()
-    return dict(json.loads(lines[-1]))
+    # The lines are: the version of the log, metadata, and the offset of the one source, before
+    # which version 2 of the log has the name of the source and a colon.
+    line = (checkpoint / "offsets" / str(batch)).read_text().splitlines()[-1]
+    return dict(json.loads(line[line.index("{") :]))
 
 
 def _last_batch(predictions: str, name: str) -> int:
@@ -119,7 +123,7 @@ def _last_batch(predictions: str, name: str) -> int:
 
 
 def _newest(folder: Path) -> int:
-    """The highest micro-batch that has a file; -1 where there is none."""
+    """Return the highest micro-batch that has a file; -1 where none has."""
     if not folder.is_dir():
         return -1
     return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=-1)

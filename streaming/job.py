@@ -1,4 +1,4 @@
-"""The stream, wired: sources, classifier, outcomes, champion, publisher, metrics and upkeep."""
+"""The stream, and the one place that wires its parts and unpacks the settings for them."""
 
 from __future__ import annotations
 
@@ -9,68 +9,67 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from threading import Event, Lock, Thread
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError, StreamFailedError
 from sightstream.io import lock
 from sightstream.models.registry import Registry
-from sightstream.runtime import spark
+from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
 from streaming.champion import Champion
 from streaming.kafka.publisher import publishing
+from streaming.micro_batch import MicroBatches, OnRows, reason
 from streaming.observe.metrics import Metrics
 from streaming.observe.vitals import Vitals
+from streaming.query import OnBatch, Query
+from streaming.source import Source
+from streaming.workers import Workers
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark import Broadcast
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
     from pyspark.sql.streaming import StreamingQuery
 
-    from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
-    from sightstream.scoring.udf import Read
-    from streaming.folder.source import Source, Work
 
 log = logging.getLogger(__name__)
 
-TRIGGER = 0.0
+TRIGGER_SECONDS = 0.0
 """Seconds from micro-batch to micro-batch that are aimed at; 0: as soon as images wait."""
-
-PATIENCE = 8
-"""Failures in a row, with no committed micro-batch between them, that end the stream."""
-
-LEAVE = 10.0
-"""Seconds that a query between two micro-batches is given to leave by itself."""
-
-OnRows = Callable[["pa.Table"], None]
 
 
 class Stream:
     """A running stream: a query for each source, one table, one champion; made by `running`."""
 
     def __init__(
-        self, settings: Settings, session: SparkSession, champion: Champion, metrics: Metrics,
-        table: Predictions, sources: Sequence[Source], on_rows: OnRows,
+        self, queries: Sequence[Query], champion: Champion, workers: Workers, table: Predictions,
+        metrics: Metrics, stopping: Event, alive: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """Prepares a query for each source."""
-        self.settings = settings
-        self.session = session
-        self.metrics = metrics
-        self.champion = champion
-        self.on_rows = on_rows
-        self.stopping = Event()
-        self.table = table
-        self._broadcasts: dict[int, Broadcast[ServedModel]] = {}
-        self._lock = Lock()
-        self._queries = [Query(self, each) for each in sources]
-        metrics.watch_behind(lambda: self.behind)
-        metrics.aim(TRIGGER)
+        """Start nothing yet.
+
+        Args:
+            queries: one for each source.
+            champion: the model that answers.
+            workers: apply it.
+            table: gets the rows.
+            metrics: show how the stream is doing.
+            stopping: once set, no query begins another micro-batch.
+            alive: whether Spark still runs.
+        """
         self.metrics_port = metrics.port
+        self._queries = queries
+        self._champion = champion
+        self._workers = workers
+        self._table = table
+        self._metrics = metrics
+        self._stopping = stopping
+        self._alive = alive
+        metrics.watch_behind(lambda: self.behind)
+        metrics.aim(TRIGGER_SECONDS)
         self._expect(champion.model)
         metrics.use(champion.model)
 
@@ -82,346 +81,220 @@ class Stream:
     @property
     def model(self) -> str:
         """The model in use, with its version."""
-        return str(self.champion.model)
+        return str(self._champion.model)
 
     @property
     def idle(self) -> float:
-        """Seconds since the last micro-batch; none while images wait for one."""
+        """Seconds since the last micro-batch; 0 while images wait for one."""
         latest = max(query.progress for query in self._queries)
         return 0.0 if self.behind > 0 else time.monotonic() - latest
 
     def start(self) -> None:
-        """Starts the queries, and has the workers load the model meanwhile."""
+        """Start the queries, and load the model in the workers meanwhile."""
         Thread(target=self._warm_up, daemon=True).start()
         for query in self._queries:
             query.start()
 
     def watch(self, stop: Event) -> None:
-        """Takes what arrives from now on, until `stop` is set."""
+        """Take what arrives from now on, until `stop` is set."""
         for query in self._queries:
             query.source.watch(stop)
 
     def drain(self) -> int:
-        """Takes what is there, and returns how many images these are."""
+        """Take what is there, and return the number of images."""
         return sum(query.source.drain() for query in self._queries)
 
     def tend(self) -> None:
-        """Restarts queries that failed; to be called now and then.
+        """Restart queries that failed; to be called several times a second.
 
         Raises:
-            StreamFailedError: one failed `PATIENCE` times without a micro-batch in between.
-            SightstreamError: a source says what is to be mended.
+            StreamFailedError: a query failed `query.FAILURES` times without a micro-batch between.
+            SightstreamError: a source needs a person.
         """
         for query in self._queries:
             query.tend()
 
     def finish(self, stop: Event) -> None:
-        """Classifies all that was taken, and returns; earlier if `stop` is set.
+        """Classify all that was taken, and return; earlier if `stop` is set.
 
         Raises:
             SightstreamError: see `tend`.
         """
         while self.behind > 0 and not stop.wait(0.02):
             self.tend()
-        self.table.maintain(quiet=False)
+        self._table.maintain(quiet=False)
 
     def stop(self) -> None:
-        """Lets the current micro-batches end, and begins no other."""
-        self.stopping.set()
-        if not spark.is_alive(self.session):
-            return
-        for query in self._queries:
-            query.stop()
-
-    def broadcast(self, model: ServedModel) -> Broadcast[ServedModel]:
-        """A version as the workers get it, which is made once."""
-        from sightstream.scoring.udf import KEPT
-
-        with self._lock:
-            if model.version not in self._broadcasts:
-                self._broadcasts[model.version] = self.session.sparkContext.broadcast(model)
-                busy = {query.version for query in self._queries}
-                for old in [v for v in list(self._broadcasts)[:-KEPT] if v not in busy]:
-                    self._broadcasts.pop(old).destroy()
-            return self._broadcasts[model.version]
-
-    def applied(self, model: Broadcast[ServedModel], tasks: DataFrame, read: Read) -> DataFrame:
-        """What a version answers to the images that are read for the rows of tasks."""
-        from sightstream.scoring.udf import PACKED, Answering, packed_answers
-
-        answering = Answering(model, self.settings.limits, self.settings.top_k)
-        return tasks.mapInPandas(packed_answers(answering, read), PACKED)
+        """Let the current micro-batches end, and begin no other."""
+        self._stopping.set()
+        if self._alive():
+            for query in self._queries:
+                query.stop()
 
     def ready(self, model: ServedModel) -> None:
-        """Has the workers load a version ahead of the first micro-batch that it answers."""
-        from sightstream.scoring.udf import nothing
-
-        cores = self.session.sparkContext.defaultParallelism
-        tasks = self.session.range(0, cores, 1, cores)
-        self.applied(self.broadcast(model), tasks, nothing).toArrow()
+        """Load a version in the workers, ahead of the first micro-batch that it answers for."""
+        self._workers.load(model)
         self._expect(model)
 
     def _warm_up(self) -> None:
         try:
-            self.ready(self.champion.model)
-        except Exception as error:  # the first micro-batch meets the same, and says so
-            log.info("the model was not loaded ahead of its first images: %s", _reason(error))
+            self.ready(self._champion.model)
+        except Exception as error:  # the first micro-batch fails for the same reason, and logs it
+            log.info("the model was not loaded ahead of its first images: %s", reason(error))
 
     def _expect(self, model: ServedModel) -> None:
-        self.metrics.expect([query.source.name for query in self._queries], model)
-
-
-class Query:
-    """The streaming query of a source."""
-
-    def __init__(self, stream: Stream, source: Source) -> None:
-        """Prepares it."""
-        self.source = source
-        self.progress = time.monotonic()
-        self.version = 0
-        self._stream = stream
-        self._app_id = ""
-        self._last = -1
-        self._doubtful = True
-        self._failures = 0
-        self._next = 0.0
-        self._busy = False
-        self._plans: WeakKeyDictionary[DataFrame, tuple[Broadcast[ServedModel], DataFrame]]
-        self._plans = WeakKeyDictionary()
-        self._query: StreamingQuery | None = None
-        self._error: Exception | None = None
-
-    def start(self) -> None:
-        """Starts it; where Spark fails to, `tend` does so again."""
-        from py4j.protocol import Py4JError
-        from pyspark.errors import PySparkException
-
-        self._query = None
-        try:
-            self._query = self._started()
-        # A Python worker tells Spark what the source is, and ends as any other may.
-        except (PySparkException, Py4JError) as error:
-            self._error = error
-
-    def _started(self) -> StreamingQuery:
-        session = self._stream.session
-        # Its jobs share the cores with those of other queries, instead of waiting behind them.
-        session.sparkContext.setLocalProperty("spark.scheduler.pool", self.source.name)
-        writer = self.source.events(session).writeStream.foreachBatch(self._batch)
-        writer = writer.queryName(self.source.name)
-        writer = writer.option("checkpointLocation", str(self.source.checkpoint))
-        return writer.trigger(processingTime=f"{TRIGGER} seconds").start()
-
-    def tend(self) -> None:
-        """Restarts it if it failed, after a pause; see `Stream.tend`."""
-        # To ask Spark takes 2 ms while the cores are busy.
-        if self._busy or (self._query and self._query.isActive):
-            return
-        now = time.monotonic()
-        if not self._next:
-            error = self._query.exception() if self._query else self._error
-            there = self.source.check()
-            self._failures += there
-            reason = _reason(error)
-            if self._failures >= PATIENCE:
-                raise StreamFailedError(
-                    f"the stream failed {PATIENCE} times in a row: {reason}; nothing is lost: mend "
-                    f"that and start again; more is in {self._stream.settings.logs}"
-                )
-            log.error("the query failed and is started again: %s", reason)
-            self._stream.metrics.restarted()
-            # The commit that failed may have been made all the same: the table is asked again.
-            self._app_id, self._doubtful = "", True
-            self._next = now + min(30.0, 2.0**self._failures / 2)
-        if now >= self._next and self.source.check():
-            self._next = 0.0
-            self.start()
-
-    def stop(self) -> None:
-        """Lets the current micro-batch end."""
-        deadline = time.monotonic() + LEAVE
-        while self._query and self._query.isActive and self._query.status["isTriggerActive"]:
-            # Spark may be waiting for a broker that is away.
-            if not self._busy and time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-        if self._query:
-            self._query.stop()
-
-    def _batch(self, batch: DataFrame, batch_id: int) -> None:
-        if self._stream.stopping.is_set():
-            raise InterruptedError("the stream is being stopped")
-        self._busy = True
-        try:
-            self._run(batch, batch_id)
-        finally:
-            self._busy = False
-
-    def _run(self, batch: DataFrame, batch_id: int) -> None:
-        if not self._app_id:
-            self._app_id = checkpoint.app_id(self.source.checkpoint)
-            last = self._stream.table.last_batch(self._app_id)
-            self._last = -1 if last is None else last
-        # A crash may have come between the commit to the table and Spark's own.
-        if batch_id > self._last:
-            work, rows = self._committed(batch, batch_id)
-        else:
-            work, rows = self.source.work(batch, batch_id), None
-        self.source.done(batch_id, work.images, rows)
-        self._failures = 0
-        self.progress = time.monotonic()
-
-    def _committed(self, batch: DataFrame, batch_id: int) -> tuple[Work, pa.Table]:
-        from sightstream.tables import rows as outcomes
-
-        metrics = self._stream.metrics
-        begin = time.monotonic()
-        model = self._stream.champion.model
-        self.version = model.version
-        work = self.source.work(batch, batch_id)
-        events, answers = self._answered(work, model)
-        metrics.phase("classify", time.monotonic() - begin)
-        begin = time.monotonic()
-        rows = outcomes.rows(events, answers, model, batch_id)
-        if self._doubtful:
-            rows = self._new(rows)
-        rows = self.source.first(rows)
-        self._stream.table.append(rows, self._app_id, batch_id)
-        self._last = batch_id
-        metrics.phase("commit", time.monotonic() - begin)
-        metrics.count(rows, model)
-        metrics.compare(answers, model)
-        try:
-            self._stream.on_rows(rows)
-        except Exception as error:  # the rows are committed, whoever cannot show them
-            log.warning("rows could not be shown: %s", error)
-        return work, rows
-
-    def _new(self, rows: pa.Table) -> pa.Table:
-        """Leaves out what a crash, or a new checkpoint, made the source tell once more.
-
-        It tells them one after the other, so that a micro-batch without any is the last.
-        """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        known = self._stream.table.known(rows["event_id"], rows["date"])
-        self._doubtful = bool(known)
-        if not known:
-            return rows
-        return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
-
-    def _answered(self, work: Work, model: ServedModel) -> tuple[pa.Table, pa.Table]:
-        """The events of a micro-batch, and their answers in the same order."""
-        from sightstream.scoring import udf
-        from sightstream.tables.schema import ANSWER, EVENT
-
-        self._stream.session.sparkContext.setLocalProperty(udf.TOLD, work.told())
-        try:
-            found = self._planned(work.tasks, model).toArrow()
-        except Exception as error:
-            if self._stream.stopping.is_set() or not self._query or not self._query.isActive:
-                raise
-            if not self.source.check():
-                raise
-            log.error("a micro-batch failed, and is run again in isolation: %s", _reason(error))
-            return self._isolated(work, model)
-        events = udf.unpacked(found["events"], EVENT)
-        return events, udf.unpacked(found["answers"], ANSWER)
-
-    def _planned(self, tasks: DataFrame, model: ServedModel) -> DataFrame:
-        """The answers to tasks: what Spark has planned before, it runs in half the time."""
-        broadcast = self._stream.broadcast(model)
-        known, planned = self._plans.get(tasks, (None, tasks))
-        if known is not broadcast:
-            planned = self._stream.applied(broadcast, tasks, self.source.read)
-            self._plans[tasks] = broadcast, planned
-        return planned
-
-    def _isolated(self, work: Work, model: ServedModel) -> tuple[pa.Table, pa.Table]:
-        import pandas as pd
-        import pyarrow as pa
-
-        from sightstream.scoring import retry, udf
-        from sightstream.tables.schema import EVENT
-
-        settings = self._stream.settings
-        events, told = [EVENT.empty_table()], work.told()
-
-        def images() -> Iterator[Image | None]:
-            # One partition at a time is on the driver, whatever the images weigh.
-            for row in work.tasks.toLocalIterator():
-                for piece, found in self.source.read(pd.DataFrame([row.asDict()]), told):
-                    events.append(piece)
-                    yield from found
-
-        found = retry.classify(images(), model, settings.limits, settings.top_k)
-        answers = udf.table(list(found))
-        return pa.concat_tables(events), answers
+        self._metrics.expect([query.source.name for query in self._queries], model)
 
 
 @contextmanager
 def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
-    """Starts all parts of the stream but the query; ends them in order, whatever happens.
+    """Start all parts of the stream but its queries; end them in order, whatever happens.
 
     Args:
-        settings: the home folder, the model, Spark, the limits and the endpoint.
+        settings: all of them.
         on_rows: called with the rows of each committed micro-batch.
 
     Raises:
-        SightstreamError: of the kind that says what is to be mended.
+        SightstreamError: of the kind that says what to correct.
     """
-    from streaming.folder import source as sources
-
-    figures = Metrics()
+    metrics = Metrics()
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
         stack.enter_context(lock.held(settings.root))
         shutil.rmtree(spark.scratch_folder(settings, "run"), ignore_errors=True)
-        stack.callback(figures.serve(settings))
-        registry = Registry(settings.registry_address)
-        if not registry.exists:
-            raise ModelNotFoundError(
-                f"the registry {registry.uri} is empty; train a model with: sightstream train"
-            )
-        # What is wrong with a source is told before anything is started.
+        stack.callback(metrics.serve(settings))
+        registry = _registry(settings)
+        # Faults of a source are raised before anything is started.
         table = Predictions(settings.predictions)
-        inputs = sources.of(settings, table, figures)
-        for each in inputs:
-            checkpoint.require_match(each.checkpoint, settings.predictions)
+        sources = _sources(settings, table, metrics)
         # MLflow's import and Spark's start take seconds each.
-        champion = beside.submit(Champion, settings, registry, figures.reloaded)
+        champion = beside.submit(
+            Champion, settings.model, settings.engine, registry, metrics.reloaded
+        )
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
-        stream = Stream(settings, session, champion.result(), figures, table, inputs, on_rows)
-        figures.listen(session)
+        stream = _stream(settings, session, champion.result(), sources, table, metrics, on_rows)
+        metrics.listen(session)
         stop = Event()
         stack.callback(stop.set)
-        if settings.kafka_predictions_topic:
-            stack.enter_context(publishing(settings))
+        if topic := settings.kafka_predictions_topic:
+            place = settings.root / "checkpoints" / "predictions-topic.json"
+            stack.enter_context(publishing(settings.kafka, topic, table.path, place))
         stack.callback(stream.stop)
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
-            lambda: upkeep.run(settings, stream.table, lambda: stream.idle, stop),
-            lambda: Vitals(settings, figures.registry).watch(registry, session, stop),
+            lambda: upkeep.run(
+                table, settings.images, settings.retention_days, lambda: stream.idle, stop
+            ),
+            lambda: Vitals(settings, metrics.registry).watch(registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
-        # A collection of the garbage would look at all that was imported, and hold up every thread
-        # for 0.2 s. It is given back, since DuckDB reports what the end of Python leaves behind.
-        gc.freeze()
-        stack.callback(gc.unfreeze)
-        try:
+        stack.enter_context(_imports_out_of_collections())
+        with _end_of_spark(session, settings.logs):
             yield stream
-        except Exception as error:
-            if spark.is_alive(session):
-                raise
-            raise StreamFailedError(
-                "Spark's JVM has ended, as when it is killed or out of memory; nothing is lost: "
-                f"start again; more is in {settings.logs}"
-            ) from error
 
 
-def _reason(error: object) -> str:
-    """The line of Spark's long text that says what happened."""
-    text = str(error).partition("=== Streaming Query ===")[0]
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    return lines[-1][:500] if lines else type(error).__name__
+def _registry(settings: Settings) -> Registry:
+    registry = Registry(settings.registry_address)
+    if not registry.exists:
+        raise ModelNotFoundError(
+            f"the registry {registry.uri} is empty; train a model with: sightstream train"
+        )
+    return registry
+
+
+def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[Source]:
+    """Make the configured sources, each of which goes on where the table ends."""
+    make: dict[str, Callable[[], Source]] = {
+        "folder": lambda: _folder(settings, metrics),
+        "kafka": lambda: _kafka(settings, table, metrics),
+    }
+    sources = [make[name]() for name in make if name in settings.source]
+    for each in sources:
+        checkpoint.require_match(each.checkpoint, settings.predictions)
+    return sources
+
+
+def _folder(settings: Settings, metrics: Metrics) -> Source:
+    from streaming.folder.intake import Folders
+    from streaming.folder.source import Folder
+
+    local = cluster.is_local(settings.master)
+    return Folder(
+        Folders(settings.inbox, settings.images, settings.manifests),
+        settings.checkpoint(Folder.name),
+        settings.settle_seconds,
+        settings.images_per_batch,
+        spark.scratch_folder(settings, "run") if local else None,
+        partial(metrics.arrived, Folder.name),
+    )
+
+
+def _kafka(settings: Settings, table: Predictions, metrics: Metrics) -> Source:
+    from streaming.kafka import lag
+    from streaming.kafka.duplicates import Recent
+    from streaming.kafka.source import KafkaSource
+
+    return KafkaSource(
+        lag.topic(settings),
+        Recent(table, KafkaSource.name),
+        metrics,
+        settings.limits,
+        settings.kafka_uri_prefixes,
+        settings.images_per_batch,
+        settings.kafka_max_offsets,
+    )
+
+
+def _stream(
+    settings: Settings, session: SparkSession, champion: Champion, sources: Sequence[Source],
+    table: Predictions, metrics: Metrics, on_rows: OnRows,
+) -> Stream:  # fmt: skip
+    workers, stopping = Workers(session, settings.limits, settings.top_k), Event()
+    queries = [
+        Query(
+            source,
+            MicroBatches(source, table, champion, workers, metrics, on_rows),
+            partial(_started, session, source),
+            stopping,
+            metrics.restarted,
+            settings.logs,
+        )
+        for source in sources
+    ]
+    alive = partial(spark.is_alive, session)
+    return Stream(queries, champion, workers, table, metrics, stopping, alive)
+
+
+def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> StreamingQuery:
+    # Its jobs share the cores with those of other queries, instead of waiting behind them.
+    session.sparkContext.setLocalProperty("spark.scheduler.pool", source.name)
+    writer = source.events(session).writeStream.foreachBatch(on_batch)
+    writer = writer.queryName(source.name).option("checkpointLocation", str(source.checkpoint))
+    return writer.trigger(processingTime=f"{TRIGGER_SECONDS} seconds").start()
+
+
+@contextmanager
+def _imports_out_of_collections() -> Iterator[None]:
+    """Keep the garbage collector from all that was imported: a look at it holds threads for 0.2 s.
+
+    It is given back in the end, since DuckDB reports what the end of Python leaves behind.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
+def _end_of_spark(session: SparkSession, logs: Path) -> Iterator[None]:
+    """Raise one clear error for all that fails because Spark's JVM has ended."""
+    try:
+        yield
+    except Exception as error:
+        if spark.is_alive(session):
+            raise
+        raise StreamFailedError(
+            "Spark's JVM has ended, as when it is killed or out of memory; nothing is lost: "
+            f"start again; details are in {logs}"
+        ) from error

@@ -1,4 +1,4 @@
-"""What is put in order beside the stream: the table's small files, and images past their time."""
+"""Upkeep beside the stream: small files of the table are merged, and old images removed."""
 
 from __future__ import annotations
 
@@ -10,49 +10,51 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
-from sightstream.config import Settings
 from sightstream.tables.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
-QUIET = 10.0
+QUIET_SECONDS = 10.0
 """Seconds without a micro-batch after which even a few small files are merged."""
 
 
-def run(settings: Settings, table: Predictions, idle: Callable[[], float], stop: Event) -> None:
-    """Looks after the home folder until told to stop.
+def run(
+    table: Predictions, images: Path, retention_days: int, idle: Callable[[], float], stop: Event
+) -> None:
+    """Maintain the table and the images until `stop` is set.
 
     Args:
-        settings: the folder of the images, and the days that they are kept.
         table: the predictions table.
-        idle: the seconds since the last micro-batch.
-        stop: ends it.
+        images: the folder of the images, which holds a folder for each day.
+        retention_days: how long images are kept; 0: for ever.
+        idle: returns the seconds since the last micro-batch.
+        stop: ends the upkeep.
     """
     while not stop.wait(1.0):
         try:
-            table.maintain(quiet=idle() > QUIET)
-            if idle() > QUIET:
-                expire(settings)
-        except Exception as error:  # whatever it is, the stream goes on
+            table.maintain(quiet=idle() > QUIET_SECONDS)
+            if idle() > QUIET_SECONDS:
+                expire(images, retention_days)
+        except Exception as error:  # no failure of the upkeep stops the stream
             log.warning("upkeep failed, and is tried again: %s", error)
             stop.wait(60)
 
 
-def expire(settings: Settings) -> None:
-    """Removes the image folders of days that the retention has ended for."""
-    if not settings.retention_days:
+def expire(images: Path, retention_days: int) -> None:
+    """Remove the folders of days that are over the retention; none where that is 0."""
+    if not retention_days:
         return
-    oldest = datetime.now(UTC).date() - timedelta(days=settings.retention_days)
-    for day, folder in days(settings.images).items():
+    oldest = datetime.now(UTC).date() - timedelta(days=retention_days)
+    for day, folder in days(images).items():
         if day < oldest:
             log.info("removing the images of %s", folder.name)
             shutil.rmtree(folder)
 
 
 def days(images: Path) -> dict[date, Path]:
-    """The folder of each day that images are kept of; none where no folder is watched."""
+    """Return the image folder of each day; none where no folder is watched."""
     found = {}
     for folder in images.iterdir() if images.is_dir() else ():
-        with suppress(ValueError):  # not one of ours
+        with suppress(ValueError):  # not a day of ours
             found[date.fromisoformat(folder.name)] = folder
     return found

@@ -1,15 +1,12 @@
 """A real model, made in milliseconds and without TensorFlow: bright or dark, by the mean pixel."""
 
-import hashlib
-import json
-from dataclasses import asdict
-
 import numpy as np
 from PIL import Image
 
 from sightstream.images.decode import Preprocessing
+from sightstream.models.engines import Onnx
 from sightstream.models.registry import Registry
-from sightstream.models.version import CARD_FILE, ONNX_FILE, Card
+from sightstream.models.version import Card, write_card
 
 LABELS = ("bright", "dark", "grey")
 
@@ -43,16 +40,13 @@ def onnx_bytes():
 def write_version(folder, labels=LABELS):
     """Writes a version's files; returns the SHA-256 of its card."""
     folder.mkdir(parents=True)
-    (folder / ONNX_FILE).write_bytes(onnx_bytes())
-    sums = {ONNX_FILE: hashlib.sha256((folder / ONNX_FILE).read_bytes()).hexdigest()}
-    card = Card(labels, Preprocessing(8, 8), {"accuracy": 1.0}, {}, 0.0, sums)
-    (folder / CARD_FILE).write_text(json.dumps(asdict(card)))
-    return hashlib.sha256((folder / CARD_FILE).read_bytes()).hexdigest()
+    (folder / Onnx.file).write_bytes(onnx_bytes())
+    return write_card(folder, Card(labels, Preprocessing(8, 8), {"accuracy": 1.0}, {}, 0.0))
 
 
 def register(settings, name, folder):
     """Registers such a version under a name, and makes it the champion."""
-    registry, digest = Registry(settings), write_version(folder)
+    registry, digest = Registry(settings.registry_address), write_version(folder)
     made = registry.publish(name, folder, digest, parameters={}, metrics={}, curves={})
     return registry.promote(name, made.number)
 

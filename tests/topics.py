@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 
 from sightstream import config
+from sightstream.config import Broker
 from sightstream.io import kafka
 
 
@@ -37,7 +38,9 @@ def messages(broker, topic):
 
     settings = config.Settings(kafka_servers=broker.address)
     with KafkaConsumer(
-        **kafka.client_options(settings), enable_auto_commit=False, max_partition_fetch_bytes=2**25
+        **kafka.client_options(settings.kafka),
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=2**25,
     ) as consumer:
         parts = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
         consumer.assign(parts)
@@ -54,12 +57,12 @@ def headers(message):
 
 
 def topics(broker):
-    with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
+    with kafka.connect(Broker(broker.address)) as client:
         return set(client.list_topics())
 
 
 def create(broker, topic, *, partitions=3):
-    with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
+    with kafka.connect(Broker(broker.address)) as client:
         large = {"max.message.bytes": str(2**25)}
         client.create_topics({topic: {"num_partitions": partitions, "configs": large}})
 
@@ -73,7 +76,7 @@ def send(broker, topic, values):
 
     settings = config.Settings(kafka_servers=broker.address)
     options = {"max_request_size": 2**25, "linger_ms": 5}
-    with closing(KafkaProducer(**kafka.client_options(settings), **options)) as producer:
+    with closing(KafkaProducer(**kafka.client_options(settings.kafka), **options)) as producer:
         sent = [
             producer.send(topic, **(each if isinstance(each, dict) else {"value": each}))
             for each in values

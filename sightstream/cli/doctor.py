@@ -228,10 +228,10 @@ def _predictions(settings: Settings) -> str:
 
 
 def _checkpoint(settings: Settings) -> str:
-    from sightstream.io.kafka import checkpoint_of
     from streaming.checkpoint import checkpoint_state
+    from streaming.kafka.lag import topic
 
-    folders = {"folder": settings.checkpoint("folder"), "kafka": checkpoint_of(settings)}
+    folders = {"folder": settings.checkpoint("folder"), "kafka": topic(settings).checkpoint}
     for source in settings.source:
         if fault := checkpoint_state(folders[source], settings.predictions):
             raise CheckpointMismatchError(fault)
@@ -241,14 +241,16 @@ def _checkpoint(settings: Settings) -> str:
 
 def _kafka(settings: Settings) -> str:
     from sightstream.io import kafka
+    from streaming.kafka.lag import topic
 
     if "kafka" not in settings.source:
         return "not a source of images"
-    with kafka.connect(settings) as client:
-        stands = kafka.partitions(client, settings)
-    if fault := kafka.loss(settings, stands):
+    images = topic(settings)
+    with kafka.connect(images.broker) as client:
+        stands = images.partitions(client)
+    if fault := images.loss(stands):
         raise MessagesLostError(fault)
-    seconds = max(kafka.waiting_seconds(settings, stands).values())
+    seconds = max(images.waiting_seconds(stands).values())
     return (
         f"topic {settings.kafka_topic}, {len(stands)} partitions, "
         f"{sum(each.lag for each in stands)} messages behind, the oldest by {seconds:.1f} s"

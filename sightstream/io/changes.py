@@ -1,6 +1,7 @@
-"""Waiting for what comes into a folder: where the system tells of it, no time is lost.
+"""Waiting for files in a folder: inotify ends the wait at once where it reports them.
 
-It does not tell of folders in the folder, nor on every file system: one looks now and then anyway.
+It reports nothing of folders in the folder, and nothing on some file systems, so that a caller must
+look now and then anyway.
 """
 
 from __future__ import annotations
@@ -13,35 +14,35 @@ from functools import lru_cache
 from io import FileIO
 
 _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x008, 0x080, 0x100
-"""Of inotify(7)."""
+"""Events of inotify(7)."""
 
 
 def wait(folder: bytes, seconds: float) -> None:
-    """Waits until something has come into a folder since the last call, or for some time.
+    """Wait until something has come into a folder since the last call, or for some time.
 
     Args:
         folder: its path.
-        seconds: to wait at most.
+        seconds: how long to wait, at most.
     """
-    told = _told(folder)
-    if told is None:
+    events = _events(folder)
+    if events is None:
         time.sleep(seconds)
         return
     poll = select.poll()
-    poll.register(told, select.POLLIN)
+    poll.register(events, select.POLLIN)
     if poll.poll(1000 * seconds):
-        told.read(2**16)  # what it was; a look tells
+        events.read(2**16)  # discarded: the caller looks itself
 
 
-@lru_cache(8)  # one that drops out is closed
-def _told(folder: bytes) -> FileIO | None:
-    """Where the system tells of a folder; None if it does not, or of too many already."""
+@lru_cache(8)  # a file that drops out is closed
+def _events(folder: bytes) -> FileIO | None:
+    """Open the events of a folder; None where inotify is missing, or watches too many already."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "inotify_init1"):
         return None
     descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if descriptor < 0:
         return None
-    told = FileIO(descriptor)
+    events = FileIO(descriptor)
     mask = _CLOSE_WRITE | _MOVED_TO | _CREATE
-    return told if libc.inotify_add_watch(descriptor, folder, mask) >= 0 else None
+    return events if libc.inotify_add_watch(descriptor, folder, mask) >= 0 else None

@@ -1,7 +1,7 @@
-"""The files that arrive in a folder: which are complete, and when each of them came.
+"""The files that arrive in a folder: which are complete, and when each of them arrived.
 
-The folder is looked at, and listened to only for the moment to do so: what is accepted leaves it,
-so that a look is cheap, misses nothing, and is the same on file systems that give no events.
+The folder is listed again and again: accepted files leave it, so that a look is cheap, misses
+nothing, and works the same on file systems that report no events.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ PAUSE = 0.05
 """Seconds between two looks at a folder; longer when a look takes long."""
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two looks, however long one took: it may have been held up, by a file server that
-was away or a machine that was suspended.
+"""Seconds between two looks, at most: a look may have been slow because a file server was away or
+the machine was suspended.
 """
 
 RETRY = 30.0
-"""Seconds until a file that could not be taken is tried again."""
+"""Seconds until a file that could not be moved is tried again."""
 
 RELIST = 1.0
-"""Seconds until a folder that seems to be as it was is listed all the same."""
+"""Seconds after which a folder is listed even if it seems unchanged."""
 
 TICK = 0.02
-"""Seconds in which a second change of a folder may have the time of the first; in some, longer."""
+"""Seconds within which a second change of a folder may leave its time as the first one did."""
 
 _TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I)
 
@@ -43,22 +43,22 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
 
 Arrival = tuple[bytes, os.stat_result, float]
-"""A file's path, what the system tells of it, and when it came, in seconds since the epoch."""
+"""A file's path, its status, and its time of arrival in seconds since the epoch."""
 
 Bare = dict[bytes, tuple[int, list[bytes]]]
-"""Folders without files: when they were changed, in nanoseconds, and the folders in them."""
+"""Folders without files: their time of change in nanoseconds, and the folders in them."""
 
 
 class Arrivals:
-    """One folder with all below it; it remembers what it has to wait for."""
+    """A folder with all below it; it remembers the files that must rest."""
 
     def __init__(self, root: bytes, settle_seconds: float, leave: Collection[bytes] = ()) -> None:
-        """Looks at nothing yet.
+        """Ignore the signal that the test of `_has_writer` causes; look at nothing yet.
 
         Args:
             root: the folder.
-            settle_seconds: the time that doubtful files are left to settle.
-            leave: names directly below the folder that are not looked at.
+            settle_seconds: how long doubtful files must rest before they are complete.
+            leave: names directly below the folder that are left out.
         """
         self._root = root
         self._settle = settle_seconds
@@ -72,9 +72,9 @@ class Arrivals:
         signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def look(self) -> Iterator[Arrival]:
-        """Looks at the folder once, and yields what is complete.
+        """Look at the folder once, and yield the files that are complete.
 
-        What is no regular file, such as a symbolic link, is complete as it is.
+        Anything but a regular file, such as a symbolic link, is complete as it is.
         """
         begin, unseen = time.time(), {*self._unsettled, *self._put_off}
         if time.monotonic() - self._listed >= RELIST:
@@ -99,21 +99,21 @@ class Arrivals:
 
     @property
     def settling(self) -> bool:
-        """Whether there are files that have to rest before they are taken."""
+        """Whether there are files that must rest before they are complete."""
         return bool(self._unsettled)
 
     def put_off(self, path: bytes) -> None:
-        """Leaves out a file that could not be taken, for `RETRY` seconds."""
+        """Leave out a file that could not be moved, for `RETRY` seconds."""
         self._put_off[path] = time.monotonic() + RETRY
 
     def _came(self, path: bytes, info: os.stat_result) -> float:
-        # The inode's last change is the arrival, and cannot be set; but moving a folder changes
-        # none of its files. What an earlier look did not see has come since.
+        # The inode's last change is the arrival, and no program can set it; but moving a folder
+        # changes none of its files. A file that an earlier look did not see has come since.
         earliest = 0.0 if path in self._unsettled else self._looked
         return min(max(info.st_ctime, earliest), time.time())
 
     def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
-        """What the system tells of a file that is as its writer wants it; None of any other."""
+        """Return the status of a file that its writer has finished; None of any other."""
         path = entry.path
         if self._put_off.get(path, 0) > time.monotonic():
             return None
@@ -132,20 +132,20 @@ class Arrivals:
 
 
 def pause(seconds: float) -> float:
-    """Seconds to wait after a look that took some and found nothing, so that looks stay cheap."""
+    """Return the seconds to wait after a look that found nothing, from the seconds that it took."""
     return min(LONGEST_PAUSE, max(PAUSE, 10 * seconds))
 
 
 def files(
     root: bytes, leave: Collection[bytes] = (), bare: Bare | None = None
 ) -> Iterator[os.DirEntry[bytes]]:
-    """Walks a folder, following no link; what cannot be looked into is told once, and left out.
+    """Walk a folder, following no link; a folder that cannot be read is logged once, and left out.
 
     Args:
         root: the folder.
         leave: paths of folders that are left out.
-        bare: from one walk to the next, so that folders without files are listed when they have
-            changed; one that once held many files takes long to list ever after.
+        bare: kept from one walk to the next, so that folders without files are listed only when
+            they have changed; a folder that once held many files takes long to list ever after.
     """
     folders, bare = [root], {} if bare is None else bare
     settled = time.time_ns() - int(TICK * 1e9)
@@ -174,12 +174,12 @@ def files(
 
 @lru_cache(10_000)
 def _warn(message: str) -> None:
-    """Says it once, not at every look."""
+    """Log a warning once, not at every look."""
     log.warning("%s", message)
 
 
 def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
-    """A file, and whether it has a writer: of one descriptor, so that both are of the same file."""
+    """Return a file's status, and whether it has a writer; one descriptor is used for both."""
     try:
         descriptor = os.open(path, _READ)
     except OSError:
@@ -191,14 +191,14 @@ def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
 
 
 def _has_writer(descriptor: int) -> bool | None:
-    """Whether a process has the file open for writing; None where the system does not tell.
+    """Return whether a process has the file open for writing; None where that is not known.
 
     Linux grants a read lease (fcntl(2), F_SETLEASE) only on a file that nobody writes.
     """
     if _LEASE is None:
         return None
     try:
-        fcntl.fcntl(descriptor, _LEASE, fcntl.F_RDLCK)  # given back by closing it
+        fcntl.fcntl(descriptor, _LEASE, fcntl.F_RDLCK)  # closing the file releases it
     except OSError as error:
         return True if error.errno == errno.EAGAIN else None
     return False

@@ -1,4 +1,4 @@
-"""One running stream for each home folder."""
+"""The lock of a home folder: one stream runs on it at a time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sightstream.errors import AlreadyRunningError, EnvironmentUnfitError
 
 @contextmanager
 def held(root: Path) -> Iterator[None]:
-    """Holds the home folder's lock; the system releases it whatever ends the process.
+    """Hold the home folder's lock; the system releases it whatever ends the process.
 
     Args:
-        root: the home folder, created if absent.
+        root: the home folder; created where it does not exist.
 
     Raises:
         AlreadyRunningError: another process holds it.
@@ -46,7 +46,7 @@ def held(root: Path) -> Iterator[None]:
 
 
 def is_held(root: Path) -> bool:
-    """Whether a stream holds the home folder's lock."""
+    """Return whether a stream holds the home folder's lock."""
     try:
         with (root / "lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ would take every field of every row apart and put it together again, twice.
 KEPT = 4
 """Models that a process keeps loaded: those in use, and the one before a swap."""
 
-TOLD = "sightstream.told"
+ASSIGNMENT = "sightstream.assignment"
 """Local property that hands a job's assignment to its tasks; as a part of the plan, it would make
 Spark plan each job anew, which takes as long as to run it.
 """
@@ -129,8 +129,8 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
 
         with at_work():
             answering.prepare_worker()
-            told = TaskContext.get().getLocalProperty(TOLD) or ""
-            pieces = (read(rows, told) for rows in batches if len(rows))
+            assignment = TaskContext.get().getLocalProperty(ASSIGNMENT) or ""
+            pieces = (read(rows, assignment) for rows in batches if len(rows))
             done = [
                 (packed(events), packed(answering(images)))
                 for events, images in chain.from_iterable(pieces)
@@ -142,7 +142,7 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
     return answer
 
 
-def nothing(_rows: pd.DataFrame, _told: str) -> Iterator[Piece]:
+def nothing(_rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
     """Reads no images, for tasks that only load the model."""
     return iter(())
 

@@ -1,1 +1,1 @@
-"""The inbox as a source of images."""
+"""The inbox as a source of images: intake, manifests, Spark's source, assignments."""

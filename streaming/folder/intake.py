@@ -1,8 +1,8 @@
-"""From the inbox to a manifest: a complete file is moved to its image folder, and told.
+"""The intake: complete files of the inbox are moved to the image folders and listed in manifests.
 
 A chunk of files goes through three steps, and a crash may follow each of them: its events are
-written and synced to `manifests/pending`; the files are moved; the events of those that did move
-become a manifest. `recover` ends what a crash has left, so that no image gets two events or none.
+written and synced to `manifests/pending`; the files are moved; the events of the moved files become
+a manifest. `recover` completes what a crash interrupted, so that no image gets two events or none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,6 @@ from threading import Event
 
 import pyarrow as pa
 
-from sightstream.config import Settings
 from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
 from sightstream.io import changes
@@ -30,8 +30,8 @@ from streaming.folder.manifests import SUFFIX, published, read, write
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1000
-"""The most images in a manifest."""
+MANIFEST_IMAGES = 1000
+"""Images in a manifest, at most."""
 
 _PENDING = "pending"
 _NOT_FILES = {
@@ -43,33 +43,53 @@ _NOT_FILES = {
 }
 
 
+@dataclass(frozen=True)
+class Folders:
+    """The folders of a home that images pass through, all on one file system.
+
+    Attributes:
+        inbox: where files are dropped.
+        images: where accepted files are kept, in one folder a day.
+        manifests: where the events of accepted files are published.
+    """
+
+    inbox: Path
+    images: Path
+    manifests: Path
+
+
 class Intake:
     """The inbox of one home folder."""
 
-    def __init__(self, settings: Settings, on_arrival: Callable[[int], None] | None = None) -> None:
-        """Prepares the folders; what a crash has left is ended by the first look.
+    def __init__(
+        self, folders: Folders, settle_seconds: float, chunk: int = MANIFEST_IMAGES,
+        on_arrival: Callable[[int], object] = int,
+    ) -> None:  # fmt: skip
+        """Create the folders; the first look completes what a crash interrupted.
 
         Args:
-            settings: the folders, and the time that doubtful files are left to settle.
+            folders: where files come from and go to.
+            settle_seconds: how long doubtful files must rest before they are taken.
+            chunk: images in a manifest, at most `MANIFEST_IMAGES`.
             on_arrival: called with the number of images in each new manifest.
         """
-        self._inbox = os.fsencode(settings.inbox)
-        self._images, self._images_uri = str(settings.images), settings.images.as_uri()
-        self._manifests = settings.manifests
-        self._settle = settings.settle_seconds
-        self._chunk = min(CHUNK, settings.images_per_batch)
-        self._on_arrival = on_arrival or (lambda _: None)
-        self._arrivals = Arrivals(self._inbox, self._settle)
-        for folder in (settings.inbox, settings.images, settings.manifests):
+        self._inbox = os.fsencode(folders.inbox)
+        self._images, self._images_uri = str(folders.images), folders.images.as_uri()
+        self._manifests = folders.manifests
+        self._settle = settle_seconds
+        self._chunk = min(MANIFEST_IMAGES, chunk)
+        self._on_arrival = on_arrival
+        self._arrivals = Arrivals(self._inbox, settle_seconds)
+        for folder in (folders.inbox, folders.images, folders.manifests):
             folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, stop: Event) -> None:
-        """Takes what arrives until told to stop."""
+        """Take what arrives until `stop` is set."""
         while not stop.is_set():
             begin = time.monotonic()
             try:
                 if self.take():
-                    stop.wait(PAUSE)  # else each image of many had a manifest of its own
+                    stop.wait(PAUSE)  # so that many images do not get a manifest each
                 else:
                     changes.wait(self._inbox, pause(time.monotonic() - begin))
             except OSError as error:  # such as a full disk; the inbox keeps what is in it
@@ -77,10 +97,10 @@ class Intake:
                 stop.wait(1.0)
 
     def take(self) -> int:
-        """Looks at the inbox once, and takes what is complete.
+        """Look at the inbox once, and take what is complete.
 
         Returns:
-            How many files were taken.
+            The number of files taken.
         """
         if recovered := recover(self._manifests):
             self._on_arrival(recovered)
@@ -90,10 +110,10 @@ class Intake:
         return taken
 
     def drain(self) -> int:
-        """Takes all that is there, leaving doubtful files their time to settle.
+        """Take all that is there, leaving doubtful files their time to settle.
 
         Returns:
-            How many files were taken.
+            The number of files taken.
         """
         deadline = time.monotonic() + self._settle + 0.5
         taken = self.take()
@@ -103,11 +123,11 @@ class Intake:
         return taken
 
     def _move(self, chunk: list[Arrival]) -> int:
-        # Step by step for all files: to go through all steps for each takes a tenth longer.
+        # Each step for all files: all steps for one file after the other take a tenth longer.
         events = self._events(chunk)
         write(self._manifests / _PENDING, events)
-        told = zip(chunk, events["uri"].to_pylist(), strict=True)
-        moved = [self._rename(path, uri) for (path, *_), uri in told]
+        targets = zip(chunk, events["uri"].to_pylist(), strict=True)
+        moved = [self._rename(path, uri) for (path, *_), uri in targets]
         _publish(self._manifests, events, moved)
         if taken := sum(moved):
             self._on_arrival(taken)
@@ -133,7 +153,7 @@ class Intake:
         return pa.table(columns, EVENT)
 
     def _rename(self, path: bytes, uri: str) -> bool:
-        # As `local_path`, but faster: below that folder no name is quoted.
+        # As `local_path`, but faster: no name below this folder is quoted.
         target = self._images + uri[len(self._images_uri) :]
         try:
             try:
@@ -142,7 +162,7 @@ class Intake:
                 Path(target).parent.mkdir(exist_ok=True)
                 os.rename(path, target)
         except FileNotFoundError:
-            return False  # deleted since it was seen
+            return False  # deleted since the look
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise
@@ -153,13 +173,13 @@ class Intake:
 
 
 def recover(manifests: Path) -> int:
-    """Publishes the events of images that were moved before a crash, and forgets the others.
+    """Publish the events of images that were moved before a crash, and drop the others.
 
     Args:
         manifests: the folder of the manifests.
 
     Returns:
-        How many events were published.
+        The number of events published.
     """
     pending = manifests / _PENDING
     if not pending.exists():
@@ -167,7 +187,7 @@ def recover(manifests: Path) -> int:
     try:
         events = read([pending])
         moved = [os.path.lexists(local_path(uri)) for uri in events["uri"].to_pylist()]
-    except ValueError:  # the crash cut it short, so that nothing has been moved yet
+    except ValueError:  # the crash cut it short, so that no file was moved
         events, moved = EVENT.empty_table(), []
     _publish(manifests, events, moved)
     return sum(moved)
@@ -182,7 +202,7 @@ def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
         rewritten = manifests / f"{_PENDING}.rewritten"
         write(rewritten, events.filter(pa.array(moved)))
         rewritten.replace(pending)
-    # The newest manifest is never deleted, so that names rise even if the clock is set back.
+    # Names rise even if the clock is set back, since the newest manifest is never deleted.
     last = max(published(manifests), default="0" + SUFFIX)
     number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
     pending.rename(manifests / f"{number:020d}{SUFFIX}")
@@ -204,5 +224,5 @@ def _suffix(path: bytes) -> str:
 
 @lru_cache(2)
 def _day(number: int) -> str:
-    """The date of a day counted from the epoch, UTC."""
+    """Return the date of a day counted from the epoch, UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))

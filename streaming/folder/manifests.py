@@ -1,7 +1,7 @@
-"""Manifests: the images that were taken, a row each, in files whose names tell the order.
+"""Manifests: files of accepted images, a row each; their names are in the order of arrival.
 
-They are Arrow files: lines of JSON cost each image 8 us more, a hundredth of all that is done for
-it. One that is cut short has no footer, and is refused.
+They are Arrow files: lines of JSON cost each image 8 us more, a hundredth of its whole work. A file
+that is cut short has no footer, and is refused.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from sightstream.tables.schema import EVENT
 SUFFIX = ".arrow"
 
 Offset = dict[str, str]
-"""The last manifest that was read; empty before the first."""
+"""The position after a manifest, by its name; empty before the first."""
 
 KEY = "manifest"
-"""Of an offset's only field."""
+"""Name of an offset's only field."""
 
 _MANIFEST = re.compile(r"\d{20}\.arrow$")
 
 
 def published(manifests: Path, after: str = "") -> list[str]:
-    """The names of the manifests, in the order of their publication.
+    """Return the names of the manifests, in the order of their publication.
 
     Args:
         manifests: their folder.
-        after: only those that came after the one of this name.
+        after: leave out this one and those before it.
     """
     names = (entry.name for entry in os.scandir(manifests))
     return sorted(name for name in names if name > after and _MANIFEST.match(name))
 
 
 def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path]:
-    """The manifests after an offset, up to another one or to the newest.
+    """Return the manifests after an offset, up to another one or to the newest.
 
     Args:
-        folder: holds them.
-        start: is empty before the first micro-batch.
-        end: the last one.
+        folder: of the manifests.
+        start: where they begin; empty before the first micro-batch.
+        end: where they end; None: at the newest.
     """
     names = published(folder, after=start.get(KEY, ""))
     return [folder / name for name in names if end is None or name <= end[KEY]]
 
 
 def write(path: Path, events: pa.Table) -> None:
-    """Writes a manifest, and has it on the disk when it returns."""
+    """Write a manifest, and sync it to the disk."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, EVENT) as writer:
         writer.write_table(events)
@@ -61,11 +61,11 @@ def write(path: Path, events: pa.Table) -> None:
 
 
 def read(manifests: Sequence[Path]) -> pa.Table:
-    """The events of manifests, in their order.
+    """Return the events of manifests, in their order.
 
     Raises:
-        OSError: one cannot be read.
-        ValueError: one is cut short, or no manifest.
+        OSError: a file cannot be read.
+        ValueError: a file is cut short, or is no manifest.
     """
     return pa.concat_tables([EVENT.empty_table(), *map(_read, manifests)])
 

@@ -1,10 +1,13 @@
-"""The manifests as a streaming source of Spark.
+"""The manifests as a streaming data source of Spark.
 
 Spark's own file source lists a folder that only grows, keeps every name it has seen for ever, and
 cannot bound a micro-batch by images. This one keeps a single name as its offset.
 
-Spark runs it in Python processes of its own, one after the other before the first micro-batch, each
-of which imports this module: it brings in little.
+Spark runs it in Python processes of its own, one after the other before the first micro-batch. Each
+of them imports this module, so it imports little.
+
+Since Spark 4.2 `latestOffset` may take the start and a limit. This one takes neither, as Spark 4.0
+and 4.1 ask it: the limit is an option, and the start is known from `partitions`.
 """
 
 from __future__ import annotations
@@ -26,18 +29,18 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 WAIT = 0.2
-"""Seconds that Spark waits for a manifest before it asks anew, which costs more than to wait."""
+"""Seconds that a question for the latest offset waits for a manifest; asking anew costs more."""
 
 LOOK = 0.05
-"""Seconds from look to look meanwhile, unless the system tells of a manifest."""
+"""Seconds between two looks meanwhile, unless the system reports a manifest earlier."""
 
 
 class ManifestSource(DataSource):
-    """Spark's view of a folder of manifests."""
+    """The format `sightstream_manifests`, with the options `path` and `images`."""
 
     @classmethod
     def name(cls) -> str:
-        """The format's name."""
+        """Return the format's name."""
         return "sightstream_manifests"
 
     def schema(self) -> str:
@@ -45,25 +48,25 @@ class ManifestSource(DataSource):
         return ddl(EVENT_COLUMNS)
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802
-        """The reader that Spark runs in a Python process beside the driver."""
+        """Return the reader that Spark runs in a Python process beside the driver."""
         return ManifestReader(Path(self.options["path"]), int(self.options["images"]))
 
 
 class ManifestReader(DataSourceStreamReader):
-    """Goes through manifests in the order of their names, as many at once as hold enough images."""
+    """Reads manifests in the order of their names, as many at once as hold enough images."""
 
     def __init__(self, folder: Path, images: int) -> None:
-        """Remembers the folder, and the images to take at once."""
+        """Remember the folder, and the images that a micro-batch aims at."""
         self._folder = folder
         self._images = images
         self._end: Offset | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802
-        """Before the first manifest."""
+        """Return the offset before the first manifest."""
         return {KEY: ""}
 
     def latestOffset(self) -> Offset:  # noqa: N802
-        """Where the next micro-batch ends; where the last one did, if nothing comes for a while."""
+        """Return the end of the next micro-batch; that of the last one if no manifest comes."""
         end, images = self._end or self.initialOffset(), 0
         deadline = time.monotonic() + WAIT
         while not (found := between(self._folder, end)) and time.monotonic() < deadline:
@@ -77,16 +80,16 @@ class ManifestReader(DataSourceStreamReader):
         return end
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[InputPartition]:
-        """A micro-batch as one task; after a start, the first is one that was planned before."""
+        """Return one task; the first call after a start is for the micro-batch planned before."""
         self._end = self._end or end
         return [InputPartition((start, end))]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The events of a micro-batch."""
+        """Return the events of a micro-batch."""
         return iter(read(between(self._folder, *partition.value)).to_batches())
 
     def commit(self, end: Offset) -> None:
-        """Deletes what is in the table; the newest stays, so that the next name is above it."""
+        """Delete manifests in the table but for the newest, above whose name the next one is."""
         for path in between(self._folder, {}, end):
             if path.name < end[KEY]:
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Event ids that a producer sent twice: one row each, within a window."""
+"""Duplicates: event ids that a producer sent twice get one row each, within a window."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from sightstream.tables.query import query
 if TYPE_CHECKING:
     import pyarrow as pa
 
-WINDOW = 200_000
-"""The rows before a message among which its id is looked for, about 20 MB of memory."""
+WINDOW_ROWS = 200_000
+"""Rows whose event ids are remembered; about 20 MB of memory."""
 
 
 class Recent:
-    """The ids of the latest rows of a source, as hashes; the table itself confirms a hit."""
+    """The event ids of a source's latest rows, as hashes; a hit is looked up in the table."""
 
     def __init__(self, table: Predictions, source: str) -> None:
-        """Remembers the latest rows of the table.
+        """Remember the latest rows of the table.
 
         Args:
-            table: what the ids are compared with.
-            source: whose rows.
+            table: holds all rows.
+            source: whose rows are remembered.
         """
         self._table = table
         # A dictionary keeps its order, so that the oldest are forgotten first.
@@ -33,12 +33,12 @@ class Recent:
         latest = query(
             table.path,
             f"SELECT event_id FROM predictions WHERE source = '{source}' "  # noqa: S608
-            f"ORDER BY processed_at DESC LIMIT {WINDOW}",
+            f"ORDER BY processed_at DESC LIMIT {WINDOW_ROWS}",
         )
         self.remember(reversed(latest["event_id"].to_pylist()))
 
     def first(self, rows: pa.Table) -> pa.Table:
-        """Leaves out rows whose id came before, in this micro-batch or in the table.
+        """Return the rows without those whose id came before, in this micro-batch or in the table.
 
         Args:
             rows: with `predictions.schema`.
@@ -56,9 +56,9 @@ class Recent:
         return rows.filter(keep)
 
     def remember(self, event_ids: Iterable[str]) -> None:
-        """Notes ids that are in the table now."""
+        """Remember ids that are in the table now."""
         self._seen.update(dict.fromkeys(map(hash, event_ids)))
-        for oldest in list(islice(self._seen, max(0, len(self._seen) - WINDOW))):
+        for oldest in list(islice(self._seen, max(0, len(self._seen) - WINDOW_ROWS))):
             del self._seen[oldest]
 
     def _known(self, rows: pa.Table, suspects: set[str]) -> set[str]:
@@ -66,7 +66,7 @@ class Recent:
         import pyarrow.compute as pc
 
         rows = rows.filter(pc.is_in(rows["event_id"], pa.array(suspects, pa.string())))
-        # Where only the broker tells the time, what was sent again may be of another day.
+        # A message that was sent again may be of another day where only the broker gives the time.
         days = {
             day + timedelta(shift)
             for day in rows["date"].unique().to_pylist()

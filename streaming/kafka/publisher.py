@@ -1,7 +1,7 @@
-"""Each new row of the table as JSON in a Kafka topic, at least once, whatever crashes.
+"""Publish each new row of the table as JSON to a Kafka topic, at least once, whatever crashes.
 
-It follows the table's versions, so that it never tells a row that the table lacks, and remembers
-the last one whose rows were all acknowledged.
+The publisher follows the table's versions, so that it never sends a row that the table lacks, and
+records the last version whose rows were all acknowledged.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from sightstream.config import Settings
+from sightstream.config import Broker
 from sightstream.errors import BrokerUnavailableError
 from sightstream.io import kafka
 from sightstream.tables import predictions
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 0.05
+LOOK_SECONDS = 0.05
 """Seconds between two looks at the table."""
 
-PAUSE = 2.0
-"""Seconds until a broker that failed is tried again, or a version that is late is looked for."""
+RETRY_SECONDS = 2.0
+"""Seconds until a failed broker is tried again, or a missing version is looked for."""
 
-LAST = 30.0
-"""Seconds that the last rows are given when the stream ends; the next start sends the rest."""
+LEAVE_SECONDS = 30.0
+"""Seconds for sending the last rows when the stream ends; the next start sends the rest."""
 
 OVERLAP = timedelta(minutes=10)
-"""What is sent again where versions are gone: rows are made a moment before they are committed."""
+"""Window that is sent again where versions were merged away: a row is older than its version."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """How far the topic has been told.
+class Position:
+    """Position of the topic in the table.
 
     Attributes:
         topic: its name.
@@ -56,13 +57,19 @@ class Place:
 
 
 @contextmanager
-def publishing(settings: Settings) -> Iterator[None]:
-    """Sends new rows until the block ends, and then those that are left.
+def publishing(broker: Broker, topic: str, table: str, position: Path) -> Iterator[None]:
+    """Publish new rows until the block ends, and then those that are left.
+
+    Args:
+        broker: how to reach it.
+        topic: gets the rows; created where it does not exist.
+        table: path or uri of the predictions table.
+        position: the file that records the last published version.
 
     Raises:
         BrokerUnavailableError: no broker answers, it refuses us, or the topic cannot be created.
     """
-    publisher = Publisher(settings)
+    publisher = Publisher(broker, topic, table, position)
     stop = Event()
     thread = Thread(target=publisher.run, args=(stop,), name="publisher", daemon=True)
     thread.start()
@@ -70,58 +77,64 @@ def publishing(settings: Settings) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(LAST)
+        thread.join(LEAVE_SECONDS)
 
 
 class Publisher:
-    """Sends the rows of a table to a topic."""
+    """Publishes the rows of a table to a topic."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Finds its place; at the first start this is the table as it is.
+    def __init__(self, broker: Broker, topic: str, table: str, position: Path) -> None:
+        """Find the position; at the first start it is the end of the table.
+
+        Args:
+            broker: how to reach it.
+            topic: gets the rows; created where it does not exist.
+            table: path or uri of the predictions table.
+            position: the file that records the last published version.
 
         Raises:
             BrokerUnavailableError: see `publishing`.
         """
-        self._settings = settings
-        self._topic = settings.kafka_predictions_topic
-        self._table = settings.predictions
-        self._file = settings.root / "checkpoints" / "predictions-topic.json"
+        self._broker = broker
+        self._topic = topic
+        self._table = table
+        self._file = position
         self._producer: KafkaProducer | None = None
-        _require(settings, self._topic)
-        self._place = self._remembered() or Place(
+        _require(broker, topic)
+        self._position = self._remembered() or Position(
             self._topic, predictions.current_version(self._table), time.time()
         )
-        self._remember(self._place)
+        self._remember(self._position)
 
     def run(self, stop: Event) -> None:
-        """Follows the table until told to stop, and then to its end."""
+        """Follow the table until `stop` is set, and then to its end."""
         looked = time.monotonic()
         while True:
             try:
-                # What is committed before the end is to be seen after it.
+                # Read first: rows that were committed before `stop` was set must still be found.
                 ended = stop.is_set()
-                rows = self._next(missing=ended or time.monotonic() - looked > PAUSE)
+                rows = self._next(missing=ended or time.monotonic() - looked > RETRY_SECONDS)
                 if rows is not None:
                     self._send(rows)
                     looked = time.monotonic()
                 elif ended:
                     break
                 else:
-                    stop.wait(INTERVAL)
-            except Exception as error:  # the table has the rows: they are sent when it can be
+                    stop.wait(LOOK_SECONDS)
+            except Exception as error:  # the rows are safe in the table, and sent later
                 log.warning("rows wait to be published, and are tried again: %s", error)
                 self._close()
-                if stop.wait(PAUSE):
+                if stop.wait(RETRY_SECONDS):
                     break
         self._close()
 
-    def _next(self, *, missing: bool) -> tuple[Place, list[dict[str, Any]]] | None:
-        """The next rows, and the place after them; None where there is no newer version.
+    def _next(self, *, missing: bool) -> tuple[Position, list[dict[str, Any]]] | None:
+        """Return the next rows, and the position after them; None where there is no newer version.
 
         Args:
-            missing: find out whether the next version is not there because its log entry is gone.
+            missing: look whether the log entry of the next version was removed.
         """
-        number = self._place.version + 1
+        number = self._position.version + 1
         try:
             rows = predictions.added(self._table, number)
         except FileNotFoundError:
@@ -130,17 +143,17 @@ class Publisher:
             newest = predictions.current_version(self._table)
             if newest >= number:
                 log.info("versions %d to %d of the table were merged", number, newest)
-                moment = datetime.fromtimestamp(self._place.processed_at, UTC) - OVERLAP
+                moment = datetime.fromtimestamp(self._position.processed_at, UTC) - OVERLAP
                 number, rows = newest, predictions.since(self._table, moment)
         if rows is None:
             return None
         newest_row = max((row["processed_at"].timestamp() for row in rows), default=0.0)
-        return Place(self._topic, number, max(self._place.processed_at, newest_row)), rows
+        return Position(self._topic, number, max(self._position.processed_at, newest_row)), rows
 
-    def _send(self, found: tuple[Place, list[dict[str, Any]]]) -> None:
-        place, rows = found
+    def _send(self, found: tuple[Position, list[dict[str, Any]]]) -> None:
+        position, rows = found
         if rows:
-            producer = self._producer = self._producer or _producer(self._settings)
+            producer = self._producer = self._producer or _producer(self._broker)
             sent = [
                 producer.send(
                     self._topic, json.dumps(row, default=str).encode(), row["event_id"].encode()
@@ -150,47 +163,47 @@ class Publisher:
             producer.flush()
             for each in sent:
                 each.get(timeout=0)
-        self._remember(place)
+        self._remember(position)
 
     def _close(self) -> None:
         if self._producer:
             self._producer.close(timeout=1)
             self._producer = None
 
-    def _remembered(self) -> Place | None:
+    def _remembered(self) -> Position | None:
         try:
-            place = Place(**json.loads(self._file.read_text()))
+            position = Position(**json.loads(self._file.read_text()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError):
             log.error("%s is damaged: all rows are published again", self._file)
-            return Place(self._topic, -1, 0.0)
-        return place if place.topic == self._topic else None
+            return Position(self._topic, -1, 0.0)
+        return position if position.topic == self._topic else None
 
-    def _remember(self, place: Place) -> None:
+    def _remember(self, position: Position) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         aside = self._file.with_suffix(".new")
         with aside.open("w") as file:
-            json.dump(vars(place), file)
+            json.dump(vars(position), file)
             file.flush()
             os.fsync(file.fileno())
         aside.rename(self._file)
-        self._place = place
+        self._position = position
 
 
-def _producer(settings: Settings) -> KafkaProducer:
+def _producer(broker: Broker) -> KafkaProducer:
     from kafka import KafkaProducer
 
     return KafkaProducer(
-        **kafka.client_options(settings), enable_idempotence=True, acks="all", linger_ms=5
+        **kafka.client_options(broker), enable_idempotence=True, acks="all", linger_ms=5
     )
 
 
-def _require(settings: Settings, topic: str) -> None:
-    """Creates the topic where there is none, with the partitions that the broker gives to any."""
+def _require(broker: Broker, topic: str) -> None:
+    """Create the topic where it does not exist, with the broker's default of partitions."""
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-    with kafka.connect(settings) as client:
+    with kafka.connect(broker) as client:
         if kafka.exists(client, topic):
             return
         try:

@@ -3,135 +3,127 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sightstream.config import Settings
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
+from sightstream.images.decode import Limits
 from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
 from sightstream.images.store import Store
 from sightstream.io import kafka
-from sightstream.scoring.udf import Piece, Read
 from sightstream.tables.schema import EVENT
-from streaming.folder.source import Work
-from streaming.folder.tasks import SMALL
 from streaming.kafka.duplicates import Recent
+from streaming.kafka.lag import Partition, Topic
+from streaming.source import SMALL, Piece, Read, Work
 
 if TYPE_CHECKING:
     import pandas as pd
     from kafka.admin import KafkaAdminClient
     from pyspark.sql import DataFrame, SparkSession
 
-    from sightstream.tables.predictions import Predictions
     from streaming.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-MEMORY = 512 * 2**20
-"""The bytes of messages that a micro-batch aims to stay below."""
+BATCH_BYTES = 512 * 2**20
+"""Bytes of messages that a micro-batch aims to stay below."""
 
-TYPICAL = 64 * 2**10
-"""The bytes of a message while the topic has none."""
+TYPICAL_BYTES = 64 * 2**10
+"""Assumed bytes of a message while the topic has none."""
 
-INTERVAL = 2.0
+LOOK_SECONDS = 2.0
 """Seconds between two looks at the lag."""
 
 
-class Messages:
-    """The topic, as `job` sees each of its sources."""
+class KafkaSource:
+    """A topic of images; see `streaming.source.Source` for the order of calls."""
 
     name = "kafka"
 
-    def __init__(self, settings: Settings, table: Predictions, metrics: Metrics) -> None:
-        """Looks at the topic.
+    def __init__(
+        self, topic: Topic, recent: Recent, metrics: Metrics, limits: Limits,
+        uri_prefixes: Sequence[str], images_per_batch: int, max_offsets: int = 0,
+    ) -> None:  # fmt: skip
+        """Compare the checkpoint with the broker.
 
         Args:
-            settings: the broker, the topic, the limits.
-            table: what the ids of messages are compared with.
-            metrics: gets the lag.
+            topic: what is read.
+            recent: the event ids that have a row.
+            metrics: get the lag.
+            limits: larger images are rejected, before they are copied anywhere.
+            uri_prefixes: uris below which messages may name their image instead of carrying it.
+            images_per_batch: messages in a micro-batch, at most; fewer where they are large.
+            max_offsets: messages in a micro-batch whatever their size; 0: as memory allows.
 
         Raises:
             BrokerUnavailableError: no broker answers, or it refuses us.
-            TopicNotFoundError: there is no such topic.
-            MessagesLostError: the broker has deleted what was not read.
+            TopicNotFoundError: the topic does not exist.
+            MessagesLostError: the broker has deleted messages that were never read.
         """
-        self.checkpoint = kafka.checkpoint_of(settings)
-        self.read: Read = Contents(Store(settings.kafka_uri_prefixes, settings.limits))
-        self._settings = settings
+        self.checkpoint = topic.checkpoint
+        self.read: Read = Contents(Store(uri_prefixes, limits))
+        self._topic = topic
+        self._recent = recent
         self._metrics = metrics
-        self._recent = Recent(table, self.name)
-        with kafka.connect(settings) as client:
+        self._max_bytes = limits.max_bytes
+        self._images_per_batch = images_per_batch
+        self._max_offsets = max_offsets
+        with kafka.connect(topic.broker) as client:
             self._look(client)
         self._committed = {each.number: each.committed for each in self._stands}
 
     @property
     def behind(self) -> int:
-        """Messages that have no row yet, as of the last look."""
+        """Messages that have no row yet, as of the last look at the broker."""
         return sum(max(0, s.end - self._committed.get(s.number, s.begin)) for s in self._stands)
 
     def events(self, session: SparkSession) -> DataFrame:
-        """A streaming DataFrame of events, and their content."""
-        settings = self._settings
+        """Return the messages as a stream of events, with the content that they carry."""
         cores = session.sparkContext.defaultParallelism
-        most = min(settings.images_per_batch, max(1, int(MEMORY / self._bytes)))
-        options = {
-            **kafka.spark_options(settings),
-            "subscribe": settings.kafka_topic,
-            "includeHeaders": True,
-            "startingOffsets": settings.kafka_starting_offsets,
-            # A task that asks at the end of a partition would wait for half a second.
-            "kafka.fetch.max.wait.ms": 10,
-            # Kafka's own are made for small messages: 40 images a request, and a small window.
-            "kafka.max.partition.fetch.bytes": 8 * 2**20,
-            "kafka.receive.buffer.bytes": 2**20,
-            "failOnDataLoss": settings.kafka_fail_on_data_loss,
-            "maxOffsetsPerTrigger": settings.kafka_max_offsets or most,
-        }
-        if len(self._stands) < cores:
-            options["minPartitions"] = cores
+        options = self._options(cores)
         messages = session.readStream.format("kafka").options(**options).load()
-        return events(messages, settings.max_image_bytes)
+        return events(messages, self._max_bytes)
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:
-        """One task for a few messages, else as Spark has divided the micro-batch."""
-        ends = kafka.committed_offsets(self._settings, batch_id)
+        """Return one task for a few messages, else as Spark has divided the micro-batch."""
+        ends = self._topic.committed_offsets(batch_id)
         size = sum(end - self._committed.get(number, 0) for number, end in ends.items())
         return Work(size, batch.coalesce(1) if size < SMALL else batch)
 
     def first(self, rows: pa.Table) -> pa.Table:
-        """Leaves out what a producer sent twice."""
+        """Leave out rows of messages that a producer sent twice."""
         left = self._recent.first(rows)
         self._metrics.doubled(rows.num_rows - left.num_rows)
         return left
 
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
-        """Notes that a micro-batch is in the table."""
-        self._committed = kafka.committed_offsets(self._settings, batch_id)
+        """Note the offsets of a micro-batch, and the ids of its rows."""
+        self._committed = self._topic.committed_offsets(batch_id)
         if rows is not None:
             self._recent.remember(rows["event_id"].to_pylist())
 
     def drain(self) -> int:
-        """The messages that are there now; what comes later is left for later."""
+        """Return the number of messages that are there now; later ones are left for later."""
         return self.behind
 
     def watch(self, stop: Event) -> None:
-        """Looks at the lag from now on, until `stop` is set."""
+        """Look at the lag from now on, until `stop` is set."""
         Thread(target=self._watch, args=(stop,), name="lag", daemon=True).start()
 
     def check(self) -> bool:
-        """Whether the broker is there, so that a failure is not its absence.
+        """Return whether the broker answers.
 
         Raises:
-            MessagesLostError: it has deleted what was not read.
-            TopicNotFoundError: the topic is gone.
+            MessagesLostError: the broker has deleted messages that were never read.
+            TopicNotFoundError: the topic does not exist any more.
         """
         from kafka.errors import KafkaError
 
         try:
-            with kafka.connect(self._settings, timeout=0) as client:
+            with kafka.connect(self._topic.broker, timeout=0) as client:
                 self._look(client)
         except BrokerRefusedError:
             return True
@@ -139,66 +131,90 @@ class Messages:
             return False
         return True
 
+    def _options(self, cores: int) -> dict[str, str | int | bool]:
+        topic = self._topic
+        most = min(self._images_per_batch, max(1, int(BATCH_BYTES / self._bytes)))
+        return {
+            **kafka.spark_options(topic.broker),
+            "subscribe": topic.name,
+            "includeHeaders": True,
+            "startingOffsets": "latest" if topic.from_end else "earliest",
+            # A task that asks at the end of a partition would wait for half a second.
+            "kafka.fetch.max.wait.ms": 10,
+            # Kafka's defaults are for small messages: 40 images a request, and a small window.
+            "kafka.max.partition.fetch.bytes": 8 * 2**20,
+            "kafka.receive.buffer.bytes": 2**20,
+            "failOnDataLoss": topic.fail_on_loss,
+            "maxOffsetsPerTrigger": self._max_offsets or most,
+            **({"minPartitions": cores} if len(self._stands) < cores else {}),
+        }
+
     def _look(self, client: KafkaAdminClient) -> None:
-        self._stands = kafka.partitions(client, self._settings)
-        self._bytes = _mean_bytes(client, self._settings, self._stands)
-        if fault := kafka.loss(self._settings, self._stands):
+        self._stands = self._topic.partitions(client)
+        self._bytes = _mean_bytes(client, self._topic.name, self._stands)
+        if fault := self._topic.loss(self._stands):
             raise MessagesLostError(fault)
 
     def _watch(self, stop: Event) -> None:
         seen = sum(stand.end for stand in self._stands)
         while not stop.is_set():
             try:
-                with kafka.connect(self._settings) as client:
+                with kafka.connect(self._topic.broker) as client:
                     while not stop.is_set():
-                        self._stands = kafka.partitions(client, self._settings)
-                        ends = sum(stand.end for stand in self._stands)
-                        self._metrics.arrived(self.name, max(0, ends - seen))
-                        seen = ends
-                        seconds = kafka.waiting_seconds(self._settings, self._stands)
-                        self._metrics.lag(self._settings.kafka_topic, self._stands, seconds)
-                        stop.wait(INTERVAL)
+                        seen = self._look_at_lag(client, seen)
+                        stop.wait(LOOK_SECONDS)
             except BrokerUnavailableError as error:
                 log.warning("%s", error)
-            except Exception as error:  # the stream goes on without a look at its lag
+            except Exception as error:  # the stream goes on without its lag
                 log.warning("the lag is not known: %s", error)
-            stop.wait(INTERVAL)
+            stop.wait(LOOK_SECONDS)
+
+    def _look_at_lag(self, client: KafkaAdminClient, seen: int) -> int:
+        self._stands = self._topic.partitions(client)
+        ends = sum(stand.end for stand in self._stands)
+        self._metrics.arrived(self.name, max(0, ends - seen))
+        seconds = self._topic.waiting_seconds(self._stands)
+        self._metrics.lag(self._topic.name, self._stands, seconds)
+        return ends
 
 
 class Contents:
-    """From rows of `events` to their images; goes to the workers with the UDF."""
+    """Reads the images of rows of `events`; goes to the workers with the UDF."""
 
     def __init__(self, store: Store) -> None:
-        """Remembers what reads the images that messages do not carry."""
+        """Remember what reads the images that messages do not carry."""
         self._store = store
 
-    def __call__(self, rows: pd.DataFrame, _told: str) -> Iterator[Piece]:
-        """The events of the messages, and what they carry or claim."""
-        fields = (rows[name] for name in ("error_code", "uri", "content"))
+    def __call__(self, rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
+        """Yield the events of the messages, and the images that they carry or claim."""
+        # In Arrow, since a missing text is None or NaN in pandas, as its version has it.
+        events = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
+        codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
         # Rows that the driver takes from Spark hold bytearrays.
         images = [
             None if code is not None else self._store(uri) if content is None else bytes(content)
-            for code, uri, content in zip(*fields, strict=True)
+            for code, uri, content in zip(codes, uris, rows["content"], strict=True)
         ]
-        yield pa.Table.from_pandas(rows, EVENT, preserve_index=False), images
+        yield events, images
 
 
 def events(messages: DataFrame, max_bytes: int) -> DataFrame:
-    """Kafka's columns as those of an event, and `content`.
+    """Return the columns of an event, and `content`, computed from Kafka's columns.
 
     Args:
-        messages: as Spark's Kafka source gives them, with headers.
+        messages: as Spark's Kafka source returns them, with headers.
         max_bytes: larger ones are rejected, before they are copied anywhere.
 
     Returns:
         The columns of `schema.EVENT`, and `content`: the image, null where there is none to
-        decode. A header that is no UTF-8, too long or not there counts as not there; of several
-        with one name the first counts.
+        decode. A header that is no UTF-8 or too long counts as missing; of several with one name
+        the first counts.
     """
     place = "concat_ws('/', topic, partition, offset)"
     today = "date_trunc('DAY', current_timestamp())"
-    # One map, since a look through the list for each name costs more than reading the message.
-    mapped = messages.selectExpr("*", "map_from_entries(reverse(headers)) AS said")
+    latest, earliest = f"{today} + INTERVAL 2 DAY", f"{today} - INTERVAL 366 DAY"
+    # One map: searching the list for each name costs more than reading the message.
+    mapped = messages.selectExpr("*", "map_from_entries(reverse(headers)) AS header")
     named = mapped.selectExpr(
         "value",
         f"{place} AS place",
@@ -208,16 +224,16 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         f"{_text('key', 4096)} AS named",
         f"try_to_timestamp({_header(CE_TIME, 64)}) AS sent",
         "coalesce(length(value), 0L) AS size",
-        # Rows are partitioned by day: a clock that is wrong must not spread them over thousands.
-        # The day alone, since Spark compiles the code anew for each other constant in it.
-        f"greatest(least(timestamp, {today} + INTERVAL 2 DAY), {today} - INTERVAL 366 DAY) AS told",
+        # Rows are partitioned by day: a wrong clock must not spread them over thousands. The day
+        # alone, since Spark compiles the code anew for each new constant in it.
+        f"greatest(least(timestamp, {latest}), {earliest}) AS received",
     )
     judged = named.selectExpr(
         "*",
         "CASE WHEN size = 0 AND claim IS NULL THEN 'empty' "
         f"WHEN size > {max_bytes} THEN 'too_large' END AS error_code",
-        "CASE WHEN sent BETWEEN told - INTERVAL 1 DAY AND told + INTERVAL 1 DAY THEN sent "
-        "ELSE told END AS time",
+        "CASE WHEN sent BETWEEN received - INTERVAL 1 DAY AND received + INTERVAL 1 DAY "
+        "THEN sent ELSE received END AS time",
     )
     columns = {
         "event_id": "coalesce(id, place)",
@@ -239,32 +255,30 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
 
 
 def _header(name: str, most: int) -> str:
-    return _text(f"try_element_at(said, '{name}')", most)
+    return _text(f"try_element_at(header, '{name}')", most)
 
 
 def _text(binary: str, most: int) -> str:
-    """Bytes as text; null where they are no UTF-8, empty, or of more characters than allowed."""
+    """Return SQL for bytes as text; null where they are no UTF-8, empty or too long."""
     text = f"try_validate_utf8(CAST({binary} AS STRING))"
     fits = f"length({binary}) <= {4 * most} AND length({text}) BETWEEN 1 AND {most}"
     return f"CASE WHEN {fits} THEN {text} END"
 
 
-def _mean_bytes(
-    client: KafkaAdminClient, settings: Settings, stands: list[kafka.Partition]
-) -> float:
-    """The mean size of a message, from what the topic weighs on the brokers' disks."""
+def _mean_bytes(client: KafkaAdminClient, name: str, stands: list[Partition]) -> float:
+    """Return the mean size of a message, from the size of the topic on the brokers' disks."""
     from kafka.errors import KafkaError
 
     weights: dict[int, int] = {}
     try:
-        for broker in client.describe_log_dirs([settings.kafka_topic]):
+        for broker in client.describe_log_dirs([name]):
             for folder in broker["log_dirs"]:
                 for topic in folder["topics"]:
                     for each in topic["partitions"]:
                         number = each["partition_index"]
-                        # Each replica has it whole, or is about to.
+                        # Each replica holds the whole partition, or will.
                         weights[number] = max(weights.get(number, 0), each["partition_size"])
-    except KafkaError as error:  # such as a right that this user has not
+    except KafkaError as error:  # such as a missing right of this user
         log.info("the size of the topic is not known: %s", error)
     count = sum(each.end - each.begin for each in stands)
-    return max(1024.0, sum(weights.values()) / count) if count and weights else TYPICAL
+    return max(1024.0, sum(weights.values()) / count) if count and weights else TYPICAL_BYTES

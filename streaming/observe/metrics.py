@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
-    from sightstream.io.kafka import Partition
     from sightstream.models.version import ServedModel
+    from streaming.kafka.lag import Partition
 
 _SECONDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
 

@@ -13,6 +13,7 @@ from sightstream.io import kafka, lock
 from sightstream.tables import predictions
 from sightstream.tables.query import query
 from streaming.folder import source as sources
+from streaming.kafka.lag import topic
 
 RECENT = 5
 """Minutes that the rate is the mean of."""
@@ -51,7 +52,9 @@ def status(settings: Settings) -> Status:
     return Status(
         running=lock.is_held(settings.root),
         model=_model(settings),
-        behind=sources.waiting(settings) if settings.manifests.is_dir() else 0,
+        behind=sources.waiting(settings.manifests, settings.checkpoint("folder"))
+        if settings.manifests.is_dir()
+        else 0,
         lag=lag,
         kafka=unknown,
         **_rows(settings),
@@ -79,9 +82,10 @@ def _rows(settings: Settings) -> dict[str, Any]:
 
 def _lag(settings: Settings) -> tuple[dict[int, tuple[int, float]], str | None]:
     try:
-        with kafka.connect(settings) as client:
-            stands = kafka.partitions(client, settings)
-        seconds = kafka.waiting_seconds(settings, stands)
+        images = topic(settings)
+        with kafka.connect(images.broker) as client:
+            stands = images.partitions(client)
+        seconds = images.waiting_seconds(stands)
     except SightstreamError as error:
         return {}, str(error)
     return {each.number: (each.lag, seconds[each.number]) for each in stands}, None

@@ -17,8 +17,8 @@ import pytest
 
 from sightstream import config
 from sightstream.images.store import local_path
-from streaming.folder.intake import Intake
 from streaming.folder.manifests import published
+from tests.intakes import intake_of
 
 NAMES = [b"a.jpg", b"b c.JPG", b"line\nbreak.jpg", b"caf\xe9.jpg", b"sub/d.png", b"100%.jpg"]
 
@@ -26,7 +26,8 @@ DYING = """
 import json, os, signal, sys
 from pathlib import Path
 from sightstream import config
-from streaming import intake
+from streaming.folder import intake
+from tests.intakes import intake_of
 
 for line in sys.stdin:
     # To import it all for each death would take nearly all of the tests' time.
@@ -113,14 +114,14 @@ elif where == "arrival":
     pass
 else:
     sys.exit(f"no such place: {where}")
-intake.Intake(settings, on_arrival=die if where == "arrival" else None).take()
+intake_of(settings, on_arrival=die if where == "arrival" else int).take()
 """
 
 RUNNING = """
 import sys, threading
 from sightstream import config
-from streaming.folder.intake import Intake
-intake = Intake(config.load(home=sys.argv[1], settle_seconds=0))
+from tests.intakes import intake_of
+intake = intake_of(config.load(home=sys.argv[1], settle_seconds=0))
 print("runs", flush=True)
 intake.run(threading.Event())
 """
@@ -174,7 +175,7 @@ def shown(names):
 
 def ends_well(settings, told, left, names=NAMES):
     """What must be so after the next start, whatever happened before."""
-    Intake(settings).drain()
+    intake_of(settings).drain()
     events = told()
     assert sorted(event.original_name for event in events) == shown(names)
     assert len({event.event_id for event in events}) == len(names)
@@ -272,7 +273,7 @@ def test_a_crash_after_a_file_vanished_costs_no_other(settings, told, left, wher
     drop(settings)
     assert dies(settings, f"vanish {where}", count)
     survivors = {event.original_name for event in told()}
-    Intake(settings).drain()
+    intake_of(settings).drain()
     names = {event.original_name for event in told()}
     assert survivors <= names
     (vanished,) = set(shown(NAMES)) - names
@@ -298,7 +299,7 @@ def test_a_file_of_the_same_name_that_arrives_after_a_crash_is_another_event(set
     drop(settings, [b"x.jpg"])
     assert dies(settings, "after rename")
     drop(settings, [b"x.jpg"])
-    Intake(settings).drain()
+    intake_of(settings).drain()
     assert [event.original_name for event in told()] == ["x.jpg", "x.jpg"]
 
 
@@ -316,7 +317,7 @@ def test_a_crash_costs_no_file_whose_name_holds_a_line_separator(settings, told,
 def test_a_symlink_whose_target_is_gone_survives_a_crash(settings, told, left):
     (settings.inbox / "link.jpg").symlink_to("nowhere")
     assert dies(settings, "after rename")
-    Intake(settings).drain()
+    intake_of(settings).drain()
     assert [(e.original_name, e.error_code) for e in told()] == [("link.jpg", "unreadable")]
     assert not left()
 
@@ -360,7 +361,7 @@ def mounted(folder, options):
 def runs(settings):
     """Runs the intake, and expects that it is still alive at the end."""
     stop = threading.Event()
-    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread = threading.Thread(target=intake_of(settings).run, args=(stop,))
     thread.start()
     try:
         yield
@@ -400,7 +401,7 @@ def fill(path):
 def test_a_full_disk_is_waited_for_and_the_inbox_keeps_its_files(small, told, left, until, caplog):
     names = [b"%d.jpg" % n for n in range(50)]
     with small("size=1m") as settings:
-        Intake(settings)
+        intake_of(settings)
         ballast = settings.home / "ballast"
         drop(settings, names)
         fill(ballast)
@@ -415,7 +416,7 @@ def test_a_full_disk_is_waited_for_and_the_inbox_keeps_its_files(small, told, le
 
 def test_it_goes_on_within_seconds_once_there_is_room(small, told, until, caplog):
     with small("size=1m") as settings:
-        Intake(settings)
+        intake_of(settings)
         drop(settings, [b"x.jpg"])
         ballast = settings.home / "ballast"
         fill(ballast)
@@ -427,7 +428,7 @@ def test_it_goes_on_within_seconds_once_there_is_room(small, told, until, caplog
 
 def test_a_disk_that_fills_during_the_recovery_is_waited_for(small, told, left, until, caplog):
     with small("size=1m") as settings:
-        intake = Intake(settings)
+        intake = intake_of(settings)
         drop(settings)
         assert dies(settings, "after rename", 2)
         ballast = settings.home / "ballast"
@@ -445,7 +446,7 @@ def test_a_disk_that_fills_during_the_recovery_is_waited_for(small, told, left, 
 
 def test_a_disk_without_room_for_another_folder_is_waited_for(small, told, left, until, caplog):
     with small("size=1m,nr_inodes=40") as settings:
-        Intake(settings)
+        intake_of(settings)
         drop(settings, [b"a.jpg", b"b.jpg"])
         ballast = []
         while os.statvfs(settings.home).f_ffree > 1:
@@ -464,7 +465,7 @@ def test_a_disk_without_room_for_another_folder_is_waited_for(small, told, left,
 def test_killed_on_a_full_disk_it_still_costs_nothing(small, told, left):
     names = [b"%d.jpg" % n for n in range(50)]
     with small("size=1m") as settings:
-        Intake(settings)
+        intake_of(settings)
         drop(settings, names)
         assert dies(settings, "after rename", 20)
         ballast = settings.home / "ballast"
@@ -481,7 +482,7 @@ def test_killed_on_a_full_disk_it_still_costs_nothing(small, told, left):
 
 def test_a_start_on_a_full_disk_waits_rather_than_fails(small, told, left, until):
     with small("size=1m") as settings:
-        Intake(settings)
+        intake_of(settings)
         drop(settings)
         assert dies(settings, "after rename", 2)
         ballast = settings.home / "ballast"

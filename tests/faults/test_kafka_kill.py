@@ -34,7 +34,7 @@ class Publisher:
         from kafka import KafkaProducer
 
         producer = KafkaProducer(
-            **kafka.client_options(self._settings), delivery_timeout_ms=300_000, linger_ms=5
+            **kafka.client_options(self._settings.kafka), delivery_timeout_ms=300_000, linger_ms=5
         )
         sent = []
         for start in range(0, len(self.ids), 50):

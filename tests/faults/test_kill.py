@@ -82,11 +82,11 @@ def test_workers_are_killed_and_then_the_jvm_and_every_image_still_gets_its_answ
         program = psutil.Process(run.pid)
         # The first ones are those that tell Spark what the source is, then those that classify.
         while killed[TASKS] < 5:
-            for worker, daemon in workers(program):
+            for worker, module in workers(program):
                 with suppress(psutil.NoSuchProcess):
-                    if daemon == TASKS or killed.total() < 3:
+                    if module == TASKS or killed.total() < 3:
                         worker.kill()
-                        killed[daemon] += 1
+                        killed[module] += 1
             drops.done.wait(moments.uniform(0.3, 1.5) if killed.total() > 2 else 0.01)
             assert run.poll() is None
         given = len(drops.names) - len(drops.left)
@@ -114,7 +114,7 @@ def test_a_worker_that_is_killed_in_a_burst_gives_back_what_it_had_taken(home, s
         burst.rename(home.settings.inbox / "burst")
         scratch = home.settings.root / "tmp" / "run"
         until(lambda: any(each.stat().st_size for each in scratch.glob("turns-*")), 60)
-        tasks = [w for w, daemon in workers(psutil.Process(run.pid)) if daemon == TASKS]
+        tasks = [w for w, module in workers(psutil.Process(run.pid)) if module == TASKS]
         busiest = max(tasks, key=lambda each: each.cpu_percent(0.1))
         assert home.count() < count
         busiest.kill()
@@ -126,15 +126,15 @@ def test_a_worker_that_is_killed_in_a_burst_gives_back_what_it_had_taken(home, s
     assert "in isolation" not in (home.settings.logs / "sightstream.log").read_text()
 
 
-TASKS = "sightstream.daemon"
+TASKS = "pyspark.worker"
 
 
 def workers(program):
-    """The processes that Spark's Python daemons forked, each with its daemon's name."""
+    """The processes that Spark's Python daemons forked, each with the module that it runs."""
     found = []
     for each in program.children(recursive=True):
         with suppress(psutil.Error):
             parent, line = each.parent(), each.cmdline()
             if parent and "-m" in line and parent.cmdline()[1:] == line[1:]:
-                found.append((each, line[line.index("-m") + 1]))
+                found.append((each, line[-1]))
     return found

@@ -42,7 +42,7 @@ def test_a_hash_alone_leaves_nothing_out(table):
 
 
 def test_the_memory_is_bounded_and_forgets_the_oldest(table, monkeypatch):
-    monkeypatch.setattr(duplicates, "WINDOW", 3)
+    monkeypatch.setattr(duplicates, "WINDOW_ROWS", 3)
     recent = Recent(table, "kafka")
     table.append(rows("a", "b", "c", "d"), "app", 0)
     recent.remember(["a", "b", "c", "d"])

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sightstream import config
+from sightstream.config import Broker
 from sightstream.errors import BrokerRefusedError
 from sightstream.io import kafka
 from tests.broker import MECHANISM, PASSWORD, USER
@@ -171,7 +172,7 @@ class TestOnce:
         digit = starter.digits[0].read_bytes()
         places = send(broker, "once", [{"value": digit, "partition": n % 3} for n in range(30)])
         first = {p.partition: p.offset for p in reversed(places)}
-        with kafka.connect(config.Settings(kafka_servers=broker.address)) as client:
+        with kafka.connect(Broker(broker.address)) as client:
             from kafka import TopicPartition
 
             gone = {TopicPartition("once", n): offset + 2 for n, offset in first.items()}
@@ -230,7 +231,7 @@ def test_a_refusal_is_read_where_its_last_bytes_come_with_the_end_of_the_connect
         )  # fmt: skip
         try:
             with pytest.raises(BrokerRefusedError, match=f"does not accept the user '{USER}'"):
-                kafka.connect(settings)
+                kafka.connect(settings.kafka)
         finally:
             relay.shutdown()
 

@@ -36,10 +36,16 @@ def append(table, *event_ids):
     table.append(pa.Table.from_pylist(rows, ROW), "app", table.last_batch("app") or 0)
 
 
+def publisher_of(settings):
+    file = settings.root / "checkpoints" / "predictions-topic.json"
+    topic = settings.kafka_predictions_topic
+    return Publisher(settings.kafka, topic, settings.predictions, file)
+
+
 @contextmanager
 def publishing(settings):
     stop = Event()
-    thread = Thread(target=Publisher(settings).run, args=(stop,))
+    thread = Thread(target=publisher_of(settings).run, args=(stop,))
     thread.start()
     try:
         yield

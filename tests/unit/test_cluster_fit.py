@@ -6,13 +6,13 @@ import socket
 import pandas as pd
 import pyarrow as pa
 import pytest
+from streaming.folder.tasks import Shares, tell
 
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.event import ImageEvent
 from sightstream.runtime import cluster
 from sightstream.tables.schema import EVENT
 from streaming.folder.manifests import write
-from streaming.folder.tasks import Shares, tell
 
 
 def test_a_master_that_listens_is_enough_among_several():

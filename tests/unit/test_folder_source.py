@@ -65,10 +65,10 @@ def test_what_is_in_the_table_is_deleted_but_for_the_newest(manifest, reader, se
 def test_what_waits_is_what_no_committed_micro_batch_holds(manifest, settings):
     first = manifest(1, "a", "b")
     manifest(2, "c", "d\ne", "f")
-    assert sources.waiting(settings) == 5
+    assert sources.waiting(settings.manifests, settings.checkpoint("folder")) == 5
     offset = f"v1\n{{}}\n{json.dumps(first)}"
     for folder, content in (("offsets", offset), ("commits", "v1\n{}")):
         path = settings.checkpoint("folder") / folder / "0"
         path.parent.mkdir(parents=True)
         path.write_text(content)
-    assert sources.waiting(settings) == 3
+    assert sources.waiting(settings.manifests, settings.checkpoint("folder")) == 3

@@ -21,8 +21,9 @@ from sightstream.images.store import local_path
 from sightstream.images.store import read as read_image
 from sightstream.io import folder
 from sightstream.io.folder import files
-from streaming.folder.intake import CHUNK, Intake
+from streaming.folder.intake import MANIFEST_IMAGES
 from streaming.folder.manifests import between, published, read
+from tests.intakes import intake_of
 
 ROOT = os.geteuid() == 0
 SETTLE = 0.3
@@ -35,7 +36,7 @@ def settings(settings):
 
 @pytest.fixture
 def intake(settings):
-    return Intake(settings)
+    return intake_of(settings)
 
 
 @pytest.fixture
@@ -347,7 +348,7 @@ def test_the_original_name_is_the_path_below_the_inbox(intake, drop, told):
 def test_a_home_of_any_name_works(tmp_path, settings):
     home = tmp_path / os.fsdecode(b"ho me %20 \xff #?")
     strange = settings.model_copy(update={"home": home})
-    intake = Intake(strange)
+    intake = intake_of(strange)
     (strange.inbox / "x.jpg").write_bytes(b"picture")
     assert intake.take() == 1
     (image,) = strange.images.glob("*/*")
@@ -578,7 +579,7 @@ def test_a_file_that_cannot_be_moved_is_not_tried_at_every_look(intake, drop, se
 def test_a_file_that_could_not_be_moved_is_taken_once_it_can(settings, intake, drop, told):
     with immovable(drop("x.jpg")):
         assert intake.take() == 0
-    assert Intake(settings).take() == 1  # the same one tries again after RETRY seconds
+    assert intake_of(settings).take() == 1  # the same one tries again after RETRY seconds
     assert names(told()) == ["x.jpg"]
 
 
@@ -607,8 +608,8 @@ def test_a_file_on_another_file_system_stays_and_the_others_go_on(
 TAKE = """
 import logging, sys
 from sightstream import config
-from streaming.folder.intake import Intake
-print(Intake(config.load(home=sys.argv[1], settle_seconds=0.3)).drain())
+from tests.intakes import intake_of
+print(intake_of(config.load(home=sys.argv[1], settle_seconds=0.3)).drain())
 """
 
 
@@ -713,7 +714,7 @@ def test_folders_nested_a_thousand_deep_hold_up_no_other(intake, settings, drop,
 
 def test_twenty_thousand_files_become_as_many_events(settings, told, left):
     told_of = []
-    intake = Intake(settings, on_arrival=told_of.append)
+    intake = intake_of(settings, on_arrival=told_of.append)
     for n in range(20_000):
         (settings.inbox / f"{n}.jpg").write_bytes(b"%d" % n)
     assert intake.take() == 20_000
@@ -722,7 +723,7 @@ def test_twenty_thousand_files_become_as_many_events(settings, told, left):
     assert len(events) == len({event.event_id for event in events}) == 20_000
     sizes = [len(read([settings.manifests / name])) for name in published(settings.manifests)]
     assert sizes == told_of
-    assert max(sizes) <= CHUNK == 1000
+    assert max(sizes) <= MANIFEST_IMAGES == 1000
     assert not left()
     assert sum(1 for _ in settings.images.glob("*/*")) == 20_000
     assert all(content(event) + b".jpg" == event.original_name.encode() for event in events[::97])
@@ -803,7 +804,7 @@ def test_a_foreign_file_among_the_manifests_stops_nothing(settings, intake, drop
 
 def test_run_takes_what_arrives_until_it_is_told_to_stop(settings, drop, told, until):
     stop = threading.Event()
-    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread = threading.Thread(target=intake_of(settings).run, args=(stop,))
     thread.start()
     for n in range(5):
         drop(f"{n}.jpg")
@@ -815,7 +816,7 @@ def test_run_takes_what_arrives_until_it_is_told_to_stop(settings, drop, told, u
 
 def test_run_goes_on_after_the_inbox_was_away(settings, drop, told, until):
     stop = threading.Event()
-    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread = threading.Thread(target=intake_of(settings).run, args=(stop,))
     thread.start()
     settings.inbox.rmdir()
     drop("x.jpg")
@@ -837,7 +838,7 @@ def test_a_look_that_was_held_up_does_not_hold_up_the_next(
 
     monkeypatch.setattr(os, "scandir", held_up)
     stop = threading.Event()
-    thread = threading.Thread(target=Intake(settings).run, args=(stop,))
+    thread = threading.Thread(target=intake_of(settings).run, args=(stop,))
     thread.start()
     looked.wait(60)
     time.sleep(0.1)

@@ -1,0 +1,137 @@
+"""Micro-batches: events become rows of the table exactly once, wherever a crash comes.
+
+A micro-batch is committed to the table together with its number and the checkpoint's id. Spark
+commits it to the checkpoint afterwards, so that a crash between the two runs it again: its number
+is in the table then, and it is skipped. Where the checkpoint itself is new, the numbers begin
+again: event ids that the table holds are left out until a micro-batch has none of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from streaming import checkpoint
+from streaming.source import Source, Work
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
+
+    from sightstream.models.version import ServedModel
+    from sightstream.tables.predictions import Predictions
+    from streaming.champion import Champion
+    from streaming.observe.metrics import Metrics
+    from streaming.workers import Workers
+
+log = logging.getLogger(__name__)
+
+OnRows = Callable[["pa.Table"], None]
+
+
+class MicroBatches:
+    """The micro-batches of a source, one after the other, in the thread of its query."""
+
+    def __init__(
+        self, source: Source, table: Predictions, champion: Champion, workers: Workers,
+        metrics: Metrics, on_rows: OnRows,
+    ) -> None:  # fmt: skip
+        """Ask the table nothing before the first micro-batch.
+
+        Args:
+            source: of the events.
+            table: gets the rows.
+            champion: the model that answers; asked anew for each micro-batch.
+            workers: apply it.
+            metrics: count the rows.
+            on_rows: called with the rows of each committed micro-batch.
+        """
+        self._source = source
+        self._table = table
+        self._champion = champion
+        self._workers = workers
+        self._metrics = metrics
+        self._on_rows = on_rows
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Ask the table again, after a failure: a commit that failed may have been made."""
+        self._app_id, self._last = "", -1
+        self._doubtful = True
+
+    def run(self, batch: DataFrame, batch_id: int, goes_on: Callable[[], bool]) -> None:
+        """Bring a micro-batch into the table, unless the table has it.
+
+        Args:
+            batch: as Spark gives it.
+            batch_id: its number.
+            goes_on: whether the query still runs, asked before a failure is laid to an image.
+        """
+        if not self._app_id:
+            self._app_id = checkpoint.app_id(self._source.checkpoint)
+            last = self._table.last_batch(self._app_id)
+            self._last = -1 if last is None else last
+        begin, rows = time.monotonic(), None
+        work = self._source.work(batch, batch_id)
+        if batch_id > self._last:
+            model = self._champion.model
+            events, answers = self._answers(work, model, goes_on)
+            self._metrics.phase("classify", time.monotonic() - begin)
+            rows = self._committed(events, answers, model, batch_id)
+            self._report(rows, answers, model)
+        self._source.done(batch_id, work.images, rows)
+
+    def _committed(
+        self, events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int
+    ) -> pa.Table:
+        from sightstream.tables import rows as table_rows
+
+        begin = time.monotonic()
+        rows = table_rows.rows(events, answers, model, batch_id)
+        rows = self._source.first(self._new(rows) if self._doubtful else rows)
+        self._table.append(rows, self._app_id, batch_id)
+        self._last = batch_id
+        self._metrics.phase("commit", time.monotonic() - begin)
+        return rows
+
+    def _report(self, rows: pa.Table, answers: pa.Table, model: ServedModel) -> None:
+        self._metrics.count(rows, model)
+        self._metrics.compare(answers, model)
+        try:
+            self._on_rows(rows)
+        except Exception as error:  # the rows are committed, even if they cannot be shown
+            log.warning("rows could not be shown: %s", error)
+
+    def _answers(
+        self, work: Work, model: ServedModel, goes_on: Callable[[], bool]
+    ) -> tuple[pa.Table, pa.Table]:
+        try:
+            return self._workers.answers(work, model, self._source)
+        except Exception as error:
+            if not goes_on() or not self._source.check():
+                raise
+            log.error("a micro-batch failed, and is run again in isolation: %s", reason(error))
+            return self._workers.isolated(work, model, self._source)
+
+    def _new(self, rows: pa.Table) -> pa.Table:
+        """Leave out events that have a row already, after a crash or with a new checkpoint.
+
+        They come one after the other, so that a micro-batch without any of them is the last.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        known = self._table.known(rows["event_id"], rows["date"])
+        self._doubtful = bool(known)
+        if not known:
+            return rows
+        return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
+
+
+def reason(error: object) -> str:
+    """Return the line of Spark's long text that says what happened."""
+    text = str(error).partition("=== Streaming Query ===")[0]
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1][:500] if lines else type(error).__name__

@@ -1,0 +1,126 @@
+"""The streaming query of a source: started, restarted after failures, and stopped in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from sightstream.errors import StreamFailedError
+from streaming.micro_batch import MicroBatches, reason
+from streaming.source import Source
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.streaming import StreamingQuery
+
+log = logging.getLogger(__name__)
+
+FAILURES = 8
+"""Failures in a row, without a committed micro-batch between them, that end the stream."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds until a failed query is restarted, at most; the first restart comes after one."""
+
+LEAVE_SECONDS = 10.0
+"""Seconds that a query without a micro-batch is given to end by itself."""
+
+OnBatch = Callable[["DataFrame", int], None]
+Start = Callable[[OnBatch], "StreamingQuery"]
+"""Starts a streaming query that calls the function with each micro-batch and its number."""
+
+
+class Query:
+    """Keeps the query of a source running; its methods are called from one thread."""
+
+    def __init__(
+        self, source: Source, batches: MicroBatches, start: Start, stopping: Event,
+        on_restart: Callable[[], None], logs: Path,
+    ) -> None:  # fmt: skip
+        """Start nothing yet.
+
+        Args:
+            source: what the query reads.
+            batches: what becomes of its micro-batches.
+            start: starts the query in Spark.
+            stopping: once set, no other micro-batch begins.
+            on_restart: called when the query failed and will be restarted.
+            logs: the folder of the log files, for the error that ends the stream.
+        """
+        self.source = source
+        self.progress = time.monotonic()
+        self._batches = batches
+        self._start = start
+        self._stopping = stopping
+        self._on_restart = on_restart
+        self._logs = logs
+        self._failures = 0
+        self._next = 0.0
+        self._busy = False
+        self._query: StreamingQuery | None = None
+        self._error: Exception | None = None
+
+    def start(self) -> None:
+        """Start the query; where Spark fails to, `tend` tries again."""
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
+        self._query = None
+        try:
+            self._query = self._start(self._batch)
+        # Spark asks a Python worker for the source, and any worker may die.
+        except (PySparkException, Py4JError) as error:
+            self._error = error
+
+    def tend(self) -> None:
+        """Restart the query if it failed, after a pause; see `Stream.tend`."""
+        # The question whether it is active takes Spark 2 ms while the cores are busy.
+        if self._busy or (self._query and self._query.isActive):
+            return
+        now = time.monotonic()
+        if not self._next:
+            self._fail()
+            self._next = now + min(LONGEST_PAUSE, 2.0**self._failures / 2)
+        if now >= self._next and self.source.check():
+            self._next = 0.0
+            self.start()
+
+    def stop(self) -> None:
+        """Stop the query once its current micro-batch has ended."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self._query and self._query.isActive and self._query.status["isTriggerActive"]:
+            # Spark may be waiting for a broker that does not answer.
+            if not self._busy and time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        if self._query:
+            self._query.stop()
+
+    def _fail(self) -> None:
+        error = self._query.exception() if self._query else self._error
+        self._failures += self.source.check()
+        if self._failures >= FAILURES:
+            raise StreamFailedError(
+                f"the stream failed {FAILURES} times in a row: {reason(error)}; nothing is lost: "
+                f"correct that and start again; details are in {self._logs}"
+            )
+        log.error("the query failed and is started again: %s", reason(error))
+        self._on_restart()
+        self._batches.doubt()
+
+    def _batch(self, batch: DataFrame, batch_id: int) -> None:
+        if self._stopping.is_set():
+            raise InterruptedError("the stream is being stopped")
+        self._busy = True
+        try:
+            self._batches.run(batch, batch_id, self._goes_on)
+            self._failures = 0
+            self.progress = time.monotonic()
+        finally:
+            self._busy = False
+
+    def _goes_on(self) -> bool:
+        return not self._stopping.is_set() and bool(self._query and self._query.isActive)

@@ -1,0 +1,128 @@
+"""The contract of a source: how images come in, and become the tasks of a micro-batch.
+
+The sources are `streaming.folder.source` and `streaming.kafka.source`; `streaming.job` makes them
+and gives each a streaming query, with a checkpoint and a thread of its own.
+
+The order of calls: `events` when the query starts, and again at each restart; then for each
+micro-batch `work`, `first` and `done`, in this order, from the query's thread. `watch` or `drain`
+is called once, from the thread that runs the stream, and so is `check` after each failure.
+`behind` may be read at any time from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sightstream.scoring.udf import Piece, Read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["SMALL", "Piece", "Read", "Source", "Work"]
+
+SMALL = 32
+"""Images below which a micro-batch is one task: dividing it would cost more than it saves."""
+
+
+class Work(NamedTuple):
+    """The tasks of a micro-batch.
+
+    Attributes:
+        images: their number.
+        tasks: a row or more for each task, in as many partitions as there are tasks. A source that
+            returns the same DataFrame again has it planned once for each model version.
+        assignment: makes the text that each task gets beside its rows; called once for each job
+            that runs the tasks, so that a job that failed leaves nothing to the next.
+    """
+
+    images: int
+    tasks: DataFrame
+    assignment: Callable[[], str] = str
+
+
+class Source(Protocol):
+    """A way for images to come in.
+
+    Attributes:
+        name: of the query, its pool of tasks, and the column `source` of its rows. It must not
+            change, since rows in the table carry it.
+        checkpoint: the folder of the query's checkpoint; Spark alone writes there.
+        read: reads the images of a task. It is pickled and runs in Spark's workers, any number at
+            once and again for a task that failed, so it must not change anything.
+    """
+
+    name: str
+    checkpoint: Path
+    read: Read
+
+    @property
+    def behind(self) -> int:
+        """Images that arrived and have no row yet.
+
+        It is read several times a second, from any thread and also while a micro-batch runs. It
+        must return at once, and neither ask a broker nor list a folder: an estimate as of the last
+        look is enough, and 0 must mean that all is done.
+        """
+
+    def events(self, session: SparkSession) -> DataFrame:
+        """Return a streaming DataFrame, whose rows are the events or stand for them.
+
+        Called from the thread that runs the stream, at the query's start and at each restart, with
+        no micro-batch of this source running. It must not read events, and must not depend on an
+        earlier call: Spark continues from the checkpoint.
+        """
+
+    def work(self, batch: DataFrame, batch_id: int) -> Work:
+        """Return the tasks of a micro-batch.
+
+        Called first in each micro-batch, from the query's thread. After a crash or a failure the
+        same number comes again, and must give the same events. It must not run the tasks, and must
+        not count the micro-batch as done.
+        """
+
+    def first(self, rows: pa.Table) -> pa.Table:
+        """Return the rows without those of events that have a row already.
+
+        Called once the images of a micro-batch are classified and before the rows are committed,
+        from the query's thread; not for a micro-batch that the table holds. It must remember
+        nothing: the commit may fail, and the same rows come again.
+        """
+
+    def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
+        """Note that a micro-batch is in the table.
+
+        Called last in each micro-batch, from the query's thread, once the rows are committed; rows
+        are None where a crash came between that commit and Spark's own, so that they were committed
+        before. It must not raise for what can wait: Spark would run the micro-batch again.
+        """
+
+    def drain(self) -> int:
+        """Take all images that are there, and return their number.
+
+        Called once, from the thread that runs the stream and before the query starts, where the
+        stream is to end when these are classified. It may block while files settle, and is never
+        combined with `watch`.
+        """
+
+    def watch(self, stop: Event) -> None:
+        """Take images from now on, until `stop` is set.
+
+        Called once, from the thread that runs the stream, after the query has started. It must
+        return at once: what it does runs in a daemon thread of its own, which must survive any
+        failure and end soon after `stop` is set.
+        """
+
+    def check(self) -> bool:
+        """Return whether the query's input is reachable, so that a failure is not its absence.
+
+        Called from the thread that runs the stream after a failure and before each restart, and
+        from the query's thread before a failed micro-batch is isolated. While it returns False
+        nothing counts as a failure. It must answer in seconds.
+
+        Raises:
+            SightstreamError: the input needs a person; the stream ends with this error.
+        """

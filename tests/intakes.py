@@ -1,0 +1,11 @@
+"""The intake of a home folder, as tests of several files make it."""
+
+from streaming.folder.intake import Folders, Intake
+
+
+def folders(settings):
+    return Folders(settings.inbox, settings.images, settings.manifests)
+
+
+def intake_of(settings, **more):
+    return Intake(folders(settings), settings.settle_seconds, settings.images_per_batch, **more)

@@ -1,0 +1,143 @@
+"""streaming.champion: the model in use follows the registry, as far as a version can be loaded."""
+
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+
+from sightstream.errors import ModelDamagedError, ModelNotFoundError, RegistryUnavailableError
+from streaming import champion as module
+from streaming.champion import Champion
+
+
+class Registry:
+    """Versions of a model, of which some are damaged."""
+
+    def __init__(self):
+        self.champion = 1
+        self.damaged = set()
+        self.away = False
+        self.loads = []
+
+    def champion_number(self, name):
+        if self.away:
+            raise RegistryUnavailableError("no answer")
+        return self.champion
+
+    def version(self, name, number=None):
+        if (number or self.champion) is None:
+            raise ModelNotFoundError(f"no champion of {name}")
+        return number or self.champion
+
+    def load(self, version, engine):
+        self.loads.append((version, engine))
+        if version in self.damaged:
+            raise ModelDamagedError("a checksum is wrong")
+        return SimpleNamespace(name="leaf", version=version)
+
+
+@pytest.fixture
+def registry():
+    return Registry()
+
+
+@pytest.fixture
+def results():
+    return []
+
+
+@pytest.fixture
+def champion(registry, results):
+    return Champion("leaf", "onnx", registry, results.append)
+
+
+def ready(_):
+    """Loads a version in no worker."""
+
+
+def test_the_first_one_is_loaded_at_once(champion, registry, results):
+    assert champion.model.version == 1
+    assert registry.loads == [(1, "onnx")]
+    assert results == []
+
+
+@pytest.mark.parametrize(("first", "error"), [(None, ModelNotFoundError), (1, ModelDamagedError)])
+def test_without_one_that_serves_there_is_no_stream(registry, results, first, error):
+    registry.champion, registry.damaged = first, {1}
+    with pytest.raises(error):
+        Champion("leaf", "auto", registry, results.append)
+
+
+def test_a_new_one_takes_over_when_the_workers_have_loaded_it(champion, registry, results):
+    seen = []
+    registry.champion = 2
+    champion.look(lambda model: seen.append((model.version, champion.model.version)))
+    assert seen == [(2, 1)]
+    assert champion.model.version == 2
+    assert results == ["loaded"]
+
+
+def test_the_same_one_is_loaded_once(champion, registry):
+    for _ in range(3):
+        champion.look(ready)
+    assert len(registry.loads) == 1
+
+
+def test_a_damaged_one_leaves_the_old_one_in_use_and_is_tried_once(champion, registry, results):
+    registry.champion, registry.damaged = 2, {2}
+    for _ in range(3):
+        champion.look(ready)
+    assert champion.model.version == 1
+    assert results == ["failed"]
+    assert len(registry.loads) == 2
+
+
+def test_one_that_the_workers_cannot_load_leaves_the_old_one_in_use(champion, registry, results):
+    registry.champion = 2
+
+    def broken(_):
+        raise RuntimeError("a worker ended")
+
+    champion.look(broken)
+    assert champion.model.version == 1
+    assert results == ["failed"]
+
+
+def test_the_one_after_a_damaged_one_takes_over(champion, registry, results):
+    registry.champion, registry.damaged = 2, {2}
+    champion.look(ready)
+    registry.champion = 3
+    champion.look(ready)
+    assert champion.model.version == 3
+    assert results == ["failed", "loaded"]
+
+
+def test_a_rollback_is_a_new_champion_as_well(champion, registry):
+    for number in (2, 1):
+        registry.champion = number
+        champion.look(ready)
+        assert champion.model.version == number
+
+
+def test_an_alias_that_is_gone_leaves_the_model_in_use(champion, registry):
+    registry.champion = None
+    champion.look(ready)
+    assert champion.model.version == 1
+
+
+def test_a_registry_that_is_away_is_asked_again(champion, registry, results, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    stop, looks = Event(), []
+    ask = registry.champion_number
+
+    def unsteady(name):
+        looks.append(name)
+        registry.away = len(looks) < 3
+        if len(looks) == 4:
+            stop.set()
+        return ask(name)
+
+    registry.champion_number, registry.champion = unsteady, 2
+    champion.watch(stop, ready)
+    assert champion.model.version == 2
+    assert results == ["loaded"]

@@ -1,0 +1,256 @@
+"""streaming.kafka.source: where a topic stands, what a micro-batch is, a broker that is away."""
+
+import json
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from threading import Event
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from kafka.errors import KafkaConnectionError
+
+from sightstream.config import Broker
+from sightstream.errors import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    MessagesLostError,
+    TopicNotFoundError,
+)
+from sightstream.images.decode import Limits
+from streaming.kafka import source as module
+from streaming.kafka.lag import Topic
+from streaming.kafka.source import KafkaSource
+from streaming.observe.metrics import Metrics
+
+
+class Client:
+    """A topic on a broker, as kafka-python's administration client shows it."""
+
+    def __init__(self):
+        self.begin, self.end = {0: 0, 1: 0}, {0: 60, 1: 40}
+        self.bytes = 24_000 * 100
+        self.fault = None
+
+    def describe_topics(self, names):
+        code = 0 if self.end else 3
+        parts = [{"partition_index": number} for number in self.end]
+        return [{"error_code": code, "partitions": parts}]
+
+    def list_partition_offsets(self, asked):
+        if self.fault:
+            raise self.fault
+        offsets = {-2: self.begin, -1: self.end}
+        return {
+            part: SimpleNamespace(offset=offsets[spec.value][part.partition])
+            for part, spec in asked.items()
+        }
+
+    def describe_log_dirs(self, topics):
+        parts = [
+            {"partition_index": number, "partition_size": self.bytes // 2} for number in (0, 1)
+        ]
+        return [{"log_dirs": [{"topics": [{"partitions": parts}]}]}] * 2  # two replicas
+
+
+class Recent:
+    """The ids of rows that were committed."""
+
+    def __init__(self):
+        self.ids = []
+
+    def first(self, rows):
+        return rows.filter([each not in self.ids for each in rows["event_id"].to_pylist()])
+
+    def remember(self, ids):
+        self.ids += ids
+
+
+@pytest.fixture
+def client(monkeypatch):
+    made = Client()
+
+    def connect(broker, timeout=5.0):
+        if isinstance(made.fault, (BrokerUnavailableError, BrokerRefusedError)):
+            raise made.fault
+        return nullcontext(made)
+
+    monkeypatch.setattr(module.kafka, "connect", connect)
+    return made
+
+
+@pytest.fixture
+def topic(tmp_path):
+    return Topic(Broker("here:9092"), "images", tmp_path)
+
+
+@pytest.fixture
+def make(client, topic):
+    def made(topic=topic, recent=None, metrics=None, images_per_batch=20_000, max_offsets=0):
+        limits = Limits(max_bytes=1000, max_pixels=1000)
+        return KafkaSource(
+            topic, recent or Recent(), metrics or Metrics(), limits, (), images_per_batch,
+            max_offsets,
+        )  # fmt: skip
+
+    return made
+
+
+@pytest.fixture
+def planned(topic):
+    """Writes a micro-batch as Spark plans it, and as it commits it."""
+
+    def write(number, *, committed=False, **ends):
+        offsets = {"images": {name.removeprefix("p"): end for name, end in ends.items()}}
+        content = f"v1\n{{}}\n{json.dumps(offsets)}"
+        for folder in ("offsets", "commits") if committed else ("offsets",):
+            (topic.checkpoint / folder).mkdir(exist_ok=True)
+            (topic.checkpoint / folder / str(number)).write_text(content)
+
+    return write
+
+
+class Batch:
+    """A micro-batch as Spark has divided it."""
+
+    def coalesce(self, number):
+        return f"in {number}"
+
+
+def rows(*ids):
+    return pa.table({"event_id": ids})
+
+
+def test_without_a_checkpoint_all_that_the_broker_has_is_behind(make, client):
+    client.begin[0] = 10
+    assert make().behind == 90
+    assert make().drain() == 90
+
+
+def test_a_start_at_the_newest_message_leaves_out_those_before(make, topic):
+    latest = Topic(topic.broker, topic.name, topic.checkpoint, from_end=True)
+    assert make(latest).behind == 0
+
+
+def test_a_checkpoint_says_what_has_a_row(make, planned):
+    planned(0, committed=True, p0=50, p1=40)
+    assert make().behind == 10
+
+
+def test_micro_batches_are_counted_one_after_the_other(make, planned):
+    source, batch = make(), Batch()
+    planned(0, p0=40, p1=30)
+    assert source.work(batch, 0) == (70, batch, str)
+    source.done(0, 70, rows("a"))
+    assert source.behind == 30
+    planned(1, p0=50, p1=30)
+    assert source.work(batch, 1) == (10, "in 1", str)
+    source.done(1, 10, rows("b"))
+    assert source.behind == 20
+
+
+def test_after_a_crash_the_planned_micro_batch_comes_again_with_the_same_size(make, planned):
+    planned(0, committed=True, p0=40, p1=30)
+    planned(1, p0=50, p1=30)
+    for _ in range(2):
+        source = make()
+        assert source.work(Batch(), 1).images == 10
+    source.done(1, 10, None)
+    assert source.behind == 20
+
+
+def test_ids_are_remembered_once_they_are_committed_and_not_before(make, planned):
+    recent, metrics = Recent(), Metrics()
+    source = make(recent=recent, metrics=metrics)
+    planned(0, p0=40, p1=30)
+    for _ in range(2):  # the commit of the first try failed
+        assert source.first(rows("a", "b"))["event_id"].to_pylist() == ["a", "b"]
+    source.done(0, 2, rows("a", "b"))
+    assert source.first(rows("b", "c"))["event_id"].to_pylist() == ["c"]
+    assert metrics.registry.get_sample_value("sightstream_duplicates_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "expected"),
+    [(24_000, 20_000, 20_000), (24_000, 500, 500), (2**20, 20_000, 512), (2**30, 20_000, 1)],
+)
+def test_a_micro_batch_keeps_below_half_a_gigabyte(make, client, size, most, expected):
+    client.bytes = size * 100
+    options = make(images_per_batch=most)._options(cores=2)
+    assert options["maxOffsetsPerTrigger"] == pytest.approx(expected, rel=0.12)
+    assert make(max_offsets=7)._options(cores=2)["maxOffsetsPerTrigger"] == 7
+
+
+def test_partitions_are_divided_where_there_are_fewer_than_cores(make):
+    assert make()._options(cores=8)["minPartitions"] == 8
+    assert "minPartitions" not in make()._options(cores=2)
+
+
+def test_a_topic_that_is_not_there_is_an_error_of_its_own(make, client):
+    client.end = {}
+    with pytest.raises(TopicNotFoundError, match="no topic 'images'"):
+        make()
+
+
+def test_messages_that_were_deleted_unread_stop_the_start_and_a_restart(make, client, planned):
+    planned(0, committed=True, p0=10, p1=10)
+    source = make()
+    client.begin[0] = 30
+    with pytest.raises(MessagesLostError, match="partition 0: offsets 10 to 29"):
+        source.check()
+    with pytest.raises(MessagesLostError):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("fault", "there"),
+    [
+        (None, True),
+        (BrokerUnavailableError("away"), False),
+        (KafkaConnectionError("went away"), False),
+        (BrokerRefusedError("wrong password"), True),
+    ],
+)
+def test_a_broker_that_is_away_is_no_failure_and_one_that_refuses_us_is(make, client, fault, there):
+    source = make()
+    client.fault = fault
+    assert source.check() is there
+
+
+def test_the_lag_is_looked_at_until_the_end_and_after_a_fault(make, client, until, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(Topic, "waiting_seconds", lambda self, stands: {0: 3.0, 1: 0.0})
+    metrics, stop = Metrics(), Event()
+    source = make(metrics=metrics)
+
+    def lag():
+        labels = {"topic": "images", "partition": "0"}
+        return metrics.registry.get_sample_value("sightstream_kafka_lag_records", labels)
+
+    source.watch(stop)
+    until(lambda: lag() == 60)
+    client.fault = KafkaConnectionError("went away")
+    client.end[0] = 75
+    assert not stop.wait(0.01)
+    client.fault = None
+    until(lambda: lag() == 75)
+    stop.set()
+    assert source.behind == 115
+    arrived = {"source": "kafka"}
+    assert metrics.registry.get_sample_value("sightstream_arrived_images_total", arrived) == 15
+
+
+def test_a_message_carries_its_image_or_claims_it_or_was_refused(make, tmp_path):
+    now = datetime.now(UTC).timestamp()
+    messages = pd.DataFrame(
+        {
+            "event_id": ["a", "b", "c"], "source": "kafka", "original_name": "x",
+            "uri": ["kafka://images/0/1", "file:///etc/passwd", "kafka://images/0/3"],
+            "event_time": now, "bytes": [3, 0, 0], "error_code": [None, None, "empty"],
+            "error_detail": None, "content": [bytearray(b"abc"), None, None],
+        }
+    )  # fmt: skip
+    ((events, images),) = make().read(messages, "")
+    assert events["event_id"].to_pylist() == ["a", "b", "c"]
+    assert (images[0], images[1].code, images[2]) == (b"abc", "uri_refused", None)
