@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 from sightstream.models.engines import import_keras
+from training import networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
             if weights != "imagenet":
                 base.load_weights(weights)
             outputs, arguments = [base.output], {}
-            preprocess = _preprocessing(base, name)
+            preprocess = _preprocessing(name)
     except (ValueError, OSError) as error:
         raise InputError(f"{weights} does not fit {name}: {str(error).splitlines()[0]}") from None
     x = _as_layer(preprocess, arguments)(keras.layers.Rescaling(1.0)(image))
@@ -94,23 +95,17 @@ def transformer(model: Any) -> Any:
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql.functions import pandas_udf
 
-    architecture, weights = model.to_json(), model.get_weights()
-    shape = model.input_shape[1:]
-
     class Featuriser(Transformer):
         """Pixels to features."""
 
         def _transform(self, dataset: DataFrame) -> DataFrame:
-            broadcast = dataset.sparkSession.sparkContext.broadcast(weights)
+            shipped = networks.Shipped(dataset.sparkSession.sparkContext, model, traced=True)
 
             def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
                 import pandas as pd
 
-                network = _loaded(architecture)
-                network.set_weights(broadcast.value)
                 for batch in batches:
-                    pixels = np.frombuffer(b"".join(batch), np.uint8).reshape(-1, *shape)
-                    yield pd.Series(list(network.predict(pixels, batch_size=32, verbose=0)))
+                    yield pd.Series(list(shipped(np.frombuffer(b"".join(batch), np.uint8))))
 
             import pandas as pd
 
@@ -187,11 +182,6 @@ def moments(images: DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]
     return row["of"].mean.toArray(), row["of"].variance.toArray()
 
 
-@lru_cache(1)
-def _loaded(architecture: str) -> Any:
-    return import_keras().models.model_from_json(architecture)
-
-
 def _squeezenet(shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
     """SqueezeNet v1.1 (Iandola et al., 2016) without its last layer."""
     keras = import_keras()
@@ -212,13 +202,12 @@ def _squeezenet(shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
     return keras.Model(image, x, name=_SQUEEZENET), maps
 
 
-def _preprocessing(base: Any, name: str) -> Any:
-    """What the module of a network of keras.applications does to its input."""
-    import sys
-
-    keras = import_keras()
-    module = sys.modules[getattr(keras.applications, name).__module__]
-    return module.preprocess_input
+def _preprocessing(name: str) -> Any:
+    """The function by which a network of keras.applications expects its input prepared."""
+    modules = vars(import_keras().applications).values()
+    return next(
+        m.preprocess_input for m in modules if isinstance(m, ModuleType) and hasattr(m, name)
+    )
 
 
 def _as_layer(preprocess: Any, arguments: dict[str, Any]) -> Any:

@@ -22,7 +22,8 @@ from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_ca
 from sightstream.runtime import spark
 from training import compare, datasets, drift_reference, features, report
 from training.datasets import Dataset, Example, Source
-from training.fit import Curves, Mode, examples, fit
+from training.elephas import Mode
+from training.fit import Curves, examples, fit
 from training.recipes import Recipe
 
 if TYPE_CHECKING:
