@@ -26,6 +26,7 @@ from training import datasets, fit, recipes
 from training.datasets import Dataset, Source
 from training.evaluate import evaluate
 from training.recipes import Recipe
+from training.split import SPLITS
 from training.train import Progress, learning
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def against_keras(
         "data": str(data),
         "epochs": epochs,
         "workers": WORKERS,
-        "images": {split: dataset.count(split) for split in datasets.SPLITS},
+        "images": {split: dataset.count(split) for split in SPLITS},
         "start_seconds": started,
         "runs": runs,
         "mean": means,

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
 from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
 from sightstream.images.store import local_path, read
 from sightstream.tables.labels import require_class_name
+from training import split
+from training.split import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
-SPLITS = ("train", "validation", "test")
-
 UNREADABLE = 0.05
-"""The share of unreadable images above which a data set is refused."""
+"""Fraction of unreadable images above which a data set is refused."""
 
 
 @dataclass(frozen=True)
@@ -150,29 +148,18 @@ def load(
     Raises:
         InputError: there are too few classes or images, or too many that cannot be read.
     """
-    from pyspark import StorageLevel
     from pyspark.sql import functions as F  # noqa: N812
 
     found = source.list()
-
-    def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for frame in frames:
-            yield _decoded(frame["uri"], preprocessing, limits)
-
-    tasks = 2 * spark.sparkContext.defaultParallelism
-    # As URIs, since the JVM has no strings for names that are not UTF-8.
-    uris = spark.createDataFrame([(uri,) for uri in {e.uri: None for e in found}], "uri string")
-    columns = "uri string, pixels binary, width int, height int, digest string, fault string"
-    # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
-    decoded = uris.repartition(tasks).mapInPandas(decode, columns).persist(StorageLevel.DISK_ONLY)
+    decoded = _decoded(spark, [e.uri for e in found], preprocessing, limits)
     seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
     unreadable = [e for e in found if seen[e.uri][1]]
     require_readable(unreadable, len(found), allow_unreadable)
-    examples = _split(found, seen, source, shares, seed, set(labels))
-    there = {e.label for e in examples if e.split}
-    if missing := sorted(set(labels) - there):
-        raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")
-    names = (*labels, *sorted(there - set(labels)))
+    examples = split.divide(
+        found, seen, split.without_test(shares) if source.test else shares, seed,
+        known=source.known, learned=set(labels),
+    )  # fmt: skip
+    names = _names(examples, labels)
     index = {name: number for number, name in enumerate(names)}
     used = [(e.uri, index[e.label], e.split) for e in examples if e.split]
     assigned = spark.createDataFrame(used, "uri string, label int, split string")
@@ -249,83 +236,35 @@ def _split_file(path: Path) -> list[Example]:
     return found
 
 
-def _split(
-    found: Iterable[Example], seen: Mapping[str, tuple[str, str]], source: Source,
-    shares: tuple[float, float, float], seed: int, learned: Collection[str] = (),
-) -> list[Example]:  # fmt: skip
-    """Gives each image its side, or the reason why it has none.
+def _decoded(
+    spark: SparkSession, uris: Iterable[str], preprocessing: Preprocessing, limits: Limits
+) -> DataFrame:
+    """Each image once, decoded, kept: uri, pixels, width, height, digest, fault."""
+    from pyspark import StorageLevel
 
-    Beside classes that a model has learned, one with too few images waits for more.
-    """
-    readable, examples = list[Example](), list[Example]()
-    for e in found:
-        digest, fault = seen[e.uri]
-        (examples if fault else readable).append(Example(e.path, e.label, digest, e.split, fault))
-    labels = defaultdict[str, set[str]](set)
-    for e in readable:
-        labels[e.digest].add(e.label)
-    first = dict[str, Example]()
-    for e in sorted(readable, key=lambda e: (e.split != "test", e.path)):
-        if len(labels[e.digest]) > 1:
-            names = ", ".join(sorted(labels[e.digest]))
-            examples.append(Example(e.path, e.label, e.digest, "", f"It has the labels {names}."))
-        elif e.digest in first:
-            same = first[e.digest].path
-            examples.append(Example(e.path, e.label, e.digest, "", f"It is the same as {same}."))
-        else:
-            first[e.digest] = e
-    by_label = defaultdict[str, list[Example]](list)
-    for e in first.values():
-        split = e.split or source.known.get(e.digest, "")
-        if split:
-            examples.append(Example(e.path, e.label, e.digest, split))
-        else:
-            by_label[e.label].append(e)
-    if source.test:
-        shares = (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0)
-    decided = defaultdict[str, Counter[str]](Counter)
-    for e in examples:
-        decided[e.label][e.split] += bool(e.split)
-    for label, members in by_label.items():
-        if not decided[label].total() and len(members) < sum(share > 0 for share in shares):
-            if learned and label not in learned:
-                fault = "Its class is new and has too few images yet."
-                examples += [replace(e, fault=fault) for e in members]
-                continue
-            raise InputError(
-                f"the class {label} has {len(members)} usable image(s), too few to be on each "
-                "side of the split"
-            )
-        members.sort(key=lambda e: hashlib.sha256(f"{seed}:{e.digest}".encode()).digest())
-        for split, e in zip(_sides(len(members), shares, decided[label]), members, strict=True):
-            examples.append(Example(e.path, e.label, e.digest, split))
-    trained = {e.label for e in examples if e.split == "train"}
-    if untrained := sorted({e.label for e in examples if e.split} - trained):
-        raise InputError(f"the class {untrained[0]} has no usable image to train on")
-    return sorted(examples, key=lambda e: (e.path, e.label))
+    def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import pandas as pd
+
+        names = ["uri", "pixels", "width", "height", "digest", "fault"]
+        for frame in frames:
+            rows = [(uri, *_row(uri, preprocessing, limits)) for uri in frame["uri"]]
+            yield pd.DataFrame(rows, columns=names)
+
+    tasks = 2 * spark.sparkContext.defaultParallelism
+    # As URIs, since the JVM has no strings for names that are not UTF-8.
+    images = spark.createDataFrame([(uri,) for uri in dict.fromkeys(uris)], "uri string")
+    columns = "uri string, pixels binary, width int, height int, digest string, fault string"
+    # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
+    decoded = images.repartition(tasks).mapInPandas(decode, columns)
+    return decoded.persist(StorageLevel.DISK_ONLY)
 
 
-def _sides(
-    count: int, shares: tuple[float, float, float], have: Mapping[str, int] = MappingProxyType({})
-) -> list[str]:
-    """The split of each of `count` images, beside those that a class has on each side already.
-
-    At least one image of all is where a share is not zero.
-    """
-    held = zip(SPLITS, shares, strict=True)
-    total = count + sum(have.get(split, 0) for split, share in held if share)
-    sides = list[str]()
-    for split, share in zip(SPLITS[1:], shares[1:], strict=True):
-        wanted = max(1, round(total * share)) if share else 0
-        sides += [split] * min(max(0, wanted - have.get(split, 0)), count - len(sides))
-    return ["train"] * (count - len(sides)) + sides
-
-
-def _decoded(uris: Iterable[str], preprocessing: Preprocessing, limits: Limits) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [(uri, *_row(uri, preprocessing, limits)) for uri in uris]
-    return pd.DataFrame(rows, columns=["uri", "pixels", "width", "height", "digest", "fault"])
+def _names(examples: Sequence[Example], first: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a data set: `first`, each of which must have an image, and the others."""
+    there = {e.label for e in examples if e.split}
+    if missing := sorted(set(first) - there):
+        raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")
+    return (*first, *sorted(there - set(first)))
 
 
 def _row(

@@ -25,6 +25,7 @@ from training.datasets import Dataset, Example, Source
 from training.elephas import Mode
 from training.fit import Curves, examples, fit
 from training.recipes import Recipe
+from training.split import SPLITS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -225,7 +226,7 @@ def publish(
         "batch_size": options.batch_size or recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "judged_on": split,
-        **{f"{s}_images": dataset.count(s) for s in datasets.SPLITS},
+        **{f"{s}_images": dataset.count(s) for s in SPLITS},
         "left_out_images": len(dataset.left_out),
     }
     home = settings.root / "tmp"

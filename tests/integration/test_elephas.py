@@ -1,4 +1,4 @@
-"""training.elephas: what it changes of Elephas is as that expects, and trains in Spark's workers."""
+"""training.elephas: what it changes of Elephas is as it expects, and trains in Spark's workers."""
 
 import logging
 import sys
@@ -116,7 +116,7 @@ def test_the_server_takes_what_workers_send_and_leaves_no_thread(learner, rows, 
 def test_the_server_ends_with_a_training_that_fails(learner, rows):
     before = threading.active_count()
     broken = rows.map(lambda row: row[0] / "no number")
-    with pytest.raises(Exception, match="no number|unsupported|ufunc"):
+    with pytest.raises(Exception, match=r"no number|unsupported|ufunc"):
         elephas.trainer(learner, "asynchronous", BATCH)(broken, 1)
     assert threading.active_count() == before
 
