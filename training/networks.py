@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.models.version import import_keras
+from sightstream.models.engines import import_keras
 
 CHUNK = 64
 """Inputs that a network answers at once."""

@@ -10,7 +10,7 @@ import pytest
 
 from sightstream import config
 from sightstream.errors import EnvironmentUnfitError
-from sightstream.models.version import import_keras
+from sightstream.models.engines import import_keras
 from sightstream.runtime import spark
 from training import elephas, networks
 

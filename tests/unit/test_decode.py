@@ -26,7 +26,6 @@ from sightstream.images.decode import (
 )
 from sightstream.images.store import read
 
-
 HEIGHT, WIDTH = 40, 60
 SAME = Preprocessing(HEIGHT, WIDTH)
 GREY = Preprocessing(HEIGHT, WIDTH, channels=1)
