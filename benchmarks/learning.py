@@ -25,9 +25,10 @@ from tests import cluster
 from training import datasets, fit, recipes
 from training.datasets import Dataset, Source
 from training.evaluate import evaluate
+from training.options import Progress
 from training.recipes import Recipe
 from training.split import SPLITS
-from training.train import Progress, learning
+from training.train import learning
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

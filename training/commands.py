@@ -15,7 +15,8 @@ from sightstream.cli import options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
-    from training.train import Progress, Trained
+    from training.options import Progress
+    from training.publish import Trained
 
 Data = Annotated[
     Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
@@ -84,7 +85,7 @@ def train(
     """
     from training import recipes
     from training.datasets import Source
-    from training.train import Options
+    from training.options import Options
     from training.train import train as run
 
     chosen = recipes.find(recipe, network)
@@ -184,7 +185,7 @@ def _telling(settings: Settings, title: str) -> Iterator[Progress]:
     """A progress bar on the screen, while the chatter of libraries goes to a file."""
     from rich import progress as rich
 
-    from training.train import Progress
+    from training.options import Progress
 
     def on_round(done: int, epochs: int, curves: Any) -> None:
         # Asynchronous workers tell no loss.
