@@ -1,4 +1,4 @@
-"""Class folders as Spark sees them: decoded by the same `imaging` that serves, split by content."""
+"""Data sets: class folders and split files, decoded by Spark's workers as the stream decodes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ UNREADABLE = 0.05
 
 @dataclass(frozen=True)
 class Example:
-    """An image of a data set, as the driver knows it: by its name.
+    """An image of a data set, as the driver holds it: without its pixels.
 
     Attributes:
-        path: the file.
-        label: the name of its class.
+        path: file name.
+        label: name of its class.
         digest: SHA-256 of its bytes; empty where it cannot be read.
         split: train, validation or test; empty where it is left out.
         fault: why it is left out; empty where it is not.
@@ -44,20 +44,20 @@ class Example:
 
     @property
     def uri(self) -> str:
-        """The file as a URI."""
+        """The path as a file URI."""
         return Path(self.path).as_uri()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images of a data set are.
+    """Places of a data set's images.
 
     Attributes:
         folders: each holds a folder of images for each class.
-        test: a folder of that kind whose images are tested with, all of them.
+        test: a folder of that kind; all its images are tested with.
         split_file: a CSV file of path, label and split instead; relative paths start at its folder.
         examples: further images, such as those that people have labelled.
-        known: the split of images by their digest, where an earlier training has decided it.
+        known: splits by digest, decided by an earlier training.
     """
 
     folders: tuple[Path, ...] = ()
@@ -67,7 +67,7 @@ class Source:
     known: Mapping[str, str] = field(default_factory=dict)
 
     def list(self) -> list[Example]:
-        """All images, as yet unread; with a split where the source has decided it.
+        """Lists all images without reading them; with a split where the source decides it.
 
         Raises:
             InputError: there are fewer than two classes, or a class folder is empty.
@@ -90,14 +90,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images, kept by Spark's workers.
+    """Decoded images in Spark's cache, and their names on the driver.
 
     Attributes:
-        labels: the names of the classes, in the order of the network's outputs.
-        images: a DataFrame of uri, label (index), split, digest, width, height (as a person sees
-            the image) and pixels (uint8, row by row).
-        examples: every image that was found, also those that are left out.
-        preprocessing: the shape of the pixels.
+        labels: names of the classes, in the order of the network's outputs.
+        images: a DataFrame of uri, label (index), split, digest, width, height (upright, in
+            pixels) and pixels (uint8, row by row).
+        examples: all images found, also those left out.
+        preprocessing: shape of the pixels.
     """
 
     labels: tuple[str, ...]
@@ -110,16 +110,16 @@ class Dataset:
         return self.images.where(self.images.split == name)
 
     def count(self, split: str) -> int:
-        """How many images a split has."""
+        """Number of images in a split."""
         return sum(e.split == split for e in self.examples)
 
     @property
     def left_out(self) -> list[Example]:
-        """The images that are not used, each with its fault."""
+        """Images that are not used, each with its fault."""
         return [e for e in self.examples if e.fault]
 
     def write_split(self, path: Path) -> None:
-        """Writes what is where, as a file that `--split-file` reads."""
+        """Writes the split as a CSV file that `--split-file` reads."""
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file)
             rows.writerow(["path", "label", "split", "digest", "fault"])
@@ -128,22 +128,22 @@ class Dataset:
 
 def load(
     spark: SparkSession, source: Source, preprocessing: Preprocessing, limits: Limits, *,
-    shares: tuple[float, float, float], seed: int, labels: Sequence[str] = (),
+    shares: split.Shares, seed: int, labels: Sequence[str] = (),
     allow_unreadable: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Reads a data set; only Spark's workers decode, and the driver holds no pixels.
+    """Reads a data set; Spark's workers decode, and the driver holds no pixels.
 
-    The same image is never on two sides: equal files count once, and under two labels not at all.
+    No image is in two splits: equal files count once, and under two labels not at all.
 
     Args:
         spark: the session.
         source: where the images are.
-        preprocessing: the shape that the images are brought to.
-        limits: what an image may weigh.
+        preprocessing: how an image becomes the network's input.
+        limits: largest images that are read.
         shares: of each class, to train on, to validate with and to test with.
-        seed: of the split, which follows from it and the images' content alone.
-        labels: those that come first, in this order; the others follow, sorted.
-        allow_unreadable: goes on where more than `UNREADABLE` of the images cannot be read.
+        seed: seed of the split.
+        labels: classes that come first, in this order; the others follow, sorted.
+        allow_unreadable: whether to go on although more than `UNREADABLE` cannot be read.
 
     Raises:
         InputError: there are too few classes or images, or too many that cannot be read.
@@ -168,10 +168,10 @@ def load(
 
 
 def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
-    """Raises where more than `UNREADABLE` of the images cannot be read.
+    """Refuses data sets of which more than `UNREADABLE` cannot be read.
 
     Raises:
-        InputError: they cannot, and it is not allowed.
+        InputError: too many images cannot be read, and `allow` is false.
     """
     if len(unreadable) > UNREADABLE * images and not allow:
         raise InputError(
@@ -181,7 +181,7 @@ def require_readable(unreadable: Sequence[Example], images: int, allow: bool) ->
 
 
 def class_folders(folder: Path) -> list[Example]:
-    """The files of class folders, as yet unread.
+    """Lists the files of class folders without reading them.
 
     Raises:
         InputError: there is no such folder, or one without images.
@@ -206,7 +206,7 @@ def class_folders(folder: Path) -> list[Example]:
 
 
 def read_split(path: Path) -> list[Example]:
-    """What `Dataset.write_split` wrote."""
+    """Reads a file that `Dataset.write_split` wrote, with the images left out."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return [
             Example(row["path"], row["label"], row["digest"], row["split"], row["fault"])
@@ -239,7 +239,7 @@ def _split_file(path: Path) -> list[Example]:
 def _decoded(
     spark: SparkSession, uris: Iterable[str], preprocessing: Preprocessing, limits: Limits
 ) -> DataFrame:
-    """Each image once, decoded, kept: uri, pixels, width, height, digest, fault."""
+    """Each image once, persisted: uri, pixels, width, height, digest, fault."""
     from pyspark import StorageLevel
 
     def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

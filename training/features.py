@@ -25,11 +25,11 @@ _POOLED = (4, 5, 6, 7, 8, 9)
 
 
 def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> Any:
-    """A frozen Keras model from uint8 RGB pixels to features.
+    """Builds a frozen Keras model from uint8 RGB pixels to features.
 
     Args:
         name: `squeezenet`, or a function of `keras.applications` such as `MobileNetV2`.
-        weights: a file for it, or `imagenet` for what keras.applications downloads.
+        weights: a file, or `imagenet` for the weights that keras.applications downloads.
         shape: height, width and channels of the pixels; 3 channels.
 
     Raises:
@@ -69,10 +69,10 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
 
 
 def require_weights(name: str, weights: str | None) -> None:
-    """Raises where a pretrained network has no weights.
+    """Refuses a pretrained network without weights.
 
     Raises:
-        InputError: there are none, or there is no such file.
+        InputError: no weights are given, or there is no such file.
     """
     if weights is None:
         raise InputError(
@@ -89,7 +89,7 @@ def transformer(model: Any) -> Any:
     """A Spark ML Transformer from a column `pixels` to a vector `features`, over a pandas UDF.
 
     Args:
-        model: what `featuriser` returned.
+        model: a Keras model that `featuriser` returned.
     """
     from pyspark.ml import Transformer
     from pyspark.ml.functions import array_to_vector
@@ -119,11 +119,11 @@ def transformer(model: Any) -> Any:
 
 
 def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
-    """Fits a Spark ML Pipeline of featuriser and LogisticRegression, and gives back its head.
+    """Fits a Spark ML Pipeline of featuriser and LogisticRegression, and returns its head.
 
     Args:
         images: columns pixels and label (index).
-        model: what `featuriser` returned.
+        model: a Keras model that `featuriser` returned.
         regularization: MLlib's regParam, on standardised features.
         labels: the number of classes.
 
@@ -168,7 +168,7 @@ def fold(model: Any, head: Any) -> Any:
 
 
 def base(model: Any) -> Any:
-    """The featuriser of what `fold` returned."""
+    """The featuriser inside a model that `fold` returned."""
     return model.get_layer("featuriser")
 
 
@@ -211,7 +211,7 @@ def _preprocessing(name: str) -> Any:
 
 
 def _as_layer(preprocess: Any, arguments: dict[str, Any]) -> Any:
-    """A preprocessing as a fixed layer: it maps each pixel's colour linearly, which probes show."""
+    """A preprocessing as a fixed layer: it is linear in a pixel's colour, as four probes show."""
     keras = import_keras()
     probes = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[:, None, None, :]
     answers = np.asarray(preprocess(probes.copy(), **arguments)).reshape(4, 3)
