@@ -25,8 +25,10 @@ from tests import cluster
 from training import datasets, fit, recipes
 from training.datasets import Dataset, Source
 from training.evaluate import evaluate
+from training.options import Progress
 from training.recipes import Recipe
-from training.train import Progress, learning
+from training.split import SPLITS
+from training.train import learning
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -93,7 +95,7 @@ def against_keras(
         "data": str(data),
         "epochs": epochs,
         "workers": WORKERS,
-        "images": {split: dataset.count(split) for split in datasets.SPLITS},
+        "images": {split: dataset.count(split) for split in SPLITS},
         "start_seconds": started,
         "runs": runs,
         "mean": means,

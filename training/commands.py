@@ -15,19 +15,18 @@ from sightstream.cli import options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
-    from training.train import Progress, Trained
+    from training.options import Progress
+    from training.publish import Trained
 
-Data = Annotated[
-    Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
-]
-Workers = Annotated[int, typer.Option(min=1, help="Spark partitions that train at once.")]
+Data = Annotated[Path | None, typer.Option(help="Folder with a folder of images for each class.")]
+Workers = Annotated[int, typer.Option(min=1, help="Spark partitions trained side by side.")]
 AllowUnreadable = Annotated[
     bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this package."""
+    """Adds the commands of this package to the command line."""
     app.command()(train)
     app.command()(evaluate)
     app.command()(refresh)
@@ -35,56 +34,64 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="starter, leaf, digits, xray, cars, skin, or a file of your own.")
+        str, typer.Argument(help="starter, leaf, digits, xray, cars, skin, or your own file.")
     ],
     data: Data = None,
     test: Annotated[
-        Path | None, typer.Option(help="A folder like --data, whose images are tested with.")
+        Path | None, typer.Option(help="Folder like --data, with the images to test with.")
     ] = None,
     split_file: Annotated[
-        Path | None, typer.Option(help="A CSV file of path, label, split, instead of --data.")
+        Path | None, typer.Option(help="CSV file of path, label, split, instead of --data.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="Another network of the recipe, such as mlp, cnn, resnet.")
+        str | None, typer.Option(help="Another network of the recipe, such as mlp, cnn or resnet.")
     ] = None,
     featuriser: Annotated[
-        str | None, typer.Option(help="squeezenet, or a network of keras.applications.")
+        str | None,
+        typer.Option(help="Pretrained network: squeezenet, or one of keras.applications."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Of the featuriser: a file, or imagenet.")
+        str | None, typer.Option(help="Weights of the featuriser: a file, or imagenet.")
     ] = None,
     head: Annotated[
-        Literal["logistic", "elephas"], typer.Option(help="What learns from its features.")
+        Literal["logistic", "elephas"], typer.Option(help="Classifier trained on its features.")
     ] = "logistic",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images [the recipe's own].")
+        int | None, typer.Option(min=1, help="Passes over the images [default: the recipe's].")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images in a step [the recipe's own].")
+        int | None, typer.Option(min=1, help="Images in a training step [default: the recipe's].")
     ] = None,
     workers: Workers = 2,
     mode: Annotated[
-        Literal["synchronous", "asynchronous", "hogwild"], typer.Option(help="Of Elephas.")
+        Literal["synchronous", "asynchronous", "hogwild"],
+        typer.Option(help="How Elephas merges the workers' weights."),
     ] = "synchronous",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the order.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Of the model [the recipe's].")] = None,
-    promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the split, the first weights and the order.")
+    ] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the registered model [default: the recipe's].")
+    ] = None,
+    promote: Annotated[
+        bool, typer.Option(help="Make the version the champion if it is not worse.")
+    ] = True,
     allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Trains a model with Elephas on Spark, and registers it.
+    """Train a model with Elephas on Spark, and register it.
 
-    It is evaluated on images that it never saw, and promoted when the registry has no champion
-    or it is not worse. A running stream takes a new champion by itself. Ctrl-C while it trains
-    keeps the best so far.
+    It is evaluated on images that it was not trained on, and promoted if there is no champion or
+    it is not worse than the champion. A running stream loads a new champion by itself. Ctrl-C
+    during the training keeps the best weights so far.
 
     Example: sightstream train leaf --data leaves/ --epochs 30
     """
     from training import recipes
     from training.datasets import Source
-    from training.train import Options
+    from training.options import Options
     from training.train import train as run
 
     chosen = recipes.find(recipe, network)
@@ -96,32 +103,30 @@ def train(
         featuriser=featuriser, weights=weights, head=head,
     )  # fmt: skip
     settings = options.settings(home, master=master, model=name)
-    with _telling(settings, name or chosen.name) as progress:
+    with _progress(settings, name or chosen.name) as progress:
         trained = run(chosen, settings, source, wanted, progress)
     _print_trained(trained, as_json=as_json)
 
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@NUMBER.")],
-    data: Annotated[
-        Path, typer.Option(help="A folder that holds a folder of images for each class.")
-    ],
+    data: Annotated[Path, typer.Option(help="Folder with a folder of images for each class.")],
     allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tells what a registered model is worth on images whose classes are known.
+    """Evaluate a registered model on labelled images.
 
-    The answers are those that the stream would give. Figures, pictures and a page to look at are
-    written, and stand on the model's MLflow run too.
+    The answers are those that the stream would give. Figures, pictures and an HTML page are
+    written below the home folder and attached to the model's MLflow run.
 
     Example: sightstream evaluate leaf@champion --data leaves-of-may/
     """
     from training.compare import evaluate as run
 
     settings = options.settings(home, master=master)
-    with _telling(settings, model) as progress:
+    with _progress(settings, model) as progress:
         evaluation, page = run(settings, model, data, progress.on_step, allow_unreadable)
     if as_json:
         terminal.out.print_json(data={**evaluation.as_dict(), "report": str(page)})
@@ -137,32 +142,36 @@ def evaluate(
 def refresh(
     name: Annotated[str, typer.Argument(help="The registered model.")],
     data: Annotated[
-        Path | None, typer.Option(help="New images: a folder for each class [only labels].")
+        Path | None,
+        typer.Option(help="New images, a folder for each class [default: labelled ones only]."),
     ] = None,
     every: Annotated[
-        str | None, typer.Option(help="Again and again, such as 30s, 10m, 1h.")
+        str | None, typer.Option(help="Repeat at this interval, such as 30s, 10m, 1h.")
     ] = None,
     when_new: Annotated[
-        int, typer.Option(min=1, help="Only when so many new labelled images are there.")
+        int, typer.Option(min=1, help="Fewest new labelled images to start with.")
     ] = 1,
     margin: Annotated[
-        float, typer.Option(min=0, max=1, help="What the F1 of a class may lose at most.")
+        float, typer.Option(min=0, max=1, help="Largest loss of F1 allowed in a class.")
     ] = 0.05,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes [a third of the training's].")
+        int | None,
+        typer.Option(min=1, help="Passes over the images [default: a third of the recipe's]."),
     ] = None,
     workers: Workers = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the order.")] = 0,
-    promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")] = 0,
+    promote: Annotated[
+        bool, typer.Option(help="Make the version the champion if it is not worse.")
+    ] = True,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Trains the champion further with the images that were labelled since, beside the stream.
+    """Train the champion further with newly labelled images.
 
-    Champion and challenger are evaluated on the same images, which neither has seen; the
-    challenger is promoted when its macro F1 is not worse and no class loses more than the margin.
-    A running stream takes it by itself.
+    Champion and challenger are evaluated on the same images, which neither was trained on. The
+    challenger is promoted if its macro F1 is not lower and no class loses more than the margin.
+    A running stream loads it by itself.
 
     Example: sightstream refresh leaf --data new-leaves/ --every 1h --when-new 200
     """
@@ -171,7 +180,7 @@ def refresh(
     settings = options.settings(home, master=master)
     wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote)
     for _ in module.times(every):
-        with _telling(settings, name) as progress:
+        with _progress(settings, name) as progress:
             trained = module.refresh(name, settings, wanted, progress)
         if trained:
             _print_trained(trained, as_json=as_json)
@@ -180,24 +189,24 @@ def refresh(
 
 
 @contextmanager
-def _telling(settings: Settings, title: str) -> Iterator[Progress]:
-    """A progress bar on the screen, while the chatter of libraries goes to a file."""
+def _progress(settings: Settings, title: str) -> Iterator[Progress]:
+    """A progress bar on the screen, while the output of libraries goes to logs/train.log."""
     from rich import progress as rich
 
-    from training.train import Progress
+    from training.options import Progress
 
     def on_round(done: int, epochs: int, curves: Any) -> None:
-        # Asynchronous workers tell no loss.
+        # Asynchronous workers report no loss.
         loss = f"loss {curves.loss[-1]:.3f}, " if math.isfinite(curves.loss[-1]) else ""
         seen = f"{loss}validation accuracy {curves.val_accuracy[-1]:.4f}"
         bar.update(task, completed=done, total=epochs, seen=seen)
-        say(f"pass {done} of {epochs}: {seen}")
+        show(f"pass {done} of {epochs}: {seen}")
 
     def on_step(step: str) -> None:
         bar.update(task, description=f"{title}: {step}")
-        say(step)
+        show(step)
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         if not screen.is_terminal:
             terminal.err.print(f"{title}: {text}", highlight=False, markup=False)
 
@@ -209,7 +218,14 @@ def _telling(settings: Settings, title: str) -> Iterator[Progress]:
     screen = terminal.err
     with (
         terminal.chatter_to(settings.logs / "train.log"),
-        rich.Progress(*columns, console=screen, disable=not screen.is_terminal) as bar,
+        rich.Progress(
+            *columns,
+            console=screen,
+            disable=not screen.is_terminal,
+            # Otherwise rich prints the output of libraries above the bar.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as bar,
     ):
         task = bar.add_task(title, total=None, seen="")
         yield Progress(on_step, on_round)
@@ -234,15 +250,17 @@ def _print_trained(trained: Trained, *, as_json: bool) -> None:
         return
     verb = "is the champion now" if trained.promoted else "was not promoted"
     figures = version.metrics
-    said = terminal.err
+    screen = terminal.err
     if trained.left_out:
-        said.print(f"{len(trained.left_out)} images were left out:")
+        screen.print(f"{len(trained.left_out)} images were left out:")
         for e in trained.left_out[:5]:
-            said.print(f"  {terminal.printable(e.path)}: {e.fault}", highlight=False, markup=False)
-    said.print(
+            screen.print(
+                f"  {terminal.printable(e.path)}: {e.fault}", highlight=False, markup=False
+            )
+    screen.print(
         f"{version.name} version {version.number} {verb} ({trained.reason}): accuracy "
         f"{figures['accuracy']:.4f}, macro F1 {figures['f1_macro']:.4f} on "
         f"{figures['test_images']:.0f} unseen images",
         highlight=False, markup=False,
     )  # fmt: skip
-    said.print(f"look at {trained.report}", highlight=False, markup=False)
+    screen.print(f"look at {trained.report}", highlight=False, markup=False)

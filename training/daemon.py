@@ -1,4 +1,4 @@
-"""Spark's Python daemon for trainings: TensorFlow is imported once, by what forks the workers."""
+"""Spark's Python daemon for trainings: it imports TensorFlow once, before it forks the workers."""
 
 import gc
 
@@ -12,5 +12,5 @@ if __name__ == "__main__":
 
     from training import datasets, fit  # noqa: F401
 
-    gc.freeze()  # Spark collects garbage after each task, 0.4 s where all this is looked at
+    gc.freeze()  # Spark collects garbage after each task, which takes 0.4 s over all these objects
     daemon.manager()

@@ -1,38 +1,36 @@
-"""Class folders as Spark sees them: decoded by the same `imaging` that serves, split by content."""
+"""Data sets: class folders and split files, decoded by Spark's workers as the stream decodes."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
 from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
 from sightstream.images.store import local_path, read
 from sightstream.tables.labels import require_class_name
+from training import split
+from training.split import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
-SPLITS = ("train", "validation", "test")
-
 UNREADABLE = 0.05
-"""The share of unreadable images above which a data set is refused."""
+"""Fraction of unreadable images above which a data set is refused."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image of a data set, as the driver knows it: by its name.
+    """An image of a data set, as the driver holds it: without its pixels.
 
     Attributes:
-        path: the file.
-        label: the name of its class.
+        path: file name.
+        label: name of its class.
         digest: SHA-256 of its bytes; empty where it cannot be read.
         split: train, validation or test; empty where it is left out.
         fault: why it is left out; empty where it is not.
@@ -46,20 +44,20 @@ class Example:
 
     @property
     def uri(self) -> str:
-        """The file as a URI."""
+        """The path as a file URI."""
         return Path(self.path).as_uri()
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the images of a data set are.
+    """Places of a data set's images.
 
     Attributes:
         folders: each holds a folder of images for each class.
-        test: a folder of that kind whose images are tested with, all of them.
+        test: a folder of that kind; all its images are tested with.
         split_file: a CSV file of path, label and split instead; relative paths start at its folder.
         examples: further images, such as those that people have labelled.
-        known: the split of images by their digest, where an earlier training has decided it.
+        known: splits by digest, decided by an earlier training.
     """
 
     folders: tuple[Path, ...] = ()
@@ -69,7 +67,7 @@ class Source:
     known: Mapping[str, str] = field(default_factory=dict)
 
     def list(self) -> list[Example]:
-        """All images, as yet unread; with a split where the source has decided it.
+        """Lists all images without reading them; with a split where the source decides it.
 
         Raises:
             InputError: there are fewer than two classes, or a class folder is empty.
@@ -92,14 +90,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images, kept by Spark's workers.
+    """Decoded images in Spark's cache, and their names on the driver.
 
     Attributes:
-        labels: the names of the classes, in the order of the network's outputs.
-        images: a DataFrame of uri, label (index), split, digest, width, height (as a person sees
-            the image) and pixels (uint8, row by row).
-        examples: every image that was found, also those that are left out.
-        preprocessing: the shape of the pixels.
+        labels: names of the classes, in the order of the network's outputs.
+        images: a DataFrame of uri, label (index), split, digest, width, height (upright, in
+            pixels) and pixels (uint8, row by row).
+        examples: all images found, also those left out.
+        preprocessing: shape of the pixels.
     """
 
     labels: tuple[str, ...]
@@ -112,16 +110,16 @@ class Dataset:
         return self.images.where(self.images.split == name)
 
     def count(self, split: str) -> int:
-        """How many images a split has."""
+        """Number of images in a split."""
         return sum(e.split == split for e in self.examples)
 
     @property
     def left_out(self) -> list[Example]:
-        """The images that are not used, each with its fault."""
+        """Images that are not used, each with its fault."""
         return [e for e in self.examples if e.fault]
 
     def write_split(self, path: Path) -> None:
-        """Writes what is where, as a file that `--split-file` reads."""
+        """Writes the split as a CSV file that `--split-file` reads."""
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file)
             rows.writerow(["path", "label", "split", "digest", "fault"])
@@ -130,49 +128,38 @@ class Dataset:
 
 def load(
     spark: SparkSession, source: Source, preprocessing: Preprocessing, limits: Limits, *,
-    shares: tuple[float, float, float], seed: int, labels: Sequence[str] = (),
+    shares: split.Shares, seed: int, labels: Sequence[str] = (),
     allow_unreadable: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Reads a data set; only Spark's workers decode, and the driver holds no pixels.
+    """Reads a data set; Spark's workers decode, and the driver holds no pixels.
 
-    The same image is never on two sides: equal files count once, and under two labels not at all.
+    No image is in two splits: equal files count once, and under two labels not at all.
 
     Args:
         spark: the session.
         source: where the images are.
-        preprocessing: the shape that the images are brought to.
-        limits: what an image may weigh.
+        preprocessing: how an image becomes the network's input.
+        limits: largest images that are read.
         shares: of each class, to train on, to validate with and to test with.
-        seed: of the split, which follows from it and the images' content alone.
-        labels: those that come first, in this order; the others follow, sorted.
-        allow_unreadable: goes on where more than `UNREADABLE` of the images cannot be read.
+        seed: seed of the split.
+        labels: classes that come first, in this order; the others follow, sorted.
+        allow_unreadable: whether to go on although more than `UNREADABLE` cannot be read.
 
     Raises:
         InputError: there are too few classes or images, or too many that cannot be read.
     """
-    from pyspark import StorageLevel
     from pyspark.sql import functions as F  # noqa: N812
 
     found = source.list()
-
-    def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for frame in frames:
-            yield _decoded(frame["uri"], preprocessing, limits)
-
-    tasks = 2 * spark.sparkContext.defaultParallelism
-    # As URIs, since the JVM has no strings for names that are not UTF-8.
-    uris = spark.createDataFrame([(uri,) for uri in {e.uri: None for e in found}], "uri string")
-    columns = "uri string, pixels binary, width int, height int, digest string, fault string"
-    # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
-    decoded = uris.repartition(tasks).mapInPandas(decode, columns).persist(StorageLevel.DISK_ONLY)
+    decoded = _decoded(spark, [e.uri for e in found], preprocessing, limits)
     seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
     unreadable = [e for e in found if seen[e.uri][1]]
     require_readable(unreadable, len(found), allow_unreadable)
-    examples = _split(found, seen, source, shares, seed, set(labels))
-    there = {e.label for e in examples if e.split}
-    if missing := sorted(set(labels) - there):
-        raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")
-    names = (*labels, *sorted(there - set(labels)))
+    examples = split.divide(
+        found, seen, split.without_test(shares) if source.test else shares, seed,
+        known=source.known, learned=set(labels),
+    )  # fmt: skip
+    names = _names(examples, labels)
     index = {name: number for number, name in enumerate(names)}
     used = [(e.uri, index[e.label], e.split) for e in examples if e.split]
     assigned = spark.createDataFrame(used, "uri string, label int, split string")
@@ -181,10 +168,10 @@ def load(
 
 
 def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
-    """Raises where more than `UNREADABLE` of the images cannot be read.
+    """Refuses data sets of which more than `UNREADABLE` cannot be read.
 
     Raises:
-        InputError: they cannot, and it is not allowed.
+        InputError: too many images cannot be read, and `allow` is false.
     """
     if len(unreadable) > UNREADABLE * images and not allow:
         raise InputError(
@@ -194,7 +181,7 @@ def require_readable(unreadable: Sequence[Example], images: int, allow: bool) ->
 
 
 def class_folders(folder: Path) -> list[Example]:
-    """The files of class folders, as yet unread.
+    """Lists the files of class folders without reading them.
 
     Raises:
         InputError: there is no such folder, or one without images.
@@ -219,7 +206,7 @@ def class_folders(folder: Path) -> list[Example]:
 
 
 def read_split(path: Path) -> list[Example]:
-    """What `Dataset.write_split` wrote."""
+    """Reads a file that `Dataset.write_split` wrote, with the images left out."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return [
             Example(row["path"], row["label"], row["digest"], row["split"], row["fault"])
@@ -249,83 +236,35 @@ def _split_file(path: Path) -> list[Example]:
     return found
 
 
-def _split(
-    found: Iterable[Example], seen: Mapping[str, tuple[str, str]], source: Source,
-    shares: tuple[float, float, float], seed: int, learned: Collection[str] = (),
-) -> list[Example]:  # fmt: skip
-    """Gives each image its side, or the reason why it has none.
+def _decoded(
+    spark: SparkSession, uris: Iterable[str], preprocessing: Preprocessing, limits: Limits
+) -> DataFrame:
+    """Each image once, persisted: uri, pixels, width, height, digest, fault."""
+    from pyspark import StorageLevel
 
-    Beside classes that a model has learned, one with too few images waits for more.
-    """
-    readable, examples = list[Example](), list[Example]()
-    for e in found:
-        digest, fault = seen[e.uri]
-        (examples if fault else readable).append(Example(e.path, e.label, digest, e.split, fault))
-    labels = defaultdict[str, set[str]](set)
-    for e in readable:
-        labels[e.digest].add(e.label)
-    first = dict[str, Example]()
-    for e in sorted(readable, key=lambda e: (e.split != "test", e.path)):
-        if len(labels[e.digest]) > 1:
-            names = ", ".join(sorted(labels[e.digest]))
-            examples.append(Example(e.path, e.label, e.digest, "", f"It has the labels {names}."))
-        elif e.digest in first:
-            same = first[e.digest].path
-            examples.append(Example(e.path, e.label, e.digest, "", f"It is the same as {same}."))
-        else:
-            first[e.digest] = e
-    by_label = defaultdict[str, list[Example]](list)
-    for e in first.values():
-        split = e.split or source.known.get(e.digest, "")
-        if split:
-            examples.append(Example(e.path, e.label, e.digest, split))
-        else:
-            by_label[e.label].append(e)
-    if source.test:
-        shares = (shares[0] / (shares[0] + shares[1]), shares[1] / (shares[0] + shares[1]), 0)
-    decided = defaultdict[str, Counter[str]](Counter)
-    for e in examples:
-        decided[e.label][e.split] += bool(e.split)
-    for label, members in by_label.items():
-        if not decided[label].total() and len(members) < sum(share > 0 for share in shares):
-            if learned and label not in learned:
-                fault = "Its class is new and has too few images yet."
-                examples += [replace(e, fault=fault) for e in members]
-                continue
-            raise InputError(
-                f"the class {label} has {len(members)} usable image(s), too few to be on each "
-                "side of the split"
-            )
-        members.sort(key=lambda e: hashlib.sha256(f"{seed}:{e.digest}".encode()).digest())
-        for split, e in zip(_sides(len(members), shares, decided[label]), members, strict=True):
-            examples.append(Example(e.path, e.label, e.digest, split))
-    trained = {e.label for e in examples if e.split == "train"}
-    if untrained := sorted({e.label for e in examples if e.split} - trained):
-        raise InputError(f"the class {untrained[0]} has no usable image to train on")
-    return sorted(examples, key=lambda e: (e.path, e.label))
+    def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import pandas as pd
+
+        names = ["uri", "pixels", "width", "height", "digest", "fault"]
+        for frame in frames:
+            rows = [(uri, *_row(uri, preprocessing, limits)) for uri in frame["uri"]]
+            yield pd.DataFrame(rows, columns=names)
+
+    tasks = 2 * spark.sparkContext.defaultParallelism
+    # As URIs, since the JVM has no strings for names that are not UTF-8.
+    images = spark.createDataFrame([(uri,) for uri in dict.fromkeys(uris)], "uri string")
+    columns = "uri string, pixels binary, width int, height int, digest string, fault string"
+    # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
+    decoded = images.repartition(tasks).mapInPandas(decode, columns)
+    return decoded.persist(StorageLevel.DISK_ONLY)
 
 
-def _sides(
-    count: int, shares: tuple[float, float, float], have: Mapping[str, int] = MappingProxyType({})
-) -> list[str]:
-    """The split of each of `count` images, beside those that a class has on each side already.
-
-    At least one image of all is where a share is not zero.
-    """
-    held = zip(SPLITS, shares, strict=True)
-    total = count + sum(have.get(split, 0) for split, share in held if share)
-    sides = list[str]()
-    for split, share in zip(SPLITS[1:], shares[1:], strict=True):
-        wanted = max(1, round(total * share)) if share else 0
-        sides += [split] * min(max(0, wanted - have.get(split, 0)), count - len(sides))
-    return ["train"] * (count - len(sides)) + sides
-
-
-def _decoded(uris: Iterable[str], preprocessing: Preprocessing, limits: Limits) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [(uri, *_row(uri, preprocessing, limits)) for uri in uris]
-    return pd.DataFrame(rows, columns=["uri", "pixels", "width", "height", "digest", "fault"])
+def _names(examples: Sequence[Example], first: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a data set: `first`, each of which must have an image, and the others."""
+    there = {e.label for e in examples if e.split}
+    if missing := sorted(set(first) - there):
+        raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")
+    return (*first, *sorted(there - set(first)))
 
 
 def _row(

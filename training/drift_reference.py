@@ -1,4 +1,4 @@
-"""What a model's training images looked like, so that the stream can tell when that changes."""
+"""Statistics of a model's training images, with which the stream compares what it receives."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from training.datasets import Dataset
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK = 64
+CHUNK_IMAGES = 64
+"""Images whose statistics are computed at once."""
 
 
 def of(dataset: Dataset, scores: NDArray[np.float32]) -> Reference:
-    """The distribution of labels and of what images look like, over the training images.
+    """Distributions of labels, image statistics and scores.
 
-    Spark's workers look at the pixels that they have in their cache.
+    Spark's workers compute the statistics from the pixels in their cache.
 
     Args:
-        dataset: its split train is looked at.
-        scores: the best score of each held-out image; of training images a model is too sure.
+        dataset: labels and statistics are those of its split train.
+        scores: best score of each held-out image, (n,); on training images a model is too sure.
     """
     preprocessing = dataset.preprocessing
 
-    def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def measure(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for start in range(0, batch.num_rows, CHUNK):
-                yield _seen(batch.slice(start, CHUNK), preprocessing)
+            for start in range(0, batch.num_rows, CHUNK_IMAGES):
+                yield _statistics(batch.slice(start, CHUNK_IMAGES), preprocessing)
 
     columns = "label int, brightness float, contrast float, sharpness float, size float"
     images = dataset.split("train").select("label", "width", "height", "pixels")
-    found = images.mapInArrow(look, columns).toArrow()
+    found = images.mapInArrow(measure, columns).toArrow()
     values = {name: found[name].to_numpy() for name in found.column_names if name != "label"}
     labels = np.bincount(found["label"].to_numpy(), minlength=len(dataset.labels))
     return Reference.of({**values, "score": scores}, {"label": labels.tolist()})
 
 
-def _seen(batch: pa.RecordBatch, preprocessing: Preprocessing) -> pa.RecordBatch:
+def _statistics(batch: pa.RecordBatch, preprocessing: Preprocessing) -> pa.RecordBatch:
     import pyarrow as pa
 
     flat = np.frombuffer(b"".join(batch["pixels"].to_pylist()), np.uint8)

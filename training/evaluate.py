@@ -1,4 +1,4 @@
-"""What a model is worth, on images that its training never saw; `report` draws it."""
+"""Evaluation of a model on images that it was not trained on; `report` draws it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 
-BINS = 15
+CONFIDENCE_BINS = 15
 """Bins of equal width for the calibration, as in Guo et al. 2017, arXiv:1706.04599."""
 
 
@@ -31,11 +31,11 @@ class ClassFigures:
 
     Attributes:
         label: the class.
-        precision: the share of the images said to be of it that are.
-        recall: the share of its images that were found; 0 without images.
+        precision: fraction of the images predicted to be of it that are.
+        recall: fraction of its images that were found; 0 without images.
         f1: the harmonic mean of the two.
-        fpr: the share of the other classes' images that were said to be of it.
-        support: its test images.
+        fpr: false positive rate, the fraction of other classes' images predicted to be of it.
+        support: number of its test images.
     """
 
     label: str
@@ -48,13 +48,13 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence, the score of the answer, is in (lower, lower + 1 / BINS].
+    """The images whose confidence, the best score, is in (lower, lower + 1 / CONFIDENCE_BINS].
 
     Attributes:
-        lower: the bin's edge.
-        confidence: their mean confidence.
-        accuracy: the share of them that was answered rightly.
-        count: how many they are, one or more.
+        lower: lower edge of the bin.
+        confidence: mean confidence of its images.
+        accuracy: fraction of its images with the right answer.
+        count: number of its images, one or more.
     """
 
     lower: float
@@ -65,19 +65,19 @@ class Bin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth; all shares are from 0 to 1.
+    """Figures of a model; all fractions are from 0 to 1.
 
     Attributes:
         labels: the names of the classes, in the order of the network's outputs.
         images: the number of test images.
-        accuracy: the share that was answered rightly.
-        top3_accuracy: the share whose class is among the three highest scores; 1 up to 3 classes.
+        accuracy: fraction with the right answer.
+        top3_accuracy: fraction whose class is among the three highest scores; 1 up to 3 classes.
         ece: expected calibration error, the mean distance of confidence and accuracy.
-        macro: the mean of the classes that have test images.
-        weighted: the mean of the classes, weighted with their support.
-        classes: one for each label.
-        reliability: the bins that hold an image, by confidence.
-        confusion: images of class (row) that were said to be of class (column).
+        macro: mean of the classes that have test images.
+        weighted: mean of the classes, weighted with their support.
+        classes: figures of each label.
+        reliability: bins that hold an image, by confidence.
+        confusion: number of images of class (row) predicted to be of class (column).
     """
 
     labels: tuple[str, ...]
@@ -92,7 +92,7 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
 
     def metrics(self) -> dict[str, float]:
-        """The headline figures, flat, as MLflow keeps them."""
+        """The main figures, flat, as MLflow keeps them."""
         averages = {"macro": self.macro, "weighted": self.weighted}
         return {
             "accuracy": self.accuracy,
@@ -173,10 +173,12 @@ def _top3_accuracy(
 
 
 def _reliability(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
-    edges = np.linspace(0, 1, BINS + 1)
+    edges = np.linspace(0, 1, CONFIDENCE_BINS + 1)
     index = np.searchsorted(edges[1:-1], confidence)
-    counts = np.bincount(index, minlength=BINS)
-    confidences, rights = (np.bincount(index, of, minlength=BINS) for of in (confidence, right))
+    counts = np.bincount(index, minlength=CONFIDENCE_BINS)
+    confidences, rights = (
+        np.bincount(index, of, minlength=CONFIDENCE_BINS) for of in (confidence, right)
+    )
     return tuple(
         Bin(float(edges[i]), float(confidences[i] / count), float(rights[i] / count), int(count))
         for i, count in enumerate(counts)

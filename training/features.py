@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 from sightstream.models.engines import import_keras
+from training import networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,11 +25,11 @@ _POOLED = (4, 5, 6, 7, 8, 9)
 
 
 def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> Any:
-    """A frozen Keras model from uint8 RGB pixels to features.
+    """Builds a frozen Keras model from uint8 RGB pixels to features.
 
     Args:
         name: `squeezenet`, or a function of `keras.applications` such as `MobileNetV2`.
-        weights: a file for it, or `imagenet` for what keras.applications downloads.
+        weights: a file, or `imagenet` for the weights that keras.applications downloads.
         shape: height, width and channels of the pixels; 3 channels.
 
     Raises:
@@ -52,7 +53,7 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
             if weights != "imagenet":
                 base.load_weights(weights)
             outputs, arguments = [base.output], {}
-            preprocess = _preprocessing(base, name)
+            preprocess = _preprocessing(name)
     except (ValueError, OSError) as error:
         raise InputError(f"{weights} does not fit {name}: {str(error).splitlines()[0]}") from None
     x = _as_layer(preprocess, arguments)(keras.layers.Rescaling(1.0)(image))
@@ -68,10 +69,10 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
 
 
 def require_weights(name: str, weights: str | None) -> None:
-    """Raises where a pretrained network has no weights.
+    """Refuses a pretrained network without weights.
 
     Raises:
-        InputError: there are none, or there is no such file.
+        InputError: no weights are given, or there is no such file.
     """
     if weights is None:
         raise InputError(
@@ -88,29 +89,23 @@ def transformer(model: Any) -> Any:
     """A Spark ML Transformer from a column `pixels` to a vector `features`, over a pandas UDF.
 
     Args:
-        model: what `featuriser` returned.
+        model: a Keras model that `featuriser` returned.
     """
     from pyspark.ml import Transformer
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql.functions import pandas_udf
 
-    architecture, weights = model.to_json(), model.get_weights()
-    shape = model.input_shape[1:]
-
     class Featuriser(Transformer):
         """Pixels to features."""
 
         def _transform(self, dataset: DataFrame) -> DataFrame:
-            broadcast = dataset.sparkSession.sparkContext.broadcast(weights)
+            shipped = networks.Shipped(dataset.sparkSession.sparkContext, model, traced=True)
 
             def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
                 import pandas as pd
 
-                network = _loaded(architecture)
-                network.set_weights(broadcast.value)
                 for batch in batches:
-                    pixels = np.frombuffer(b"".join(batch), np.uint8).reshape(-1, *shape)
-                    yield pd.Series(list(network.predict(pixels, batch_size=32, verbose=0)))
+                    yield pd.Series(list(shipped(np.frombuffer(b"".join(batch), np.uint8))))
 
             import pandas as pd
 
@@ -124,11 +119,11 @@ def transformer(model: Any) -> Any:
 
 
 def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
-    """Fits a Spark ML Pipeline of featuriser and LogisticRegression, and gives back its head.
+    """Fits a Spark ML Pipeline of featuriser and LogisticRegression, and returns its head.
 
     Args:
         images: columns pixels and label (index).
-        model: what `featuriser` returned.
+        model: a Keras model that `featuriser` returned.
         regularization: MLlib's regParam, on standardised features.
         labels: the number of classes.
 
@@ -173,7 +168,7 @@ def fold(model: Any, head: Any) -> Any:
 
 
 def base(model: Any) -> Any:
-    """The featuriser of what `fold` returned."""
+    """The featuriser inside a model that `fold` returned."""
     return model.get_layer("featuriser")
 
 
@@ -185,11 +180,6 @@ def moments(images: DataFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]
     row = images.select(summary.alias("of")).first()
     assert row is not None  # noqa: S101
     return row["of"].mean.toArray(), row["of"].variance.toArray()
-
-
-@lru_cache(1)
-def _loaded(architecture: str) -> Any:
-    return import_keras().models.model_from_json(architecture)
 
 
 def _squeezenet(shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
@@ -212,17 +202,16 @@ def _squeezenet(shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
     return keras.Model(image, x, name=_SQUEEZENET), maps
 
 
-def _preprocessing(base: Any, name: str) -> Any:
-    """What the module of a network of keras.applications does to its input."""
-    import sys
-
-    keras = import_keras()
-    module = sys.modules[getattr(keras.applications, name).__module__]
-    return module.preprocess_input
+def _preprocessing(name: str) -> Any:
+    """The function by which a network of keras.applications expects its input prepared."""
+    modules = vars(import_keras().applications).values()
+    return next(
+        m.preprocess_input for m in modules if isinstance(m, ModuleType) and hasattr(m, name)
+    )
 
 
 def _as_layer(preprocess: Any, arguments: dict[str, Any]) -> Any:
-    """A preprocessing as a fixed layer: it maps each pixel's colour linearly, which probes show."""
+    """A preprocessing as a fixed layer: it is linear in a pixel's colour, as four probes show."""
     keras = import_keras()
     probes = np.concatenate([np.zeros((1, 3)), np.eye(3)]).astype(np.float32)[:, None, None, :]
     answers = np.asarray(preprocess(probes.copy(), **arguments)).reshape(4, 3)

@@ -1,4 +1,4 @@
-"""A champion is trained further with what has been labelled since, and replaced if that helps."""
+"""Refresh: a champion is trained further with newly labelled images, and replaced if not worse."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from sightstream.models.registry import Registry
 from sightstream.models.version import SPLIT_FILE, Card, read_card
 from training import datasets, recipes
 from training.datasets import Example, Source
-from training.train import Options, Progress, Trained, learn, learning, publish
+from training.options import Options, Progress
+from training.publish import Run, Trained, publish
+from training.train import learn, learning
 
 if TYPE_CHECKING:
     from training.recipes import Recipe
 
-SHARE = 1 / 3
-"""Of the passes of a training, those of a refresh, which begins where that ended."""
+EPOCHS_FRACTION = 1 / 3
+"""Fraction of the recipe's epochs that a refresh runs; it starts from trained weights."""
 
-RATE = 0.3
-"""Of the learning rate of a training, that of a refresh."""
+RATE_FRACTION = 0.3
+"""Fraction of the recipe's learning rate that a refresh learns with."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a user wants of a refresh.
+    """The choices of a user for a refresh.
 
     Attributes:
         data: class folders of new images; None for those in the `labels` table alone.
-        when_new: nothing is done when fewer images are new.
+        when_new: fewest new images with which anything is done.
         margin: what the F1 of a class may lose at most.
-        epochs: passes over the images; None for a share of the training's.
+        epochs: passes over the images; None for a fraction of the recipe's.
         workers: partitions that are trained side by side.
-        seed: of the split of new images and of the order.
+        seed: seed of the split of new images and of the order.
         promote: whether the new version may become the champion.
     """
 
@@ -54,13 +56,13 @@ class Wish:
 
 
 def times(every: str | None) -> Iterator[None]:
-    """Once, or again and again.
+    """Yields at each moment that a refresh is due.
 
     Args:
-        every: such as 30s, 10m, 1h; None for once.
+        every: interval such as 30s, 10m, 1h; None for once.
 
     Raises:
-        InputError: it is not of that form.
+        InputError: `every` is not of that form.
     """
     if every is None:
         yield
@@ -75,28 +77,29 @@ def times(every: str | None) -> Iterator[None]:
 def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Trained | None:
     """Trains the champion of a name further, and promotes the outcome when it is not worse.
 
-    The images of the champion's training stay on the side of the split where they were; new ones
-    are dealt out in the recipe's shares, so that neither model has seen what both are judged by.
+    The images of the champion's training stay on their side of the split; new ones are dealt out
+    in the recipe's shares, so that neither model has seen the images that both are evaluated on.
 
     Args:
         name: the registered model.
         settings: the home folder, Spark and the registry.
-        wish: what the user wants.
-        progress: whom to tell.
+        wish: the user's choices.
+        progress: who follows the training.
 
     Returns:
         The outcome; None where too few images are new.
 
     Raises:
         ModelNotFoundError: there is no champion.
-        InputError: its recipe or its images are not there any more.
+        InputError: the champion's recipe or its images are not there any more.
     """
     registry = Registry(settings.registry_address)
     champion = registry.version(name)
     files = registry.fetch(champion)
     card = read_card(files, champion.digest)
     known = _known(files)
-    source = _source(settings, wish, name, known)
+    labelled = _labelled(settings.predictions, settings.labels, name)
+    source = _source(wish.data, labelled, known)
     # What a challenger was refused with is not new.
     tried = [*known, *_known(registry.fetch(registry.versions(name)[0]))]
     new = {(e.path, e.label) for e in source.list()} - {(e.path, e.label) for e in tried}
@@ -113,16 +116,19 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
             recipe, options = _as_before(card, wish, name, whole=True)
         start = extended(load_keras(files / Keras.file), len(dataset.labels))
         network, curves = learn(recipe, dataset, options, progress, start)
-        return publish(session, settings, registry, recipe, dataset, network, curves, options,
-                       progress, margin=wish.margin)  # fmt: skip
+        run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
+        return publish(run, dataset, network, curves, wish.margin)
 
 
 def extended(network: Any, labels: int) -> Any:
-    """A network with outputs for further labels; the weights of the others stay as they are.
+    """Adds outputs for further labels to a network; the weights of the others stay as they are.
 
     Args:
         network: a Keras model whose last layer is dense.
-        labels: how many outputs it is to have.
+        labels: number of outputs of the new network.
+
+    Returns:
+        A new Keras model; the given one where it has as many outputs already.
     """
     keras = import_keras()
     last = _leaves(network)[-1]
@@ -141,7 +147,7 @@ def extended(network: Any, labels: int) -> Any:
         if old is not last:
             now.set_weights(old.get_weights())
             continue
-        # A new class begins as the least of all classes, and learns from there.
+        # A new class starts as the least likely one, and learns from there.
         columns = [kernel, np.zeros((len(kernel), new), kernel.dtype)]
         now.set_weights([np.hstack(columns), np.append(bias, np.full(new, bias.min() - 1))])
     return copy
@@ -161,44 +167,45 @@ def _known(files: Path) -> list[Example]:
     return datasets.read_split(path) if path.exists() else []
 
 
-def _source(settings: Settings, wish: Wish, name: str, known: list[Example]) -> Source:
-    labelled = _labelled(settings, name)
+def _source(data: Path | None, labelled: list[Example], known: list[Example]) -> Source:
+    """The images of the earlier training that are still there, new folders, labelled images."""
     corrected = {e.path for e in labelled}
-    there = [e for e in known if e.split and Path(e.path).exists()]
-    earlier = [Example(e.path, e.label) for e in there if e.path not in corrected]
-    sides = {e.digest: e.split for e in known if e.split}
-    folders = (wish.data,) if wish.data else ()
+    folders = (data,) if data else ()
     again = {str(p.absolute()) for f in folders for p in f.rglob("*")} | corrected
-    return Source(
-        folders, examples=(*(e for e in earlier if e.path not in again), *labelled), known=sides
-    )
+    earlier = [
+        Example(e.path, e.label)
+        for e in known
+        if e.split and e.path not in again and Path(e.path).exists()
+    ]
+    sides = {e.digest: e.split for e in known if e.split}
+    return Source(folders, examples=(*earlier, *labelled), known=sides)
 
 
-def _labelled(settings: Settings, name: str) -> list[Example]:
-    """The images that a model has classified in the stream, and a person has labelled."""
+def _labelled(predictions: str, labels: Path, name: str) -> list[Example]:
+    """The images that a model has classified in the stream and a person has labelled."""
     from sightstream.tables.query import query
 
-    if not settings.labels.exists():
+    if not labels.exists():
         return []
     rows = query(
-        settings.predictions,
+        predictions,
         "SELECT p.model, p.uri, l.label FROM labels l JOIN predictions p USING (event_id) "
         "WHERE p.status = 'ok' AND p.uri LIKE 'file://%' ORDER BY p.uri",
-        labels=settings.labels,
+        labels=labels,
     ).to_pylist()
     found = [Example(local_path(r["uri"]), r["label"]) for r in rows if r["model"] == name]
     return [e for e in found if Path(e.path).is_file()]
 
 
 def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tuple[Recipe, Options]:
-    """The recipe and the settings of the champion's training; smaller, unless a class is new."""
+    """The champion's recipe and options, with fewer and smaller steps unless a class is new."""
     before = card.training
     recipe = recipes.find(before["recipe"], before.get("network"))
     options = Options(
         before["recipe"],
         before.get("network"),
         name,
-        epochs=wish.epochs or max(1, round((1 if whole else SHARE) * recipe.epochs)),
+        epochs=wish.epochs or max(1, round((1 if whole else EPOCHS_FRACTION) * recipe.epochs)),
         batch_size=int(before["batch_size"]),
         workers=wish.workers,
         mode=before["mode"],
@@ -207,5 +214,5 @@ def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tup
         allow_unreadable=True,
         head=before.get("head", "logistic"),
     )
-    rate = (1 if whole else RATE) * recipe.learning_rate
+    rate = (1 if whole else RATE_FRACTION) * recipe.learning_rate
     return replace(recipe, preprocessing=card.preprocessing, learning_rate=rate), options

@@ -1,4 +1,4 @@
-"""An evaluation as files: JSON, pictures, and a page that holds them; the figures are `evaluate`'s.
+"""The report of an evaluation: JSON, pictures, and an HTML page that holds them.
 
 Names of classes and files come from outside: they are cut, and never read as markup.
 """
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
 from sightstream.images.store import read
 from sightstream.terminal import printable
-from training.evaluate import BINS, Evaluation
+from training.evaluate import CONFIDENCE_BINS, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WRONG, SAMPLES = 24, 20
-"""The most pictures on each sheet."""
+"""Largest number of pictures on each sheet."""
 
 _TILE = Preprocessing(112, 112, 3, aspect="pad")
 _DPI = 144
@@ -40,13 +40,13 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A test image and what the model said.
+    """A test image and a model's answer.
 
     Attributes:
-        path: of the original file.
-        truth: the index of the right label.
-        label: the index of the answer.
-        score: of the answer, from 0 to 1.
+        path: original file.
+        truth: index of the right label.
+        label: index of the predicted label.
+        score: score of the predicted label, from 0 to 1.
     """
 
     path: str
@@ -73,15 +73,15 @@ def write(
     """Writes evaluation.json, PNG files, and report.html, which needs no other file.
 
     Args:
-        directory: where to; created if absent, and an earlier report in it is replaced.
-        title: the page's heading.
-        evaluation: the figures.
+        directory: created if absent; an earlier report in it is replaced.
+        title: heading of the page.
+        evaluation: figures of the model.
         curves: a value for each round of loss, val_loss, accuracy, val_accuracy and
-            learning_rate, as far as they are known; no curves.png without.
+            learning_rate, as far as they are known; without any there is no curves.png.
         pictures: test images in any order. The `WRONG` most confidently wrong ones are shown in
             wrong.png, `SAMPLES` of all in samples.png; no sheet without pictures.
-        facts: what the page says of the training; a value may be a mapping or a sequence.
-        limits: what an image may weigh that is read again to be shown.
+        facts: settings that the page lists; a value may be a mapping or a sequence.
+        limits: largest images that are read to be shown.
 
     Returns:
         The path of report.html.
@@ -90,7 +90,7 @@ def write(
     figures = json.dumps(evaluation.as_dict(), indent=1) + "\n"
     (directory / "evaluation.json").write_text(figures, "utf-8")
     for name in ("curves.png", "wrong.png", "samples.png"):
-        # This report may have none, where an earlier one in the same folder had.
+        # This report may lack one that an earlier report in the same folder had.
         (directory / name).unlink(missing_ok=True)
     wrong = sorted((p for p in pictures if p.label != p.truth), key=lambda p: -p.score)[:WRONG]
     # At random, for every n-th would show a few classes only where the classes take turns.
@@ -110,8 +110,8 @@ def _drawings(
     right = sum(row[i] for i, row in enumerate(evaluation.confusion))
     alt = f"{len(names)} classes: {right:,} of {evaluation.images:,} images lie on the diagonal."
     yield _save(_confusion(evaluation), directory / "confusion.png", "Confusion matrix", alt)
-    if told := [f"{k} from {v[0]:.4g} to {v[-1]:.4g}" for k, v in curves.items() if len(v)]:
-        alt = "Over the rounds: " + "; ".join(told)
+    if ends := [f"{k} from {v[0]:.4g} to {v[-1]:.4g}" for k, v in curves.items() if len(v)]:
+        alt = "Over the rounds: " + "; ".join(ends)
         yield _save(_curves(curves), directory / "curves.png", "Training", alt)
     alt = f"Accuracy against confidence, and a histogram of confidences; ECE {evaluation.ece:.3f}."
     yield _save(_reliability(evaluation), directory / "reliability.png", "Calibration", alt)
@@ -138,7 +138,7 @@ def _page(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # Not all that a file name may hold can be written as UTF-8.
+        # A file name may hold what cannot be written as UTF-8.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     return environment.get_template("report.html.jinja").render(
@@ -148,7 +148,7 @@ def _page(
 
 
 def _classification_report(evaluation: Evaluation) -> str:
-    """scikit-learn's own; the confusion matrix holds all that it needs to know."""
+    """scikit-learn's report, computed from the confusion matrix."""
     from sklearn.metrics import classification_report
 
     confusion = np.array(evaluation.confusion)
@@ -170,7 +170,7 @@ def _short(name: str, most: int) -> str:
 
 
 def _figure(width: float, height: float, *, arranged: bool = True) -> Figure:
-    """A figure of so many inches, without pyplot, which would keep it for ever."""
+    """A figure of a size in inches, without pyplot, which would never free it."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -255,7 +255,7 @@ def _reliability(evaluation: Evaluation) -> Figure:
                markersize=4, label=f"this model, ECE {evaluation.ece:.3f}")  # fmt: skip
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(-0.02, 1.02))
     above.legend(frameon=False, fontsize=9, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
-    below.bar([b.lower for b in bins], [b.count for b in bins], 1 / BINS, align="edge",
+    below.bar([b.lower for b in bins], [b.count for b in bins], 1 / CONFIDENCE_BINS, align="edge",
               color=_BLUE, edgecolor="white")  # fmt: skip
     below.set(xlabel="confidence, the score of the answer", ylabel="images")
     for axes in (above, below):
@@ -292,7 +292,7 @@ def _pixels(path: str, limits: Limits) -> NDArray[np.uint8]:
 
 
 def _write(axes: Axes, left: float, top: float, width: float, text: str, **style: Any) -> None:
-    """Text that ends where its column ends, however wide its letters are."""
+    """Draws text that is clipped at the end of its column."""
     from matplotlib.transforms import Bbox, TransformedBbox
 
     box = TransformedBbox(Bbox([[left, top - 0.1], [left + width, top + 0.3]]), axes.transData)

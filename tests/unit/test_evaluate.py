@@ -8,7 +8,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
 
 from sightstream.errors import InputError
-from training.evaluate import BINS, evaluate
+from training.evaluate import CONFIDENCE_BINS, evaluate
 
 LABELS = ("ant", "bee", "cat", "dog")
 TRUTH = np.array([0, 0, 0, 1, 1, 2])
@@ -115,12 +115,14 @@ def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy()
 def test_the_reliability_curve_is_that_of_scikit_learn():
     probabilities, truth = random_answers(2, 9)
     right = probabilities.argmax(axis=1) == truth
-    accuracy, confidence = calibration_curve(right, probabilities.max(axis=1), n_bins=BINS)
+    accuracy, confidence = calibration_curve(
+        right, probabilities.max(axis=1), n_bins=CONFIDENCE_BINS
+    )
     made = evaluate(probabilities, truth, [str(n) for n in range(9)]).reliability
     assert [b.accuracy for b in made] == pytest.approx(accuracy.tolist())
     assert [b.confidence for b in made] == pytest.approx(confidence.tolist())
     assert sum(b.count for b in made) == 500
-    assert all(b.lower < b.confidence <= b.lower + 1 / BINS for b in made)
+    assert all(b.lower < b.confidence <= b.lower + 1 / CONFIDENCE_BINS for b in made)
 
 
 def test_certainty_is_in_the_last_bin():

@@ -153,6 +153,17 @@ def test_a_recipe_may_be_a_file(mine):
     assert recipe.network(3) == "a network of 3"
 
 
+def test_a_file_with_the_import_of_before_is_read_with_one_line_that_says_the_new_one(mine):
+    old = MINE.replace("sightstream.images.decode", "sightstream.imaging")
+    code = f"from training.recipes import find; print([find({mine(old)!r}).name for _ in 'ab'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "['mine', 'mine']\n"
+    assert done.stderr == (
+        "a recipe imports from sightstream.imaging, which has moved; write: "
+        "from sightstream.images.decode import Preprocessing\n"
+    )
+
+
 def test_a_file_is_found_by_its_full_path_too(mine, tmp_path):
     mine()
     assert find(str(tmp_path / "mine.py")).name == "mine"

@@ -1,4 +1,4 @@
-"""training.refresh and training.judge: when, with which settings, and which of two is better."""
+"""training.refresh and training.compare: when, with which settings, and which of two is better."""
 
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,7 +14,7 @@ from training.compare import decide
 from training.datasets import Dataset, Example
 from training.evaluate import Average, ClassFigures, Evaluation
 from training.recipes import find
-from training.refresh import RATE, Wish, _as_before, _known, _source, times
+from training.refresh import RATE_FRACTION, Wish, _as_before, _known, _source, times
 
 WISH = Wish(None, 1, 0.05, None, 2, 0, True)
 NARROW = Preprocessing(20, 30)
@@ -134,8 +134,8 @@ def test_a_refresh_sees_images_as_the_champion_does():
 
 def test_a_refresh_learns_in_smaller_steps():
     recipe, _ = _as_before(card(), WISH, "leaf")
-    assert recipe.learning_rate == pytest.approx(RATE * find("leaf").learning_rate)
-    assert 0 < RATE < 1
+    assert recipe.learning_rate == pytest.approx(RATE_FRACTION * find("leaf").learning_rate)
+    assert 0 < RATE_FRACTION < 1
 
 
 @pytest.mark.parametrize("epochs", [48, 16, 1])
@@ -202,15 +202,15 @@ def test_a_version_without_a_split_knows_no_images(tmp_path):
     assert _known(tmp_path) == []
 
 
-def test_a_refresh_goes_on_with_the_images_of_the_training(settings, trained):
-    source = _source(settings, WISH, "leaf", _known(trained))
+def test_a_refresh_goes_on_with_the_images_of_the_training(trained):
+    source = _source(None, [], _known(trained))
     assert names(source.list()) == [
         ("cat", "0.png"), ("cat", "1.png"), ("cat", "2.png"), ("dog", "0.png"), ("dog", "1.png"),
     ]  # fmt: skip
 
 
-def test_a_refresh_knows_their_sides_by_content_and_decides_nothing_else(settings, trained):
-    source = _source(settings, WISH, "leaf", _known(trained))
+def test_a_refresh_knows_their_sides_by_content_and_decides_nothing_else(trained):
+    source = _source(None, [], _known(trained))
     assert source.known == {
         "cat0": "train", "cat1": "validation", "cat2": "test",
         "dog0": "train", "dog1": "validation", "dog2": "test",
@@ -218,18 +218,18 @@ def test_a_refresh_knows_their_sides_by_content_and_decides_nothing_else(setting
     assert {e.split for e in source.list()} == {""}
 
 
-def test_new_images_come_first_and_none_comes_twice(settings, trained):
+def test_new_images_come_first_and_none_comes_twice(trained):
     (trained / "old/cat/7.png").write_bytes(b"")
-    source = _source(settings, wish(data=trained / "old"), "leaf", _known(trained))
+    source = _source(trained / "old", [], _known(trained))
     found = source.list()
     assert len({e.path for e in found}) == len(found) == 7
     assert ("cat", "7.png") in names(found)
 
 
-def test_new_images_may_be_of_a_new_class(settings, trained):
+def test_new_images_may_be_of_a_new_class(trained):
     (trained / "new/cow").mkdir(parents=True)
     (trained / "new/cow/1.png").write_bytes(b"")
-    source = _source(settings, wish(data=trained / "new"), "leaf", _known(trained))
+    source = _source(trained / "new", [], _known(trained))
     assert names(source.list())[0] == ("cow", "1.png")
     assert len(source.list()) == 6
 

@@ -1,4 +1,4 @@
-"""One file for each recipe: what differs, and nothing else."""
+"""Recipes: how a model of one kind is trained; one file for each."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ Layers = Callable[[], list[Any]]
 
 
 def cosine(epochs: int, learning_rate: float) -> list[Any]:
-    """Lets the rate rise over a few passes and then fall to nothing along a cosine.
+    """Learning rate that rises over a few rounds and then falls to nothing along a cosine.
 
-    The optimizer forgets its momentum when weights are averaged; small steps at the end make up
-    for the noise of it.
+    The optimizer loses its momentum when weights are averaged; small steps at the end make up for
+    that noise.
+
+    Args:
+        epochs: number of rounds.
+        learning_rate: the highest rate.
     """
     from keras.callbacks import LearningRateScheduler
 
@@ -46,23 +50,23 @@ class Recipe:
     gives, in `NETWORKS`.
 
     Attributes:
-        name: of the recipe, and of the registered model.
+        name: name of the recipe and of the registered model.
         preprocessing: how an image becomes the network's input, in training and in serving.
         network: labels to an uncompiled Keras model from uint8 pixels to probabilities; None
             where a featuriser with a linear head is the network.
-        shares: of each class's images: to train on, to validate with, to test with.
+        shares: fractions of each class's images to train on, to validate with, to test with.
         epochs: passes over the images.
-        passes: after so many of them the driver averages the workers' weights: one round.
+        passes: passes in a round, after which the driver averages the workers' weights.
         batch_size: images in a step of one worker.
-        learning_rate: Adam's, where it is highest.
-        label_smoothing: the probability that is taken from the right label and shared among all.
+        learning_rate: highest learning rate, of Adam.
+        label_smoothing: probability taken from the right label and shared among all.
         augmentation: Keras layers that vary the images while training.
-        callbacks: Keras callbacks, called on the driver around each round; given the number of
-            rounds and the learning rate.
-        featuriser: the pretrained network that stands for `network`; see `training.features`.
+        callbacks: number of rounds and learning rate to Keras callbacks, which the driver calls
+            around each round.
+        featuriser: pretrained network used where `network` is None; see `training.features`.
         regularization: of the logistic regression on the featuriser's features.
-        prepare: writes the images of a recipe that brings its own below a folder, as class
-            folders, and returns theirs; None for a recipe that is given a folder.
+        prepare: writes the recipe's own images as class folders below a folder, and returns the
+            folder that holds them; None for a recipe without images.
     """
 
     name: str
@@ -82,14 +86,14 @@ class Recipe:
 
 
 def find(name: str, network: str | None = None) -> Recipe:
-    """The recipe of a name, or of a file like those of this package.
+    """Finds a recipe by its name, or in a file like those of this package.
 
     Args:
-        name: of a recipe here, or a path that ends in `.py`.
+        name: name of a recipe here, or a path that ends in `.py`.
         network: one of its `NETWORKS`; None for its `RECIPE`.
 
     Raises:
-        InputError: there is none, or the file is not a recipe; with the line of the mistake.
+        InputError: there is no such recipe, or the file has a mistake, whose line is named.
     """
     if name.endswith(".py"):
         module = _from_file(Path(name))

@@ -11,7 +11,7 @@ from sightstream.images.decode import Preprocessing
 def convolution(x: Any, filters: int, size: int = 3, stride: int = 1) -> Any:
     """Convolution, batch normalisation, ReLU.
 
-    The momentum is 0.9, for that of 0.99 needs more steps to settle than small data sets have.
+    The momentum is 0.9: Keras' 0.99 needs more steps to settle than small data sets have.
     """
     from keras import layers
 
@@ -30,7 +30,7 @@ def cnn(
         labels: the number of classes.
         stages: the filters of each convolution of each stage.
         stem: the filters of a first 5x5 convolution that halves the picture; None for none.
-        dropout: the share of the last values that is left out while training.
+        dropout: the fraction of the last values that is left out while training.
         flat: whether the last layer sees where things are, or only their mean.
     """
     from keras import Input, Model, layers
@@ -57,7 +57,7 @@ def resnet(
         preprocessing: the shape of the pixels.
         labels: the number of classes.
         stages: the filters of each block; each but the first halves the picture.
-        dropout: the share of the last values that is left out while training.
+        dropout: the fraction of the last values that is left out while training.
     """
     from keras import Input, Model, layers
 
@@ -85,7 +85,7 @@ def mlp(
         labels: the number of classes.
         units: of each layer.
         pool: pixels whose mean is one value, in each direction.
-        dropout: the share of each layer's values that is left out while training.
+        dropout: the fraction of each layer's values that is left out while training.
     """
     from keras import Input, Model, layers
 

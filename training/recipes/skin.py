@@ -28,7 +28,7 @@ def augmentation() -> list[Any]:
 
 
 def plateau(epochs: int, learning_rate: float) -> list[Any]:
-    """Cuts the rate where the loss of the validation images falls no more."""
+    """Lowers the rate where the validation loss stops falling."""
     from keras.callbacks import ReduceLROnPlateau
 
     return [ReduceLROnPlateau(factor=0.4, patience=max(2, epochs // 12), min_lr=1e-5)]

@@ -1,0 +1,14 @@
+"""Former place of `sightstream.images.decode`: recipe files of version 0.1.0 import from here."""
+
+from __future__ import annotations
+
+from sightstream import terminal
+from sightstream.images.decode import Preprocessing
+
+__all__ = ["Preprocessing"]
+
+terminal.err.print(
+    "a recipe imports from sightstream.imaging, which has moved; write: "
+    "from sightstream.images.decode import Preprocessing",
+    highlight=False, markup=False, soft_wrap=True,
+)  # fmt: skip

@@ -1,0 +1,192 @@
+"""From a trained network to a registered version: export, evaluate, register, decide."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream.images.decode import Limits
+from sightstream.models.registry import Registry, Version
+from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_card
+from training import compare, drift_reference, report
+from training.datasets import Dataset, Example
+from training.evaluate import Evaluation
+from training.fit import Curves
+from training.options import Options, Progress
+from training.recipes import Recipe
+from training.split import SPLITS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+COMPARED_IMAGES = 256
+"""Images on which the answers of the ONNX file are compared with those of the Keras file."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training in progress: by which recipe, with which choices, and where its outcome goes.
+
+    Attributes:
+        session: its workers train, and answer for the models that are compared.
+        registry: gets the version.
+        home: folder of unfinished files (`tmp`) and of reports (`reports`).
+        limits: of the images that are read.
+        recipe: how the network is trained.
+        options: the user's choices.
+        progress: who follows the training.
+    """
+
+    session: SparkSession
+    registry: Registry
+    home: Path
+    limits: Limits
+    recipe: Recipe
+    options: Options
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """Name of the registered model."""
+        return self.options.name or self.recipe.name
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training.
+
+    Attributes:
+        version: as registered.
+        promoted: whether it is the champion now.
+        reason: the figures that decided it.
+        report: the page that shows how good it is.
+        left_out: the images that were not used, each with its fault.
+    """
+
+    version: Version
+    promoted: bool
+    reason: str
+    report: Path
+    left_out: list[Example]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The held-out images, a new version's scores (n, labels) for them, and its rival."""
+
+    images: list[Example]
+    scores: NDArray[np.float32]
+    evaluation: Evaluation
+    rival: compare.Rival | None
+
+
+def publish(
+    run: Run, dataset: Dataset, network: Any, curves: Curves, margin: float | None = None
+) -> Trained:
+    """Evaluates a network beside the champion, registers it, and promotes it if it is not worse.
+
+    Args:
+        run: the training.
+        dataset: its test images decide; without any, those of validation.
+        network: a Keras model from uint8 pixels to probabilities.
+        curves: those of its training.
+        margin: what the F1 of a class may lose at most; None for any loss.
+    """
+    with tempfile.TemporaryDirectory(dir=run.home / "tmp", prefix="model-") as folder:
+        files, pages = Path(folder) / "model", Path(folder) / "report"
+        run.progress.on_step("exporting")
+        card = _export(run, dataset, network, files)
+        run.progress.on_step("evaluating")
+        judged = _judge(run, dataset, card, files)
+        digest = _write_card(card, dataset, judged, files)
+        run.progress.on_step("registering")
+        page = _write_report(run, dataset, judged, curves, card.training, pages)
+        version = run.registry.publish(
+            run.name, files, digest, parameters=card.training,
+            metrics=judged.evaluation.metrics(), curves=asdict(curves), report=pages,
+        )  # fmt: skip
+        kept = _keep(pages, run.home / "reports" / run.name / str(version.number))
+    version, promoted, reason = _decide(run, version, judged, margin)
+    return Trained(version, promoted, reason, kept / page.name, dataset.left_out)
+
+
+def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
+    """Writes the files that engines run; their card is complete but for the evaluation."""
+    split = _held_out_split(dataset)
+    difference = export(files, network, _pixels(dataset, split))
+    dataset.write_split(files / SPLIT_FILE)
+    training = {
+        **run.options.used(run.recipe),
+        "judged_on": split,
+        **{f"{s}_images": dataset.count(s) for s in SPLITS},
+        "left_out_images": len(dataset.left_out),
+    }
+    return Card(dataset.labels, run.recipe.preprocessing, {}, training, difference)
+
+
+def _judge(run: Run, dataset: Dataset, card: Card, files: Path) -> _Judged:
+    """Evaluates the exported files, and the champion on the same images."""
+    split = _held_out_split(dataset)
+    images, labels = [e for e in dataset.examples if e.split == split], dataset.labels
+    served = ready(files, card, run.name)
+    scores = compare.answers(run.session, served, images, labels, run.limits)
+    evaluation = compare.evaluation(scores, images, labels)
+    rival = compare.champion(run.session, run.registry, run.name, images, labels, run.limits)
+    return _Judged(images, scores, evaluation, rival)
+
+
+def _write_card(card: Card, dataset: Dataset, judged: _Judged, files: Path) -> str:
+    reference = drift_reference.of(dataset, judged.scores.max(axis=1))
+    return write_card(
+        files, replace(card, metrics=judged.evaluation.metrics(), reference=reference)
+    )
+
+
+def _write_report(
+    run: Run, dataset: Dataset, judged: _Judged, curves: Curves, facts: Mapping[str, object],
+    pages: Path,
+) -> Path:  # fmt: skip
+    pictures = compare.pictures(judged.scores, judged.images, dataset.labels)
+    drawn = asdict(curves) if curves.loss else None
+    return report.write(pages, run.name, judged.evaluation, drawn, pictures, facts, run.limits)
+
+
+def _keep(pages: Path, folder: Path) -> Path:
+    """Moves a report to where a person looks for it, in place of an earlier one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return pages.rename(folder)
+
+
+def _decide(
+    run: Run, version: Version, judged: _Judged, margin: float | None
+) -> tuple[Version, bool, str]:
+    """Promotes a version that is not worse; the registry gets the decision before the alias."""
+    better, reason = compare.decide(judged.evaluation, judged.rival, margin)
+    promoted = better and run.options.promote
+    if better and not promoted:
+        reason += "; --no-promote"
+    run.registry.decided(version, promoted=promoted, reason=reason)
+    if promoted:
+        version = run.registry.promote(run.name, version.number)
+    return version, promoted, reason
+
+
+def _held_out_split(dataset: Dataset) -> str:
+    return "test" if dataset.count("test") else "validation"
+
+
+def _pixels(dataset: Dataset, split: str) -> NDArray[np.uint8]:
+    """Some images of a split, (n, height, width, channels)."""
+    images = dataset.split(split).orderBy("digest").limit(COMPARED_IMAGES)
+    flat = np.frombuffer(
+        b"".join(images.select("pixels").toArrow()["pixels"].to_pylist()), np.uint8
+    )
+    return flat.reshape(-1, *dataset.preprocessing.shape)

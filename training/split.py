@@ -1,0 +1,135 @@
+"""The split of a data set: which images are trained with, validated with, tested with, left out.
+
+An image's side follows from its content and the seed, class by class: not from its name or place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from sightstream.errors import InputError
+
+if TYPE_CHECKING:
+    from training.datasets import Example
+
+SPLITS = ("train", "validation", "test")
+
+Shares = tuple[float, float, float]
+"""Fraction of each class's images for each of `SPLITS`."""
+
+Held = Mapping[str, int]
+"""Number of a class's images on each side."""
+
+
+def divide(
+    found: Iterable[Example], seen: Mapping[str, tuple[str, str]], shares: Shares, seed: int, *,
+    known: Mapping[str, str] = MappingProxyType({}), learned: Collection[str] = (),
+) -> list[Example]:  # fmt: skip
+    """Gives each image its side, or the reason why it has none.
+
+    Args:
+        found: the images; some may have a side already.
+        seen: digest and fault of each image by its URI; an unreadable one has a fault.
+        shares: of each class, for the images that have no side yet.
+        seed: another one deals out the same images in another way.
+        known: sides by digest, decided by an earlier training.
+        learned: classes that a model has learned. Beside them, a class with too few images is
+            left out until it has more; without any, it is an error.
+
+    Returns:
+        The images, sorted by path.
+
+    Raises:
+        InputError: a class has too few images for its sides, or none to train on.
+    """
+    usable, left_out = _usable([_inspected(e, *seen[e.uri]) for e in found])
+    sided = [replace(e, split=e.split or known.get(e.digest, "")) for e in usable]
+    decided = [e for e in sided if e.split]
+    held = defaultdict[str, Counter[str]](Counter)
+    for e in decided:
+        held[e.label][e.split] += 1
+    by_label: defaultdict[str, list[Example]] = defaultdict(list)
+    for e in sided:
+        if not e.split:
+            by_label[e.label].append(e)
+    examples = [*left_out, *decided]
+    for label, members in by_label.items():
+        may_wait = bool(learned) and label not in learned
+        examples += _dealt(members, held[label], shares, seed, may_wait=may_wait)
+    _require_trained(examples)
+    return sorted(examples, key=lambda e: (e.path, e.label))
+
+
+def without_test(shares: Shares) -> Shares:
+    """The shares of images beside a folder of test images."""
+    train, validation, _ = shares
+    return train / (train + validation), validation / (train + validation), 0.0
+
+
+def sides(count: int, shares: Shares, held: Held = MappingProxyType({})) -> list[str]:
+    """Splits for `count` images of a class, beside those that it has on each side already.
+
+    There is at least one image of all where a share is not zero.
+    """
+    used = zip(SPLITS, shares, strict=True)
+    total = count + sum(held.get(split, 0) for split, share in used if share)
+    found = list[str]()
+    for split, share in zip(SPLITS[1:], shares[1:], strict=True):
+        wanted = max(1, round(total * share)) if share else 0
+        found += [split] * min(max(0, wanted - held.get(split, 0)), count - len(found))
+    return ["train"] * (count - len(found)) + found
+
+
+def _inspected(example: Example, digest: str, fault: str) -> Example:
+    return replace(example, digest=digest, fault=fault, split="" if fault else example.split)
+
+
+def _usable(images: list[Example]) -> tuple[list[Example], list[Example]]:
+    """One image of each content, and the images that are left out."""
+    readable = [e for e in images if not e.fault]
+    left_out = [e for e in images if e.fault]
+    labels = defaultdict[str, set[str]](set)
+    for e in readable:
+        labels[e.digest].add(e.label)
+    first: dict[str, Example] = {}
+    for e in sorted(readable, key=lambda e: (e.split != "test", e.path)):
+        if len(labels[e.digest]) > 1:
+            names = ", ".join(sorted(labels[e.digest]))
+            left_out.append(_left_out(e, f"It has the labels {names}."))
+        elif e.digest in first:
+            left_out.append(_left_out(e, f"It is the same as {first[e.digest].path}."))
+        else:
+            first[e.digest] = e
+    return [*first.values()], left_out
+
+
+def _left_out(example: Example, fault: str) -> Example:
+    return replace(example, split="", fault=fault)
+
+
+def _dealt(
+    members: list[Example], held: Counter[str], shares: Shares, seed: int, *, may_wait: bool
+) -> Iterator[Example]:
+    """The images of a class with their sides; all of them without one where they are too few."""
+    if not held.total() and len(members) < sum(share > 0 for share in shares):
+        if not may_wait:
+            raise InputError(
+                f"the class {members[0].label} has {len(members)} usable image(s), too few to be "
+                "on each side of the split"
+            )
+        yield from (_left_out(e, "Its class is new and has too few images yet.") for e in members)
+        return
+    order = sorted(members, key=lambda e: hashlib.sha256(f"{seed}:{e.digest}".encode()).digest())
+    for split, e in zip(sides(len(order), shares, held), order, strict=True):
+        yield replace(e, split=split)
+
+
+def _require_trained(examples: list[Example]) -> None:
+    trained = {e.label for e in examples if e.split == "train"}
+    if untrained := sorted({e.label for e in examples if e.split} - trained):
+        raise InputError(f"the class {untrained[0]} has no usable image to train on")
