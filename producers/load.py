@@ -22,7 +22,6 @@ from sightstream.config import Settings
 from sightstream.errors import ConfigError
 from sightstream.images.event import readable
 from sightstream.tables import predictions
-from sightstream.tables.query import query
 
 Target = Literal["inbox", "kafka"]
 Tell = Callable[[str], None]
@@ -251,10 +250,10 @@ def _wait(answers: Answers, wanted: int, timeout: float, on_answers: Callable[[i
 
 
 def _judge(report: Report, answers: Answers, settings: Settings, run: str, key: str) -> None:
-    (row,) = query(
+    (row,) = predictions.ask(
         settings.predictions,
         f"SELECT count(*) AS rows, count(DISTINCT {key}) AS images, "  # noqa: S608
-        "count(*) FILTER (status = 'ok') AS ok "
+        "count(*) FILTER (WHERE status = 'ok') AS ok "
         f"FROM predictions WHERE starts_with(original_name, '{run}/')",
     ).to_pylist()
     report.answered, report.ok = row["images"], row["ok"]

@@ -22,8 +22,9 @@ from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
 from streaming.champion import Champion
 from streaming.kafka.publisher import publishing
+from streaming.observe import gauges
+from streaming.observe.listener import listen
 from streaming.observe.metrics import Metrics
-from streaming.observe.vitals import Vitals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -377,7 +378,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
         stack.enter_context(lock.held(settings.root))
         shutil.rmtree(spark.scratch_folder(settings, "run"), ignore_errors=True)
-        stack.callback(figures.serve(settings))
+        stack.callback(figures.serve(settings.metrics_host, settings.metrics_port))
         registry = Registry(settings)
         if not registry.exists:
             raise ModelNotFoundError(
@@ -393,7 +394,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
         stream = Stream(settings, session, champion.result(), figures, table, inputs, on_rows)
-        figures.listen(session)
+        listen(session, figures)
         stop = Event()
         stack.callback(stop.set)
         if settings.kafka_predictions_topic:
@@ -402,7 +403,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
             lambda: upkeep.run(settings, stream.table, lambda: stream.idle, stop),
-            lambda: Vitals(settings, figures.registry).watch(registry, session, stop),
+            lambda: gauges.watch(settings, figures, registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
         # A collection of the garbage would look at all that was imported, and hold up every thread

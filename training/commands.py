@@ -209,7 +209,9 @@ def _telling(settings: Settings, title: str) -> Iterator[Progress]:
     screen = terminal.err
     with (
         terminal.chatter_to(settings.logs / "train.log"),
-        rich.Progress(*columns, console=screen, disable=not screen.is_terminal) as bar,
+        rich.Progress(
+            *columns, console=screen, disable=not screen.is_terminal, **terminal.OURS
+        ) as bar,
     ):
         task = bar.add_task(title, total=None, seen="")
         yield Progress(on_step, on_round)
