@@ -1,4 +1,4 @@
-"""The command line of training: `sightstream train`, `evaluate` and `refresh`."""
+"""The commands of training: `sightstream train`, `evaluate` and `refresh`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from training.train import Progress, Trained
 
 Data = Annotated[
-    Path | None, typer.Option(help="A folder that holds a folder of images for each class.")
+    Path | None, typer.Option(help="Folder with one subfolder of images for each class.")
 ]
-Workers = Annotated[int, typer.Option(min=1, help="Spark partitions that train at once.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of Spark partitions that train at once.")]
 AllowUnreadable = Annotated[
-    bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
+    bool, typer.Option(help="Continue when over 5 % of the images cannot be read.")
 ]
 
 
@@ -35,50 +35,60 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="starter, leaf, digits, xray, cars, skin, or a file of your own.")
+        str,
+        typer.Argument(help="Recipe: starter, leaf, digits, xray, cars, skin, or a Python file."),
     ],
     data: Data = None,
     test: Annotated[
-        Path | None, typer.Option(help="A folder like --data, whose images are tested with.")
+        Path | None, typer.Option(help="Folder like --data with the test images.")
     ] = None,
     split_file: Annotated[
-        Path | None, typer.Option(help="A CSV file of path, label, split, instead of --data.")
+        Path | None, typer.Option(help="CSV file with path, label, split; replaces --data.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="Another network of the recipe, such as mlp, cnn, resnet.")
+        str | None,
+        typer.Option(help="Network of the recipe, such as mlp, cnn, resnet [the recipe's]."),
     ] = None,
     featuriser: Annotated[
-        str | None, typer.Option(help="squeezenet, or a network of keras.applications.")
+        str | None,
+        typer.Option(help="Pretrained network: squeezenet, or one of keras.applications."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Of the featuriser: a file, or imagenet.")
+        str | None, typer.Option(help="Weights of the featuriser: a file, or imagenet.")
     ] = None,
     head: Annotated[
-        Literal["logistic", "elephas"], typer.Option(help="What learns from its features.")
+        Literal["logistic", "elephas"],
+        typer.Option(help="Classifier that is trained on the features."),
     ] = "logistic",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images [the recipe's own].")
+        int | None, typer.Option(min=1, help="Number of epochs [the recipe's].")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images in a step [the recipe's own].")
+        int | None, typer.Option(min=1, help="Images in a batch [the recipe's].")
     ] = None,
     workers: Workers = 2,
     mode: Annotated[
-        Literal["synchronous", "asynchronous", "hogwild"], typer.Option(help="Of Elephas.")
+        Literal["synchronous", "asynchronous", "hogwild"], typer.Option(help="Mode of Elephas.")
     ] = "synchronous",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, the weights, the order.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Of the model [the recipe's].")] = None,
-    promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the split, the weights and the order.")
+    ] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the registered model [the recipe's].")
+    ] = None,
+    promote: Annotated[
+        bool, typer.Option(help="Make the version the champion if it is not worse.")
+    ] = True,
     allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Trains a model with Elephas on Spark, and registers it.
+    """Train a model with Elephas on Spark, and register it.
 
-    It is evaluated on images that it never saw, and promoted when the registry has no champion
-    or it is not worse. A running stream takes a new champion by itself. Ctrl-C while it trains
-    keeps the best so far.
+    The model is evaluated on test images, and promoted when there is no champion or it is not
+    worse than the champion. A running stream loads a new champion by itself. Ctrl-C during the
+    training keeps the best epoch so far.
 
     Example: sightstream train leaf --data leaves/ --epochs 30
     """
@@ -102,19 +112,17 @@ def train(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@NUMBER.")],
-    data: Annotated[
-        Path, typer.Option(help="A folder that holds a folder of images for each class.")
-    ],
+    model: Annotated[str, typer.Argument(help="Model: NAME, NAME@ALIAS or NAME@NUMBER.")],
+    data: Annotated[Path, typer.Option(help="Folder with one subfolder of images for each class.")],
     allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tells what a registered model is worth on images whose classes are known.
+    """Evaluate a registered model on labelled images.
 
-    The answers are those that the stream would give. Figures, pictures and a page to look at are
-    written, and stand on the model's MLflow run too.
+    Its answers are those that the stream would give. Figures, pictures and a report page are
+    written to the home folder and to the MLflow run of the model.
 
     Example: sightstream evaluate leaf@champion --data leaves-of-may/
     """
@@ -135,34 +143,37 @@ def evaluate(
 
 
 def refresh(
-    name: Annotated[str, typer.Argument(help="The registered model.")],
+    name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     data: Annotated[
-        Path | None, typer.Option(help="New images: a folder for each class [only labels].")
+        Path | None,
+        typer.Option(help="Folder with new images, one subfolder for each class [labels only]."),
     ] = None,
     every: Annotated[
-        str | None, typer.Option(help="Again and again, such as 30s, 10m, 1h.")
+        str | None, typer.Option(help="Repeat at this interval, such as 30s, 10m, 1h.")
     ] = None,
     when_new: Annotated[
-        int, typer.Option(min=1, help="Only when so many new labelled images are there.")
+        int, typer.Option(min=1, help="Minimum number of new labelled images.")
     ] = 1,
     margin: Annotated[
-        float, typer.Option(min=0, max=1, help="What the F1 of a class may lose at most.")
+        float, typer.Option(min=0, max=1, help="Largest allowed loss of F1 in any class.")
     ] = 0.05,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes [a third of the training's].")
+        int | None, typer.Option(min=1, help="Number of epochs [a third of the training's].")
     ] = None,
     workers: Workers = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and the order.")] = 0,
-    promote: Annotated[bool, typer.Option(help="Make it the champion if it is not worse.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")] = 0,
+    promote: Annotated[
+        bool, typer.Option(help="Make the version the champion if it is not worse.")
+    ] = True,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Trains the champion further with the images that were labelled since, beside the stream.
+    """Train the champion further on images that were labelled since its training.
 
-    Champion and challenger are evaluated on the same images, which neither has seen; the
-    challenger is promoted when its macro F1 is not worse and no class loses more than the margin.
-    A running stream takes it by itself.
+    Champion and challenger are evaluated on the same images, which neither has seen. The
+    challenger is promoted when its macro F1 is not lower and no class loses more than the margin.
+    A running stream loads it by itself.
 
     Example: sightstream refresh leaf --data new-leaves/ --every 1h --when-new 200
     """
