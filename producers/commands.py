@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 
 Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 Topic = Annotated[str | None, typer.Option(help="Kafka topic that images are sent to [images].")]
@@ -111,6 +111,7 @@ def publish(
     from producers.publish import Sent, find
     from producers.publish import publish as publish_all
 
+    extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
     sent = Sent(sum(1 for _ in find(images)))
     try:
@@ -157,6 +158,7 @@ def watch(
     """
     from producers.watch import Watch
 
+    extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
     watched = Watch(folder, settings, keep=not remove, tell=terminal.say)
     stop = terminal.stop_on_signals()

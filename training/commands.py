@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -24,6 +24,9 @@ Workers = Annotated[int, typer.Option(min=1, help="Number of Spark partitions th
 AllowUnreadable = Annotated[
     bool, typer.Option(help="Continue when over 5 % of the images cannot be read.")
 ]
+
+
+_NEEDED = ("tensorflow", "elephas", "sklearn", "matplotlib")
 
 
 def register(app: typer.Typer) -> None:
@@ -97,6 +100,7 @@ def train(
     from training.train import Options
     from training.train import train as run
 
+    extras.require(*_NEEDED)
     chosen = recipes.find(recipe, network)
     source = Source((data,) if data else (), test, split_file)
     wanted = Options(
@@ -128,6 +132,7 @@ def evaluate(
     """
     from training.compare import evaluate as run
 
+    extras.require(*_NEEDED)
     settings = options.settings(home, master=master)
     with _telling(settings, model) as progress:
         evaluation, page = run(settings, model, data, progress.on_step, allow_unreadable)
@@ -179,6 +184,7 @@ def refresh(
     """
     from training import refresh as module
 
+    extras.require(*_NEEDED)
     settings = options.settings(home, master=master)
     wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote)
     for _ in module.times(every):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -59,6 +59,7 @@ def web(
 
     Example: sightstream web --port 8080
     """
+    extras.require("streamlit", "duckdb")
     settings = options.settings(home, web_host=host, web_port=port, model=model)
     terminal.log_to(settings.logs / "web.log")
     number = _free_port(settings)

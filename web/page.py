@@ -64,7 +64,7 @@ def registry() -> Registry:
 
 
 def model() -> str | None:
-    """Lets the user choose a registered model; None, and a hint on the page, where there is none."""
+    """Lets the user choose a registered model; shows a hint where there is none."""
     names = _names(registry())
     if not names:
         missing("There is no model yet. Train one:", "sightstream train starter")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ def installed(distribution: str) -> str:
 def cure(extra: str) -> str:
     """The command that installs an extra."""
     return f"pip install '{PACKAGE}[{extra}]'"
+
+
+def require(*modules: str) -> None:
+    """Ends a command before it does anything, where modules that it needs are not installed.
+
+    Raises:
+        ModuleNotFoundError: of the first one; `explain` has the sentence.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def explain(error: ModuleNotFoundError, command: str) -> str | None:
