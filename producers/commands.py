@@ -1,4 +1,4 @@
-"""The command line of the producers: `sightstream drop`, `publish`, `watch` and `load`."""
+"""The commands of the producers: `sightstream drop`, `publish`, `watch` and `load`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from typing import Annotated, Literal
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 
-Paths = Annotated[list[Path], typer.Argument(help="Images, or folders of them.")]
-Topic = Annotated[str | None, typer.Option(help="The topic that images go to [images].")]
+Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+Topic = Annotated[str | None, typer.Option(help="Kafka topic that images are sent to [images].")]
 Servers = Annotated[
-    str | None, typer.Option(help="Kafka's bootstrap servers, with commas [localhost:9092].")
+    str | None,
+    typer.Option(help="Bootstrap servers of Kafka, separated by commas [localhost:9092]."),
 ]
 Timeout = Annotated[
-    float, typer.Option(min=1, help="Seconds that the broker may be away, or take for an image.")
+    float,
+    typer.Option(min=1, help="Seconds that the broker may be unreachable, or take for an image."),
 ]
 CreateTopic = Annotated[
-    bool, typer.Option("--create-topic", help="Make the topic first, if there is none.")
+    bool, typer.Option("--create-topic", help="Create the topic if it does not exist.")
 ]
-Partitions = Annotated[int, typer.Option(min=1, help="Of a topic that is made.")]
+Partitions = Annotated[
+    int, typer.Option(min=1, help="Number of partitions of a topic that is created.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,14 +41,14 @@ def register(app: typer.Typer) -> None:
 def drop(
     paths: Paths,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Images a second [as fast as it goes].")
+        float | None, typer.Option(min=0.001, help="Images a second [as many as possible].")
     ] = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Copies images into the inbox, where each appears whole.
+    """Copy images into the inbox; each appears there at once and whole.
 
-    Folders keep their structure: the path below the inbox becomes the row's original_name.
+    Folders keep their structure. The path below the inbox becomes original_name in the row.
 
     Example: sightstream drop photos/ --rate 10
     """
@@ -55,7 +59,7 @@ def drop(
     from rich.progress import track
 
     dropped = 0
-    with inbox.Dropper(settings) as dropper:
+    with inbox.Dropper(settings.inbox, settings.staging) as dropper:
         for file, name in track(
             inbox.paced(inbox.find(paths), rate), "dropping", total, console=terminal.err
         ):
@@ -64,28 +68,28 @@ def drop(
     if as_json:
         terminal.out.print_json(data={"dropped": dropped, "inbox": str(settings.inbox)})
     else:
-        terminal.err.print(f"{dropped} images are in {settings.inbox}", highlight=False)
+        terminal.say(f"{dropped} images are in {settings.inbox}")
 
 
 def publish(
     images: Annotated[
         list[str],
-        typer.Argument(help="Images, folders of them, or uris such as s3://bucket/photos/."),
+        typer.Argument(help="Image files, folders of them, or uris such as s3://bucket/photos/."),
     ],
     topic: Topic = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Images a second [as fast as it goes].")
+        float | None, typer.Option(min=0.001, help="Images a second [as many as possible].")
     ] = None,
     key: Annotated[
         Literal["id", "name", "path", "hash"],
         typer.Option(
-            help="The messages' key; by hash the same picture has the same id: one row a day."
+            help="Key of the messages; with hash, equal pictures have one id and one row a day."
         ),
     ] = "id",
     claim_check: Annotated[
         Literal["auto", "always", "never"],
         typer.Option(
-            help="Which images are sent as their uri: auto: those that the topic does not take."
+            help="Which images are sent as their uri; auto: those too large for the topic."
         ),
     ] = "auto",
     create_topic: CreateTopic = False,
@@ -95,24 +99,25 @@ def publish(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Publishes images to a Kafka topic; each delivery is acknowledged by all replicas.
+    """Publish images to a Kafka topic; all replicas acknowledge each of them.
 
-    Folders keep their structure: the path from the folder's name on becomes the row's
-    original_name. An image that is too large for the topic is sent as its uri, if it lies below
-    one of kafka_uri_prefixes; images of an object store always are. Exit code 0 when all images
-    were acknowledged, 1 when one was refused, 7 when the broker stayed away.
+    Folders keep their structure: the path from the folder's name on becomes original_name in the
+    row. An image that is too large for the topic is sent as its uri if it lies below one of
+    kafka_uri_prefixes; images of an object store always are. Exit code 0 when all images were
+    acknowledged, 1 when one was refused, 7 when the broker stayed unreachable.
 
     Example: sightstream publish photos/ --topic images --create-topic --rate 10
     """
     from producers.publish import Sent, find
     from producers.publish import publish as publish_all
 
+    extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
     sent = Sent(sum(1 for _ in find(images)))
     try:
         with _bar("publishing", sent.images) as (advance, _):
             publish_all(
-                images, settings, sent, tell=_warn, on_answer=advance, rate=rate, key=key,
+                images, settings, sent, tell=terminal.say, on_answer=advance, rate=rate, key=key,
                 claim_check=claim_check, timeout=timeout,
                 partitions=partitions if create_topic else 0,
             )  # fmt: skip
@@ -120,7 +125,7 @@ def publish(
         if as_json:
             terminal.out.print_json(data={**vars(sent), "topic": settings.kafka_topic})
         else:
-            _warn(
+            terminal.say(
                 f"{sent.acknowledged} of {sent.images} images are in the topic "
                 f"{settings.kafka_topic}, {sent.claim_checks} of them as their uri; "
                 f"{sent.refused} were refused; {sent.acknowledged / max(sent.seconds, 1e-9):.0f} "
@@ -131,10 +136,10 @@ def publish(
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(help="The folder that images are dropped into.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that images are dropped into.")],
     topic: Topic = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove published files, instead of keeping them.")
+        bool, typer.Option("--remove", help="Remove published files instead of keeping them.")
     ] = False,
     create_topic: CreateTopic = False,
     partitions: Partitions = 4,
@@ -143,20 +148,23 @@ def watch(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Publishes what is dropped into a folder, until Ctrl-C.
+    """Publish images that are dropped into a folder, until Ctrl-C.
 
-    Files are taken once they are complete, as from the inbox. Each is moved to the folder's
-    subfolder published only when it is acknowledged; after a crash it is sent again under the
-    same event id. Exit code 7 when the broker stayed away; the next start goes on.
+    A file is published once it is complete, and moved to the subfolder published once it is
+    acknowledged. After a crash it is sent again under the same event id. Exit code 7 when the
+    broker stayed unreachable; the next start continues.
 
     Example: sightstream watch photos/ --topic images
     """
     from producers.watch import Watch
 
+    extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
-    watched = Watch(folder, settings, keep=not remove, tell=_warn)
+    watched = Watch(folder, settings, keep=not remove, tell=terminal.say)
     stop = terminal.stop_on_signals()
-    _warn(f"publishing what is dropped into {folder} to {settings.kafka_topic}; Ctrl-C ends it")
+    terminal.say(
+        f"publishing what is dropped into {folder} to {settings.kafka_topic}; Ctrl-C ends it"
+    )
     try:
         watched.run(stop, timeout=timeout, partitions=partitions if create_topic else 0)
     finally:
@@ -164,36 +172,39 @@ def watch(
             data = {"published": watched.published, "topic": settings.kafka_topic}
             terminal.out.print_json(data=data)
         else:
-            _warn(f"{watched.published} images are in the topic {settings.kafka_topic}")
+            terminal.say(f"{watched.published} images are in the topic {settings.kafka_topic}")
 
 
 def load(
     target: Annotated[
-        Literal["inbox", "kafka"], typer.Option(help="Where the images go.")
+        Literal["inbox", "kafka"], typer.Option(help="Where images are sent.")
     ] = "inbox",
     rate: Annotated[float, typer.Option(min=0.001, help="Images a second.")] = 10,
-    duration: Annotated[str, typer.Option(help="How long, such as 60s, 10m, 1h.")] = "60s",
+    duration: Annotated[str, typer.Option(help="Duration, such as 60s, 10m, 1h.")] = "60s",
     mix: Annotated[
-        str, typer.Option(help="Shares of good and of bad images: empty, cut, noise, too large.")
+        str,
+        typer.Option(
+            help="Shares of good and bad images; bad: empty, truncated, noise, too large."
+        ),
     ] = "good=95,bad=5",
     images: Annotated[
-        Path | None, typer.Option(help="A folder of good images [the digits of starter].")
+        Path | None, typer.Option(help="Folder of good images [the digits of starter].")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bad images and the order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bad images and of the order.")] = 0,
     topic: Topic = None,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds without an answer after which images are lost.")
+        float,
+        typer.Option(min=1, help="Seconds without any answer after which missing images are lost."),
     ] = 60,
     servers: Servers = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Puts load on a running stream, and says what became of it.
+    """Send images to a running stream and report their rows and latencies.
 
-    Each image is looked for in the predictions table of this home: by its name where it went to
-    the inbox, by its event id where it went to the topic. The latency is the time from the file's
-    appearance, or the broker's acknowledgement, to the row as this process reads it. Exit code 1
-    when an image was lost, or has two rows.
+    Each image is looked up in the predictions table of this home. The latency is the time from
+    the file's appearance in the inbox, or the broker's acknowledgement, to the row as this
+    process reads it. Exit code 1 when an image was lost or has two rows.
 
     Example: sightstream load --target kafka --rate 50 --duration 60s --mix good=95,bad=5
     """
@@ -209,13 +220,13 @@ def load(
     with _bar("answered", max(1, round(rate * seconds))) as (_, reach):
         report = loads.load(
             target, settings, good, shares, rate=rate, seconds=seconds, seed=seed,
-            timeout=timeout, tell=_warn, on_answers=reach,
+            timeout=timeout, tell=terminal.say, on_answers=reach,
         )  # fmt: skip
     if as_json:
         terminal.out.print_json(data=vars(report))
     else:
         spread = ", ".join(f"{name} {value:.3f} s" for name, value in report.latency.items())
-        _warn(
+        terminal.say(
             f"{report.sent} images sent in {report.seconds:.1f} s, {report.unsent} not taken; "
             f"{report.answered} answered: {report.ok} ok, {report.rejected} rejected; "
             f"{report.lost} lost, {report.doubled} doubled; latency {spread or 'unknown'}"
@@ -224,13 +235,9 @@ def load(
         raise typer.Exit(1)
 
 
-def _warn(sentence: str) -> None:
-    terminal.err.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
 @contextmanager
 def _bar(what: str, total: int) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
-    """A progress bar, for the time of a block; what moves it on by one, and to a number."""
+    """Shows a progress bar; yields functions that advance it by one, and to a number."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

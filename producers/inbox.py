@@ -1,4 +1,4 @@
-"""Into the inbox: each file is completed beside it, and then moved in at once."""
+"""Images into the inbox: each file is completed beside it, then moved in at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError, InputError
 
 T = TypeVar("T")
 
 
 def find(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Walks files, one after the other, with the names they get where they go.
+    """Walks files, and yields each with the name that it gets at its destination.
 
     Args:
-        paths: files keep their name, files of a folder their path from the folder's name on.
+        paths: a file keeps its name, a file of a folder its path from the folder's name on.
 
     Raises:
         InputError: a path does not exist, or there is no file in any of them.
@@ -51,11 +50,11 @@ def _files(path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def paced(files: Iterable[T], rate: float | None) -> Iterator[T]:
-    """Yields files at a rate, made up for when the taker was late.
+    """Yields files at a rate; a consumer that was late gets the next ones at once.
 
     Args:
-        files: what to yield.
-        rate: files a second; None for no limit.
+        files: to yield.
+        rate: files a second; None: no limit.
     """
     begin = time.monotonic()
     for number, file in enumerate(files):
@@ -65,19 +64,20 @@ def paced(files: Iterable[T], rate: float | None) -> Iterator[T]:
 
 
 class Dropper:
-    """A place beside the inbox, for the time of some drops."""
+    """Copies images into the inbox, in a `with` block."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, inbox: Path, staging: Path) -> None:
         """Remembers the folders.
 
         Args:
-            settings: the inbox, and the staging folder on its file system.
+            inbox: gets the images.
+            staging: a folder on the file system of the inbox, where files are completed.
         """
-        self._inbox = settings.inbox
-        self._staging = settings.staging
+        self._inbox = inbox
+        self._staging = staging
 
     def __enter__(self) -> Dropper:
-        """Makes the folders.
+        """Creates the folders.
 
         Raises:
             EnvironmentUnfitError: they cannot be written to.
@@ -96,7 +96,7 @@ class Dropper:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        """Removes what was not moved in."""
+        """Removes files that were not moved into the inbox."""
         self._place.cleanup()
 
     def drop(self, file: Path, name: Path) -> None:

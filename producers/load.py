@@ -1,4 +1,4 @@
-"""Load, and what became of it: images are sent at a rate, and looked for in the table."""
+"""Load on a stream: images are sent at a rate, and looked up in the table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from sightstream.config import Settings
 from sightstream.errors import ConfigError
 from sightstream.images.event import readable
 from sightstream.tables import predictions
-from sightstream.tables.query import query
 
 Target = Literal["inbox", "kafka"]
 Tell = Callable[[str], None]
@@ -40,7 +39,7 @@ _LARGE = 100
 
 @dataclass
 class Report:
-    """What was sent, and what became of it; latencies in seconds."""
+    """Images sent, and their rows; latencies in seconds."""
 
     sent: int = 0
     answered: int = 0
@@ -113,20 +112,20 @@ def images(
 
 
 class Answers:
-    """Sees the rows of a run's images come, and how long each took."""
+    """Watches the rows of a run arrive, and measures the latency of each."""
 
-    def __init__(self, settings: Settings, run: str, key: str) -> None:
-        """Begins to look.
+    def __init__(self, table: str, run: str, key: str) -> None:
+        """Starts to watch the table.
 
         Args:
-            settings: the predictions table.
+            table: the predictions table's folder, as an absolute path or a uri.
             run: the folder of the original names.
-            key: the column by which an image is known.
+            key: the column that identifies an image.
 
         Raises:
             InputError: there is no table yet.
         """
-        self._table = settings.predictions
+        self._table = table
         self._run = f"{run}/"
         self._key = key
         self._open: dict[str, float] = {}
@@ -138,11 +137,11 @@ class Answers:
         Thread(target=self._follow, args=(version,), daemon=True).start()
 
     def sent(self, key: str, when: float) -> None:
-        """An image has been where it should be since a time, in seconds since the epoch."""
+        """Records when an image was sent, in seconds since the epoch."""
         self._meet(key, when)
 
     def check(self) -> None:
-        """Raises what the thread that looks has died of."""
+        """Raises the error that ended the watching thread."""
         if self._error:
             raise self._error
 
@@ -163,7 +162,7 @@ class Answers:
             self._error = error
 
     def _meet(self, key: str, signed: float) -> None:
-        """Takes the time of sending, or minus that of the row; either may be told first."""
+        """Takes the time of sending, or minus that of the row; either may come first."""
         with self._lock:
             other = self._open.pop(key, None)
             if other is None:
@@ -177,7 +176,7 @@ def load(
     rate: float, seconds: float, seed: int = 0, timeout: float = 60,
     tell: Tell = lambda _: None, on_answers: Reach = lambda _: None,
 ) -> Report:  # fmt: skip
-    """Sends images at a rate, waits for their rows, and says what became of them.
+    """Sends images at a rate, waits for their rows, and reports both.
 
     Args:
         target: the inbox of this home, whose images are known by their original names, or the
@@ -200,7 +199,7 @@ def load(
     """
     run = f"load-{uuid4().hex[:12]}"
     key = "original_name" if target == "inbox" else "event_id"
-    report, answers = Report(), Answers(settings, run, key)
+    report, answers = Report(), Answers(settings.predictions, run, key)
     total, largest = max(1, round(rate * seconds)), settings.max_image_bytes + 1
 
     def files(largest: int) -> Iterator[tuple[Path, Path]]:
@@ -222,7 +221,7 @@ def load(
     begin = time.monotonic()
     with TemporaryDirectory() as folder:
         if target == "inbox":
-            with inbox.Dropper(settings) as dropper:
+            with inbox.Dropper(settings.inbox, settings.staging) as dropper:
                 for file, name in files(largest):
                     dropper.drop(file, name)
                     report.sent += 1
@@ -236,7 +235,7 @@ def load(
                 publisher.flush()
         report.seconds = time.monotonic() - begin
     _wait(answers, report.sent, timeout, on_answers)
-    _judge(report, answers, settings, run, key)
+    _count(report, answers, settings, run, key)
     return report
 
 
@@ -250,11 +249,11 @@ def _wait(answers: Answers, wanted: int, timeout: float, on_answers: Callable[[i
         time.sleep(_LOOK)
 
 
-def _judge(report: Report, answers: Answers, settings: Settings, run: str, key: str) -> None:
-    (row,) = query(
+def _count(report: Report, answers: Answers, settings: Settings, run: str, key: str) -> None:
+    (row,) = predictions.ask(
         settings.predictions,
         f"SELECT count(*) AS rows, count(DISTINCT {key}) AS images, "  # noqa: S608
-        "count(*) FILTER (status = 'ok') AS ok "
+        "count(*) FILTER (WHERE status = 'ok') AS ok "
         f"FROM predictions WHERE starts_with(original_name, '{run}/')",
     ).to_pylist()
     report.answered, report.ok = row["images"], row["ok"]

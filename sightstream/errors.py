@@ -84,3 +84,8 @@ class MessagesLostError(SightstreamError):
     """The Kafka broker has deleted messages that the stream never read."""
 
     exit_code = 8
+
+
+def first_line(error: object) -> str:
+    """The first line of an error's text; the name of its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

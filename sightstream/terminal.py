@@ -1,7 +1,8 @@
-"""What a person sees and says: the two consoles, where libraries chatter instead, Ctrl-C."""
+"""The terminal: two consoles, a file for what libraries print, and Ctrl-C."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -9,29 +10,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from rich.console import Console
 
 from sightstream.errors import EnvironmentUnfitError
 
 out = Console(width=None if sys.stdout.isatty() else 240)
-"""Data, on stdout."""
+"""Console for data: stdout."""
 
 err = Console(stderr=True)
-"""Everything else, on stderr."""
+"""Console for everything else: stderr."""
+
+
+OURS: dict[str, Any] = {"redirect_stdout": False, "redirect_stderr": False}
+"""Arguments of `rich.live.Live` and `rich.progress.Progress` inside of `chatter_to`.
+
+By default these show on their console whatever anything prints to `sys.stdout` and `sys.stderr`.
+"""
 
 
 @contextmanager
 def chatter_to(log: Path) -> Iterator[None]:
-    """Sends what libraries and child processes print to a file, while it lasts.
+    """Sends what libraries and child processes print to a file until the block ends.
 
-    Processes that are started meanwhile keep it. `out` and `err` still reach the screen.
+    Processes started in the block keep printing to the file. `out` and `err` still reach the
+    screen; a live display in the block needs `OURS`.
 
     Args:
         log: appended to; its folder is created.
 
     Raises:
-        EnvironmentUnfitError: it cannot be written.
+        EnvironmentUnfitError: the file cannot be written.
     """
     file = _opened(log)
     with _held(out), _held(err):
@@ -51,7 +61,7 @@ def chatter_to(log: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(console: Console) -> Iterator[None]:
-    """Keeps a console on the screen; the outermost of several does it."""
+    """Keeps a console on the screen; the outermost of several nested calls does."""
     if console.file not in (sys.stdout, sys.stderr):
         yield
         return
@@ -65,8 +75,18 @@ def _held(console: Console) -> Iterator[None]:
             console.file = before
 
 
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Shows a spinner and a text on stderr until the block ends."""
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    with Live(Spinner("dots", text), console=err, transient=True, **OURS):
+        yield
+
+
 def stop_on_signals() -> Event:
-    """An event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
+    """Returns an event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
     stop = Event()
 
     def leave(*_: object) -> None:
@@ -79,23 +99,53 @@ def stop_on_signals() -> Event:
 
 
 def line(text: str) -> None:
-    """Prints a line of data as it is: not wrapped, not coloured, with no markup in it obeyed."""
+    """Prints a line of data on stdout as it is: without wrapping, colours and markup."""
     out.file.write(text + "\n")
     out.file.flush()
 
 
+def say(text: str) -> None:
+    """Prints a sentence on stderr as it is; control characters are escaped."""
+    err.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def table(columns: list[str], rows: list[list[Any]]) -> None:
+    """Prints a table on stdout; control characters in its cells are escaped."""
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table()
+    for column in columns:
+        drawn.add_column(Text(_cell(column)))
+    for row in rows:
+        drawn.add_row(*(Text(_cell(value)) for value in row))
+    out.print(drawn)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple):
+        value = ", ".join(map(str, value))
+    if isinstance(value, (list, dict)):
+        value = json.dumps(value, default=str)
+    return printable(str(value))
+
+
 def printable(text: str) -> str:
-    """A text from outside with its control characters shown instead of obeyed."""
+    """Escapes the control characters of a text from outside."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def log_to(file: Path) -> None:
-    """Sends this process's log to a file.
+    """Sends the log of this process to a file.
 
     Raises:
-        EnvironmentUnfitError: it cannot be written.
+        EnvironmentUnfitError: the file cannot be written.
     """
     import logging
 

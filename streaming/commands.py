@@ -1,9 +1,10 @@
-"""The command line of the stream: `sightstream run`."""
+"""The commands of the stream: `sightstream run` and `status`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
@@ -27,23 +28,21 @@ def register(app: typer.Typer) -> None:
 
 def run(
     once: Annotated[
-        bool, typer.Option("--once", help="Classify what is there, and leave.")
+        bool, typer.Option("--once", help="Classify the images that are there, then end.")
     ] = False,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Where images come from: folder or kafka; twice for both [folder]."),
+        typer.Option(help="Source of images: folder or kafka; twice for both [folder]."),
     ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="The Kafka topic that images come from [images].")
-    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Kafka topic of images [images].")] = None,
     predictions_topic: Annotated[
-        str | None, typer.Option(help="A Kafka topic for each new row, as JSON.")
+        str | None, typer.Option(help="Kafka topic that gets each new row as JSON.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The registered model to serve [starter].")
+        str | None, typer.Option(help="Registered model that classifies [starter].")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What runs it: auto, onnx or keras [auto].")
+        str | None, typer.Option(help="Engine of the model: auto, onnx or keras [auto].")
     ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the metrics endpoint, 0 for any free one [9108].")
@@ -54,10 +53,10 @@ def run(
         bool, typer.Option("--json", help="Print each new row as a line of JSON.")
     ] = False,
 ) -> None:
-    """Classifies what is dropped into the inbox, or comes from Kafka, until Ctrl-C.
+    """Classify images from the inbox or a Kafka topic, until Ctrl-C.
 
-    Each image becomes one row of the predictions table. The first run trains the starter model,
-    and drops a handful of handwritten digits itself.
+    Each image becomes one row of the predictions table. The first run trains the starter model
+    and drops some handwritten digits into the inbox.
 
     Example: sightstream run --source folder --source kafka --predictions-topic predictions
     """
@@ -80,17 +79,18 @@ def run(
 
 def status(
     source: Annotated[
-        list[str] | None, typer.Option(help="folder or kafka; twice for both [folder].")
+        list[str] | None,
+        typer.Option(help="Source of images: folder or kafka; twice for both [folder]."),
     ] = None,
-    topic: Annotated[str | None, typer.Option(help="The Kafka topic [images].")] = None,
+    topic: Annotated[str | None, typer.Option(help="Kafka topic of images [images].")] = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Shows how the home folder is doing, whether or not a stream runs.
+    """Show the state of a home folder: model, rows, rate and lag.
 
     Example: sightstream status --source kafka
     """
-    from streaming.observe.status import RECENT
+    from streaming.observe.status import RECENT_MINUTES
     from streaming.observe.status import status as look
 
     found = look(options.settings(home, source=source or None, kafka_topic=topic))
@@ -104,7 +104,7 @@ def status(
         "stream": "running" if found.running else "not running",
         "model": found.model,
         "rows today": f"{found.rows_today}, {found.rejected_today} of them rejected",
-        "rate": f"{found.rows_per_minute:.1f} rows a minute, in the last {RECENT} minutes",
+        "rate": f"{found.rows_per_minute:.1f} rows a minute, in the last {RECENT_MINUTES} minutes",
         "newest row": newest,
         "folder": f"{found.behind} images behind",
         **{
@@ -122,26 +122,22 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
     from streaming.observe.screen import Screen
 
     screen = Screen(as_json=as_json)
-    starting = terminal.err.status("starting Spark and loading the model")
-    starting.start()
-    try:
-        with running(settings, screen.add) as stream:
-            starting.stop()
-            stop = terminal.stop_on_signals()
-            if once:
-                taken = stream.drain()
-                stream.start()
-                stream.finish(stop)
-                terminal.err.print(f"{taken} images taken, {stream.behind} of them left behind")
-            else:
-                _follow(settings, stream, screen, stop)
-    finally:
-        starting.stop()
-        screen.close()
+    with ExitStack() as stack:
+        stack.callback(screen.close)
+        with terminal.waiting("starting Spark and loading the model"):
+            stream = stack.enter_context(running(settings, screen.add))
+        stop = terminal.stop_on_signals()
+        if once:
+            taken = stream.drain()
+            stream.start()
+            stream.finish(stop)
+            terminal.say(f"{taken} images taken, {stream.behind} of them left behind")
+        else:
+            _follow(settings, stream, screen, stop)
 
 
 def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:
-    screen.open(settings, stream)
+    screen.open(_places(settings, stream), settings.predictions, lambda: stream.behind)
     stream.start()
     stream.watch(stop)
     _drop_samples(settings)
@@ -151,8 +147,23 @@ def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> 
     terminal.err.print("finishing the current micro-batch")
 
 
+def _places(settings: Settings, stream: Stream) -> dict[str, object]:
+    """Where a person finds everything, by the names that the screen shows."""
+    inputs = {
+        "folder": ("inbox", settings.inbox),
+        "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
+    }
+    return {
+        **dict(inputs[source] for source in settings.source),
+        "table": settings.predictions,
+        "logs": settings.logs,
+        "metrics": f"http://{settings.metrics_host}:{stream.metrics_port}/metrics",
+        "model": stream.model,
+    }
+
+
 def _train_starter(settings: Settings) -> None:
-    """Trains in a process of its own, so that TensorFlow's memory goes with it."""
+    """Trains in a process of its own, whose end frees the memory of TensorFlow."""
     terminal.err.print("no model yet: training the starter model on handwritten digits")
     command = [sys.executable, "-m", "sightstream", "--home", str(settings.root), "train"]
     screen = terminal.err.file
@@ -162,7 +173,7 @@ def _train_starter(settings: Settings) -> None:
 
 
 def _drop_samples(settings: Settings) -> None:
-    """The first images of a first run; moved, so that no other run drops them again."""
+    """Drops the first images of a first run; they are moved, so that no later run drops them."""
     samples: Path = settings.root / "starter" / "samples"
     if settings.model != "starter" or "folder" not in settings.source or not samples.is_dir():
         return

@@ -24,8 +24,9 @@ from streaming import checkpoint, upkeep
 from streaming.champion import Champion
 from streaming.kafka.publisher import publishing
 from streaming.micro_batch import MicroBatches, OnRows, reason
+from streaming.observe import gauges
+from streaming.observe.listener import listen
 from streaming.observe.metrics import Metrics
-from streaming.observe.vitals import Vitals
 from streaming.query import OnBatch, Query
 from streaming.source import Source
 from streaming.workers import Workers
@@ -161,7 +162,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
         stack.enter_context(lock.held(settings.root))
         shutil.rmtree(spark.scratch_folder(settings, "run"), ignore_errors=True)
-        stack.callback(metrics.serve(settings))
+        stack.callback(metrics.serve(settings.metrics_host, settings.metrics_port))
         registry = _registry(settings)
         # Faults of a source are raised before anything is started.
         table = Predictions(settings.predictions)
@@ -173,7 +174,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
         stream = _stream(settings, session, champion.result(), sources, table, metrics, on_rows)
-        metrics.listen(session)
+        listen(session, metrics)
         stop = Event()
         stack.callback(stop.set)
         if topic := settings.kafka_predictions_topic:
@@ -185,7 +186,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             lambda: upkeep.run(
                 table, settings.images, settings.retention_days, lambda: stream.idle, stop
             ),
-            lambda: Vitals(settings, metrics.registry).watch(registry, session, stop),
+            lambda: gauges.watch(settings, metrics, registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
         stack.enter_context(_imports_out_of_collections())

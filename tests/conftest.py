@@ -5,13 +5,17 @@ import gc
 import itertools
 import json
 import os
+import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from urllib.request import urlopen
 
 import psutil
@@ -87,10 +91,13 @@ def until():
 
 @dataclass(frozen=True)
 class Starter:
-    """The home folder whose registry holds the starter model, and what its training said."""
+    """The home folder whose registry holds the starter model, the report of its training as JSON,
+    and all that its training wrote to its terminal.
+    """
 
     home: Path
     report: dict
+    screen: str
 
     @property
     def digits(self):
@@ -114,12 +121,12 @@ class Home:
         }
         root.mkdir(parents=True)
 
-    def __call__(self, *arguments, **settings):
+    def __call__(self, *arguments, stderr=subprocess.PIPE, **settings):
         """Runs a command to its end; settings hold for it alone."""
         return subprocess.run(
             [sys.executable, "-m", "sightstream", *map(str, arguments)],
             env=self._environment | _environment(settings), cwd=self.settings.root,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=200,
         )  # fmt: skip
 
     @contextmanager
@@ -241,14 +248,36 @@ def starter(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # which the other processes have too
-    root, said = folder / "starter", folder / "starter.json"
+    root, said, screen = (folder / name for name in ("starter", "starter.json", "starter.screen"))
     with (folder / "starter.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said.exists():
-            done = Home(root, "")("train", "starter", "--home", root, "--json")
-            assert done.returncode == 0, done.stderr
+            with terminal(screen) as stderr:
+                done = Home(root, "")("train", "starter", "--home", root, "--json", stderr=stderr)
+            assert done.returncode == 0, screen.read_text()
             said.write_text(done.stdout)
-    return Starter(root, json.loads(said.read_text()))
+    return Starter(root, json.loads(said.read_text()), screen.read_text())
+
+
+@contextmanager
+def terminal(shown):
+    """Yields the descriptor of a terminal; all that is written to it goes to a file."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+
+    def copy():
+        with shown.open("wb") as file, suppress(OSError):  # as Linux tells that the last has left
+            while piece := os.read(ours, 2**16):
+                file.write(piece)
+
+    reader = Thread(target=copy)
+    reader.start()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        reader.join(timeout=60)
+        os.close(ours)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The command line of training: `sightstream train`, `evaluate` and `refresh`."""
+"""The commands of training: `sightstream train`, `evaluate` and `refresh`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
     from training.options import Progress
     from training.publish import Trained
 
-Data = Annotated[Path | None, typer.Option(help="Folder with a folder of images for each class.")]
-Workers = Annotated[int, typer.Option(min=1, help="Spark partitions trained side by side.")]
-AllowUnreadable = Annotated[
-    bool, typer.Option(help="Go on when over 5 % of the images cannot be read.")
+Data = Annotated[
+    Path | None, typer.Option(help="Folder with one subfolder of images for each class.")
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Number of Spark partitions that train at once.")]
+AllowUnreadable = Annotated[
+    bool, typer.Option(help="Continue when over 5 % of the images cannot be read.")
+]
+
+
+_NEEDED = ("tensorflow", "elephas", "sklearn", "matplotlib")
 
 
 def register(app: typer.Typer) -> None:
@@ -34,17 +39,19 @@ def register(app: typer.Typer) -> None:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="starter, leaf, digits, xray, cars, skin, or your own file.")
+        str,
+        typer.Argument(help="Recipe: starter, leaf, digits, xray, cars, skin, or a Python file."),
     ],
     data: Data = None,
     test: Annotated[
-        Path | None, typer.Option(help="Folder like --data, with the images to test with.")
+        Path | None, typer.Option(help="Folder like --data with the test images.")
     ] = None,
     split_file: Annotated[
-        Path | None, typer.Option(help="CSV file of path, label, split, instead of --data.")
+        Path | None, typer.Option(help="CSV file with path, label, split; replaces --data.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="Another network of the recipe, such as mlp, cnn or resnet.")
+        str | None,
+        typer.Option(help="Network of the recipe, such as mlp, cnn, resnet [the recipe's]."),
     ] = None,
     featuriser: Annotated[
         str | None,
@@ -54,24 +61,24 @@ def train(
         str | None, typer.Option(help="Weights of the featuriser: a file, or imagenet.")
     ] = None,
     head: Annotated[
-        Literal["logistic", "elephas"], typer.Option(help="Classifier trained on its features.")
+        Literal["logistic", "elephas"],
+        typer.Option(help="Classifier that is trained on the features."),
     ] = "logistic",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images [default: the recipe's].")
+        int | None, typer.Option(min=1, help="Number of epochs [the recipe's].")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images in a training step [default: the recipe's].")
+        int | None, typer.Option(min=1, help="Images in a batch [the recipe's].")
     ] = None,
     workers: Workers = 2,
     mode: Annotated[
-        Literal["synchronous", "asynchronous", "hogwild"],
-        typer.Option(help="How Elephas merges the workers' weights."),
+        Literal["synchronous", "asynchronous", "hogwild"], typer.Option(help="Mode of Elephas.")
     ] = "synchronous",
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the split, the first weights and the order.")
+        int, typer.Option(min=0, help="Seed of the split, the weights and the order.")
     ] = 0,
     name: Annotated[
-        str | None, typer.Option(help="Name of the registered model [default: the recipe's].")
+        str | None, typer.Option(help="Name of the registered model [the recipe's].")
     ] = None,
     promote: Annotated[
         bool, typer.Option(help="Make the version the champion if it is not worse.")
@@ -83,9 +90,9 @@ def train(
 ) -> None:
     """Train a model with Elephas on Spark, and register it.
 
-    It is evaluated on images that it was not trained on, and promoted if there is no champion or
-    it is not worse than the champion. A running stream loads a new champion by itself. Ctrl-C
-    during the training keeps the best weights so far.
+    The model is evaluated on test images, and promoted when there is no champion or it is not
+    worse than the champion. A running stream loads a new champion by itself. Ctrl-C during the
+    training keeps the best epoch so far.
 
     Example: sightstream train leaf --data leaves/ --epochs 30
     """
@@ -94,6 +101,7 @@ def train(
     from training.options import Options
     from training.train import train as run
 
+    extras.require(*_NEEDED)
     chosen = recipes.find(recipe, network)
     source = Source((data,) if data else (), test, split_file)
     wanted = Options(
@@ -109,8 +117,8 @@ def train(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@NUMBER.")],
-    data: Annotated[Path, typer.Option(help="Folder with a folder of images for each class.")],
+    model: Annotated[str, typer.Argument(help="Model: NAME, NAME@ALIAS or NAME@NUMBER.")],
+    data: Annotated[Path, typer.Option(help="Folder with one subfolder of images for each class.")],
     allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
@@ -118,13 +126,14 @@ def evaluate(
 ) -> None:
     """Evaluate a registered model on labelled images.
 
-    The answers are those that the stream would give. Figures, pictures and an HTML page are
-    written below the home folder and attached to the model's MLflow run.
+    Its answers are those that the stream would give. Figures, pictures and a report page are
+    written to the home folder and to the MLflow run of the model.
 
     Example: sightstream evaluate leaf@champion --data leaves-of-may/
     """
     from training.compare import evaluate as run
 
+    extras.require(*_NEEDED)
     settings = options.settings(home, master=master)
     with _progress(settings, model) as progress:
         evaluation, page = run(settings, model, data, progress.on_step, allow_unreadable)
@@ -140,23 +149,22 @@ def evaluate(
 
 
 def refresh(
-    name: Annotated[str, typer.Argument(help="The registered model.")],
+    name: Annotated[str, typer.Argument(help="Name of the registered model.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="New images, a folder for each class [default: labelled ones only]."),
+        typer.Option(help="Folder with new images, one subfolder for each class [labels only]."),
     ] = None,
     every: Annotated[
         str | None, typer.Option(help="Repeat at this interval, such as 30s, 10m, 1h.")
     ] = None,
     when_new: Annotated[
-        int, typer.Option(min=1, help="Fewest new labelled images to start with.")
+        int, typer.Option(min=1, help="Minimum number of new labelled images.")
     ] = 1,
     margin: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest loss of F1 allowed in a class.")
+        float, typer.Option(min=0, max=1, help="Largest allowed loss of F1 in any class.")
     ] = 0.05,
     epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Passes over the images [default: a third of the recipe's]."),
+        int | None, typer.Option(min=1, help="Number of epochs [a third of the training's].")
     ] = None,
     workers: Workers = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")] = 0,
@@ -167,16 +175,17 @@ def refresh(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train the champion further with newly labelled images.
+    """Train the champion further on images that were labelled since its training.
 
-    Champion and challenger are evaluated on the same images, which neither was trained on. The
-    challenger is promoted if its macro F1 is not lower and no class loses more than the margin.
+    Champion and challenger are evaluated on the same images, which neither has seen. The
+    challenger is promoted when its macro F1 is not lower and no class loses more than the margin.
     A running stream loads it by itself.
 
     Example: sightstream refresh leaf --data new-leaves/ --every 1h --when-new 200
     """
     from training import refresh as module
 
+    extras.require(*_NEEDED)
     settings = options.settings(home, master=master)
     wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote)
     for _ in module.times(every):
@@ -219,12 +228,7 @@ def _progress(settings: Settings, title: str) -> Iterator[Progress]:
     with (
         terminal.chatter_to(settings.logs / "train.log"),
         rich.Progress(
-            *columns,
-            console=screen,
-            disable=not screen.is_terminal,
-            # Otherwise rich prints the output of libraries above the bar.
-            redirect_stdout=False,
-            redirect_stderr=False,
+            *columns, console=screen, disable=not screen.is_terminal, **terminal.OURS
         ) as bar,
     ):
         task = bar.add_task(title, total=None, seen="")

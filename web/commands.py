@@ -1,4 +1,4 @@
-"""The command line of the page: `sightstream web`."""
+"""The command of the page: `sightstream web`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -34,7 +34,7 @@ STREAMLIT = {
     "theme.primaryColor": "#0072B2",
     "theme.dark.primaryColor": "#2680C0",
 }
-"""Its options, but those that follow from our settings."""
+"""Options of Streamlit, without those that follow from the settings."""
 
 
 def register(app: typer.Typer) -> None:
@@ -43,20 +43,23 @@ def register(app: typer.Typer) -> None:
 
 
 def web(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the page [127.0.0.1].")] = None,
     port: Annotated[
         int | None, typer.Option(help="Port of the page, 0 for any free one [8501].")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model shown first [starter].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Registered model that is shown first [starter].")
+    ] = None,
     home: options.Home = None,
 ) -> None:
-    """Serves the page: classify images, watch the stream, compare models, label.
+    """Serve the web page: classify images, watch the stream, compare models, label.
 
-    It knows no users and no passwords: who reaches its address may classify, look and label. Models
-    can be promoted on loopback only, unless the setting web_promote says otherwise.
+    It has no users and no passwords: whoever reaches its address may classify, look and label.
+    Models can be promoted on loopback only, unless the setting web_promote allows more.
 
     Example: sightstream web --port 8080
     """
+    extras.require("streamlit", "duckdb")
     settings = options.settings(home, web_host=host, web_port=port, model=model)
     terminal.log_to(settings.logs / "web.log")
     number = _free_port(settings)

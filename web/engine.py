@@ -1,4 +1,4 @@
-"""A model version in a process of its own, which an image may end and TensorFlow may fill."""
+"""A model version in a child process, which an image may crash and TensorFlow may fill."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.config import Settings
 from sightstream.errors import ModelDamagedError
 from sightstream.images.decode import Limits, Preprocessing
 from sightstream.models.registry import Version
@@ -16,27 +15,28 @@ from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, Classifier
 
 SHOWN = 5
-"""Labels of an answer, unless the setting top_k asks for more."""
+"""Labels of an answer, unless the setting top_k is larger."""
 
 
 class Engine:
-    """Answers for images; what stands in the way of an answer is one too."""
+    """Classifies images; an image that fails gets an answer with an error code."""
 
-    def __init__(self, directory: Path, version: Version, settings: Settings) -> None:
+    def __init__(
+        self, directory: Path, version: Version, engine: str, limits: Limits, top_k: int
+    ) -> None:
         """Loads the version.
 
         Args:
             directory: its files.
-            version: what the registry says of it.
-            settings: the engine, and the limits of images.
+            version: its entry in the registry.
+            engine: what runs it.
+            limits: of the images.
+            top_k: labels of an answer; at least `SHOWN` are given.
 
         Raises:
-            ModelDamagedError: a checksum is wrong, or the model does not answer as it must.
+            ModelDamagedError: a checksum is wrong, or the model gives no proper answer.
         """
-        top_k = max(SHOWN, settings.top_k)
-        self._child = Child(
-            _Loaded, directory, version, settings.engine, settings.limits, top_k
-        )  # fmt: skip
+        self._child = Child(_Loaded, directory, version, engine, limits, max(SHOWN, top_k))
         try:
             self.labels, self.preprocessing, self.runs_on = self._facts()
         except Exception:
@@ -44,7 +44,7 @@ class Engine:
             raise
 
     def classify(self, image: bytes) -> Answer:
-        """The answer that `predict` and the stream give for the same bytes."""
+        """Classifies an image; `predict` and the stream give the same answer for the same bytes."""
         try:
             answer: Answer = self._child.ask("classify", image)
         except LostError as lost:
@@ -52,7 +52,7 @@ class Engine:
         return answer
 
     def occlusion(self, image: bytes, label: int) -> NDArray[np.float32] | None:
-        """The map of `Classifier.occlusion`; None where there is none."""
+        """The map of `Classifier.occlusion`; None where the model did not answer."""
         try:
             answer: NDArray[np.float32] | None = self._child.ask("occlusion", image, label)
         except (LostError, RuntimeError):
@@ -72,15 +72,12 @@ class Engine:
 
 
 class _Loaded:
-    """What the process holds."""
+    """The model inside of the process."""
 
     def __init__(
-        self, directory: Path, version: Version, engine: str,
-        limits: Limits, top_k: int,
-    ) -> None:  # fmt: skip
-        self._model = serve(
-            directory, version.name, version.number, version.digest, engine
-        )  # fmt: skip
+        self, directory: Path, version: Version, engine: str, limits: Limits, top_k: int
+    ) -> None:
+        self._model = serve(directory, version.name, version.number, version.digest, engine)
         self._classifier = Classifier(self._model, limits, top_k)
 
     def facts(self) -> tuple[tuple[str, ...], Preprocessing, str]:

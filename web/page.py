@@ -1,4 +1,4 @@
-"""What the pages share: settings, registry, engines, and what is said where one is missing."""
+"""Shared by the pages: settings, registry, engines, and the hints where one is missing."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def registry() -> Registry:
 
 
 def model() -> str | None:
-    """Lets the user choose a registered model; None where there is none yet, which is said."""
+    """Lets the user choose a registered model; shows a hint where there is none."""
     names = _names(registry())
     if not names:
         missing("There is no model yet. Train one:", "sightstream train starter")
@@ -86,7 +86,7 @@ def versions(name: str) -> list[Version]:
 
 
 def champion(name: str) -> Version | None:
-    """The version in use; None where there is none, which is said."""
+    """The version in use; shows a hint and returns None where there is none."""
     found = next((v for v in versions(name) if "champion" in v.aliases), None)
     if found is None:
         missing(
@@ -97,14 +97,14 @@ def champion(name: str) -> Version | None:
 
 
 def engine(version: Version) -> Engine:
-    """The engine of a version; the last few stay."""
+    """The engine of a version; the last few are kept."""
     now = settings()
     return _engine(registry(), version, now, f"{registry().uri} {now.engine} {now.limits}")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def card(_registry: Registry, uri: str, _version: Version, digest: str) -> Card:
-    """What is known of a version."""
+    """The card of a version."""
     return read_card(_registry.fetch(_version), digest)
 
 
@@ -115,7 +115,7 @@ def may_promote() -> bool:
 
 
 def missing(sentence: str, command: str) -> None:
-    """Says what is not there yet, and the command that changes it."""
+    """Shows what is missing, and the command that makes it."""
     with st.container():
         st.info(plain(sentence), icon=":material/lightbulb:")
         st.code(command, language="sh")
@@ -185,7 +185,8 @@ def _versions(_registry: Registry, uri: str, name: str) -> list[Version]:
     hash_funcs={Version: lambda v: (v.name, v.number, v.digest)},
 )  # fmt: skip
 def _engine(_registry: Registry, version: Version, _settings: Settings, key: str) -> Engine:
-    return Engine(_registry.fetch(version), version, _settings)
+    now = _settings
+    return Engine(_registry.fetch(version), version, now.engine, now.limits, now.top_k)
 
 
 def _loopback(settings: Settings) -> bool:

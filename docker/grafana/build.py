@@ -214,7 +214,8 @@ DASHBOARDS = {
         ),
         Panel(
             "Images by version",
-            ((rate("sightstream_predictions_total", "model_version"), "{{model_version}}"),),
+            ((rate("sightstream_predictions_total", "model, model_version"),
+              "{{model}} {{model_version}}"),),
             "cps", stacked=True,
         ),
         Panel(DRIFT.title, DRIFT.queries, bounds=DRIFT.bounds, note=DRIFT.note, width=24),

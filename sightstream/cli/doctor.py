@@ -1,51 +1,44 @@
-"""Whether this machine and this home folder are as they must be: what `sightstream doctor` asks."""
+"""The checks of `sightstream doctor`: those of the library, and those that packages add."""
 
 from __future__ import annotations
 
-import errno
-import importlib.metadata
 import importlib.util
 import os
-import shutil
-import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from sightstream.cli import extras, plugins
 from sightstream.config import Settings
 from sightstream.errors import (
-    CheckpointMismatchError,
     EnvironmentUnfitError,
-    MessagesLostError,
     ModelDamagedError,
     SightstreamError,
+    first_line,
 )
-from sightstream.io import lock
 from sightstream.runtime import jvm, spark
 from sightstream.tables import delta
 
 PYTHON = ((3, 11), (3, 14))
-"""The first and the last Python that the pinned packages run on."""
+"""The oldest and the newest Python that this package supports."""
 
-FREE_BYTES = 2**30
-"""The space that the home folder's disk must have left."""
+IMPORTED = ("sightstream", "streaming", "training", "producers", "web")
+"""Import names of this package."""
 
-_BELOW = {"numpy": 2, "pandas": 3, "pyarrow": 26}
-_EXACTLY = {"elephas": "7.3.0", "pyspark": "4.0.0"}
-_REINSTALL = "install what requirements.lock says: make clean setup"
-_EPOCH = 1_767_225_600  # 2026-01-01: no clock that is right shows less
+_SHOWN = ("numpy", "pandas", "pyarrow", "pyspark", "onnxruntime")
+_REINSTALL = "install what requirements.lock lists: make clean setup"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one look found.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        ok: whether it is as it must be.
-        detail: what was found; where that is not right, what to do.
+        name: of the check.
+        ok: whether it passed.
+        detail: what was found; where the check failed, what to do.
     """
 
     name: str
@@ -54,32 +47,34 @@ class Check:
 
 
 def checks(settings: Settings) -> Iterator[Check]:
-    """Looks at everything that a stream needs; creates and changes nothing.
+    """Runs the checks of all installed packages; these create and change nothing.
 
     Args:
-        settings: the home folder, the model, the registry and the metrics endpoint.
+        settings: of the home folder, model, registry, sources and endpoints to check.
     """
-    looks: dict[str, Callable[[Settings], str]] = {
-        "Python": _python,
-        "Java": _java,
-        "packages": _packages,
-        "Spark": _spark,
-        "folders": _folders,
-        "disk": _disk,
-        "model": _model,
-        "predictions": _predictions,
-        "checkpoint": _checkpoint,
-        "Kafka": _kafka,
-        "clock": _clock,
-        "metrics port": _metrics_port,
-    }
-    for name, look in looks.items():
+    for entry in plugins.entry_points("sightstream.checks", "library", "stream", "training"):
         try:
-            yield Check(name, True, look(settings))
-        except SightstreamError as error:
-            yield Check(name, False, str(error))
-        except Exception as error:  # what breaks one look must not hide the others
-            yield Check(name, False, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            looks: dict[str, Callable[[Settings], str]] = entry.load()
+        except Exception as error:  # whatever another package does wrong
+            yield Check(entry.name, False, f"{entry.value} cannot be loaded: {_shown(error)}")
+            continue
+        for name, look in looks.items():
+            yield _checked(name, look, settings)
+
+
+def _checked(name: str, look: Callable[[Settings], str], settings: Settings) -> Check:
+    try:
+        return Check(name, True, look(settings))
+    except SightstreamError as error:
+        return Check(name, False, str(error))
+    except ModuleNotFoundError as error:
+        return Check(name, False, extras.explain(error, "this check") or _shown(error))
+    except Exception as error:  # a check that breaks must not hide the others
+        return Check(name, False, _shown(error))
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _python(_: Settings) -> str:
@@ -98,85 +93,53 @@ def _java(_: Settings) -> str:
 
 
 def _packages(_: Settings) -> str:
-    found = {name: _version(name) for name in (*_BELOW, *_EXACTLY, "tensorflow")}
-    faults = [f"{name} is not installed" for name, version in found.items() if not version]
-    faults += [
-        f"{name} {found[name]} is not below {limit}"
-        for name, limit in _BELOW.items()
-        if int(found[name].partition(".")[0] or 0) >= limit
+    faults = [
+        f"{each.name} is not installed"
+        for each in extras.requirements()
+        if not extras.installed(each.name)
     ]
-    faults += [
-        f"{name} {found[name]} is not {wanted}"
-        for name, wanted in _EXACTLY.items()
-        if found[name] not in {"", wanted}
-    ]
-    if _version("tensorflow-cpu"):
-        faults.append("tensorflow-cpu has overwritten files of tensorflow")
+    for extra in ("", *extras.EXTRAS):
+        for each in extras.requirements(extra):
+            found = extras.installed(each.name)
+            if found and not each.specifier.contains(found, prereleases=True):
+                faults.append(f"{each.name} {found} is not {each.specifier}")
     if faults:
-        raise EnvironmentUnfitError(f"{', '.join(faults)}; {_REINSTALL}")
-    return ", ".join(f"{name} {version}" for name, version in found.items())
+        raise EnvironmentUnfitError(f"{', '.join(dict.fromkeys(faults))}; {_REINSTALL}")
+    there = [
+        e for e in extras.EXTRAS if all(extras.installed(r.name) for r in extras.requirements(e))
+    ]
+    absent = [f"{e} ({extras.cure(e)})" for e in extras.EXTRAS if e not in there]
+    shown = ", ".join(f"{name} {extras.installed(name)}" for name in _SHOWN)
+    shown += f"; extras: {', '.join(there) or 'none'}"
+    return shown + (f"; not installed: {', '.join(absent)}" if absent else "")
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def _import_names(_: Settings) -> str:
+    owners = packages_distributions()
+    for name in IMPORTED:
+        for other in sorted({*owners.get(name, ())} - {extras.PACKAGE}):
+            raise EnvironmentUnfitError(
+                f"{other} installs a package {name!r} too, and one of the two hides the other; "
+                f"uninstall {other}, or install {extras.PACKAGE} into an environment of its own"
+            )
+    return f"{', '.join(IMPORTED)} belong to {extras.PACKAGE} alone"
 
 
 def _spark(_: Settings) -> str:
-    elsewhere = os.environ.get("SPARK_HOME")
+    release, elsewhere = extras.installed("pyspark"), os.environ.get("SPARK_HOME")
     spec = importlib.util.find_spec("pyspark")
     home = Path(elsewhere or (spec.origin if spec and spec.origin else "")).absolute()
     jars = (home if elsewhere else home.parent) / "jars"
-    core = next(jars.glob(f"spark-core_*-{_EXACTLY['pyspark']}.jar"), None)
+    core = next(jars.glob(f"spark-core_*-{release}.jar"), None)
     if core is None:
         cure = f"unset SPARK_HOME, which is {elsewhere}" if elsewhere else _REINSTALL
-        raise EnvironmentUnfitError(f"{jars} has no spark-core of {_EXACTLY['pyspark']}; {cure}")
+        raise EnvironmentUnfitError(f"{jars} has no spark-core of {release}; {cure}")
     slow = (
         ""
         if spark.ARCHIVE.exists()
         else "; starts sooner after: python -m sightstream.runtime.class_archive"
     )
     return f"{core}{slow}"
-
-
-def _folders(settings: Settings) -> str:
-    folders = (
-        settings.inbox, settings.images, settings.manifests, settings.staging,
-        settings.checkpoint("folder"), settings.registry, settings.logs,
-        *((Path(settings.predictions),) if "://" not in settings.predictions else ()),
-    )  # fmt: skip
-    for folder in folders:
-        there = _existing(folder)
-        if not there.is_dir():
-            raise EnvironmentUnfitError(f"{there} is in the way: it is not a folder; move it")
-        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-            raise EnvironmentUnfitError(
-                f"{folder} cannot be written, for {there} belongs to another user or is read-only; "
-                "change its owner or mode, or choose another folder with --home"
-            )
-    if _existing(settings.inbox).stat().st_dev != _existing(settings.images).stat().st_dev:
-        raise EnvironmentUnfitError(
-            f"{settings.inbox} and {settings.images} are on two file systems, and images are "
-            "renamed from one to the other; put both on one"
-        )
-    return f"{settings.root} can be written"
-
-
-def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    return next(p for p in (path, *path.parents) if os.path.lexists(p))
-
-
-def _disk(settings: Settings) -> str:
-    free = shutil.disk_usage(_existing(settings.root)).free
-    shown = f"{free / 2**30:.1f} GiB free at {settings.root}"
-    if free < FREE_BYTES:
-        raise EnvironmentUnfitError(
-            f"only {shown}; make room, or let old images go with retention_days"
-        )
-    return shown
 
 
 def _model(settings: Settings) -> str:
@@ -219,7 +182,7 @@ def _predictions(settings: Settings) -> str:
         rows = table.count_rows()
         rejected = table.count_rows(filter=ds.field("status") == "rejected")
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise EnvironmentUnfitError(
             f"the table {path} cannot be read ({reason}); restore it from a backup, or put it and "
             f"{settings.checkpoint('folder')} aside: the images are then classified again"
@@ -227,82 +190,13 @@ def _predictions(settings: Settings) -> str:
     return f"{rows} rows, {rejected} of them rejected"
 
 
-def _checkpoint(settings: Settings) -> str:
-    from streaming.checkpoint import checkpoint_state
-    from streaming.kafka.lag import topic
-
-    folders = {"folder": settings.checkpoint("folder"), "kafka": topic(settings).checkpoint}
-    for source in settings.source:
-        if fault := checkpoint_state(folders[source], settings.predictions):
-            raise CheckpointMismatchError(fault)
-    there = any(folders[source].exists() for source in settings.source)
-    return "goes with the table" if there else "no checkpoint yet"
-
-
-def _kafka(settings: Settings) -> str:
-    from sightstream.io import kafka
-    from streaming.kafka.lag import topic
-
-    if "kafka" not in settings.source:
-        return "not a source of images"
-    images = topic(settings)
-    with kafka.connect(images.broker) as client:
-        stands = images.partitions(client)
-    if fault := images.loss(stands):
-        raise MessagesLostError(fault)
-    seconds = max(images.waiting_seconds(stands).values())
-    return (
-        f"topic {settings.kafka_topic}, {len(stands)} partitions, "
-        f"{sum(each.lag for each in stands)} messages behind, the oldest by {seconds:.1f} s"
-    )
-
-
-def _clock(settings: Settings) -> str:
-    names = (p.stem for p in settings.manifests.glob("*.arrow"))
-    newest = max((int(name) for name in names if name.isdecimal()), default=0) / 1e9
-    now = time.time()
-    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-    if now < max(newest, _EPOCH):
-        raise EnvironmentUnfitError(
-            f"the clock shows {shown}, earlier than "
-            f"{'the newest manifest' if newest > _EPOCH else 'this program'}; set it right "
-            "(timedatectl set-ntp true), or new images wait until it has caught up"
-        )
-    return shown
-
-
-def _metrics_port(settings: Settings) -> str:
-    host, port = settings.metrics_host, settings.metrics_port
-    if not port:
-        return "any free one"
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise EnvironmentUnfitError(
-                f"{host}:{port} cannot be opened ({error.strerror}); set metrics_host to an "
-                "address of this machine, or metrics_port to 0"
-            ) from None
-        if lock.is_held(settings.root):
-            return f"{port}, in use by the sightstream that runs on this home folder"
-        raise EnvironmentUnfitError(
-            f"port {port} is in use by {_listener(port)}; choose another: "
-            "SIGHTSTREAM_METRICS_PORT=0 takes any free one"
-        ) from None
-    return f"{port} is free"
-
-
-def _listener(port: int) -> str:
-    import psutil  # type: ignore[import-untyped]
-
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                process = psutil.Process(connection.pid) if connection.pid else None
-                return f"{process.name()} (process {process.pid})" if process else "another process"
-    except psutil.Error:
-        pass  # other users' processes are not shown to everyone
-    return "another process"
+CHECKS: dict[str, Callable[[Settings], str]] = {
+    "Python": _python,
+    "Java": _java,
+    "packages": _packages,
+    "import names": _import_names,
+    "Spark": _spark,
+    "model": _model,
+    "predictions": _predictions,
+}
+"""The checks of the library, by name: each returns what it found, or raises what to do."""

@@ -1,4 +1,4 @@
-"""The command line: `sightstream`. Each package adds its own commands."""
+"""The command line `sightstream`; installed packages add commands by entry point."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import producers.commands
-import streaming.commands
-import training.commands
-import web.commands
 from sightstream import terminal
-from sightstream.cli import commands, options
-from sightstream.errors import EnvironmentUnfitError, SightstreamError
+from sightstream.cli import extras, options, plugins
+from sightstream.errors import EnvironmentUnfitError, SightstreamError, first_line
+
+OURS = ("stream", "producers", "library", "training", "web")
+"""Our own entry points, in the order of `sightstream --help`."""
 
 app = typer.Typer(
     name="sightstream",
@@ -30,6 +29,7 @@ app = typer.Typer(
 
 @app.callback()
 def root(
+    context: typer.Context,
     home: options.Home = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -38,6 +38,7 @@ def root(
     Start with: sightstream run
     """
     options.Before.home = home
+    options.Before.command = context.invoked_subcommand or ""
     if version:
         from importlib.metadata import version as installed
 
@@ -45,16 +46,24 @@ def root(
         raise typer.Exit
 
 
-streaming.commands.register(app)
-producers.commands.register(app)
-commands.register(app)
-training.commands.register(app)
-web.commands.register(app)
+def add_commands() -> None:
+    """Adds the commands of all installed packages; one that fails to load costs a line."""
+    for entry in plugins.entry_points("sightstream.commands", *OURS):
+        try:
+            entry.load()(app)
+        except Exception as error:  # whatever another package does wrong
+            sys.stderr.write(
+                f"sightstream: the commands of {entry.name} ({entry.value}) cannot be loaded: "
+                f"{type(error).__name__}: {first_line(error)}; update or uninstall their package\n"
+            )
+
+
+add_commands()
 
 
 def main() -> NoReturn:
     """Runs the command; an error that a user can mend is one line on stderr."""
-    # Imports make a million objects, hardly any of them garbage; the collector looks at them all.
+    # Imports create a million objects, hardly any of them garbage, and the collector visits all.
     gc.set_threshold(50_000)
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
@@ -79,9 +88,14 @@ def _exit_code() -> int:
         pass
     except OSError as error:  # such as a full disk, or a folder without permission
         code = _failed(error, EnvironmentUnfitError.exit_code)
+    except ModuleNotFoundError as error:
+        sentence = extras.explain(error, options.Before.command)
+        if not sentence:
+            raise
+        code = _failed(sentence, EnvironmentUnfitError.exit_code)
     return code
 
 
-def _failed(error: Exception, code: int) -> int:
+def _failed(error: object, code: int) -> int:
     sys.stderr.write(f"sightstream: {error}\n")
     return code

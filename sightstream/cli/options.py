@@ -1,4 +1,4 @@
-"""The options that commands share, and how they become settings."""
+"""Options that several commands share, and how they become settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Home = Annotated[
     Path | None,
-    typer.Option("--home", help="The folder that holds all state [SIGHTSTREAM_HOME; data]."),
+    typer.Option("--home", help="Folder that holds all state [SIGHTSTREAM_HOME; data]."),
 ]
 Master = Annotated[
     str | None, typer.Option(help="Spark master, such as spark://host:7077 [local[*,4]].")
@@ -22,17 +22,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
 class Before:
-    """Options that stood before the command."""
+    """The command's name, and the options that stood before it."""
 
     home: Path | None = None
+    command = ""
 
 
 def settings(home: Path | None, **flags: Any) -> Settings:
-    """Settings with the flags of a command on top.
+    """Loads the settings, over which the options of a command win.
 
     Args:
-        home: the command's own --home; it may stand before the command too.
-        flags: settings by name; None means not given.
+        home: --home of the command; it may stand before the command too.
+        flags: settings by name; None: not given.
     """
     from sightstream import config
 
@@ -44,15 +45,19 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(option: str, value: str) -> float:
-    """The seconds of an interval such as 30s, 10m, 1h.
+    """Parses an interval such as 30s, 10m, 1h into seconds.
+
+    Args:
+        option: its name, for the error.
+        value: the text.
 
     Raises:
-        InputError: it is not of that form, or no time at all.
+        InputError: the text has another form, or the interval is zero.
     """
     from sightstream.errors import InputError
 
     found = _INTERVAL.match(value)
     interval = float(found[1]) * _SECONDS[found[2]] if found else 0
     if not interval:
-        raise InputError(f"{option} is a number and s, m, h or d, such as 1h, not '{value}'")
+        raise InputError(f"{option} takes a number and s, m, h or d, such as 1h, not '{value}'")
     return interval

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from sightstream.errors import InputError
+from sightstream.errors import InputError, first_line
 from sightstream.tables import delta
 from sightstream.tables.schema import ROW
 
@@ -198,6 +198,46 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
     return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
 
 
+def ask(path: str, sql: str) -> pa.Table:
+    """Runs SQL over the table `predictions` in the engine of delta-rs; needs no DuckDB.
+
+    Args:
+        path: the table's folder, as an absolute path or a uri.
+        sql: DataFusion's dialect; only the columns that it names are read.
+
+    Raises:
+        InputError: there is no table yet.
+    """
+    import pyarrow as pa
+    from deltalake import QueryBuilder
+
+    with delta.reached(path):
+        return pa.table(QueryBuilder().register("predictions", opened(path)).execute(sql))
+
+
+def latest(path: str, count: int) -> pa.Table:
+    """The rows that were committed last, the newest at the end; none where there is no table.
+
+    Args:
+        path: the table's folder, as an absolute path or a uri.
+        count: how many, at most.
+
+    Returns:
+        All columns of `schema` but `top`.
+    """
+    import pyarrow as pa
+
+    columns = pa.schema(field for field in ROW if field.name != "top")
+    if version(path) is None:
+        return columns.empty_table()
+    newest = ask(
+        path,
+        f"SELECT {', '.join(columns.names)} FROM predictions "  # noqa: S608
+        f"ORDER BY processed_at DESC, event_id DESC LIMIT {count:d}",
+    )
+    return newest.cast(columns)[::-1]
+
+
 def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
     """Yields the rows that are committed from now on, a list for each commit.
 
@@ -309,5 +349,4 @@ def opened(path: str) -> DeltaTable:
             f"there are no predictions in {path} yet; start the stream with: sightstream run"
         ) from None
     except DeltaError as error:
-        fault = str(error).splitlines()[0]
-        raise InputError(f"the table {path} cannot be read: {fault}") from None
+        raise InputError(f"the table {path} cannot be read: {first_line(error)}") from None

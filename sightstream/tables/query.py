@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sightstream.errors import InputError
 from sightstream.tables import delta
 from sightstream.tables.predictions import opened
-from sightstream.tables.schema import ANSWERED, LABEL, ROW
+from sightstream.tables.schema import ANSWERED, LABEL
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -253,13 +253,3 @@ class Filter:
         if self.scores:
             parts.append(("score BETWEEN ? AND ?", list(self.scores)))
         return " AND ".join(part for part, _ in parts), [v for _, vs in parts for v in vs]
-
-
-def latest(path: str, count: int) -> pa.Table:
-    """The rows that were committed last, the newest at the end; none where there is no table."""
-    from deltalake import DeltaTable
-
-    if not DeltaTable.is_deltatable(path):
-        return ROW.empty_table()
-    newest = "(SELECT * FROM predictions ORDER BY processed_at DESC, event_id DESC LIMIT {})"
-    return query(path, f"FROM {newest.format(int(count))} ORDER BY processed_at, event_id")

@@ -7,8 +7,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from sightstream.tables.predictions import Predictions
-from sightstream.tables.query import query
+from sightstream.tables.predictions import Predictions, ask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +29,7 @@ class Recent:
         self._table = table
         # A dictionary keeps its order, so that the oldest are forgotten first.
         self._seen: dict[int, None] = {}
-        latest = query(
+        latest = ask(
             table.path,
             f"SELECT event_id FROM predictions WHERE source = '{source}' "  # noqa: S608
             f"ORDER BY processed_at DESC LIMIT {WINDOW_ROWS}",

@@ -1,10 +1,10 @@
-"""The rows as a person sees them arrive: a live table, plain lines, or JSON."""
+"""New rows on stdout: a live table, plain lines, or JSON."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -14,59 +14,54 @@ from rich.table import Table
 from rich.text import Text
 
 from sightstream import terminal
-from sightstream.tables.query import latest
+from sightstream.tables.predictions import latest
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sightstream.config import Settings
-    from streaming.job import Stream
 
 ROWS = 12
 """Rows of the live table."""
 
 
 class Screen:
-    """Shows rows on stdout, in the form that suits what stdout is."""
+    """Shows rows on stdout: as a live table on a terminal, else as lines."""
 
     def __init__(self, *, as_json: bool) -> None:
         """Chooses the form.
 
         Args:
-            as_json: a line of JSON for each row.
+            as_json: whether each row becomes a line of JSON.
         """
         self._as_json = as_json
         self._rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
         self._counts: Counter[str] = Counter()
         self._lock = Lock()
         self._live: Live | None = None
-        self._stream: Stream | None = None
+        self._behind: Callable[[], int] = int
         self.gone = False
 
-    def open(self, settings: Settings, stream: Stream) -> None:
-        """Says where everything is, and begins the live table with the latest rows."""
-        inputs = {
-            "folder": ("inbox", settings.inbox),
-            "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
-        }
-        places = {
-            **dict(inputs[source] for source in settings.source),
-            "table": settings.predictions, "logs": settings.logs,
-            "metrics": f"http://{settings.metrics_host}:{stream.metrics_port}/metrics",
-            "model": stream.model,
-        }  # fmt: skip
+    def open(self, places: Mapping[str, object], table: str, behind: Callable[[], int]) -> None:
+        """Prints where everything is, and begins the live table with the latest rows.
+
+        Args:
+            places: by name: inbox, topic, table, metrics and the like.
+            table: the predictions table's folder, as an absolute path or a uri.
+            behind: returns the number of images that have no row yet.
+        """
         for name, place in places.items():
             terminal.err.print(f"{name:>8}  {place}", highlight=False, markup=False)
-        hint = "drop images into the inbox; " if "folder" in settings.source else ""
+        hint = "drop images into the inbox; " if "inbox" in places else ""
         terminal.err.print(f"{hint}Ctrl-C ends", style="dim")
         if terminal.out.is_terminal and not self._as_json:
-            self._stream = stream
-            self._rows.extend(_cells(latest(settings.predictions, ROWS)))
-            self._live = Live(self._table(), console=terminal.out, auto_refresh=False)
+            self._behind = behind
+            self._rows.extend(_cells(latest(table, ROWS)))
+            self._live = Live(
+                self._table(), console=terminal.out, auto_refresh=False, **terminal.OURS
+            )
             self._live.start()
 
     def add(self, rows: pa.Table) -> None:
-        """Shows the rows of a micro-batch; called from the stream's thread."""
+        """Shows the rows of a micro-batch; called from the thread of a query."""
         with self._lock:
             self._counts.update(rows["status"].to_pylist())
             if self._live:
@@ -98,11 +93,10 @@ class Screen:
     def _table(self) -> Table:
         with self._lock:
             rows, counts = list(self._rows), dict(self._counts)
-        behind = self._stream.behind if self._stream else 0
         table = Table(
             "time", "name", "label", "score", "latency",
             caption=f"{counts.get('ok', 0)} classified, {counts.get('rejected', 0)} rejected, "
-            f"{behind} behind",
+            f"{self._behind()} behind",
         )  # fmt: skip
         for row in rows:
             table.add_row(*(Text(cell) for cell in row), style=None if row[3] else "red")
@@ -110,7 +104,7 @@ class Screen:
 
 
 def _cells(rows: pa.Table) -> Iterator[tuple[str, ...]]:
-    """The cells of a line: time, name, label or error code, score, latency."""
+    """Cells of each row: time, name, label or error code, score, latency."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

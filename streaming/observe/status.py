@@ -1,4 +1,4 @@
-"""How a home folder is doing, at a glance, whether or not a stream runs on it."""
+"""The state of a home folder at a glance, whether or not a stream runs on it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from typing import Any
 
 from sightstream.config import Settings
 from sightstream.errors import SightstreamError
-from sightstream.io import kafka, lock
+from sightstream.io import lock
 from sightstream.tables import predictions
-from sightstream.tables.query import query
 from streaming.folder import source as sources
-from streaming.kafka.lag import topic
+from streaming.observe import probes
 
-RECENT = 5
-"""Minutes that the rate is the mean of."""
+RECENT_MINUTES = 5
+"""Time that the rate is the mean of."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a look found.
+    """The state of a home folder.
 
     Attributes:
         running: whether a stream runs on the home folder.
         model: the champion; else why there is none.
         rows_today: rows of this day, UTC.
         rejected_today: how many of them were rejected.
-        rows_per_minute: the mean of the last `RECENT` minutes.
+        rows_per_minute: the mean of the last `RECENT_MINUTES`.
         newest: when the newest row was made; None where there is none.
         behind: images in the folder that were accepted and have no row.
         lag: of the Kafka topic, by partition: messages, and the age of the oldest in seconds.
@@ -66,13 +65,14 @@ def _rows(settings: Settings) -> dict[str, Any]:
     if predictions.version(settings.predictions) is None:
         return dict(zip(names, (0, 0, 0.0, None), strict=True))
     now = time.time()
-    found = query(
+    found = predictions.ask(
         settings.predictions,
         f"""
-        SELECT count(*) FILTER (processed_at >= to_timestamp({now // 86400 * 86400})) AS rows,
-               count(*) FILTER (status = 'rejected'
+        SELECT count(*) FILTER (WHERE processed_at >= to_timestamp({now // 86400 * 86400})) AS rows,
+               count(*) FILTER (WHERE status = 'rejected'
                                 AND processed_at >= to_timestamp({now // 86400 * 86400})),
-               count(*) FILTER (processed_at >= to_timestamp({now - 60 * RECENT})) / {RECENT},
+               count(*) FILTER (WHERE processed_at >= to_timestamp({now - 60 * RECENT_MINUTES}))
+                   / {RECENT_MINUTES}.0,
                max(processed_at)
         FROM predictions
         """,  # noqa: S608
@@ -82,13 +82,10 @@ def _rows(settings: Settings) -> dict[str, Any]:
 
 def _lag(settings: Settings) -> tuple[dict[int, tuple[int, float]], str | None]:
     try:
-        images = topic(settings)
-        with kafka.connect(images.broker) as client:
-            stands = images.partitions(client)
-        seconds = images.waiting_seconds(stands)
+        found = probes.lag(settings)
     except SightstreamError as error:
         return {}, str(error)
-    return {each.number: (each.lag, seconds[each.number]) for each in stands}, None
+    return {each.number: (each.lag, found.seconds[each.number]) for each in found.partitions}, None
 
 
 def _model(settings: Settings) -> str:

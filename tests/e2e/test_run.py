@@ -243,7 +243,7 @@ class TestLive:
         until(lambda: figures(run)["sightstream_images_behind",] == 0)
         found, rows = figures(run), home.table().to_pylist()
         images = Counter((row["error_code"] or "ok", row["source"]) for row in rows)
-        labels = Counter((row["label"], "1") for row in rows if row["label"])
+        labels = Counter((row["label"], "starter", "1") for row in rows if row["label"])
         assert +Counter(picked(found, "sightstream_images_total")) == images
         assert +Counter(picked(found, "sightstream_predictions_total")) == labels
         assert found["sightstream_latency_seconds_count", "folder"] == len(rows)

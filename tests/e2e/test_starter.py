@@ -1,6 +1,7 @@
 """The starter model as its training left it, and the commands on models."""
 
 import json
+import re
 
 import pytest
 
@@ -21,6 +22,21 @@ def one_line(done, code):
 def test_it_is_accurate_on_digits_it_never_saw(starter):
     assert starter.report["metrics"]["accuracy"] >= 0.97
     assert starter.report["metrics"]["test_images"] >= 300
+
+
+def test_on_the_screen_of_its_training_stand_our_lines_alone(starter):
+    """Libraries print in between, into the log, whatever shows a bar on the terminal meanwhile."""
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", starter.screen)
+    lines = {line.strip() for line in re.split(r"[\r\n]+", text)} - {""}
+    ours = re.compile(
+        r"starter(: [a-zA-Z ]+)? +[━╸╺]+ .*"
+        r"|starter version 1 is the champion now \(there was no champion\): accuracy [\d.]+, "
+        r"macro F1 [\d.]+ on \d+ unseen images|look at /.*/report\.html"
+    )
+    assert any(line.startswith("starter: training") for line in lines)
+    assert [line for line in lines if not ours.fullmatch(line)] == []
+    log = (starter.home / "logs" / "train.log").read_text()
+    assert ">>> Fit model" in log or "FutureWarning" in log
 
 
 def test_the_first_version_is_promoted(starter):

@@ -163,7 +163,7 @@ def test_what_was_never_labelled_cannot_be_undone(table, path):
 
 WRITER = """
 import pathlib, sys
-from sightstream import labels
+from sightstream.tables import labels
 import deltalake, pyarrow.compute, pyarrow.dataset
 labels.SMALL_FILES = 5
 name, path = sys.argv[1:]

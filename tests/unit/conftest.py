@@ -1,10 +1,15 @@
 """What the unit tests of several modules share."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
+from sightstream.cli import doctor
 from sightstream.images.event import ImageEvent
-from sightstream.tables.schema import EVENT
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import EVENT, ROW
 from streaming.folder.manifests import write
 
 
@@ -23,6 +28,40 @@ def manifest(settings):
         return {"manifest": path.name}
 
     return made
+
+
+@pytest.fixture
+def look(settings):
+    """Answers with the check of one name; `flags` are settings of its own."""
+
+    def run(name, **flags):
+        chosen = settings.model_copy(update=flags)
+        return next(c for c in doctor.checks(chosen) if c.name == name)
+
+    return run
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Installs no more of a package than its name and version."""
+
+    def install(name, version):
+        info = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        monkeypatch.syspath_prepend(tmp_path / "site")
+
+    return install
+
+
+@pytest.fixture
+def table(settings):
+    """The folder of a predictions table with one row."""
+    row = {"event_id": "1", "source": "folder", "status": "ok", "label": "7"}
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    row |= {"processed_at": now, "date": now.date()}
+    Predictions(settings.predictions).append(pa.Table.from_pylist([row], ROW), "app", 0)
+    return Path(settings.predictions)
 
 
 WEIRD_NAMES = [

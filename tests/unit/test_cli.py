@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from sightstream.cli import extras, main, plugins
 from sightstream.cli.main import app
 
 FULL = Path("/dev/full")
@@ -43,7 +45,7 @@ def program(*arguments, cwd):
 
 
 def test_importing_it_imports_nothing_heavy():
-    code = f"import sys, sightstream.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    code = f"import sys, sightstream.cli.main; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("[]\n", 0)
 
@@ -130,3 +132,97 @@ def test_query_before_there_is_a_table(tmp_path):
     done = program("query", "select 1", cwd=tmp_path)
     assert done.returncode == 2
     assert "start the stream with: sightstream run" in " ".join(done.stderr.split())
+
+
+# Commands by entry point
+
+
+ORDER = (
+    "run status drop publish watch load predict query tail label doctor train evaluate refresh web"
+)
+
+
+def test_the_help_keeps_its_order():
+    shown = [line.split()[0] for line in CliRunner().invoke(app, ["--help"]).output.splitlines()
+             if line.startswith("  ") and line[2:3].islower()]  # fmt: skip
+    assert shown == [*ORDER.split(), "models", "config"]
+
+
+def test_a_package_adds_a_command(package, tmp_path, capsys, monkeypatch):
+    package("tea", "1.0")
+    info = tmp_path / "site" / "tea-1.0.dist-info"
+    (info / "entry_points.txt").write_text("[sightstream.commands]\ntea = tea:register\n")
+    monkeypatch.setattr(main, "app", more := typer.Typer())
+    (tmp_path / "site" / "tea.py").write_text(
+        "def register(app):\n    app.command('tea')(lambda: print('is ready'))\n"
+    )
+    main.add_commands()
+    assert CliRunner().invoke(more, ["tea"]).output == "is ready\n"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("code", ["import nowhere", "register = None", "def register(app): 1 / 0"])
+def test_a_package_whose_commands_do_not_load_costs_one_line(
+    package, tmp_path, capsys, monkeypatch, code
+):
+    package("broken", "1.0")
+    info = tmp_path / "site" / "broken-1.0.dist-info"
+    (info / "entry_points.txt").write_text("[sightstream.commands]\nbad = broken_one:register\n")
+    (tmp_path / "site" / "broken_one.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "broken_one", raising=False)
+    monkeypatch.setattr(main, "app", more := typer.Typer())
+    main.add_commands()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("sightstream: the commands of bad (broken_one:register) cannot be load")
+    assert {"run", "doctor", "web"} <= {*get_command(more).commands}
+
+
+def test_of_two_entries_of_one_name_and_value_one_counts():
+    found = [(e.name, e.value) for e in plugins.entry_points("sightstream.commands", *main.OURS)]
+    assert [name for name, _ in found] == list(main.OURS)
+
+
+# Extras
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "said"),
+    [
+        ("tensorflow.keras", "train", "train needs tensorflow, which is not installed: "
+         "pip install 'sightstream[train]'"),
+        ("sklearn", "evaluate", "evaluate needs scikit-learn, which is not installed: "
+         "pip install 'sightstream[train]'"),
+        ("kafka", "run", "run needs kafka-python, which is not installed: "
+         "pip install 'sightstream[kafka]'"),
+        ("duckdb", "query", "query needs duckdb, which is not installed: "
+         "pip install 'sightstream[sql]'"),
+        ("duckdb", "web", "web needs duckdb, which is not installed: "
+         "pip install 'sightstream[web]'"),
+        ("nowhere", "run", None),
+    ],
+)  # fmt: skip
+def test_a_module_of_an_extra_is_told_with_the_line_that_installs_it(module, command, said):
+    assert extras.explain(ModuleNotFoundError(name=module), command) == said
+
+
+def test_a_command_without_its_extra_ends_in_one_line_and_code_3(tmp_path):
+    code = (
+        "import sys; sys.modules['duckdb'] = None; sys.argv[1:] = ['query', 'select 1']; "
+        "from sightstream.tables.predictions import Predictions; Predictions('data/predictions'); "
+        "from sightstream.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "sightstream: query needs duckdb, which is not installed: pip install 'sightstream[sql]'\n"
+    )
+
+
+def test_what_a_command_needs_is_asked_for_before_it_begins():
+    extras.require("kafka", "duckdb")
+    with pytest.raises(ModuleNotFoundError) as told:
+        extras.require("nowhere")
+    assert told.value.name == "nowhere"

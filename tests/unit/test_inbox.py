@@ -93,7 +93,7 @@ def test_without_a_rate_nothing_is_waited_for(photos):
 
 
 def test_a_dropped_file_is_a_copy_with_its_folders(photos, settings, left):
-    with Dropper(settings) as dropper:
+    with Dropper(settings.inbox, settings.staging) as dropper:
         for file, name in find([photos]):
             dropper.drop(file, name)
     assert left() == {b"my photos/a.jpg", b"my photos/b.jpg", b"my photos/sub/.hidden.png"}
@@ -102,7 +102,7 @@ def test_a_dropped_file_is_a_copy_with_its_folders(photos, settings, left):
 
 
 def test_nothing_stays_beside_the_inbox(photos, settings):
-    with Dropper(settings) as dropper:
+    with Dropper(settings.inbox, settings.staging) as dropper:
         dropper.drop(photos / "a.jpg", Path("a.jpg"))
     assert list(settings.staging.iterdir()) == []
 
@@ -110,7 +110,10 @@ def test_nothing_stays_beside_the_inbox(photos, settings):
 def test_a_file_that_vanished_is_named_and_the_inbox_stays_clean(photos, settings, left):
     ((file, name),) = find([photos / "a.jpg"])
     file.unlink()
-    with Dropper(settings) as dropper, pytest.raises(InputError, match=r"a\.jpg cannot be copied"):
+    with (
+        Dropper(settings.inbox, settings.staging) as dropper,
+        pytest.raises(InputError, match=r"a\.jpg cannot be copied"),
+    ):
         dropper.drop(file, name)
     assert left() == set()
 
@@ -118,6 +121,6 @@ def test_a_file_that_vanished_is_named_and_the_inbox_stays_clean(photos, setting
 def test_an_inbox_that_cannot_be_made_is_named(settings):
     settings.root.mkdir()
     settings.inbox.write_text("a file in its place")
-    dropper = Dropper(settings)
+    dropper = Dropper(settings.inbox, settings.staging)
     with pytest.raises(EnvironmentUnfitError, match="inbox cannot be written to: File exists"):
         dropper.__enter__()

@@ -1,13 +1,10 @@
-"""Metrics: counted from rows in hand, shown as Prometheus reads them, documented from the code."""
+"""Metrics: recorded from rows in hand, shown as Prometheus reads them, documented from a table."""
 
-import json
 import math
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client import Histogram as Slow
+from prometheus_client import generate_latest
 
 from sightstream.images.decode import Preprocessing
 from sightstream.models.drift import Reference
@@ -15,56 +12,8 @@ from sightstream.models.version import ServedModel
 from sightstream.scoring import udf
 from sightstream.scoring.classifier import Answer
 from streaming.observe import docs
-from streaming.observe.column_histogram import Histogram
-from streaming.observe.metrics import STATISTICS, Metrics, _Listener
-from streaming.observe.vitals import Vitals
-
-BUCKETS = (0.1, 0.5, 1, 2.5)
-
-
-@pytest.mark.parametrize("labels", [(), ("folder",)])
-def test_a_histogram_shows_what_the_client_library_would(labels):
-    random = np.random.default_rng(3)
-    values = np.concatenate([random.exponential(1, 500), BUCKETS])
-    ours, theirs = CollectorRegistry(), CollectorRegistry()
-    names = ("source",) if labels else ()
-    fast = Histogram("a_seconds", "Time", names, buckets=BUCKETS, registry=ours)
-    slow = Slow("a_seconds", "Time", names, buckets=BUCKETS, registry=theirs)
-    for part in np.array_split(values, 3):
-        fast.observe(part, *labels)
-    for value in values:
-        (slow.labels(*labels) if labels else slow).observe(value)
-
-    def shown(registry):
-        (family,) = registry.collect()
-        return {
-            (s.name, *sorted(s.labels.items())): pytest.approx(s.value)
-            for s in family.samples
-            if not s.name.endswith("_created")
-        }
-
-    assert {**shown(ours)} == {key: value.expected for key, value in shown(theirs).items()}
-
-
-def test_what_is_no_number_is_not_counted():
-    registry = CollectorRegistry()
-    Histogram("a_seconds", "Time", buckets=BUCKETS, registry=registry).observe([1, math.nan, 2])
-    assert registry.get_sample_value("a_seconds_count") == 2
-
-
-@pytest.mark.parametrize("waited", [{"latestOffset": 150}, {}], ids=["waited", "planned before"])
-def test_the_wait_for_images_is_no_part_of_a_micro_batch(waited):
-    durations = {"addBatch": 40, "triggerExecution": 50 + sum(waited.values()), **waited}
-    progress = Mock(**{"json.return_value": json.dumps({"durationMs": durations})})
-    metrics = Metrics()
-    _Listener(metrics).onQueryProgress(Mock(**{"progress.return_value": progress}))
-    phases = {
-        sample.labels["phase"]: sample.value
-        for family in metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == "sightstream_batch_phase_seconds_sum"
-    }
-    assert phases == pytest.approx({"add_batch": 0.04, "trigger_execution": 0.05})
+from streaming.observe.definitions import METRICS
+from streaming.observe.metrics import STATISTICS, Metrics
 
 
 class TestDrift:
@@ -136,21 +85,37 @@ def test_what_may_be_counted_is_shown_from_zero_on():
     metrics.expect(["folder"], model)
     ask = metrics.registry.get_sample_value
     for label in model.labels:
-        seen = {"label": label, "model_version": "7"}
+        seen = {"label": label, "model": "animals", "model_version": "7"}
         assert ask("sightstream_predictions_total", seen) == 0
     for outcome in ("ok", "truncated"):
         assert ask("sightstream_images_total", {"source": "folder", "outcome": outcome}) == 0
 
 
-def test_all_names_have_the_prefix_and_a_base_unit_or_count_something(settings):
+def test_all_names_have_the_prefix_and_a_base_unit_or_count_something():
     metrics = Metrics()
-    Vitals(settings, metrics.registry)
     text = generate_latest(metrics.registry).decode()
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(names) > 30
     assert all(name.startswith("sightstream_") for name in names)
     wrong = ("_ms", "_milliseconds", "_percent", "_kib", "_mib", "_kb", "_mb", "_minutes", "_hours")
     assert not [name for name in names if name.removesuffix("_total").endswith(wrong)]
+
+
+def test_each_metric_of_the_table_is_registered_as_the_table_says():
+    found = {family.name: family for family in Metrics().registry.collect()}
+    assert len(found) == len(METRICS)
+    for metric in METRICS:
+        family = found[metric.full_name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+
+
+def test_answers_of_two_models_with_one_version_number_are_counted_apart():
+    metrics = Metrics()
+    for name in ("animals", "cars"):
+        model = ServedModel(name, 1, ("cat",), Preprocessing(8, 8), "onnx", b"")
+        metrics.expect([], model)
+    found = metrics.of["predictions"].collect()[0].samples
+    assert {s.labels["model"] for s in found} == {"animals", "cars"}
 
 
 def test_the_page_of_the_metrics_is_current():

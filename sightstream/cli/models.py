@@ -1,0 +1,182 @@
+"""Commands on the versions in the registry: `sightstream models`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sightstream import terminal
+from sightstream.cli import options
+
+if TYPE_CHECKING:
+    from sightstream.models.registry import Registry, Version
+    from sightstream.models.version import Card
+
+app = typer.Typer(
+    no_args_is_help=True, help="List, show, compare, promote and roll back registered models."
+)
+
+Name = Annotated[str, typer.Argument(help="Name of the registered model.")]
+
+
+@app.command("list")
+def models_list(home: options.Home = None, as_json: options.Json = False) -> None:
+    """List all versions of all models, the newest first.
+
+    Example: sightstream models list
+    """
+    from sightstream.models.registry import Registry
+
+    registry = Registry(options.settings(home).registry_address)
+    versions = (
+        [v for name in registry.names() for v in registry.versions(name)] if registry.exists else []
+    )
+    if as_json:
+        terminal.out.print_json(json.dumps([vars(v) for v in versions], default=str))
+        return
+    if not versions:
+        terminal.err.print("no models yet; train one with: sightstream train starter")
+        return
+    rows = [
+        [
+            v.name, v.number, ", ".join(v.aliases), f"{v.created:%Y-%m-%d %H:%M}",
+            f"{v.metrics.get('accuracy', float('nan')):.4f}",
+        ]
+        for v in versions
+    ]  # fmt: skip
+    terminal.table(["model", "version", "alias", "created (UTC)", "accuracy"], rows)
+
+
+@app.command("show")
+def models_show(
+    name: Name,
+    version: Annotated[str, typer.Argument(help="Number or alias of a version.")] = "champion",
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show a version: labels, preprocessing, metrics, training settings, files.
+
+    Example: sightstream models show starter champion
+    """
+    from dataclasses import asdict
+
+    from sightstream.models.registry import Registry
+
+    registry = Registry(options.settings(home).registry_address)
+    found = registry.version(name, version)
+    shown = {**vars(found), **asdict(_card(registry, found))}
+    if as_json:
+        terminal.out.print_json(json.dumps(shown, default=str))
+        return
+    rows = []
+    del shown["reference"]  # hundreds of figures, for machines
+    for key, value in shown.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        rows += [[key if i == 0 else "", *part] for i, part in enumerate(parts.items())]
+    terminal.table(["", "", ""], rows)
+
+
+@app.command("diff")
+def models_diff(
+    name: Name,
+    a: Annotated[str, typer.Argument(help="Number or alias of a version.")] = "champion",
+    b: Annotated[
+        str, typer.Argument(help="Number or alias of the version it is compared with.")
+    ] = "challenger",
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Compare two versions: their metrics, and the settings and labels that differ.
+
+    Example: sightstream models diff starter 1 2
+    """
+    from sightstream.models.registry import Registry
+
+    registry = Registry(options.settings(home).registry_address)
+    old, new = registry.version(name, a), registry.version(name, b)
+    found = _difference(old, new, _card(registry, old), _card(registry, new))
+    if as_json:
+        terminal.out.print_json(json.dumps(found, default=str))
+        return
+    heads = [" ".join((v.name, str(v.number), *v.aliases)) for v in (old, new)]
+    metrics = [
+        [key, each["a"], each["b"], each["difference"] and f"{each['difference']:+.6g}"]
+        for key, each in found["metrics"].items()
+    ]
+    terminal.table(["metric", *heads, "difference"], metrics)
+    if found["settings"]:
+        settings = [[key, each["a"], each["b"]] for key, each in found["settings"].items()]
+        terminal.table(["setting", *heads], settings)
+    for change, labels in found["labels"].items():
+        if labels:
+            terminal.line(f"labels {change}: {terminal.printable(', '.join(labels))}")
+
+
+@app.command("promote")
+def models_promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make a version the champion; a running stream uses it from its next micro-batch on.
+
+    Example: sightstream models promote starter 2
+    """
+    from sightstream.models.registry import Registry
+
+    _print_champion(
+        Registry(options.settings(home).registry_address).promote(name, version), as_json=as_json
+    )
+
+
+@app.command("rollback")
+def models_rollback(name: Name, home: options.Home = None, as_json: options.Json = False) -> None:
+    """Make the previous champion the champion again.
+
+    Example: sightstream models rollback starter
+    """
+    from sightstream.models.registry import Registry
+
+    _print_champion(
+        Registry(options.settings(home).registry_address).rollback(name), as_json=as_json
+    )
+
+
+def _card(registry: Registry, version: Version) -> Card:
+    from sightstream.models.version import read_card
+
+    return read_card(registry.fetch(version), version.digest)
+
+
+def _difference(a: Version, b: Version, old: Card, new: Card) -> dict[str, Any]:
+    metrics = _compared(a.metrics, b.metrics)
+    for each in metrics.values():
+        each["difference"] = None if None in each.values() else each["b"] - each["a"]
+    settings = _compared(
+        {**vars(old.preprocessing), **old.training}, {**vars(new.preprocessing), **new.training}
+    )
+    return {
+        "model": a.name,
+        "a": a.number,
+        "b": b.number,
+        "metrics": metrics,
+        "settings": {key: each for key, each in settings.items() if each["a"] != each["b"]},
+        "labels": {
+            "added": [label for label in new.labels if label not in old.labels],
+            "removed": [label for label in old.labels if label not in new.labels],
+        },
+    }
+
+
+def _compared(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {key: {"a": a.get(key), "b": b.get(key)} for key in {**a, **b}}
+
+
+def _print_champion(version: Version, *, as_json: bool) -> None:
+    if as_json:
+        terminal.out.print_json(json.dumps(vars(version), default=str))
+    else:
+        terminal.err.print(f"{version.name} version {version.number} is the champion")

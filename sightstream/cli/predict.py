@@ -1,0 +1,67 @@
+"""`sightstream predict`: images classified in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightstream import terminal
+from sightstream.cli import options
+
+_SHOWN = ("status", "error_code", "error_detail", "model", "model_version")
+"""Columns of an answer that are printed as JSON, besides `top`."""
+
+
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of labels shown for each image.")] = 1,
+    model: Annotated[
+        str | None, typer.Option(help="Name of the registered model [starter].")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Number or alias of its version.")] = "champion",
+    home: options.Home = None,
+    as_json: options.Json = False,
+) -> None:
+    """Classify images in this process, without Spark.
+
+    Decoder, engine and answers are those of the stream. Exit code 1 when an image was rejected.
+
+    Example: sightstream predict photo.jpg --top 3
+    """
+    from sightstream.errors import InputError
+    from sightstream.models.registry import Registry
+    from sightstream.scoring import api
+
+    settings = options.settings(home, model=model)
+    files = [
+        file
+        for path in paths
+        for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
+    ]
+    if not files:
+        raise InputError(f"there are no files in {', '.join(map(str, paths))}")
+    registry = Registry(settings.registry_address)
+    served = registry.load(registry.version(settings.model, version), settings.engine)
+    answers = api.predict(
+        files, served, top_k=top, max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+    )  # fmt: skip
+    results = [
+        {"path": str(file), **{key: answer[key] for key in _SHOWN}, "top": answer["top"] or []}
+        for file, answer in zip(files, answers, strict=True)
+    ]
+    if as_json:
+        terminal.out.print_json(data=results)
+    else:
+        for result in results:
+            _print(result)
+    if any(result["error_code"] for result in results):
+        raise typer.Exit(1)
+
+
+def _print(result: dict[str, Any]) -> None:
+    best = "  ".join(f"{each['label']} {each['score']:.4f}" for each in result["top"])
+    answer = best or f"{result['error_code']}: {result['error_detail']}"
+    terminal.line(f"{terminal.printable(result['path'])}  {answer}")

@@ -1,0 +1,146 @@
+"""The checks of the stream that `sightstream doctor` runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sightstream.config import Settings
+from sightstream.errors import CheckpointMismatchError, EnvironmentUnfitError, MessagesLostError
+from sightstream.io import lock
+from streaming.observe import probes
+
+FREE_BYTES = 2**30
+"""Space that the disk of the home folder must have left."""
+
+_EPOCH = 1_767_225_600  # 2026-01-01: no clock that is right shows less
+
+
+def _folders(settings: Settings) -> str:
+    folders = (
+        settings.inbox, settings.images, settings.manifests, settings.staging,
+        settings.checkpoint("folder"), settings.registry, settings.logs,
+        *((Path(settings.predictions),) if "://" not in settings.predictions else ()),
+    )  # fmt: skip
+    for folder in folders:
+        there = _existing(folder)
+        if not there.is_dir():
+            raise EnvironmentUnfitError(f"{there} is in the way: it is not a folder; move it")
+        if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+            raise EnvironmentUnfitError(
+                f"{folder} cannot be written, for {there} belongs to another user or is read-only; "
+                "change its owner or mode, or choose another folder with --home"
+            )
+    if _existing(settings.inbox).stat().st_dev != _existing(settings.images).stat().st_dev:
+        raise EnvironmentUnfitError(
+            f"{settings.inbox} and {settings.images} are on two file systems, and images are "
+            "renamed from one to the other; put both on one"
+        )
+    return f"{settings.root} can be written"
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(p for p in (path, *path.parents) if os.path.lexists(p))
+
+
+def _disk(settings: Settings) -> str:
+    free = probes.disk(_existing(settings.root)).free
+    shown = f"{free / 2**30:.1f} GiB free at {settings.root}"
+    if free < FREE_BYTES:
+        raise EnvironmentUnfitError(
+            f"only {shown}; make room, or let old images go with retention_days"
+        )
+    return shown
+
+
+def _checkpoint(settings: Settings) -> str:
+    from streaming.checkpoint import checkpoint_state
+    from streaming.kafka.lag import topic
+
+    folders = {"folder": settings.checkpoint("folder"), "kafka": topic(settings).checkpoint}
+    for source in settings.source:
+        if fault := checkpoint_state(folders[source], settings.predictions):
+            raise CheckpointMismatchError(fault)
+    there = any(folders[source].exists() for source in settings.source)
+    return "goes with the table" if there else "no checkpoint yet"
+
+
+def _kafka(settings: Settings) -> str:
+    from streaming.kafka.lag import topic
+
+    if "kafka" not in settings.source:
+        return "not a source of images"
+    lag = probes.lag(settings)
+    if fault := topic(settings).loss(list(lag.partitions)):
+        raise MessagesLostError(fault)
+    return (
+        f"topic {settings.kafka_topic}, {len(lag.partitions)} partitions, "
+        f"{lag.messages} messages behind, the oldest by {max(lag.seconds.values()):.1f} s"
+    )
+
+
+def _clock(settings: Settings) -> str:
+    names = (p.stem for p in settings.manifests.glob("*.arrow"))
+    newest = max((int(name) for name in names if name.isdecimal()), default=0) / 1e9
+    now = time.time()
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    if now < max(newest, _EPOCH):
+        raise EnvironmentUnfitError(
+            f"the clock shows {shown}, earlier than "
+            f"{'the newest manifest' if newest > _EPOCH else 'this program'}; set it right "
+            "(timedatectl set-ntp true), or new images wait until it has caught up"
+        )
+    return shown
+
+
+def _metrics_port(settings: Settings) -> str:
+    host, port = settings.metrics_host, settings.metrics_port
+    if not port:
+        return "any free one"
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise EnvironmentUnfitError(
+                f"{host}:{port} cannot be opened ({error.strerror}); set metrics_host to an "
+                "address of this machine, or metrics_port to 0"
+            ) from None
+        if lock.is_held(settings.root):
+            return f"{port}, in use by the sightstream that runs on this home folder"
+        raise EnvironmentUnfitError(
+            f"port {port} is in use by {_listener(port)}; choose another: "
+            "SIGHTSTREAM_METRICS_PORT=0 takes any free one"
+        ) from None
+    return f"{port} is free"
+
+
+def _listener(port: int) -> str:
+    import psutil  # type: ignore[import-untyped]
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                process = psutil.Process(connection.pid) if connection.pid else None
+                return f"{process.name()} (process {process.pid})" if process else "another process"
+    except psutil.Error:
+        pass  # other users' processes are not shown to everyone
+    return "another process"
+
+
+CHECKS: dict[str, Callable[[Settings], str]] = {
+    "folders": _folders,
+    "disk": _disk,
+    "checkpoint": _checkpoint,
+    "Kafka": _kafka,
+    "clock": _clock,
+    "metrics port": _metrics_port,
+}
+"""The checks of the stream, by name: each returns what it found, or raises what to do."""

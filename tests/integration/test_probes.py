@@ -1,0 +1,114 @@
+"""Probes and progress events on a real Spark: the contracts with what pyspark keeps inside."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from sightstream import config
+from sightstream.models.registry import Registry
+from sightstream.runtime import spark
+from sightstream.tables.predictions import Predictions
+from streaming.observe import listener, probes
+from streaming.observe.gauges import watch
+from streaming.observe.metrics import Metrics
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    session = spark.start(config.Settings(home=tmp_path_factory.mktemp("spark")), "probes")
+    yield session
+    spark.stop(session)
+
+
+class Sink:
+    def __init__(self):
+        self.phases, self.idles = {}, 0
+
+    def phase(self, name, seconds):
+        self.phases[name] = seconds
+
+    def idle(self):
+        self.idles += 1
+
+
+@pytest.fixture
+def phases(session, tmp_path, until):
+    """Runs a query of two micro-batches; returns the phases that a listener got."""
+
+    def run():
+        listener.listen(session, sink := Sink())
+        rate = session.readStream.format("rate-micro-batch").option("rowsPerBatch", 5).load()
+        query = rate.writeStream.foreachBatch(lambda batch, _: batch.count())
+        query = query.option("checkpointLocation", str(tmp_path / "checkpoint")).start()
+        try:
+            until(lambda: sink.phases, 60)
+        finally:
+            query.stop()
+        return sink.phases
+
+    return run
+
+
+def test_listener_contract_events_come_the_quick_way(phases, caplog):
+    found = phases()
+    assert {"add_batch", "trigger_execution", "wal_commit"} <= found.keys()
+    assert all(seconds >= 0 for seconds in found.values())
+    assert "slow way" not in caplog.text
+
+
+def test_events_come_the_public_way_where_pyspark_has_changed(phases, monkeypatch, caplog):
+    def absent(*_):
+        raise AttributeError("no such class")
+
+    monkeypatch.setattr(listener, "quick", absent)
+    assert {"add_batch", "trigger_execution", "wal_commit"} <= phases().keys()
+    assert "events of this Spark are read the slow way: no such class" in caplog.text
+
+
+def test_spark_contract_executors_and_heap_are_known(session, caplog):
+    found = probes.spark(session)
+    assert (found.executors, found.cores) == (1, session.sparkContext.defaultParallelism)
+    assert 0 < found.heap["used"] <= found.heap["most"]
+    assert 0 <= found.storage["used"] <= found.storage["all"]
+    assert caplog.text == ""
+
+
+def test_where_pyspark_has_changed_the_public_figures_are_left(session, monkeypatch, caplog):
+    monkeypatch.setattr(probes, "_inside", lambda context: context.no_such_attribute)
+    found = probes.spark(session)
+    assert (found.cores, found.tasks) == (session.sparkContext.defaultParallelism, 0)
+    assert (found.executors, found.storage, found.heap) == (None, None, None)
+    assert "does not tell of its executors" in caplog.text
+
+
+def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
+    caplog.set_level(logging.WARNING)
+    settings.inbox.mkdir(parents=True)
+    (settings.inbox / "waits.png").touch()
+    (settings.images / "2026-05-01").mkdir(parents=True)
+    Predictions(settings.predictions)
+    metrics = Metrics()
+    watch(settings, metrics, Registry(settings.registry_address), session, Ended())
+    samples = [each for family in metrics.registry.collect() for each in family.samples]
+    found = {each.name: each.value for each in sorted(samples, key=lambda each: each.value)}
+    assert found["sightstream_inbox_files"] == 1
+    assert found["sightstream_oldest_image_timestamp_seconds"] == 1_777_593_600
+    assert (found["sightstream_table_files"], found["sightstream_table_rows"]) == (0, 0)
+    for name in ("disk_free_bytes", "spark_cores", "spark_driver_heap_bytes",
+                 "memory_resident_bytes", "machine_memory_available_bytes",
+                 "machine_cpu_seconds_total"):  # fmt: skip
+        assert found[f"sightstream_{name}"] > 0
+    assert caplog.text == ""
+
+
+class Ended:
+    """An event that is set as soon as it is waited for."""
+
+    def wait(self, _):
+        return True
+
+
+def test_the_disk_is_that_of_the_folder(tmp_path):
+    found = probes.disk(Path(tmp_path))
+    assert 0 < found.free <= found.size
