@@ -49,11 +49,11 @@ def spark_kafka() -> list[Path]:
         EnvironmentUnfitError: see `fetch`.
     """
     return fetch(
-        "spark-kafka-4.3.0",
-        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.3.0",
-        "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.3.0",
-        "org.apache.kafka:kafka-clients:3.9.1",
-        "org.apache.commons:commons-pool2:2.12.0",
+        "spark-kafka-4.2.0",
+        "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0",
+        "org.apache.spark:spark-token-provider-kafka-0-10_2.13:4.2.0",
+        "org.apache.kafka:kafka-clients:3.9.2",
+        "org.apache.commons:commons-pool2:2.13.1",
     )
 
 

@@ -174,13 +174,15 @@ class Contents:
 
     def __call__(self, rows: pd.DataFrame, _told: str) -> Iterator[Piece]:
         """The events of the messages, and what they carry or claim."""
-        fields = (rows[name] for name in ("error_code", "uri", "content"))
+        # Columns of pandas 3 hold NaN where a text is missing, those of Arrow None.
+        found = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
+        fields = (found["error_code"].to_pylist(), found["uri"].to_pylist(), rows["content"])
         # Rows that the driver takes from Spark hold bytearrays.
         images = [
             None if code is not None else self._claims(uri) if content is None else bytes(content)
             for code, uri, content in zip(*fields, strict=True)
         ]
-        yield pa.Table.from_pandas(rows, EVENT, preserve_index=False), images
+        yield found, images
 
 
 def events(messages: DataFrame, max_bytes: int) -> DataFrame:
