@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sightstream.runtime import jars
 from sightstream.runtime.jvm import require_java
+from tests import ivy
 
 VERSION = "4.1.2"
 MECHANISM = "SCRAM-SHA-512"
@@ -175,11 +175,11 @@ def classpath() -> str:
     Raises:
         EnvironmentUnfitError: they cannot be fetched.
     """
-    found = jars.fetch(
+    found = ivy.fetch(
         f"kafka-{VERSION}", f"org.apache.kafka:kafka_2.13:{VERSION}",
         "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3", transitive=True,
     )  # fmt: skip
-    found += jars.fetch(f"kafka-tools-{VERSION}", f"org.apache.kafka:kafka-tools:{VERSION}")
+    found += ivy.fetch(f"kafka-tools-{VERSION}", f"org.apache.kafka:kafka-tools:{VERSION}")
     return ":".join(map(str, found))
 
 

@@ -1,0 +1,177 @@
+"""Every use of pyspark's private parts: its gateway to the JVM, and what only the JVM knows.
+
+Each is guarded: where a release of pyspark has another inside, the caller goes on without, and the
+log records it once. `tests/integration/test_spark_contract.py` fails then.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from subprocess import Popen, TimeoutExpired
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger("sightstream")
+
+_CHECKPOINT_FILES = (
+    "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager",
+    "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager",
+)
+"""Names of one class: since Spark 4.1, and before."""
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Executor:
+    """An executor; in local mode and on a cluster, the driver is one too.
+
+    Attributes:
+        tasks: running now.
+        storage_used: bytes of the heap that cached data take.
+        storage_all: bytes of the heap that cached data can take.
+    """
+
+    tasks: int
+    storage_used: int
+    storage_all: int
+
+
+@dataclass(frozen=True)
+class Heap:
+    """The heap of the driver's JVM, in bytes."""
+
+    used: int
+    most: int
+
+
+def _guarded(reach: Callable[_Given, _Found]) -> Callable[_Given, _Found | None]:
+    """Makes a reach return None where pyspark's inside is another one."""
+
+    @functools.wraps(reach)
+    def guarded(*args: _Given.args, **kwargs: _Given.kwargs) -> _Found | None:
+        try:
+            return reach(*args, **kwargs)
+        except (AttributeError, TypeError) as error:  # py4j calls what is no class a package
+            _missing(reach.__name__, str(error))
+            return None
+
+    return guarded
+
+
+@functools.cache
+def _missing(name: str, reason: str) -> None:
+    log.warning("this pyspark has no %s as Spark 4.0 to 4.3 have it: %s", name, reason)
+
+
+@_guarded
+def interrupt(context: SparkContext) -> None:
+    """Closes the connection that this thread awaits an answer on, so that no later call takes it.
+
+    pyspark's own handler of Ctrl-C asks for the end of all jobs over that same connection, and
+    each of the two calls takes the other's answer.
+    """
+    gateway: Any = context._gateway
+    if connection := gateway._gateway_client.get_thread_connection():
+        connection.close()
+
+
+@_guarded
+def has_jvm() -> bool:
+    """Whether pyspark knows of a JVM in this process."""
+    from pyspark import SparkContext
+
+    return SparkContext._gateway is not None
+
+
+@_guarded
+def jvm_has_ended() -> bool:
+    """Whether the JVM that pyspark started has ended; takes 0.1 s if not."""
+    process = _jvm_process()
+    if process is not None:
+        # One that was killed closes its connections a moment before it has ended.
+        with suppress(TimeoutExpired):
+            process.wait(timeout=0.1)
+            return True
+    return False
+
+
+@_guarded
+def end_jvm() -> None:
+    """Ends the JVM; pyspark then starts another one, with other options, for the next session."""
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    if gateway is None:
+        return
+    process = _jvm_process()
+    gateway.shutdown()
+    if process is not None:
+        process.stdin.close()  # type: ignore[union-attr]
+        process.wait(timeout=300)
+    SparkContext._gateway = SparkContext._jvm = None
+
+
+def _jvm_process() -> Popen[bytes] | None:
+    """Process of the JVM; None where spark-submit has started this program."""
+    from pyspark import SparkContext
+
+    return getattr(SparkContext._gateway, "proc", None)
+
+
+@_guarded
+def executors(context: SparkContext) -> list[Executor]:
+    """All executors that are registered now; pyspark's own status tracker lacks them."""
+    tracker: Any = context._jsc.sc().statusTracker()  # type: ignore[attr-defined]
+    return [
+        Executor(e.numRunningTasks(), e.usedOnHeapStorageMemory(), e.totalOnHeapStorageMemory())
+        for e in tracker.getExecutorInfos()
+    ]
+
+
+@_guarded
+def heap(context: SparkContext) -> Heap:
+    """The state of the driver's heap."""
+    jvm: Any = context._jvm
+    runtime = jvm.java.lang.Runtime.getRuntime()
+    return Heap(runtime.totalMemory() - runtime.freeMemory(), runtime.maxMemory())
+
+
+def checkpoint_file_manager(context: SparkContext) -> str | None:
+    """Name of the class that writes checkpoints as plain files; None where there is none."""
+    from py4j.protocol import Py4JError
+
+    jvm: Any = context._jvm
+    for name in _CHECKPOINT_FILES:
+        with suppress(Py4JError, AttributeError):
+            return str(jvm.java.lang.Class.forName(name).getName())
+    _missing("FileSystemBasedCheckpointFileManager", "checkpoints are written more slowly")
+    return None
+
+
+@_guarded
+def listen(session: SparkSession, listener: object) -> None:
+    """Adds a listener to all queries of a session.
+
+    The public way copies each event field by field, 2,000 calls that take 100 ms of a core.
+
+    Args:
+        session: any.
+        listener: has `onQueryStarted`, `onQueryProgress`, `onQueryIdle` and `onQueryTerminated`,
+            which take Spark's event as it is in the JVM, and a class `Java` whose `implements`
+            holds "org.apache.spark.sql.streaming.PythonStreamingQueryListener".
+    """
+    from pyspark.java_gateway import ensure_callback_server_started
+
+    context: Any = session.sparkContext
+    ensure_callback_server_started(context._gateway)
+    wrapper = context._jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper
+    session.streams._jsqm.addListener(wrapper(listener))  # type: ignore[attr-defined]
