@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from urllib.request import build_opener
+from xml.sax.saxutils import quoteattr
 
 from sightstream.errors import EnvironmentUnfitError
-
-MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
-TIMEOUT_SECONDS = 60
+from sightstream.runtime.jvm import require_java
 
 _CONNECTORS = {
     (4, 0): {
@@ -80,23 +79,31 @@ def fetch(name: str, digests: dict[str, str]) -> list[Path]:
     """Jars by their coordinates, from the cache or else from Maven Central.
 
     Args:
-        name: of their folder in the cache.
+        name: Folder of the jars in the cache.
         digests: SHA-256 of each, in hexadecimal, by group:artifact:version.
 
     Raises:
-        EnvironmentUnfitError: they cannot be fetched, or are not what they should be.
+        EnvironmentUnfitError: They cannot be fetched, or are not what they should be.
     """
     folder = cache() / name
+    paths = {folder / _file(coordinates): digest for coordinates, digest in digests.items()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [_jar(folder, each, digest) for each, digest in digests.items()]
+        if not all(path.exists() for path in paths):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                retrieve(Path(scratch, "jars"), *digests)
+                for path, digest in paths.items():
+                    _verify(Path(scratch, "jars", path.name), digest)
+                    Path(scratch, "jars", path.name).replace(path)
+        for path, digest in paths.items():
+            _verify(path, digest)
     except OSError as error:
-        reason = getattr(error, "reason", None) or error
         raise EnvironmentUnfitError(
-            f"the jars of {', '.join(digests)} cannot be fetched from Maven Central ({reason}); "
+            f"the jars of {', '.join(digests)} cannot be fetched from Maven Central ({error}); "
             f"connect to the network once, or put them into {folder}; another place is chosen by "
             "XDG_CACHE_HOME"
         ) from None
+    return list(paths)
 
 
 def cache() -> Path:
@@ -105,29 +112,55 @@ def cache() -> Path:
     return Path(root).expanduser() / "sightstream" / "jars"
 
 
-def _jar(folder: Path, coordinates: str, digest: str) -> Path:
-    group, artifact, release = coordinates.split(":")
-    path = folder / f"{artifact}-{release}.jar"
-    if not path.exists():
-        uri = f"{MAVEN_CENTRAL}/{group.replace('.', '/')}/{artifact}/{release}/{path.name}"
-        with build_opener().open(uri, timeout=TIMEOUT_SECONDS) as answer:
-            _write(path, _verified(answer.read(), digest, uri))
-    else:
-        _verified(path.read_bytes(), digest, path)
-    return path
+def retrieve(folder: Path, *coordinates: str, transitive: bool = False) -> None:
+    """Fetches jars with Ivy, which pyspark brings; no Maven is needed.
+
+    Args:
+        folder: Created; gets the jars.
+        coordinates: group:artifact:version of each.
+        transitive: Takes what these depend on, too.
+
+    Raises:
+        OSError: Ivy has failed, with its reason.
+    """
+    import pyspark
+
+    ivy = next((Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar"))
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = Path(scratch, "ivy.xml")
+        wanted.write_text(_module(coordinates, transitive=transitive))
+        done = subprocess.run(
+            [require_java(), "-jar", ivy, "-ivy", wanted, "-cache", Path(scratch, "cache"),
+             "-types", "jar", "bundle", "-retrieve", f"{folder}/[artifact]-[revision].[ext]"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+    if done.returncode:
+        _, _, problems = done.stdout.partition(":::: ERRORS")
+        raise OSError(problems.strip().partition("\n")[0] or "Ivy failed")
 
 
-def _verified(content: bytes, digest: str, origin: object) -> bytes:
-    if hashlib.sha256(content).hexdigest() != digest:
+def _module(coordinates: tuple[str, ...], *, transitive: bool) -> str:
+    """The module that Ivy resolves, as the file that it reads."""
+    dependencies = []
+    for each in coordinates:
+        keys = zip(("org", "name", "rev"), each.split(":"), strict=True)
+        attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in keys)
+        passes = str(transitive).lower()
+        dependencies.append(f'<dependency {attributes} conf="*->default" transitive="{passes}"/>')
+    return (
+        '<ivy-module version="2.0"><info organisation="sightstream" module="jars"/>'
+        f"<dependencies>{''.join(dependencies)}</dependencies></ivy-module>"
+    )
+
+
+def _file(coordinates: str) -> str:
+    _, artifact, release = coordinates.split(":")
+    return f"{artifact}-{release}.jar"
+
+
+def _verify(path: Path, digest: str) -> None:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise EnvironmentUnfitError(
-            f"{origin} is not the jar that it should be: its SHA-256 is not {digest}; remove it if "
+            f"{path} is not the jar that it should be: its SHA-256 is not {digest}; remove it if "
             "it is in the cache, and look what stands between this machine and Maven Central"
         )
-    return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file so that nobody sees a part of it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(path)

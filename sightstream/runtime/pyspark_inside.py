@@ -130,7 +130,7 @@ def _jvm_process() -> Popen[bytes] | None:
 @_guarded
 def executors(context: SparkContext) -> list[Executor]:
     """All executors that are registered now; pyspark's own status tracker lacks them."""
-    tracker: Any = context._jsc.sc().statusTracker()  # type: ignore[attr-defined]
+    tracker: Any = context._jsc.sc().statusTracker()
     return [
         Executor(e.numRunningTasks(), e.usedOnHeapStorageMemory(), e.totalOnHeapStorageMemory())
         for e in tracker.getExecutorInfos()
@@ -158,20 +158,17 @@ def checkpoint_file_manager(context: SparkContext) -> str | None:
 
 
 @_guarded
-def listen(session: SparkSession, listener: object) -> None:
-    """Adds a listener to all queries of a session.
+def give_whole_events(session: SparkSession, listener: object, events: object) -> None:
+    """Makes a listener that is not added yet get events as they are in the JVM.
 
-    The public way copies each event field by field, 2,000 calls that take 100 ms of a core.
+    pyspark copies each event field by field, in 2,000 calls that take 100 ms of a core.
 
     Args:
         session: any.
-        listener: has `onQueryStarted`, `onQueryProgress`, `onQueryIdle` and `onQueryTerminated`,
-            which take Spark's event as it is in the JVM, and a class `Java` whose `implements`
-            holds "org.apache.spark.sql.streaming.PythonStreamingQueryListener".
+        listener: a `StreamingQueryListener`; whose own methods are called no more.
+        events: has the listener's methods, which take the JVM's event, and a class `Java` whose
+            `implements` holds "org.apache.spark.sql.streaming.PythonStreamingQueryListener".
     """
-    from pyspark.java_gateway import ensure_callback_server_started
-
-    context: Any = session.sparkContext
-    ensure_callback_server_started(context._gateway)
-    wrapper = context._jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper
-    session.streams._jsqm.addListener(wrapper(listener))  # type: ignore[attr-defined]
+    jvm: Any = session.sparkContext._jvm
+    wrapper = jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper
+    listener._jlistenerobj = wrapper(events)  # type: ignore[attr-defined]

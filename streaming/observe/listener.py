@@ -1,21 +1,20 @@
 """Spark's progress events, as a `StreamingQueryListener` that is cheap.
 
 pyspark copies each event out of the JVM field by field, in 2,000 calls that take 100 ms of a core.
-The quick way asks for the event's JSON, in two calls. It stands on inner parts of pyspark; where
-these are not there, events come the public way.
+The quick way asks for the event's JSON, in two calls. Where this pyspark does not have it, events
+come the public way.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sightstream.runtime import pyspark_inside
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -30,7 +29,6 @@ class Sink(Protocol):
 
 def listen(session: SparkSession, sink: Sink) -> None:
     """Has a sink get the phases that Spark measures, from now on."""
-    from py4j.protocol import Py4JError
     from pyspark.sql.streaming.listener import StreamingQueryListener
 
     class Listener(StreamingQueryListener):
@@ -47,22 +45,8 @@ def listen(session: SparkSession, sink: Sink) -> None:
             """Nothing to record."""
 
     listener = Listener()
-    try:
-        listener._jlistenerobj = quick(session, sink)
-    except (AttributeError, TypeError, Py4JError) as error:
-        log.warning("events of this Spark are read the slow way: %s", error)
+    pyspark_inside.give_whole_events(session, listener, Events(sink))
     session.streams.addListener(listener)
-
-
-def quick(session: SparkSession, sink: Sink) -> Any:
-    """The listener in the JVM that `StreamingQueryListener` would make, with `Events` behind it.
-
-    Raises:
-        AttributeError, TypeError, Py4JError: this Spark has another one.
-    """
-    jvm: Any = session.sparkContext._jvm
-    wrapper = jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper
-    return wrapper(Events(sink))
 
 
 class Events:

@@ -5,18 +5,16 @@ Each probe takes what it looks at, changes nothing, and returns a frozen datacla
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sightstream.runtime import cluster
+from sightstream.runtime import cluster, pyspark_inside
 from streaming import upkeep
 
 if TYPE_CHECKING:
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from sightstream.config import Settings
     from sightstream.models.registry import Registry, Version
     from streaming.kafka.lag import Partition
-
-log = logging.getLogger(__name__)
 
 DECISIONS = ("promoted", "refused", "undecided")
 """How a training's decision about its version may have ended."""
@@ -182,37 +178,23 @@ def lag(settings: Settings) -> Lag:
 
 def spark(session: SparkSession) -> Spark:
     """The Spark application of a session."""
-    from py4j.protocol import Py4JError
-
     context = session.sparkContext
-    public = context.statusTracker()
-    stages = filter(None, map(public.getStageInfo, public.getActiveStageIds()))
-    tasks = sum(stage.numActiveTasks for stage in stages)
-    try:
-        return Spark(context.defaultParallelism, tasks, **_inside(context))
-    except (AttributeError, TypeError, Py4JError) as error:
-        _warn_once(f"this Spark does not tell of its executors and its heap: {error}")
-        return Spark(context.defaultParallelism, tasks)
-
-
-def _inside(context: Any) -> dict[str, Any]:
-    """What pyspark has no public function for."""
-    executors = list(context._jsc.sc().statusTracker().getExecutorInfos())
-    heap = context._jvm.java.lang.Runtime.getRuntime()
-    return {
+    cores, found, heap = (
+        context.defaultParallelism,
+        pyspark_inside.executors(context),
+        pyspark_inside.heap(context),
+    )
+    return Spark(
+        cores,
+        sum(each.tasks for each in found or ()),
         # Locally the driver is the executor; on a cluster it stands in the list besides.
-        "executors": len(executors) - (not cluster.is_local(context.master)),
-        "storage": {
-            "used": sum(each.usedOnHeapStorageMemory() for each in executors),
-            "all": sum(each.totalOnHeapStorageMemory() for each in executors),
+        None if found is None else len(found) - (not cluster.is_local(context.master)),
+        {
+            "used": sum(each.storage_used for each in found or ()),
+            "all": sum(each.storage_all for each in found or ()),
         },
-        "heap": {"used": heap.totalMemory() - heap.freeMemory(), "most": heap.maxMemory()},
-    }
-
-
-@cache
-def _warn_once(message: str) -> None:
-    log.warning("%s", message)
+        {"used": heap.used, "most": heap.most} if heap else None,
+    )
 
 
 def machine() -> Machine:

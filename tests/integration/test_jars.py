@@ -6,6 +6,7 @@ from sightstream.errors import EnvironmentUnfitError
 from sightstream.runtime import jars
 
 POOL = "org.apache.commons:commons-pool2:2.12.0"
+NOBODY = "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=9"
 RIGHT = jars._CONNECTORS[4, 0][POOL]
 
 
@@ -17,7 +18,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", NOBODY)
 
 
 def test_what_kept_them_from_being_fetched_is_told(folder, no_network):
@@ -30,7 +31,7 @@ def test_what_kept_them_from_being_fetched_is_told(folder, no_network):
 def test_what_was_fetched_is_kept(folder, monkeypatch):
     (path,) = jars.fetch("pool", {POOL: RIGHT})
     assert path == folder / "commons-pool2-2.12.0.jar"
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", NOBODY)
     assert jars.fetch("pool", {POOL: RIGHT}) == [path]
 
 
