@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from sightstream.cli import extras, plugins
+from sightstream import plugins
+from sightstream.cli import extras
 from sightstream.config import Settings
 from sightstream.errors import (
     EnvironmentUnfitError,

@@ -10,8 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from sightstream import terminal
-from sightstream.cli import extras, options, plugins
+from sightstream import plugins, terminal
+from sightstream.cli import extras, options
 from sightstream.errors import EnvironmentUnfitError, SightstreamError, first_line
 
 OURS = ("stream", "producers", "library", "training", "web")

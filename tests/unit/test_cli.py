@@ -11,7 +11,8 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from sightstream.cli import extras, main, plugins
+from sightstream import plugins
+from sightstream.cli import extras, main
 from sightstream.cli.main import app
 
 FULL = Path("/dev/full")

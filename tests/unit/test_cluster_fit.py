@@ -6,12 +6,12 @@ import socket
 import pandas as pd
 import pyarrow as pa
 import pytest
-from streaming.folder.tasks import Shares, tell
 
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.event import ImageEvent
 from sightstream.runtime import cluster
 from sightstream.tables.schema import EVENT
+from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.manifests import write
 
 
@@ -41,8 +41,9 @@ def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
     event = ImageEvent("id", "folder", (tmp_path / "images/a.png").as_uri(), "a.png", 1.5, 9)
     manifest.parent.mkdir()
     write(manifest, pa.Table.from_pylist([vars(event)], EVENT))
-    shares = pickle.loads(pickle.dumps(Shares(tmp_path / "images", manifest.parent)))
-    task = pd.DataFrame({"id": [0]}), tell({}, {"manifest": manifest.name}, 1, 1, None)
+    shares = pickle.loads(pickle.dumps(AssignedImages(tmp_path / "images", manifest.parent)))
+    assignment = Assignment({}, {"manifest": manifest.name}, 1, 1)
+    task = pd.DataFrame({"id": [0]}), assignment.text()
     with pytest.raises(FileNotFoundError, match=r"does not see .*images"):
         list(shares(*task))
     (tmp_path / "images").mkdir()

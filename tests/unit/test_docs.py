@@ -13,7 +13,7 @@ from typer.main import get_command
 from sightstream import errors
 from sightstream.cli.main import app
 from sightstream.config import Settings
-from sightstream.tables.predictions import schema
+from sightstream.tables.schema import ROW
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -168,7 +168,7 @@ def test_flags_of_settings_exist():
 
 def test_each_column_of_the_table_is_documented():
     documented = [column for row in rows("docs/rows-out.md", "Columns") for column in codes(row[0])]
-    assert documented == schema().names
+    assert documented == ROW.names
 
 
 def test_each_exit_code_is_documented():

@@ -85,7 +85,9 @@ def test_work_that_took_longer_is_followed_at_once(clock):
 def test_a_wrong_interval_is_refused_before_anything_is_done(clock, every):
     with pytest.raises(InputError) as caught:
         next(times(every))
-    assert str(caught.value) == f"--every takes a number and s, m, h or d, such as 1h, not '{every}'"
+    assert (
+        str(caught.value) == f"--every takes a number and s, m, h or d, such as 1h, not '{every}'"
+    )
     assert clock.slept == []
 
 
