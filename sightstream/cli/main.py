@@ -13,6 +13,7 @@ import typer
 from sightstream import plugins, terminal
 from sightstream.cli import extras, options
 from sightstream.errors import EnvironmentUnfitError, SightstreamError, first_line
+from sightstream.images import mute_pillow
 
 OURS = ("stream", "producers", "library", "training", "web")
 """Our own entry points, in the order of `sightstream --help`."""
@@ -65,6 +66,7 @@ def main() -> NoReturn:
     """Runs the command; an error that a user can mend is one line on stderr."""
     # Imports create a million objects, hardly any of them garbage, and the collector visits all.
     gc.set_threshold(50_000)
+    mute_pillow()
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
     atexit._run_exitfuncs()

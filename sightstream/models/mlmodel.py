@@ -7,6 +7,7 @@ MLflow owns it and writes it anew where it copies models, and what serves reads 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -38,7 +39,8 @@ def log(client: MlflowClient, run: RunInfo, name: str, directory: Path) -> Logge
     model = client.create_logged_model(run.experiment_id, name=name, source_run_id=run.run_id)
     client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
     client.log_model_artifacts(model.model_id, str(directory))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's, of its own type hints
         _write(Path(folder) / "model", model, run)
         client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
     return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -12,10 +12,13 @@ import runpy
 import sys
 from importlib.machinery import PathFinder
 
+from sightstream.images import mute_pillow
+
 
 def main() -> None:
     """Runs `-m MODULE ...`, as Spark asks it of a Python."""
     drop_archives()
+    mute_pillow()
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

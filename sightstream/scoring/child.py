@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from sightstream.errors import SightstreamError
+from sightstream.images import mute_pillow
 
 SECONDS = 60.0
 """The time that an answer may take, the start of a child included."""
@@ -109,6 +110,7 @@ def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple[An
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     # Ctrl-C is for the parent, with whom this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mute_pillow()
     made, failure = _attempt(make, *arguments)
     while True:
         try:

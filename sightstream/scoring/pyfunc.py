@@ -50,7 +50,7 @@ class PyFunc:
         images = [self._image(*row) for row in _cells(rows)]
         found = iter(self._classifier([image for image in images if image is not None]))
         answers = [_NEITHER if image is None else next(found) for image in images]
-        return pd.DataFrame([self._row(each) for each in answers], index=rows.index)
+        return pd.DataFrame([self._row(each) for each in answers], rows.index, dtype=object)
 
     def _image(self, content: Any, uri: Any) -> Image | None:
         if isinstance(content, bytes | bytearray | memoryview):
