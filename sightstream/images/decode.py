@@ -57,7 +57,7 @@ def _require_one_of(field: str, value: object, choices: tuple[object, ...]) -> N
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model expects of an image; part of a model version.
+    """Input of a model: size, channels and resampling; part of a model version.
 
     Attributes:
         height: Rows of the result, in pixels.
@@ -89,7 +89,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it is read or decoded: `max_bytes` of file, `max_pixels` of header."""
+    """Bounds that are checked before an image is read (`max_bytes`) or decoded (`max_pixels`)."""
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 50_000_000
@@ -99,7 +99,7 @@ class Limits:
         _require_integer("max_pixels", self.max_pixels, MAX_PIXELS)
 
     def rejection(self, size: int) -> "Rejected | None":
-        """Why a file of `size` bytes is refused; None where it is not."""
+        """The rejection of a file of `size` bytes; None where it is within bounds."""
         if size == 0:
             return Rejected("empty", "The file has no bytes.")
         if size > self.max_bytes:
@@ -113,7 +113,7 @@ class Decoded:
 
     Attributes:
         pixels: (height, width, channels) uint8, C-contiguous, read-only.
-        format: JPEG, PNG, WEBP, BMP, GIF or TIFF, by content, whatever the name says.
+        format: JPEG, PNG, WEBP, BMP, GIF, TIFF or a plugin's, by content, whatever the name is.
         width: Of the picture as a person sees it, before resizing, in pixels.
         height: Likewise.
     """
@@ -126,7 +126,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Why an image was not decoded: a code, a sentence, and what its header said, if anything."""
+    """Reason why an image was not decoded, and the format and size in its header, if known."""
 
     code: ErrorCode
     detail: str
@@ -144,7 +144,7 @@ def decode(
     """Decode, turn upright, flatten, resize; the same bytes give the same pixels. Never raises.
 
     Args:
-        data: A whole JPEG, PNG, WebP, BMP, GIF or TIFF file.
+        data: A whole file of one of `formats.names()`.
         preprocessing: Size and channels of the result.
         limits: Checked against `data` and its header, before any pixel is decoded.
 

@@ -16,16 +16,16 @@ CE_SOURCE = "ce_source"
 CE_TYPE = "ce_type"
 CE_TIME = "ce_time"
 CE_SUBJECT = "ce_subject"
-"""The header of the original name."""
+"""Header of the original name."""
 
 URI = "uri"
-"""The header of a claim check: the value is empty, and the image is where this says."""
+"""Header of a claim check: the message has no value, and the image lies at this uri."""
 
 EVENT_TYPE = "sightstream.image"
-"""The value of `CE_TYPE`."""
+"""Value of `CE_TYPE`."""
 
 Headers = list[tuple[str, bytes]]
-"""Of a Kafka message, as kafka-python takes and gives them."""
+"""Headers of a Kafka message, in the type of kafka-python."""
 
 
 @dataclass  # a frozen one takes four times as long to make, for each image
@@ -34,13 +34,13 @@ class ImageEvent:
 
     Attributes:
         event_id: UUID version 7: unique, and sorted by the time of arrival.
-        source: the way it came: "folder"; of a message, what sent it.
-        uri: where its bytes are; a file URI for local files; empty where a message holds them.
-        original_name: the path below the inbox, with "/" between folders.
-        event_time: seconds since the epoch, UTC.
-        bytes: its size.
-        error_code: set when the arrival itself was refused, as by a symlink.
-        error_detail: the sentence that goes with the code.
+        source: Way of arrival: "folder", or the sender of a message.
+        uri: Place of its bytes; a file URI for local files; empty where a message holds them.
+        original_name: Path below the inbox, with "/" between folders.
+        event_time: Seconds since the epoch, UTC.
+        bytes: Size of the file.
+        error_code: Set when the arrival itself was refused, as for a symlink.
+        error_detail: Sentence that explains the code.
     """
 
     event_id: str
@@ -53,7 +53,7 @@ class ImageEvent:
     error_detail: str | None = None
 
     def to_headers(self) -> Headers:
-        """The headers of a Kafka message; without a `uri` the image is the message's value."""
+        """Headers of a Kafka message; without a `uri` the image is the message's value."""
         when = datetime.fromtimestamp(self.event_time, UTC)
         suffix = PurePosixPath(self.original_name).suffix
         kind = mimetypes.guess_type(f"image{suffix}", strict=False)[0]
@@ -72,10 +72,10 @@ class ImageEvent:
 
 
 def new_event_id(now: float) -> str:
-    """Makes a UUID version 7 for a time in seconds since the epoch.
+    """Make a UUID version 7 for a time in seconds since the epoch.
 
-    The 12 bits after the version hold the fraction of the millisecond, so that what arrives within
-    one sorts too (RFC 9562, 6.2, method 3). The 60 last ones are random.
+    The 12 bits after the version hold the fraction of the millisecond, so that arrivals within one
+    sort too (RFC 9562, 6.2, method 3). The 60 last ones are random.
     """
     time = f"{int(now * 1000 * 2**12) & (2**60 - 1):015x}"
     random = os.urandom(8).hex()

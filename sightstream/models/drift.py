@@ -1,4 +1,4 @@
-"""Whether the images of today look like those that a model was trained on."""
+"""Drift: the distance of a stream's images from those that a model was trained on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LINES = 16
-"""The rows of an image that are looked at, about: all of a small one, a sample of a large one."""
+"""Approximate number of rows that are measured: all of a small image, a sample of a large one."""
 
 BINS = 10
-"""Of the training images, a tenth is in each bin."""
+"""Bins of a statistic; each holds an equal share of the training images."""
 
 WINDOW, FEWEST = 5_000, 300
-"""The latest images that are compared, and how many there must be."""
+"""Number of latest images that are compared, and the fewest that give a result."""
 
 PER_BIN = 20
 """Images for each bin below which chance alone would look like drift."""
@@ -26,10 +26,10 @@ _LUMA = (77, 150, 29)
 
 
 def statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What can be said of images without knowing what they show.
+    """Measure images without knowing what they show.
 
     Args:
-        pixels: as a network gets them, uint8 (n, height, width, channels).
+        pixels: As a network gets them, uint8 (n, height, width, channels).
 
     Returns:
         (n, 3): brightness, the mean of the luma; contrast, its standard deviation; sharpness,
@@ -58,11 +58,11 @@ def size(width: NDArray, height: NDArray) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Reference:
-    """How values were distributed when a model was trained.
+    """Distribution of each statistic over the images of a training.
 
     Attributes:
-        edges: of each statistic, the upper ends of all bins but the last, which has none.
-        counts: of each statistic, the images in each bin.
+        edges: Upper ends of all bins but the last, which has none, by statistic.
+        counts: Images in each bin, by statistic.
     """
 
     edges: dict[str, tuple[float, ...]]
@@ -72,11 +72,11 @@ class Reference:
     def of(
         cls, values: Mapping[str, NDArray[np.float32]], categories: Mapping[str, Sequence[int]]
     ) -> Reference:
-        """Bins values so that each bin has the same share of them; two more are for what is new.
+        """Make bins of equal shares, and two more for values beyond those of the training.
 
         Args:
-            values: of each continuous statistic, a value for each image.
-            categories: of each other one, the images in each category.
+            values: A value for each image, by continuous statistic.
+            categories: Images in each category, by categorical statistic.
         """
         edges = {}
         for name, column in values.items():
@@ -88,11 +88,11 @@ class Reference:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Mapping[str, list]]) -> Reference:
-        """What `dataclasses.asdict` and JSON made of one."""
+        """Read the result of `dataclasses.asdict` and JSON."""
         return cls(*({n: tuple(v) for n, v in fields[key].items()} for key in ("edges", "counts")))
 
     def binned(self, name: str, values: NDArray) -> NDArray[np.int64]:
-        """How many values are in each bin, or category."""
+        """Number of values in each bin or category."""
         if name in self.edges:
             return _binned(self.edges[name], values)
         return np.bincount(values, minlength=len(self.counts[name]))
@@ -102,17 +102,17 @@ class Window:
     """The latest images of a stream, as counts in the bins of a reference."""
 
     def __init__(self, reference: Reference) -> None:
-        """Begins without any image."""
+        """Start without any image."""
         self._reference = reference
         self._recent = {name: deque[NDArray[np.int64]]() for name in reference.counts}
         self._sums = {name: np.zeros(len(c), np.int64) for name, c in reference.counts.items()}
 
     def add(self, name: str, values: NDArray) -> None:
-        """Takes the values of a micro-batch; the oldest leave when there are enough without them.
+        """Add a micro-batch; the oldest one leaves when enough images remain without it.
 
         Args:
-            name: of the statistic; one that the reference does not have is left out.
-            values: one for each image; categories as their numbers.
+            name: Statistic; one that the reference does not have is ignored.
+            values: One for each image; categories as their numbers.
         """
         if name not in self._sums or not len(values):
             return
@@ -124,7 +124,7 @@ class Window:
             self._sums[name] = self._sums[name] - recent.popleft()
 
     def psi(self) -> dict[str, float]:
-        """The population stability index of each statistic that enough images are known of."""
+        """Population stability index of each statistic for which there are enough images."""
         return {
             name: psi(np.array(self._reference.counts[name]), sums)
             for name, sums in self._sums.items()
@@ -142,8 +142,8 @@ def psi(expected: NDArray, actual: NDArray) -> float:
     (Siddiqi, Credit Risk Scorecards, 2006). An empty bin counts as half an image.
 
     Args:
-        expected: counts, of any total above 0.
-        actual: counts, of any total above 0.
+        expected: Counts, of any total above 0.
+        actual: Counts, of any total above 0.
     """
     e, a = ((c + 0.5) / (c.sum() + 0.5 * len(c)) for c in (expected, actual))
     return float(((a - e) * np.log(a / e)).sum())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _DIGEST = "sha256"
 _HISTORY = "champions"
 _POINTS = 1000
-"""The most that MLflow takes in one request."""
+"""Most metrics that MLflow accepts in one request."""
 
 _MLFLOW_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
 """Variables that MLflow and GitPython read once, when they are imported."""
@@ -36,15 +36,15 @@ class Version:
     """A version as the registry lists it.
 
     Attributes:
-        name: the registered model.
-        number: the version, counted from 1.
+        name: Name of the registered model.
+        number: Number of the version, counted from 1.
         aliases: champion, challenger, or none.
-        created: when it was registered, UTC.
-        digest: the SHA-256 of its version.json.
-        metrics: the figures of its evaluation.
-        source: the URI of its files.
-        run_id: the MLflow run that trained it.
-        decision: whether its training promoted it, and why.
+        created: Time of registration, UTC.
+        digest: SHA-256 of its version.json.
+        metrics: Results of its evaluation.
+        source: URI of its files.
+        run_id: MLflow run that trained it.
+        decision: Whether its training promoted it, and the reason.
     """
 
     name: str
@@ -74,16 +74,16 @@ class Registry:
 
     @property
     def exists(self) -> bool:
-        """False as long as a local registry has never been written to."""
+        """False for a local registry to which nothing was ever published."""
         return not self._local or self._database.exists()
 
     def names(self) -> list[str]:
-        """The registered models."""
+        """Names of the registered models."""
         with self._reaching():
             return [model.name for model in self._client.search_registered_models()]
 
     def versions(self, name: str) -> list[Version]:
-        """All versions of a model, the newest first; none where there is no such model."""
+        """All versions of a model, newest first; empty where there is no such model."""
         with self._reaching():
             found = self._client.search_model_versions(f"name='{name}'")
             aliases = self._aliases(name) if found else {}
@@ -91,10 +91,10 @@ class Registry:
         return sorted(versions, key=lambda v: v.number, reverse=True)
 
     def version(self, name: str, which: str | int = "champion") -> Version:
-        """One version, by its number or alias.
+        """A version by its number or alias.
 
         Raises:
-            ModelNotFoundError: there is none.
+            ModelNotFoundError: There is none.
         """
         if (found := self._find(name, which)) is None:
             kind = "version" if str(which).isdigit() else "alias"
@@ -106,21 +106,25 @@ class Registry:
             return self._version(found, self._aliases(name))
 
     def champion_number(self, name: str) -> int | None:
-        """The number of the version in use; None where there is none. Cheap enough to poll."""
+        """Number of the champion; None where there is none. Cheap enough to poll."""
         found = self._find(name, "champion")
         return int(found.version) if found else None
 
     def load(self, version: Version, engine: str = "auto") -> ServedModel:
-        """Fetches a version's files, verifies them and makes them ready to serve.
+        """Fetch a version's files, verify them and choose their engine.
+
+        Args:
+            version: As the registry lists it.
+            engine: As `version.ready` takes it.
 
         Raises:
-            ModelDamagedError: a checksum is wrong, or the model does not answer as it must.
+            ModelDamagedError: A checksum is wrong, or the model does not answer as it must.
         """
         directory = self.fetch(version)
         return serve(directory, version.name, version.number, version.digest, engine)
 
     def fetch(self, version: Version) -> Path:
-        """The folder of a version's files, downloaded if they are elsewhere."""
+        """Folder of a version's files, downloaded if they are remote."""
         return _local_folder(version.source) or self._download(version.source)
 
     def publish(
@@ -128,16 +132,16 @@ class Registry:
         metrics: Mapping[str, float], curves: Mapping[str, Sequence[float]],
         report: Path | None = None,
     ) -> Version:  # fmt: skip
-        """Records a training run and registers its model as the challenger.
+        """Record a training run and register its model as the challenger.
 
         Args:
-            name: the registered model, created if absent.
-            directory: the files of `export` and `write_card`, copied.
-            digest: the SHA-256 of version.json, as `write_card` returned it.
-            parameters: the training's settings.
-            metrics: the evaluation.
-            curves: a value for each round.
-            report: a folder of pages and pictures that show the evaluation, copied.
+            name: Name of the registered model, created if absent.
+            directory: Files of `export` and `write_card`; they are copied.
+            digest: SHA-256 of version.json, as `write_card` returned it.
+            parameters: Settings of the training.
+            metrics: Results of the evaluation.
+            curves: A value for each round, by name.
+            report: Folder of pages and pictures that show the evaluation; it is copied.
         """
         from mlflow.entities import Metric, Param
 
@@ -164,7 +168,7 @@ class Registry:
         return self.version(name, int(number))
 
     def report(self, version: Version) -> Path | None:
-        """The folder of the pages and pictures that `publish` was given, downloaded if need be."""
+        """Folder of the report that was published with a version, downloaded if it is remote."""
         with self._reaching():
             root = self._client.get_run(version.run_id).info.artifact_uri
             if folder := _local_folder(root):
@@ -174,12 +178,12 @@ class Registry:
         return self._download(f"runs:/{version.run_id}/report")
 
     def curves(self, version: Version) -> dict[str, list[float]]:
-        """What `publish` was given as curves: a value for each round."""
+        """Curves that were published with a version: a value for each round, by name."""
         with self._reaching():
             known = self._client.get_run(version.run_id).data.metrics
             found = {key: self._client.get_metric_history(version.run_id, key) for key in known}
         steps = {
-            # The figures of the evaluation stand beside them, without a step.
+            # Results of the evaluation are metrics too, without a step.
             key: {each.step: each.value for each in sorted(history, key=lambda m: m.timestamp)}
             for key, history in found.items()
             if any(each.step for each in history)
@@ -190,17 +194,17 @@ class Registry:
         }
 
     def earlier(self, name: str) -> int | None:
-        """The number of the champion before this one, which `rollback` gives the alias back to.
+        """Number of the champion before the present one, to which `rollback` returns.
 
         Raises:
-            ModelNotFoundError: there is no such model, or it has no champion.
+            ModelNotFoundError: There is no such model, or it has no champion.
         """
         self.version(name)
         with self._reaching():
             return next(iter(self._history(name)[-2:-1]), None)
 
     def attach(self, version: Version, folder: Path) -> None:
-        """Puts a folder of pages and pictures beside the report of a version's training run."""
+        """Copy a folder of pages and pictures beside the report of a version's training run."""
         with self._reaching():
             self._client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
 
@@ -226,11 +230,11 @@ class Registry:
         return self.version(name, number)
 
     def rollback(self, name: str) -> Version:
-        """Gives the champion's alias back to the version that had it before.
+        """Return the alias `champion` to the version that had it before.
 
         Raises:
-            ModelNotFoundError: there was none before.
-            ModelDamagedError: it would not serve any more; the champion stays as it is.
+            ModelNotFoundError: There was no champion before.
+            ModelDamagedError: That version does not serve any more; the champion stays.
         """
         self.version(name)
         with self._reaching():
@@ -363,9 +367,9 @@ def _unset_afterwards(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system says, where that lies below wrappers; else the error's first line."""
+    """The operating system's reason below all wrappers, else the first line of the error."""
     root = error
     while below := root.__cause__ or root.__context__:
         root = below
-    said = root.strerror if isinstance(root, OSError) and not root.filename else None
-    return said or str(error).splitlines()[0]
+    system = root.strerror if isinstance(root, OSError) and not root.filename else None
+    return system or str(error).splitlines()[0]

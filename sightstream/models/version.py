@@ -1,4 +1,4 @@
-"""A model version: its files, labels, preprocessing and checksums; and the engines that run it."""
+"""A model version: its files, their checksums, its labels and preprocessing."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ log = logging.getLogger(__name__)
 CARD_FILE = "version.json"
 
 SPLIT_FILE = "split.csv"
-"""Which images a version was trained, validated and tested with; not needed to serve it."""
+"""File that lists the images of training, validation and test; serving does not need it."""
 
 AGREEMENT = 1e-4
-"""The largest difference between the scores of the two files with which `auto` takes ONNX."""
+"""Largest difference between the scores of both files at which `auto` chooses ONNX."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model version; stored beside its files as version.json.
+    """Description of a model version, stored beside its files as version.json.
 
     Attributes:
-        labels: the names of the network's outputs, in their order.
-        preprocessing: how an image becomes the network's input.
-        metrics: the evaluation on images that the training never saw.
-        training: the settings it was trained with.
-        onnx_difference: the largest difference between the scores of the ONNX and the Keras
-            file on evaluation images; None where the network does not export.
-        checksums: SHA-256 of each file.
-        reference: what its images looked like; None for versions from before there was one.
+        labels: Names of the network's outputs, in their order.
+        preprocessing: How an image becomes the network's input.
+        metrics: Evaluation on images that the training never saw.
+        training: Settings of the training.
+        onnx_difference: Largest difference between the scores of the ONNX and the Keras file
+            on evaluation images; None where there is no ONNX file.
+        checksums: SHA-256 of each file that an engine reads.
+        reference: Statistics of its images, for drift; None in versions of early releases.
     """
 
     labels: tuple[str, ...]
@@ -56,16 +56,16 @@ class Card:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version that is ready to be broadcast: small, picklable, checked.
+    """A version that is checked and ready to be broadcast: small and picklable.
 
     Attributes:
-        name: its name in the registry.
-        version: its number there.
-        labels: the names of the network's outputs.
-        preprocessing: how an image becomes the network's input.
-        engine: what runs it.
-        content: the bytes of the file that the engine reads.
-        reference: what its training images looked like, if that is known.
+        name: Name in the registry.
+        version: Number there; 0 for a version that is not registered.
+        labels: Names of the network's outputs.
+        preprocessing: How an image becomes the network's input.
+        engine: Name of the engine that runs it.
+        content: Bytes of the file that the engine reads.
+        reference: Statistics of its training images, if they are known.
     """
 
     name: str
@@ -77,14 +77,14 @@ class ServedModel:
     reference: Reference | None = None
 
     def load(self) -> Engine:
-        """Starts the engine: ONNX Runtime in 0.3 s, Keras in 10 s for TensorFlow's import."""
+        """Start the engine: ONNX Runtime in 0.3 s, Keras in 10 s for TensorFlow's import."""
         return engines.engine(self.engine)(self.content)
 
     def check(self) -> None:
-        """Runs the model once on a grey image.
+        """Run the model once on a grey image.
 
         Raises:
-            ModelDamagedError: it does not load, or does not answer with one probability a label.
+            ModelDamagedError: It does not load, or does not answer with one probability a label.
         """
         try:
             answer = self.load()(np.full((1, *self.preprocessing.shape), 128, np.uint8))

@@ -1,4 +1,4 @@
-"""models: checksums, the two engines, and what is refused before it serves."""
+"""version: checksums, the two engines, and what is refused before it serves."""
 
 import shutil
 
