@@ -139,13 +139,13 @@ def test_a_version_of_bare_artifacts_is_still_served(registry, tmp_path):
     assert (registry.report(version) / "index.html").read_text() == "a page"
 
 
-def test_spark_udf_answers_as_the_classifier(pyfunc, expected):
+def test_spark_udf_answers_as_the_classifier(pyfunc, expected, monkeypatch):
     from pyspark.sql import SparkSession
 
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     session = (
         SparkSession.builder.master("local[1]")
         .config("spark.ui.enabled", "false")
-        .config("spark.pyspark.python", sys.executable)
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", "3")
         .getOrCreate()
     )
