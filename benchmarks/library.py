@@ -1,0 +1,121 @@
+"""`sightstream.classify` against pyspark's `predict_batch_udf`, in one session of Spark."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from sightstream import classify
+from sightstream.models.version import ServedModel
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+TUNED = {
+    "spark.ui.enabled": "false",
+    "spark.driver.memory": "2g",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # A task for each 32 files would be over before its worker is warm.
+    "spark.sql.files.openCostInBytes": "16384",
+    "spark.sql.files.maxPartitionBytes": "16m",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "256",
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "1000000",
+}
+"""What a user would set for many small files, for both sides."""
+
+ONE_THREAD = {f"spark.executorEnv.{n}": "1" for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def session(cores: int) -> SparkSession:
+    """A session as a user would tune it, with nothing of ours."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master(f"local[{cores}]").appName("library")
+    made = builder.config(map={**TUNED, **ONE_THREAD}).getOrCreate()
+    made.sparkContext.setLogLevel("ERROR")
+    return made
+
+
+def content(files: DataFrame, model: ServedModel) -> DataFrame:
+    """The same bytes, through the JVM."""
+    return classify(files, model, image="content").select("path", "label", "score")
+
+
+def path(files: DataFrame, model: ServedModel) -> DataFrame:
+    """The files, read by the workers."""
+    return classify(files, model, image="path").select("path", "label", "score")
+
+
+def by_hand(files: DataFrame, model: ServedModel) -> DataFrame:
+    """The best that predict_batch_udf can do: one UDF that decodes at 1/8 and runs ONNX."""
+    from pyspark.ml.functions import predict_batch_udf
+    from pyspark.sql.types import FloatType, StringType, StructField, StructType
+
+    side, labels = (model.preprocessing.width, model.preprocessing.height), model.labels
+    shipped = files.sparkSession.sparkContext.broadcast(model.content)
+
+    def make() -> Callable[[Any], dict[str, Any]]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        run = onnxruntime.InferenceSession(shipped.value, options)
+        name = run.get_inputs()[0].name
+
+        def decoded(data: bytes) -> Any:
+            image = Image.open(BytesIO(data))
+            image.draft("RGB", side)
+            return np.asarray(image.convert("RGB").resize(side, Image.Resampling.BILINEAR))
+
+        def answer(contents: Any) -> dict[str, Any]:
+            (scores,) = run.run(None, {name: np.stack([decoded(each) for each in contents])})
+            best = scores.argmax(axis=1)
+            return {"label": np.array(labels)[best], "score": scores.max(axis=1)}
+
+        return answer
+
+    kind = StructType([StructField("label", StringType()), StructField("score", FloatType())])
+    udf = predict_batch_udf(make, return_type=kind, batch_size=64)
+    return files.withColumn("answer", udf("content")).select("path", "answer.*")
+
+
+SIDES = {"classify": content, "classify by path": path, "predict_batch_udf": by_hand}
+
+
+def rounds(
+    folder: Path, count: int, model: ServedModel, number: int, cores: int = os.cpu_count() or 1,
+    sides: Sequence[str] = tuple(SIDES),
+) -> dict[str, list[float]]:  # fmt: skip
+    """Images a second of each side, in turn, after a round that is not measured.
+
+    Args:
+        folder: holds the images.
+        count: their number.
+        model: what answers.
+        number: rounds.
+        cores: of the session.
+        sides: keys of `SIDES`.
+    """
+    from sightstream.runtime.spark import stop
+
+    spark = session(cores)
+    try:
+        files = spark.read.format("binaryFile").load(str(folder))
+        queries = {name: SIDES[name](files, model) for name in sides}
+        figures: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(number + 1):
+            # Every other round runs backwards, since the machine may be slower after one.
+            for name in list(queries)[:: -1 if turn % 2 else 1]:
+                begin = time.perf_counter()
+                queries[name].write.format("noop").mode("overwrite").save()
+                figures[name].append(count / (time.perf_counter() - begin))
+        return {name: speeds[1:] for name, speeds in figures.items()}
+    finally:
+        stop(spark)
