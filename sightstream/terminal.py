@@ -65,14 +65,13 @@ def _held(console: Console) -> Iterator[None]:
     if console.file not in (sys.stdout, sys.stderr):
         yield
         return
-    before = console.file
-    before.flush()
+    console.file.flush()
     with os.fdopen(os.dup(2 if console.stderr else 1), "w", buffering=1) as screen:
         console.file = screen
         try:
             yield
         finally:
-            console.file = before
+            console.file = None  # type: ignore[assignment]  # again what sys.stdout is then
 
 
 @contextmanager
