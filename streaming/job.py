@@ -22,7 +22,7 @@ from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
 from streaming.champion import Champion
-from streaming.kafka.publisher import publishing
+from streaming.kafka.publisher import Publisher
 from streaming.micro_batch import MicroBatches, OnRows, reason
 from streaming.observe import gauges
 from streaming.observe.listener import listen
@@ -50,17 +50,7 @@ class Stream:
         self, queries: Sequence[Query], champion: Champion, workers: Workers, table: Predictions,
         metrics: Metrics, stopping: Event, alive: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """Start nothing yet.
-
-        Args:
-            queries: one for each source.
-            champion: the model that answers.
-            workers: apply it.
-            table: gets the rows.
-            metrics: show how the stream is doing.
-            stopping: once set, no query begins another micro-batch.
-            alive: whether Spark still runs.
-        """
+        """Start nothing yet; once `stopping` is set, no query begins another micro-batch."""
         self.metrics_port = metrics.port
         self._queries = queries
         self._champion = champion
@@ -168,9 +158,8 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         table = Predictions(settings.predictions)
         sources = _sources(settings, table, metrics)
         # MLflow's import and Spark's start take seconds each.
-        champion = beside.submit(
-            Champion, settings.model, settings.engine, registry, metrics.reloaded
-        )
+        name, engine = settings.model, settings.engine
+        champion = beside.submit(Champion, name, engine, registry, metrics.reloaded)
         session = spark.start(settings, "run")
         stack.callback(spark.stop, session)
         stream = _stream(settings, session, champion.result(), sources, table, metrics, on_rows)
@@ -178,18 +167,21 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         stop = Event()
         stack.callback(stop.set)
         if topic := settings.kafka_predictions_topic:
-            place = settings.root / "checkpoints" / "predictions-topic.json"
-            stack.enter_context(publishing(settings.kafka, topic, table.path, place))
+            position = settings.root / "checkpoints" / "predictions-topic.json"
+            publisher = Publisher(settings.kafka, topic, table.path, position)
+            stack.enter_context(publisher.running())
         stack.callback(stream.stop)
+        images, days = settings.images, settings.retention_days
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
-            lambda: upkeep.run(
-                table, settings.images, settings.retention_days, lambda: stream.idle, stop
-            ),
+            lambda: upkeep.run(table, images, days, lambda: stream.idle, stop),
             lambda: gauges.watch(settings, metrics, registry, session, stop),
         ):
             Thread(target=target, daemon=True).start()
-        stack.enter_context(_imports_out_of_collections())
+        # A collection of the garbage would look at all that was imported, and hold up every thread
+        # for 0.2 s. It is given back, since DuckDB reports what the end of Python leaves behind.
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         with _end_of_spark(session, settings.logs):
             yield stream
 
@@ -219,15 +211,13 @@ def _folder(settings: Settings, metrics: Metrics) -> Source:
     from streaming.folder.intake import Folders
     from streaming.folder.source import Folder
 
-    local = cluster.is_local(settings.master)
+    scratch = spark.scratch_folder(settings, "run")
     return Folder(
         Folders(settings.inbox, settings.images, settings.manifests),
-        settings.checkpoint(Folder.name),
-        settings.settle_seconds,
-        settings.images_per_batch,
-        spark.scratch_folder(settings, "run") if local else None,
+        settings.checkpoint(Folder.name), settings.settle_seconds, settings.images_per_batch,
+        scratch if cluster.is_local(settings.master) else None,
         partial(metrics.arrived, Folder.name),
-    )
+    )  # fmt: skip
 
 
 def _kafka(settings: Settings, table: Predictions, metrics: Metrics) -> Source:
@@ -236,14 +226,9 @@ def _kafka(settings: Settings, table: Predictions, metrics: Metrics) -> Source:
     from streaming.kafka.source import KafkaSource
 
     return KafkaSource(
-        lag.topic(settings),
-        Recent(table, KafkaSource.name),
-        metrics,
-        settings.limits,
-        settings.kafka_uri_prefixes,
-        settings.images_per_batch,
-        settings.kafka_max_offsets,
-    )
+        lag.topic(settings), Recent(table, KafkaSource.name), metrics, settings.limits,
+        settings.kafka_uri_prefixes, settings.images_per_batch, settings.kafka_max_offsets,
+    )  # fmt: skip
 
 
 def _stream(
@@ -251,17 +236,11 @@ def _stream(
     table: Predictions, metrics: Metrics, on_rows: OnRows,
 ) -> Stream:  # fmt: skip
     workers, stopping = Workers(session, settings.limits, settings.top_k), Event()
-    queries = [
-        Query(
-            source,
-            MicroBatches(source, table, champion, workers, metrics, on_rows),
-            partial(_started, session, source),
-            stopping,
-            metrics.restarted,
-            settings.logs,
-        )
-        for source in sources
-    ]
+    queries = []
+    for source in sources:
+        batches = MicroBatches(source, table, champion, workers, metrics, on_rows)
+        start = partial(_started, session, source)
+        queries.append(Query(source, batches, start, stopping, metrics.restarted, settings.logs))
     alive = partial(spark.is_alive, session)
     return Stream(queries, champion, workers, table, metrics, stopping, alive)
 
@@ -272,19 +251,6 @@ def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> Stream
     writer = source.events(session).writeStream.foreachBatch(on_batch)
     writer = writer.queryName(source.name).option("checkpointLocation", str(source.checkpoint))
     return writer.trigger(processingTime=f"{TRIGGER_SECONDS} seconds").start()
-
-
-@contextmanager
-def _imports_out_of_collections() -> Iterator[None]:
-    """Keep the garbage collector from all that was imported: a look at it holds threads for 0.2 s.
-
-    It is given back in the end, since DuckDB reports what the end of Python leaves behind.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager

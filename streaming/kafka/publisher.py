@@ -56,30 +56,6 @@ class Position:
     processed_at: float
 
 
-@contextmanager
-def publishing(broker: Broker, topic: str, table: str, position: Path) -> Iterator[None]:
-    """Publish new rows until the block ends, and then those that are left.
-
-    Args:
-        broker: how to reach it.
-        topic: gets the rows; created where it does not exist.
-        table: path or uri of the predictions table.
-        position: the file that records the last published version.
-
-    Raises:
-        BrokerUnavailableError: no broker answers, it refuses us, or the topic cannot be created.
-    """
-    publisher = Publisher(broker, topic, table, position)
-    stop = Event()
-    thread = Thread(target=publisher.run, args=(stop,), name="publisher", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(LEAVE_SECONDS)
-
-
 class Publisher:
     """Publishes the rows of a table to a topic."""
 
@@ -93,7 +69,7 @@ class Publisher:
             position: the file that records the last published version.
 
         Raises:
-            BrokerUnavailableError: see `publishing`.
+            BrokerUnavailableError: no broker answers, or it refuses us or the topic.
         """
         self._broker = broker
         self._topic = topic
@@ -105,6 +81,18 @@ class Publisher:
             self._topic, predictions.current_version(self._table), time.time()
         )
         self._remember(self._position)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Publish new rows until the block ends, and then those that are left."""
+        stop = Event()
+        thread = Thread(target=self.run, args=(stop,), name="publisher", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(LEAVE_SECONDS)
 
     def run(self, stop: Event) -> None:
         """Follow the table until `stop` is set, and then to its end."""

@@ -1,9 +1,14 @@
 """sightstream.io.kafka: how settings reach kafka-python and Spark."""
 
+import socket
+
 import pytest
+from kafka.errors import KafkaConnectionError
+from kafka.net.transport import KafkaTCPTransport
 
 from sightstream import config
 from sightstream.errors import ConfigError
+from sightstream.io import kafka
 from sightstream.io.kafka import client_options, spark_options
 
 LOGIN = {"kafka_security": "SASL_SSL", "kafka_user": "me", "kafka_password": 'a"b\\c;'}
@@ -35,3 +40,31 @@ def test_a_login_needs_a_user(settings):
 def test_the_password_is_not_shown(settings):
     assert 'a"b' not in str(config.load(**LOGIN).model_dump(mode="json"))
     assert 'a"b' not in repr(config.load(**LOGIN).kafka)
+
+
+@pytest.fixture
+def transport():
+    """A connection of kafka-python, and the socket at its other end."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    yield KafkaTCPTransport(None, ours), theirs
+    ours.close()
+
+
+def test_bytes_that_come_with_the_end_of_a_connection_are_read_contract(transport):
+    kafka._prepare_library()
+    connection, broker = transport
+    broker.sendall(b"why it is refused")
+    broker.close()
+    assert connection._sock_recv() == (b"why it is refused", None)
+    data, end = connection._sock_recv()
+    assert data == b""
+    assert isinstance(end, KafkaConnectionError)
+    assert "disconnected" in str(end)
+
+
+def test_another_inside_of_kafka_python_is_left_as_it_is(monkeypatch, caplog):
+    monkeypatch.delattr(KafkaTCPTransport, "_sock_recv")
+    caplog.set_level("INFO")
+    kafka._prepare_library.__wrapped__()
+    assert "other transports than expected" in caplog.text
