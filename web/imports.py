@@ -39,7 +39,7 @@ def moved(settings: Settings, name: str, number: int | None) -> Version:
     Raises:
         ModelDamagedError: it would not serve; the champion stays as it is.
     """
-    child = Child(Registry, settings)
+    child = Child(Registry, settings.registry_address)
     try:
         arguments = (name,) if number is None else (name, number)
         version: Version = child.ask("promote" if number else "rollback", *arguments)

@@ -179,21 +179,19 @@ def lag(settings: Settings) -> Lag:
 def spark(session: SparkSession) -> Spark:
     """The Spark application of a session."""
     context = session.sparkContext
-    cores, found, heap = (
-        context.defaultParallelism,
-        pyspark_inside.executors(context),
-        pyspark_inside.heap(context),
-    )
+    found, heap = pyspark_inside.executors(context), pyspark_inside.heap(context)
+    if found is None or heap is None:
+        return Spark(context.defaultParallelism, 0)
     return Spark(
-        cores,
-        sum(each.tasks for each in found or ()),
+        context.defaultParallelism,
+        sum(each.tasks for each in found),
         # Locally the driver is the executor; on a cluster it stands in the list besides.
-        None if found is None else len(found) - (not cluster.is_local(context.master)),
+        len(found) - (not cluster.is_local(context.master)),
         {
-            "used": sum(each.storage_used for each in found or ()),
-            "all": sum(each.storage_all for each in found or ()),
+            "used": sum(each.storage_used for each in found),
+            "all": sum(each.storage_all for each in found),
         },
-        {"used": heap.used, "most": heap.most} if heap else None,
+        {"used": heap.used, "most": heap.most},
     )
 
 
