@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from sightstream.runtime import cluster, jars, jvm
 from sightstream.runtime import pyspark_inside as inside
+from sightstream.runtime.worker import mute_pyspark
 from sightstream.terminal import chatter_to
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def start(
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    mute_pyspark()
     # Workers on another Python than the driver's cannot read what it pickles.
     os.environ["PYSPARK_PYTHON"] = options.get("spark.pyspark.python", _python())
     # Else Spark starts two more to look through all that is installed for data sources.

@@ -7,6 +7,7 @@ import os
 import runpy
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
@@ -22,8 +23,14 @@ def main() -> None:
     os.umask(0o077)  # whoever reaches the daemon's socket can have it run code
     drop_archives()
     mute_pillow()
+    mute_pyspark()
     sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def mute_pyspark() -> None:
+    """Hides pyspark's warning of pandas 3 in a process of ours: our tests pass with it."""
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
 
 def drop_archives() -> None:
