@@ -117,7 +117,9 @@ def evaluate(
             f"{model} does not know the class(es) {', '.join(sorted(unknown))} of {data}"
         )
     on_step("starting Spark")
-    session = spark.start(settings, "evaluate")
+    session = spark.start(
+        "evaluate", settings.root, settings.master, settings.driver_memory, settings.spark
+    )
     try:
         on_step("classifying")
         scores = answers(session, model, images, model.labels, settings.limits)

@@ -22,6 +22,13 @@ from training.recipes import Recipe
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+SPARK = {
+    "spark.python.daemon.module": "training.daemon",
+    # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
+    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
+}
+"""Options of a training's session."""
+
 
 def train(
     recipe: Recipe, settings: Settings, source: Source, options: Options, progress: Progress
@@ -64,7 +71,10 @@ def learning(
     """
     elephas.require()
     progress.on_step("starting Spark and TensorFlow")
-    session = spark.start(settings, "train", optimised=not recipe.network)  # else by MLlib
+    session = spark.start(
+        "train", settings.root, settings.master, settings.driver_memory,
+        {**SPARK, **settings.spark}, optimised=not recipe.network,  # else by MLlib
+    )  # fmt: skip
     try:
         # TensorFlow's import takes 8 s of a core, here as in the daemon that a first job starts.
         first = session.sparkContext.parallelize(range(workers), workers)

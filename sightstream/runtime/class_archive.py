@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightstream import config
 from sightstream.runtime import spark
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ def make() -> None:
         made = Path(folder, "archive")
         jvm = f'-XX:TieredStopAtLevel=1 -XX:ArchiveClassesAtExit="{made}" -cp "{_class_path()}"'
         options = {"spark.driver.extraJavaOptions": jvm}
-        settings = config.load(home=Path(folder, "home"), master="local[2]", spark=options)
-        session = spark.start(settings, "archive")
+        session = spark.start("archive", Path(folder, "home"), "local[2]", options=options)
         _use(session, Path(folder, "checkpoint"))
         spark.stop(session)
         made.replace(spark.ARCHIVE)

@@ -1,4 +1,4 @@
-"""A cluster's master and workers: whether they are there, and fit for our work."""
+"""Checks of a cluster: its master answers, and its workers can do our work."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
+from sightstream.runtime import pyspark_inside
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-PATIENCE = 60.0
-"""Seconds until a cluster gives us its first executor."""
+EXECUTOR_SECONDS = 60.0
+"""Time in which a cluster must give its first executor."""
 
 
 def is_local(master: str) -> bool:
-    """Whether the driver's own JVM does the work."""
+    """Whether the driver's own JVM runs the tasks."""
     return master.startswith("local")
 
 
 def require_master(master: str) -> None:
-    """Raises where none of a standalone cluster's masters answers; Spark would try for minutes.
+    """Checks that a standalone cluster's master answers; Spark would try for minutes.
 
     Raises:
-        EnvironmentUnfitError: with what to look at.
+        EnvironmentUnfitError: none does.
     """
     if not master.startswith("spark://"):
         return
@@ -45,33 +45,37 @@ def require_master(master: str) -> None:
     )
 
 
-def require_workers(session: SparkSession, settings: Settings) -> None:
-    """Raises where the executors that are there cannot do our work.
+def require_workers(session: SparkSession, master: str, home: Path) -> None:
+    """Checks that the executors can do our work.
+
+    Args:
+        session: of the cluster.
+        master: its address, for errors.
+        home: the folder that all machines must see under this path.
 
     Raises:
         EnvironmentUnfitError: there are none, or they lack our packages or the home folder.
     """
     context = session.sparkContext
-    tracker = context._jsc.sc().statusTracker()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + EXECUTOR_SECONDS
     # The driver is one of them.
-    while len(tracker.getExecutorInfos()) < 2:
+    while (there := pyspark_inside.executors(context)) is not None and len(there) < 2:
         if time.monotonic() > deadline:
             raise EnvironmentUnfitError(
-                f"{settings.master} gave no executor within {PATIENCE:.0f} s; look whether its "
+                f"{master} gave no executor within {EXECUTOR_SECONDS:.0f} s; look whether its "
                 "workers have free cores, and the memory of spark.executor.memory (1g if not set)"
             )
         time.sleep(0.1)
-    cores, root = context.defaultParallelism, settings.root
+    cores = context.defaultParallelism
     try:
-        seen = context.parallelize(range(cores), cores).map(lambda _: _look(root)).collect()
+        seen = context.parallelize(range(cores), cores).map(lambda _: _look(home)).collect()
     except Exception as error:
         reason = next(
             (line for line in reversed(str(error).splitlines()) if "Error:" in line),
             type(error).__name__,
         )
         raise EnvironmentUnfitError(
-            f"the workers of {settings.master} cannot run our code ({reason.strip()}); they need "
+            f"the workers of {master} cannot run our code ({reason.strip()}); they need "
             "the driver's version of Python and its packages, see docs/scaling.md"
         ) from error
     ours = version("sightstream")
@@ -83,11 +87,11 @@ def require_workers(session: SparkSession, settings: Settings) -> None:
             )
         if not there:
             raise EnvironmentUnfitError(
-                f"the worker on {host} does not see {root}; mount the home folder under the same "
+                f"the worker on {host} does not see {home}; mount the home folder under the same "
                 "path on all machines, see docs/scaling.md"
             )
 
 
-def _look(root: Path) -> tuple[str, str, bool]:
+def _look(home: Path) -> tuple[str, str, bool]:
     time.sleep(0.2)  # so that no executor does them all
-    return socket.gethostname(), version("sightstream"), root.is_dir()
+    return socket.gethostname(), version("sightstream"), home.is_dir()

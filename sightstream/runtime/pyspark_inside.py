@@ -58,18 +58,24 @@ def _guarded(reach: Callable[_Given, _Found]) -> Callable[_Given, _Found | None]
 
     @functools.wraps(reach)
     def guarded(*args: _Given.args, **kwargs: _Given.kwargs) -> _Found | None:
+        from py4j.protocol import Py4JError
+
         try:
             return reach(*args, **kwargs)
-        except (AttributeError, TypeError) as error:  # py4j calls what is no class a package
+        except (AttributeError, TypeError) as error:  # a class that is not there is no function
             _missing(reach.__name__, str(error))
-            return None
+        except Py4JError as error:
+            if "does not exist" not in str(error):  # such as of a JVM that has ended
+                raise
+            _missing(reach.__name__, str(error))
+        return None
 
     return guarded
 
 
 @functools.cache
 def _missing(name: str, reason: str) -> None:
-    log.warning("this pyspark has no %s as Spark 4.0 to 4.3 have it: %s", name, reason)
+    log.warning("%s is not in this pyspark as in Spark 4.0 to 4.3: %s", name, reason)
 
 
 @_guarded

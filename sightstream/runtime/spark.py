@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
+import hashlib
 import os
+import shutil
 import signal
-import subprocess
+import socket
+import stat
 import sys
 import sysconfig
+import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from sightstream.config import Settings
 from sightstream.runtime import cluster, jars, jvm
+from sightstream.runtime import pyspark_inside as inside
+from sightstream.runtime.worker import mute_pyspark
 from sightstream.terminal import chatter_to
 
 if TYPE_CHECKING:
@@ -25,36 +30,66 @@ if TYPE_CHECKING:
 
 
 ARCHIVE = Path(sys.prefix, "share", "sightstream", "spark.jsa")
-"""What `archive` makes."""
+"""Archive of Spark's classes, which `class_archive` makes."""
 
 PIECE = 1024
-"""The most rows that go to a worker in one piece, as Arrow."""
+"""Most rows that go to a worker in one piece, as Arrow."""
 
-REST = 1.0
-"""Seconds without a task after which a Python worker gives memory back."""
+SOCKET_FOLDER_BYTES = 60
+"""Longest path of a folder for sockets, which Spark gives names of 43 bytes; macOS allows 103."""
 
-_BY_NAME = {
-    "run": {
-        # A micro-batch runs plans of three nodes, of which nothing is to be gained by making code.
-        "spark.sql.codegen.wholeStage": "false",
-        # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
-        "spark.task.maxDirectResultSize": "64m",
-    },
-    "train": {
-        "spark.python.daemon.module": "training.daemon",
-        # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
-        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
-    },
+_CHECKPOINT_FILES = "spark.sql.streaming.checkpointFileManagerClass"
+
+_OPTIONS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # As pyspark's shell has it anyhow; but that writes all the rest, and then drops it.
+    "spark.log.level": "WARN",
+    # How a plan is described to listeners; this is the cheapest way.
+    "spark.sql.ui.explainMode": "simple",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": str(PIECE),
+    # What the driver deals out stays Arrow until it is in a task.
+    "spark.sql.execution.arrow.localRelationThreshold": "0",
+    # Of the images that messages carry, a worker and the JVM each hold this much at once.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * 2**20),
+    "spark.sql.adaptive.enabled": "false",
+    # Of a message's headers of one name, the first counts: they are read from the end.
+    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
+    "spark.sql.streaming.pollingDelay": "50ms",
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.sql.streaming.numRecentProgressUpdates": "5",
+    "spark.sql.streaming.minBatchesToRetain": "20",
+    # Queries take turns; each has a pool of its own.
+    "spark.scheduler.mode": "FAIR",
+    # A worker has a core, and so one thread.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.TF_NUM_INTRAOP_THREADS": "1",
+    "spark.executorEnv.TF_NUM_INTEROP_THREADS": "1",
 }
-"""What applications of a name have besides."""
+"""Options of every session."""
 
 
-def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSession:
+def start(
+    name: str,
+    home: Path,
+    master: str,
+    driver_memory: str = "1g",
+    options: Mapping[str, str] = MappingProxyType({}),
+    *,
+    kafka: bool = False,
+    optimised: bool = False,
+) -> SparkSession:
     """Starts a session whose JVM and workers write to logs/spark.log instead of the screen.
 
     Args:
-        settings: the master, the driver's memory and the home folder.
-        name: the application's name in Spark, and of its scratch folder.
+        name: of the application in Spark, and of its scratch folder.
+        home: folder of the logs and of scratch files, as an absolute path.
+        master: as Spark takes it, such as local[*].
+        driver_memory: heap of the driver's JVM, such as 1g.
+        options: further ones of Spark, which win over ours.
+        kafka: whether the session reads Kafka.
         optimised: whether the JVM itself computes for long, as MLlib does. What else it does is
             done by the time it would be optimised, and Python has the cores meanwhile.
 
@@ -63,51 +98,133 @@ def start(settings: Settings, name: str, *, optimised: bool = False) -> SparkSes
             cluster is not there or not fit.
     """
     jvm.require_java()
-    cluster.require_master(settings.master)
+    cluster.require_master(master)
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
+    mute_pyspark()
     # Workers on another Python than the driver's cannot read what it pickles.
-    os.environ["PYSPARK_PYTHON"] = settings.spark.get("spark.pyspark.python", _python())
+    os.environ["PYSPARK_PYTHON"] = options.get("spark.pyspark.python", _python())
     # Else Spark starts two more to look through all that is installed for data sources.
     os.environ["PYSPARK_DRIVER_PYTHON"] = os.devnull
-    local = cluster.is_local(settings.master)
+    local = cluster.is_local(master)
     if local:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    scratch = scratch_folder(settings, name)
+    scratch = scratch_folder(home, name)
     scratch.mkdir(parents=True, exist_ok=True)
-    conf = SparkConf().setAppName(name).setMaster(settings.master)
-    options = _options(settings, scratch, name, optimised)
-    conf.setAll({**options, **settings.spark}.items())
+    conf = SparkConf().setAppName(name).setMaster(master)
+    ours = _OPTIONS | _jvm_options(driver_memory, kafka, optimised) | _folders(scratch, local)
+    conf.setAll({**ours, **options}.items())
     if local:
         conf.set("spark.driver.bindAddress", "127.0.0.1")
     before = _children()
     try:
-        with chatter_to(settings.logs / "spark.log"):
+        with chatter_to(home / "logs" / "spark.log"):
             context = SparkContext.getOrCreate(conf)
             _interruptible(context)
             session = SparkSession.builder.getOrCreate()
     except BaseException:
-        if SparkContext._gateway is None:
+        if not inside.has_jvm():
             _end_unborn(before)
         raise
     if not local:
         try:
-            cluster.require_workers(session, settings)
+            cluster.require_workers(session, master, home)
         except BaseException:
             stop(session)
             raise
-    session.conf.set("spark.sql.shuffle.partitions", session.sparkContext.defaultParallelism)
+    session.conf.set("spark.sql.shuffle.partitions", context.defaultParallelism)
+    # The default one takes 25 ms for each file of a checkpoint, twice a micro-batch; this takes 5,
+    # for a chmod process. It renames too, which is atomic where the home folder is.
+    files = inside.checkpoint_file_manager(context)
+    if files and _CHECKPOINT_FILES not in options:
+        session.conf.set(_CHECKPOINT_FILES, files)
     return session
 
 
-def scratch_folder(settings: Settings, name: str) -> Path:
-    """Where an application of this name keeps what is of no use after its end."""
-    return settings.root / "tmp" / name
+def scratch_folder(home: Path, name: str) -> Path:
+    """Folder of an application's files that are of no use after its end."""
+    return home / "tmp" / name
+
+
+def clear(home: Path, name: str) -> None:
+    """Removes what an application left that was killed; it must not be running."""
+    scratch = scratch_folder(home, name)
+    for folder in (scratch, _short(scratch)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _jvm_options(driver_memory: str, kafka: bool, optimised: bool) -> dict[str, str]:
+    # The classes that any session loads need more metaspace than Java begins with.
+    flags = "-XX:+UseSerialGC -XX:MetaspaceSize=256m"
+    if not optimised:
+        flags += " -XX:TieredStopAtLevel=1"
+    if kafka:
+        # Messages die young. Where that generation is small they are moved to the old one, and
+        # when that is full the stream stops for 0.1 to 0.2 s.
+        flags += " -XX:NewRatio=1 -XX:SurvivorRatio=3"
+    heap = f"-Xms{driver_memory}" if kafka else ""
+    # Where there is no archive, or one of another Java, nothing is logged, and nothing fails.
+    archive = f'-XX:SharedArchiveFile="{ARCHIVE}" -Xlog:cds=off -Xlog:cds+dynamic=off'
+    return {
+        "spark.driver.memory": driver_memory,
+        "spark.driver.extraJavaOptions": f"{flags} {heap} {archive}",
+        "spark.executor.extraJavaOptions": flags,
+        # Local files, since packages would be put on the workers' Python path too.
+        **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
+    }
+
+
+def _folders(scratch: Path, local: bool) -> dict[str, str]:
+    # The folders of a cluster's machines are not ours; the worker's Python closes its socket there.
+    sockets = _socket_folder(scratch) if local else Path("/tmp")  # noqa: S108
+    return {
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        # Over TCP, a small piece waits up to 40 ms for the acknowledgement of the one before
+        # (RFC 896, tcp(7)). Spark 4.0 does not know the option.
+        "spark.python.unix.domain.socket.enabled": str(sockets is not None).lower(),
+        **({"spark.python.unix.domain.socket.dir": str(sockets)} if sockets else {}),
+    }
+
+
+def _socket_folder(scratch: Path) -> Path | None:
+    """A folder that only this user can enter: whoever reaches a socket of Spark runs code as we do.
+
+    Returns:
+        None where no folder has a path that is short enough, or another user has taken it.
+    """
+    for folder in (scratch / "sockets", _short(scratch)):
+        if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES:
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            found = folder.lstat()
+            if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == stat.S_IRWXU:
+                _drop_dead(folder)
+                return folder
+    return None
+
+
+def _drop_dead(folder: Path) -> None:
+    """Removes sockets whose owners were killed."""
+    for path in folder.glob(".*.sock"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:  # it has gone since, or has no time
+                pass
+
+
+def _short(scratch: Path) -> Path:
+    """A folder for the sockets of a home whose path is long; of one name, so that one is left."""
+    digest = hashlib.sha256(os.fsencode(scratch)).hexdigest()
+    return Path(tempfile.gettempdir(), f"ss-{digest[:8]}")
 
 
 def _python() -> str:
-    """What `sightstream.python` is installed as, or else this Python."""
+    """The program that `worker.main` is installed as, or else this Python."""
     installed = Path(sysconfig.get_path("scripts"), "sightstream-python")
     return str(installed) if installed.exists() else sys.executable
 
@@ -132,16 +249,10 @@ def _children() -> set[psutil.Process]:
 
 
 def _interruptible(context: SparkContext) -> None:
-    """Makes Ctrl-C end Spark's jobs, and then what waits for them.
-
-    pyspark's own handler asks for that over the connection on which the interrupted call awaits its
-    answer, and each takes the other's.
-    """
-    gateway: Any = context._gateway
+    """Makes Ctrl-C end Spark's jobs, and then whoever waits for them."""
 
     def interrupt(*_: object) -> None:
-        if connection := gateway._gateway_client.get_thread_connection():
-            connection.close()
+        inside.interrupt(context)
         context.cancelAllJobs()
         raise KeyboardInterrupt
 
@@ -150,105 +261,12 @@ def _interruptible(context: SparkContext) -> None:
 
 
 def is_alive(session: SparkSession) -> bool:
-    """Whether its JVM runs; takes 0.1 s if it does."""
-    process = getattr(session.sparkContext._gateway, "proc", None)
-    if process is not None:
-        # One that was killed closes its connections a moment before it has ended.
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.1)
-            return False
-    return True
+    """Whether the session's JVM runs; takes 0.1 s if it does."""
+    return not inside.jvm_has_ended()
 
 
 def stop(session: SparkSession) -> None:
     """Ends a session and its JVM, so that the next one is built with its own settings."""
-    from pyspark import SparkContext
-
-    gateway = SparkContext._gateway
     if is_alive(session):
         session.stop()
-    if gateway is not None:
-        gateway.shutdown()
-        process = getattr(gateway, "proc", None)
-        if process is not None:
-            process.stdin.close()
-            process.wait(timeout=300)
-        SparkContext._gateway = SparkContext._jvm = None
-
-
-@contextmanager
-def at_work() -> Iterator[None]:
-    """A task of a Python worker: what it has freed goes back to the system when the worker rests.
-
-    glibc keeps free memory that lies below what is in use: 80 MB of a worker, now and then. To give
-    it back takes 1 to 5 ms, and the next task as much to get it again.
-    """
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGALRM, _release_memory)
-        signal.setitimer(signal.ITIMER_REAL, REST)
-
-
-def _release_memory(*_: object) -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # which other C libraries do not have
-    if trim:
-        trim(0)
-
-
-def _options(settings: Settings, scratch: Path, name: str, optimised: bool) -> dict[str, str]:
-    # The classes that any session loads need more metaspace than Java begins with.
-    jvm = "-XX:+UseSerialGC -XX:MetaspaceSize=256m"
-    if not optimised:
-        jvm += " -XX:TieredStopAtLevel=1"
-    kafka = name == "run" and "kafka" in settings.source
-    if kafka:
-        # Messages die young. Where that generation is small they are moved to the old one, and
-        # when that is full the stream stops for 0.1 to 0.2 s.
-        jvm += " -XX:NewRatio=1 -XX:SurvivorRatio=3"
-    # Where there is none, or one of another Java, nothing is said, and nothing fails.
-    archive = f'-XX:SharedArchiveFile="{ARCHIVE}" -Xlog:cds=off -Xlog:cds+dynamic=off'
-    heap = f"-Xms{settings.driver_memory}" if kafka else ""
-    threads = {"OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
-    return {
-        "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": f"{jvm} {heap} {archive}",
-        "spark.executor.extraJavaOptions": jvm,
-        "spark.local.dir": str(scratch),
-        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
-        # Over TCP, a small piece waits up to 40 ms for the acknowledgement of the one before
-        # (RFC 896, tcp(7)). From Spark 4.1 on; one that is older does not know the option.
-        "spark.python.unix.domain.socket.enabled": "true",
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        # As pyspark's shell has it anyhow; but that writes all the rest, and then drops it.
-        "spark.log.level": "WARN",
-        # How a plan is told to those who listen; this is the cheapest way.
-        "spark.sql.ui.explainMode": "simple",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(PIECE),
-        # What the driver deals out stays Arrow until it is in a task.
-        "spark.sql.execution.arrow.localRelationThreshold": "0",
-        # Of the images that messages carry, a worker and the JVM each hold this much at once.
-        "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * 2**20),
-        "spark.sql.adaptive.enabled": "false",
-        # Of a message's headers of one name, the first counts: they are read from the end.
-        "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
-        "spark.python.sql.dataFrameDebugging.enabled": "false",
-        "spark.sql.streaming.pollingDelay": "50ms",
-        # The default ones take 25 ms for each file of a checkpoint, twice a micro-batch; these take
-        # 5, for a chmod process. They rename too, which is atomic where the home folder is.
-        "spark.sql.streaming.checkpointFileManagerClass": (
-            "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
-        ),
-        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
-        "spark.sql.streaming.numRecentProgressUpdates": "5",
-        "spark.sql.streaming.minBatchesToRetain": "20",
-        # Queries take turns; each has a pool of its own.
-        "spark.scheduler.mode": "FAIR",
-        # Local files, since packages would be put on the workers' Python path too.
-        **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
-        **{f"spark.executorEnv.{name}": "1" for name in threads},
-        **_BY_NAME.get(name, {}),
-    }
+    inside.end_jvm()

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sightstream.images.decode import Limits
 from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
-from sightstream.runtime.spark import at_work
+from sightstream.runtime.worker import at_work
 from sightstream.scoring.classifier import Answer, Classifier
 from sightstream.tables.schema import ANSWER
 

@@ -8,10 +8,9 @@ from streaming.checkpoint import app_id, checkpoint_state, offset
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    from sightstream import config
 
     home = tmp_path_factory.mktemp("home")
-    made = spark.start(config.Settings(home=home, master="local[1]"), "contract")
+    made = spark.start("contract", home, "local[1]")
     yield made
     spark.stop(made)
 

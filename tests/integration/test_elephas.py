@@ -8,11 +8,11 @@ import numpy as np
 import psutil
 import pytest
 
-from sightstream import config
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.models.engines import import_keras
 from sightstream.runtime import spark
 from training import elephas, networks
+from training.train import SPARK
 
 WORKERS, BATCH = 2, 8
 
@@ -20,7 +20,7 @@ WORKERS, BATCH = 2, 8
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     home = tmp_path_factory.mktemp("elephas")
-    it = spark.start(config.Settings(home=home, registry_uri=""), "train")
+    it = spark.start("train", home, "local[*,4]", options=SPARK)
     yield it
     spark.stop(it)
 

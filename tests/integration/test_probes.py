@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from sightstream import config
 from sightstream.models.registry import Registry
 from sightstream.runtime import pyspark_inside, spark
 from sightstream.tables.predictions import Predictions
@@ -16,7 +15,7 @@ from streaming.observe.metrics import Metrics
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    session = spark.start(config.Settings(home=tmp_path_factory.mktemp("spark")), "probes")
+    session = spark.start("probes", tmp_path_factory.mktemp("spark"), "local[*,4]")
     yield session
     spark.stop(session)
 

@@ -62,7 +62,7 @@ def repeating():
 
 
 def test_training_and_serving_see_the_same_bytes(settings, folders):
-    session = spark.start(settings, "test")
+    session = spark.start("test", settings.root, settings.master)
     try:
         dataset = datasets.load(
             session, Source((folders,)), SHAPE, Limits(), shares=(0.6, 0.2, 0.2), seed=0

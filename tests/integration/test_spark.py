@@ -12,10 +12,10 @@ SCRIPT = """
 import sys
 import time
 from pathlib import Path
-from sightstream import config, spark
+from sightstream.runtime import spark
 
 folder = Path(sys.argv[1])
-session = spark.start(config.Settings(home=folder / "home"), "interrupted")
+session = spark.start("interrupted", folder / "home", "local[2]")
 numbers = session.sparkContext.parallelize(range(2), 2)
 try:
     numbers.map(lambda n: ((folder / f"began-{n}").touch(), time.sleep(600))).count()
@@ -28,7 +28,7 @@ spark.stop(session)
 
 WORKER = """
 import resource
-from sightstream.runtime.spark import at_work
+from sightstream.runtime.worker import at_work
 
 with at_work():
     freed = [b"x" * 50_000 for _ in range(4000)]

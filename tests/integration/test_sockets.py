@@ -1,0 +1,96 @@
+"""The Unix sockets between Spark's JVM and Python: short, private, and gone with their owners."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from sightstream.runtime import spark
+
+SCRIPT = """
+import sys
+import time
+from pathlib import Path
+from sightstream.runtime import spark
+
+session = spark.start("sockets", Path(sys.argv[1]), "local[2]")
+counted = session.sparkContext.accumulator(0)
+session.sparkContext.parallelize(range(4), 2).foreach(lambda n: counted.add(n))
+rows = session.range(3).mapInPandas(lambda found: found, "id long").toArrow()
+folder = session.conf.get("spark.python.unix.domain.socket.dir")
+print(counted.value, rows.num_rows, folder, flush=True)
+sys.stdin.readline()
+spark.stop(session)
+"""
+
+
+def begun(home):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, home],
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_a_home_of_a_long_path_has_them_elsewhere_and_a_kill_leaves_none(tmp_path, until):
+    home = tmp_path / ("long" * 40)
+    with begun(home) as process:
+        try:
+            counted, rows, folder = process.stdout.readline().split()
+            assert (counted, rows) == ("6", "3"), process.communicate("\n", timeout=60)
+            folder = Path(folder)
+            assert folder.parent == Path(tempfile.gettempdir())
+            assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IRWXU
+            sockets = [each for each in folder.iterdir() if each.is_socket()]
+            assert sockets
+            assert {stat.S_IMODE(each.stat().st_mode) & 0o077 for each in sockets} <= {0, 0o055}
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            # The program's own is left, until the next start looks for sockets of the dead.
+            until(lambda: len(list(folder.iterdir())) <= 1, 30)
+            assert spark._socket_folder(spark.scratch_folder(home, "sockets")) == folder
+            assert list(folder.iterdir()) == []
+        finally:
+            process.kill()
+    spark.clear(home, "sockets")
+    assert not folder.exists()
+
+
+def test_they_are_in_the_scratch_folder_where_that_is_short(tmp_path):
+    with tempfile.TemporaryDirectory() as short:
+        folder = spark._socket_folder(Path(short))
+        assert folder == Path(short, "sockets")
+        assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IRWXU
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750])
+def test_a_folder_that_others_can_enter_is_not_used(mode, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    scratch = tmp_path / ("long" * 20)
+    taken = spark._short(scratch)
+    taken.mkdir()
+    try:
+        taken.chmod(mode)
+        assert spark._socket_folder(scratch) is None
+        assert (
+            spark._folders(scratch, local=True)["spark.python.unix.domain.socket.enabled"]
+            == "false"
+        )
+    finally:
+        taken.rmdir()
+
+
+def test_a_link_that_another_user_has_set_is_not_followed(tmp_path):
+    scratch, private = tmp_path / ("long" * 20), tmp_path / "private"
+    private.mkdir(mode=0o700)
+    link = spark._short(scratch)
+    link.symlink_to(private)
+    try:
+        assert spark._socket_folder(scratch) is None
+    finally:
+        link.unlink()

@@ -1,0 +1,77 @@
+"""What sightstream.runtime.pyspark_inside reaches, in the pyspark that is installed."""
+
+import logging
+import os
+
+import pytest
+
+from sightstream.runtime import pyspark_inside as inside
+from sightstream.runtime import spark
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    made = spark.start("contract", tmp_path_factory.mktemp("contract"), "local[2]")
+    yield made
+    spark.stop(made)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_missing(caplog):
+    inside._missing.cache_clear()
+    with caplog.at_level(logging.WARNING, "sightstream"):
+        yield
+    assert [each.getMessage() for each in caplog.records if each.name == "sightstream"] == []
+
+
+def test_the_jvm_is_known_as_long_as_it_runs(session):
+    assert inside.has_jvm() is True
+    assert inside.jvm_has_ended() is False
+    assert spark.is_alive(session)
+
+
+def test_the_driver_is_an_executor(session):
+    (driver,) = inside.executors(session.sparkContext)
+    assert driver.tasks == 0
+    assert 0 <= driver.storage_used < driver.storage_all
+
+
+def test_the_heap_has_bounds(session):
+    heap = inside.heap(session.sparkContext)
+    assert 0 < heap.used < heap.most <= 2**30
+
+
+def test_a_connection_that_is_closed_is_made_anew(session):
+    inside.interrupt(session.sparkContext)
+    assert session.range(3).count() == 3
+
+
+def test_checkpoints_are_plain_files(session, tmp_path):
+    name = inside.checkpoint_file_manager(session.sparkContext)
+    assert session.conf.get("spark.sql.streaming.checkpointFileManagerClass") == name
+    rate = session.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+    writer = rate.writeStream.foreachBatch(lambda *_: None)
+    query = writer.option("checkpointLocation", tmp_path).trigger(availableNow=True).start()
+    assert query.awaitTermination(60)
+    assert (tmp_path / "commits" / "0").exists()
+    assert list(tmp_path.rglob("*.crc")) == []
+
+
+def test_a_worker_takes_the_installed_pyspark(session):
+    import pyspark
+
+    found = session.sparkContext.parallelize(range(2), 2).map(lambda _: pyspark.__file__)
+    assert set(map(os.path.realpath, found.collect())) == {os.path.realpath(pyspark.__file__)}
+
+
+def test_what_is_missing_is_logged_once_and_nothing_fails(session, caplog):
+    class Other:
+        """A context as no pyspark has it."""
+
+    assert inside.executors(Other()) is None
+    assert inside.executors(Other()) is None
+    assert [each.getMessage() for each in caplog.records] == [
+        "executors is not in this pyspark as in Spark 4.0 to 4.3: "
+        "'Other' object has no attribute '_jsc'"
+    ]
+    caplog.clear()
