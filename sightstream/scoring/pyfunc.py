@@ -43,14 +43,16 @@ class PyFunc:
             params: None are known.
 
         Returns:
-            A row for each of `rows`, with the columns of the version's signature.
+            A row for each of `rows`, with the columns of the version's signature; `top` is empty
+            where the image was rejected, since MLflow passes no missing list to Spark. Before
+            pandas 3, MLflow's `spark_udf` makes the text "None" of a missing string.
         """
         import pandas as pd
 
         images = [self._image(*row) for row in _cells(rows)]
         found = iter(self._classifier([image for image in images if image is not None]))
         answers = [_NEITHER if image is None else next(found) for image in images]
-        return pd.DataFrame([self._row(each) for each in answers], rows.index, dtype=object)
+        return pd.DataFrame([self._row(each) for each in answers], rows.index)
 
     def _image(self, content: Any, uri: Any) -> Image | None:
         if isinstance(content, bytes | bytearray | memoryview):
@@ -66,8 +68,7 @@ class PyFunc:
         return {
             "status": "rejected" if answer.error_code else "ok",
             "error_code": answer.error_code, "error_detail": answer.error_detail, **best,
-            "top": top or None, "format": answer.format, "width": answer.width,
-            "height": answer.height,
+            "top": top, "format": answer.format, "width": answer.width, "height": answer.height,
         }  # fmt: skip
 
 
