@@ -61,7 +61,7 @@ def signature() -> ModelSignature:
     inputs = {"image": "binary", "uri": "string"}
     return ModelSignature(
         Schema([ColSpec(kind, column, required=False) for column, kind in inputs.items()]),
-        Schema([ColSpec(k, column, required=column == "status") for column, k in answer.items()]),
+        Schema([ColSpec(k, column, required=k != "double") for column, k in answer.items()]),
     )
 
 

@@ -43,9 +43,8 @@ class PyFunc:
             params: None are known.
 
         Returns:
-            A row for each of `rows`, with the columns of the version's signature; `top` is empty
-            where the image was rejected, since MLflow passes no missing list to Spark. Before
-            pandas 3, MLflow's `spark_udf` makes the text "None" of a missing string.
+            A row for each of `rows`, with the columns of the version's signature. A missing text is
+            empty, and so is a missing `top`: `spark_udf` would pass on the text "None", and fail.
         """
         import pandas as pd
 
@@ -64,11 +63,12 @@ class PyFunc:
             {"label": self._labels[index], "score": score}
             for index, score in zip(answer.classes or (), answer.scores or (), strict=True)
         ]
-        best = top[0] if top else {"label": None, "score": None}
+        best = top[0] if top else {"label": "", "score": None}
         return {
             "status": "rejected" if answer.error_code else "ok",
-            "error_code": answer.error_code, "error_detail": answer.error_detail, **best,
-            "top": top, "format": answer.format, "width": answer.width, "height": answer.height,
+            "error_code": answer.error_code or "", "error_detail": answer.error_detail or "",
+            **best, "top": top, "format": answer.format or "",
+            "width": answer.width, "height": answer.height,
         }  # fmt: skip
 
 
