@@ -101,7 +101,7 @@ def local_path(uri: str) -> str:
 
 
 def is_below(uri: str, prefixes: Iterable[str]) -> bool:
-    """Whether a uri lies below a prefix, with ".." and symbolic links followed to their end.
+    """True for a uri below a prefix, with ".." and symbolic links followed to their end.
 
     Args:
         uri: Untrusted; names a local file, or an object in a store that `prefixes` names.

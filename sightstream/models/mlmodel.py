@@ -54,13 +54,14 @@ def signature() -> ModelSignature:
     label = Object([Property("label", "string"), Property("score", "double")])
     answer = {
         "status": "string", "error_code": "string", "error_detail": "string", "label": "string",
-        "score": "double", "top": Array(label), "format": "string", "width": "long",
-        "height": "long",
+        "score": "double", "top": Array(label), "format": "string",
+        # An integer that is unknown fails in MLflow's spark_udf.
+        "width": "double", "height": "double",
     }  # fmt: skip
     inputs = {"image": "binary", "uri": "string"}
     return ModelSignature(
         Schema([ColSpec(kind, column, required=False) for column, kind in inputs.items()]),
-        Schema([ColSpec(k, column, required=column == "status") for column, k in answer.items()]),
+        Schema([ColSpec(k, column, required=k != "double") for column, k in answer.items()]),
     )
 
 

@@ -43,14 +43,15 @@ class PyFunc:
             params: None are known.
 
         Returns:
-            A row for each of `rows`, with the columns of the version's signature.
+            A row for each of `rows`, with the columns of the version's signature. A missing text is
+            empty, and so is a missing `top`: `spark_udf` would pass on the text "None", and fail.
         """
         import pandas as pd
 
         images = [self._image(*row) for row in _cells(rows)]
         found = iter(self._classifier([image for image in images if image is not None]))
         answers = [_NEITHER if image is None else next(found) for image in images]
-        return pd.DataFrame([self._row(each) for each in answers], rows.index, dtype=object)
+        return pd.DataFrame([self._row(each) for each in answers], rows.index)
 
     def _image(self, content: Any, uri: Any) -> Image | None:
         if isinstance(content, bytes | bytearray | memoryview):
@@ -62,12 +63,12 @@ class PyFunc:
             {"label": self._labels[index], "score": score}
             for index, score in zip(answer.classes or (), answer.scores or (), strict=True)
         ]
-        best = top[0] if top else {"label": None, "score": None}
+        best = top[0] if top else {"label": "", "score": None}
         return {
             "status": "rejected" if answer.error_code else "ok",
-            "error_code": answer.error_code, "error_detail": answer.error_detail, **best,
-            "top": top or None, "format": answer.format, "width": answer.width,
-            "height": answer.height,
+            "error_code": answer.error_code or "", "error_detail": answer.error_detail or "",
+            **best, "top": top, "format": answer.format or "",
+            "width": answer.width, "height": answer.height,
         }  # fmt: skip
 
 

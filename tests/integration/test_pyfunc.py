@@ -77,7 +77,7 @@ def expected(registry):
 
 def cells(rows):
     found = [(r["status"], r["error_code"], r["label"], r["score"]) for r in rows]
-    return [tuple(None if pd.isna(cell) else cell for cell in row) for row in found]
+    return [tuple(None if cell == "" or pd.isna(cell) else cell for cell in row) for row in found]
 
 
 def test_load_model_answers_as_the_classifier(pyfunc, expected):

@@ -1,6 +1,8 @@
 """version: checksums, the two engines, and what is refused before it serves."""
 
+import gc
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -105,6 +107,15 @@ def test_a_lambda_layer_is_refused(tmp_path):
     served = ServedModel("tiny", 1, ("a", "b"), TINY, "keras", content)
     with pytest.raises(ModelDamagedError, match=r"tiny version 1 does not run: .*[Ll]ambda"):
         served.check()
+
+
+def test_keras_is_imported_without_hiding_anything_for_long_contract():
+    """Keras imports without these two packages, and both can be imported afterwards."""
+    hidden = {name: sys.modules.get(name, "absent") for name in ("matplotlib", "sklearn")}
+    assert import_keras().saving.load_model
+    assert None not in hidden.values()
+    assert None not in [sys.modules.get(name, "absent") for name in hidden]
+    assert gc.isenabled()
 
 
 def test_a_softmax_is_accepted():

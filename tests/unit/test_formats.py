@@ -81,7 +81,7 @@ def test_a_part_that_cannot_be_imported_is_left_out_and_logged(monkeypatch, capl
     from importlib.metadata import EntryPoint
 
     points = [EntryPoint(n, v, "g") for n, v in (("bad", "no_such:X"), ("good", "json:loads"))]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "entry_points", lambda _group: points)
     assert list(plugins.installed("g")) == ["good"]
     assert "bad (no_such:X) is left out" in caplog.text
 
