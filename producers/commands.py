@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sightstream import terminal
 from sightstream.cli import extras, options
+
+if TYPE_CHECKING:
+    from producers.topic import Destination
+    from sightstream.config import Settings
 
 Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
 Topic = Annotated[str | None, typer.Option(help="Kafka topic that images are sent to [images].")]
@@ -117,9 +121,9 @@ def publish(
     try:
         with _bar("publishing", sent.images) as (advance, _):
             publish_all(
-                images, settings, sent, tell=terminal.say, on_answer=advance, rate=rate, key=key,
-                claim_check=claim_check, timeout=timeout,
-                partitions=partitions if create_topic else 0,
+                images, _destination(settings, timeout, partitions if create_topic else 0),
+                settings.kafka_uri_prefixes, sent, tell=terminal.say, on_answer=advance,
+                rate=rate, key=key, claim_check=claim_check,
             )  # fmt: skip
     finally:
         if as_json:
@@ -160,13 +164,17 @@ def watch(
 
     extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
-    watched = Watch(folder, settings, keep=not remove, tell=terminal.say)
+    watched = Watch(
+        folder, _destination(settings, timeout, partitions if create_topic else 0),
+        settings.kafka_uri_prefixes, settle_seconds=settings.settle_seconds, keep=not remove,
+        tell=terminal.say,
+    )  # fmt: skip
     stop = terminal.stop_on_signals()
     terminal.say(
         f"publishing what is dropped into {folder} to {settings.kafka_topic}; Ctrl-C ends it"
     )
     try:
-        watched.run(stop, timeout=timeout, partitions=partitions if create_topic else 0)
+        watched.run(stop)
     finally:
         if as_json:
             data = {"published": watched.published, "topic": settings.kafka_topic}
@@ -233,6 +241,14 @@ def load(
         )
     if not report.clean:
         raise typer.Exit(1)
+
+
+def _destination(settings: Settings, timeout: float, partitions: int) -> Destination:
+    from producers.topic import Destination
+
+    return Destination(
+        settings.kafka, settings.kafka_topic, timeout, partitions, settings.max_image_bytes
+    )
 
 
 @contextmanager

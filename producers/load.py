@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from producers import inbox
 from producers.publish import Messages
-from producers.topic import Message, Publisher
+from producers.topic import Destination, Message, Publisher
 from sightstream.config import Settings
 from sightstream.errors import ConfigError
 from sightstream.images.event import readable
@@ -227,15 +227,18 @@ def load(
                     report.sent += 1
                     answers.sent(readable(os.fsencode(name)), time.time())
         else:
-            with Publisher(settings, answered, timeout=timeout, tell=tell) as publisher:
-                messages = Messages(settings, publisher, "load", claim_check="never")
+            to = Destination(settings.kafka, settings.kafka_topic, timeout)
+            with Publisher(to, answered, tell) as publisher:
+                messages = Messages(
+                    settings.kafka_uri_prefixes, publisher, "load", claim_check="never"
+                )
                 takes = largest if largest < publisher.limit - 1024 else 0
                 for file, name in files(takes):
                     publisher.send(messages.of(file, os.fsencode(name)))
                 publisher.flush()
         report.seconds = time.monotonic() - begin
     _wait(answers, report.sent, timeout, on_answers)
-    _count(report, answers, settings, run, key)
+    _count(report, answers, settings.predictions, run, key)
     return report
 
 
@@ -249,9 +252,9 @@ def _wait(answers: Answers, wanted: int, timeout: float, on_answers: Callable[[i
         time.sleep(_LOOK)
 
 
-def _count(report: Report, answers: Answers, settings: Settings, run: str, key: str) -> None:
+def _count(report: Report, answers: Answers, table: str, run: str, key: str) -> None:
     (row,) = predictions.ask(
-        settings.predictions,
+        table,
         f"SELECT count(*) AS rows, count(DISTINCT {key}) AS images, "  # noqa: S608
         "count(*) FILTER (WHERE status = 'ok') AS ok "
         f"FROM predictions WHERE starts_with(original_name, '{run}/')",

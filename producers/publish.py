@@ -1,4 +1,4 @@
-"""From files to messages: the image itself, or where it is when it is too large for the topic."""
+"""Messages of files: the image itself, or its uri where it is too large for the topic."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 from producers import inbox
-from producers.topic import Message, Publisher
+from producers.topic import Destination, Message, Publisher
 from sightstream import terminal
-from sightstream.config import Settings
-from sightstream.errors import InputError
+from sightstream.errors import InputError, first_line
 from sightstream.images.event import ImageEvent, new_event_id, readable
 from sightstream.images.store import is_below
 
@@ -29,7 +28,7 @@ _PIECE = 2**20
 
 
 def find(places: Sequence[str]) -> Iterator[tuple[Path | str, Path]]:
-    """Walks images with the names they get; those of an object store are told by their uris.
+    """Walks images with the names that they get; one of an object store comes as its uri.
 
     Args:
         places: files and folders, of this machine by their paths, else by their uris.
@@ -52,8 +51,8 @@ def _remote(place: str) -> list[tuple[str, Path]]:
         alone = store.get_file_info(top)
         found = [alone] if alone.is_file else store.get_file_info(below)
     except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{terminal.printable(place)} cannot be looked into: {reason}") from None
+        shown = terminal.printable(place)
+        raise InputError(f"{shown} cannot be listed: {first_line(error)}") from None
     paths = sorted(info.path for info in found if info.is_file)
     if not paths:
         raise InputError(f"there are no files in {terminal.printable(place)}")
@@ -63,7 +62,7 @@ def _remote(place: str) -> list[tuple[str, Path]]:
 
 @dataclass
 class Sent:
-    """What became of the images so far; bytes are those that went to the topic."""
+    """Counts of images so far; bytes are those that were sent to the topic."""
 
     images: int
     acknowledged: int = 0
@@ -74,33 +73,32 @@ class Sent:
 
     @property
     def complete(self) -> bool:
-        """Whether every image was acknowledged."""
+        """True if every image was acknowledged."""
         return self.acknowledged == self.images
 
 
 def publish(
-    places: Sequence[str], settings: Settings, sent: Sent, *,
+    places: Sequence[str], to: Destination, prefixes: Sequence[str], sent: Sent, *,
     tell: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
     rate: float | None = None, key: Key = "id", claim_check: ClaimCheck = "auto",
-    timeout: float = 60, partitions: int = 0,
+
 ) -> None:  # fmt: skip
-    """Publishes images to `kafka_topic`.
+    """Publishes images to a topic.
 
     Args:
         places: see `find`.
-        settings: the broker, the topic, the prefixes of uris that the stream may read.
+        to: the topic.
+        prefixes: uris below which the stream may read images.
         sent: keeps the count, also when an error ends it.
         tell: called with a sentence about an image that is refused, and about a wait.
         on_answer: called for each image that is acknowledged or refused.
-        rate: images a second; None for no limit.
+        rate: images a second; None: no limit.
         key: see `Messages`.
         claim_check: see `Messages`.
-        timeout: seconds that the broker may be away, or take for an image.
-        partitions: of the topic, which is created where there is none; 0: it must exist.
 
     Raises:
-        BrokerUnavailableError: it stayed away, or refuses us.
-        TopicNotFoundError: there is no such topic.
+        BrokerUnavailableError: the broker stayed unreachable, or refuses this client.
+        TopicNotFoundError: the topic does not exist.
     """
 
     def answered(message: Message, error: str, _: float) -> None:
@@ -117,10 +115,9 @@ def publish(
         tell(why)
         on_answer()
 
-    to = Publisher(settings, answered, timeout=timeout, tell=tell, partitions=partitions)
     begin = time.monotonic()
-    with to as publisher:
-        messages = Messages(settings, publisher, "publish", key=key, claim_check=claim_check)
+    with Publisher(to, answered, tell) as publisher:
+        messages = Messages(prefixes, publisher, "publish", key=key, claim_check=claim_check)
         try:
             for file, name in inbox.paced(find(places), rate):
                 try:
@@ -138,19 +135,19 @@ class Messages:
     """Makes the messages of files for one topic."""
 
     def __init__(
-        self, settings: Settings, publisher: Publisher, sender: str, *,
+        self, prefixes: Sequence[str], publisher: Publisher, sender: str, *,
         key: Key = "id", claim_check: ClaimCheck = "auto",
     ) -> None:  # fmt: skip
-        """Remembers how.
+        """Remembers how to make them.
 
         Args:
-            settings: the prefixes of uris that the stream may read.
-            publisher: knows what fits.
-            sender: becomes the `ce_source` of its messages.
-            key: the message's key; with "hash" the same picture has the same event id too.
+            prefixes: uris below which the stream may read images.
+            publisher: knows which messages fit.
+            sender: becomes `ce_source` of the messages.
+            key: of the messages; with "hash" equal pictures have the same event id too.
             claim_check: which images are sent as their uri: those that do not fit, all, or none.
         """
-        self._prefixes = settings.kafka_uri_prefixes
+        self._prefixes = prefixes
         self._publisher = publisher
         self._sender = sender
         self._key = key
@@ -159,7 +156,7 @@ class Messages:
     def of(
         self, file: Path | str, name: bytes, event_id: str = "", when: float | None = None
     ) -> Message:
-        """The message of a file.
+        """Makes the message of a file.
 
         Args:
             file: the image; a string is the uri of one that stays in its object store.

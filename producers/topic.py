@@ -1,4 +1,4 @@
-"""Onto a topic: every message is acknowledged by all replicas, or told as what it became."""
+"""Messages to a topic: all replicas acknowledge each of them, or its error is reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from threading import Timer
 from typing import TYPE_CHECKING, Any
 
-from sightstream.config import Settings
+from sightstream.config import Broker
 from sightstream.errors import BrokerUnavailableError
 from sightstream.images.event import Headers, ImageEvent
 from sightstream.io import kafka
@@ -18,14 +18,14 @@ from sightstream.io import kafka
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
-IN_FLIGHT = 32 * 2**20
-"""Bytes of messages that wait for their acknowledgement at most."""
+IN_FLIGHT_BYTES = 32 * 2**20
+"""Largest total size of messages that wait for their acknowledgement."""
 
-LARGEST = 64 * 2**20
-"""Bytes of a message that a topic is made for at most; a broker takes requests of 100 MB."""
+LARGEST_MESSAGE = 64 * 2**20
+"""Largest message size that a topic is created with; a broker takes requests of 100 MB."""
 
-SILENCE = 3.0
-"""Seconds without an answer after which the wait is told."""
+SILENCE_SECONDS = 3.0
+"""Time without an answer after which the wait is reported."""
 
 _BATCH = 512 * 2**10
 _OVERHEAD = 1024
@@ -33,7 +33,7 @@ _OVERHEAD = 1024
 
 @dataclass(frozen=True)
 class Message:
-    """An image on its way to a topic.
+    """An image that is sent to a topic.
 
     Attributes:
         event: its id stays the same however often the message is sent.
@@ -47,60 +47,76 @@ class Message:
 
     @property
     def headers(self) -> Headers:
-        """As the broker gets them."""
+        """Headers of the Kafka message."""
         return self.event.to_headers()
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about."""
+        """Approximate bytes of memory."""
         return len(self.value) + _OVERHEAD
 
 
 OnAnswer = Callable[[Message, str, float], None]
 
 
+@dataclass(frozen=True)
+class Destination:
+    """A topic, and how to reach it.
+
+    Attributes:
+        broker: of Kafka.
+        topic: its name.
+        timeout: seconds that the broker may be unreachable, and that a message may take.
+        partitions: of the topic, which is created where it does not exist; 0: it must exist.
+        image_bytes: size of the largest image that a topic that is created has to take.
+    """
+
+    broker: Broker
+    topic: str
+    timeout: float = 60
+    partitions: int = 0
+    image_bytes: int = 20 * 2**20
+
+
 class Publisher:
     """An idempotent producer to one topic; answers come in the thread that sends."""
 
     def __init__(
-        self, settings: Settings, on_answer: OnAnswer, *,
-        timeout: float = 60, tell: Callable[[str], None] = lambda _: None, partitions: int = 0,
-    ) -> None:  # fmt: skip
-        """Connects; a broker that is away is waited for.
+        self, to: Destination, on_answer: OnAnswer, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Connects, waiting for a broker that does not answer yet.
 
         Args:
-            settings: the broker, how to log in, and the topic.
-            on_answer: called once for each message, with what is wrong, empty if it was
-                acknowledged, and the time of that, in seconds since the epoch.
-            timeout: seconds that a broker may be away, and that a message may take.
+            to: the topic.
+            on_answer: called once for each message, with its error, empty if it was acknowledged,
+                and the time of that, in seconds since the epoch.
             tell: called with a sentence when there is something to wait for.
-            partitions: of the topic, which is created where there is none; 0: it must exist.
 
         Raises:
-            BrokerUnavailableError: no broker answers in time, or it refuses us.
-            TopicNotFoundError: there is no such topic.
+            BrokerUnavailableError: no broker answers in time, or it refuses this client.
+            TopicNotFoundError: the topic does not exist.
         """
         from kafka import KafkaProducer
 
-        self._where = settings.kafka_servers
-        self._topic, self._timeout, self._tell = settings.kafka_topic, timeout, tell
+        self._where, self._topic, self._timeout = to.broker.servers, to.topic, to.timeout
+        self._tell = tell
         self._on_answer = on_answer
         self._answers = SimpleQueue[tuple[Message, float, float, Exception | None]]()
         self._waiting = self._bytes = 0
         self._heard = 0.0
-        with _reached(settings, timeout, tell) as admin:
-            if partitions:
-                _create(admin, self._topic, partitions, settings.max_image_bytes)
+        with _reached(to, tell) as admin:
+            if to.partitions:
+                _create(admin, to)
             kafka.require_topics(admin, self._topic)
             # Of value, key and headers together; the rest is Kafka's own.
             self.limit = _limit(admin, self._topic) - _OVERHEAD
         self._producer = KafkaProducer(
-            **kafka.client_options(settings.kafka),
+            **kafka.client_options(to.broker),
             acks="all", enable_idempotence=True, compression_type=None,
             allow_auto_create_topics=False, max_request_size=self.limit + _OVERHEAD,
             batch_size=min(_BATCH, self.limit), linger_ms=5,
-            delivery_timeout_ms=int(timeout * 1000), max_block_ms=int(timeout * 1000),
-            request_timeout_ms=min(30_000, max(100, int(timeout * 1000) - 100)),
+            delivery_timeout_ms=int(to.timeout * 1000), max_block_ms=int(to.timeout * 1000),
+            request_timeout_ms=min(30_000, max(100, int(to.timeout * 1000) - 100)),
             reconnect_backoff_max_ms=1000,
         )  # fmt: skip
 
@@ -109,7 +125,7 @@ class Publisher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Lets go of the broker; what is still unanswered is given up."""
+        """Closes the connection; messages without an answer are given up."""
         from kafka.errors import KafkaTimeoutError
 
         with suppress(KafkaTimeoutError):
@@ -126,7 +142,7 @@ class Publisher:
         Raises:
             BrokerUnavailableError: none has been acknowledged for as long as the timeout.
         """
-        while self._waiting and self._bytes + message.size > IN_FLIGHT:
+        while self._waiting and self._bytes + message.size > IN_FLIGHT_BYTES:
             self._answer()
         self.poll()
         if not self._waiting:
@@ -193,22 +209,20 @@ class Publisher:
             )
 
     def _mind_silence(self) -> None:
-        if self._waiting and 0 < self._heard < time.monotonic() - SILENCE:
+        if self._waiting and 0 < self._heard < time.monotonic() - SILENCE_SECONDS:
             self._heard = 0.0  # once is enough
             self._tell(_patience(self._where, self._timeout))
 
 
 @contextmanager
-def _reached(
-    settings: Settings, timeout: float, tell: Callable[[str], None]
-) -> Iterator[KafkaAdminClient]:
-    """A client for administration, for the time of a block; a long wait for it is told."""
-    sentence = _patience(settings.kafka_servers, timeout)
-    timer = Timer(min(SILENCE, timeout / 2), tell, (sentence,))
+def _reached(to: Destination, tell: Callable[[str], None]) -> Iterator[KafkaAdminClient]:
+    """Opens an administration client for a block; reports a long wait for the broker."""
+    sentence = _patience(to.broker.servers, to.timeout)
+    timer = Timer(min(SILENCE_SECONDS, to.timeout / 2), tell, (sentence,))
     timer.daemon = True
     timer.start()
     try:
-        admin = kafka.connect(settings.kafka, timeout)
+        admin = kafka.connect(to.broker, to.timeout)
     finally:
         timer.cancel()
     try:
@@ -235,12 +249,12 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, (errors.RetriableError, *numbers))
 
 
-def _create(admin: KafkaAdminClient, topic: str, partitions: int, image_bytes: int) -> None:
+def _create(admin: KafkaAdminClient, to: Destination) -> None:
     from kafka import errors
 
-    largest = min(image_bytes + _OVERHEAD * 16, LARGEST)
+    largest = str(min(to.image_bytes + _OVERHEAD * 16, LARGEST_MESSAGE))
     wanted: dict[str, dict[str, Any]] = {
-        topic: {"num_partitions": partitions, "configs": {"max.message.bytes": str(largest)}}
+        to.topic: {"num_partitions": to.partitions, "configs": {"max.message.bytes": largest}}
     }
     try:
         admin.create_topics(wanted, wait_for_metadata=True)
@@ -248,13 +262,13 @@ def _create(admin: KafkaAdminClient, topic: str, partitions: int, image_bytes: i
         return
     except errors.TopicAuthorizationFailedError:
         raise BrokerUnavailableError(
-            f"Kafka does not let this user create the topic {topic!r}; ask for that right, or for "
-            "the topic"
+            f"Kafka does not let this user create the topic {to.topic!r}; ask for that right, or "
+            "for the topic"
         ) from None
 
 
 def _limit(admin: KafkaAdminClient, topic: str) -> int:
-    """The bytes that the broker takes as one message of this topic."""
+    """Largest message of a topic that the broker takes, in bytes."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic)]

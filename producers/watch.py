@@ -11,15 +11,14 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from uuid import UUID
 
 from producers.publish import Messages
-from producers.topic import Message, Publisher
-from sightstream.config import Settings
+from producers.topic import Destination, Message, Publisher
 from sightstream.errors import AlreadyRunningError, InputError
 from sightstream.images.event import new_event_id
 from sightstream.io import lock
@@ -34,59 +33,59 @@ class Watch:
     """One folder, whose files go to one topic."""
 
     def __init__(
-        self, folder: Path, settings: Settings, *, keep: bool, tell: Callable[[str], None]
-    ) -> None:
+        self, folder: Path, to: Destination, prefixes: Sequence[str], *,
+        settle_seconds: float, keep: bool, tell: Callable[[str], None],
+    ) -> None:  # fmt: skip
         """Remembers the folder.
 
         Args:
             folder: its files are published.
-            settings: broker, topic, prefixes of uris, and the time that doubtful files settle.
-            keep: published files stay below `published`; else they are removed.
+            to: the topic.
+            prefixes: uris below which the stream may read images.
+            settle_seconds: rest of a file that may be incomplete before it is taken.
+            keep: whether published files stay below `published`; else they are removed.
             tell: called with a sentence about a file that stays, and about a wait.
         """
         self._folder = folder.absolute()
         self._publishing = self._folder / PUBLISHING
         self._published = self._folder / PUBLISHED
-        self._settings = settings
+        self._to = to
+        self._prefixes = prefixes
         self._keep = keep
         self._tell = tell
         self._arrivals = Arrivals(
-            os.fsencode(self._folder), settings.settle_seconds,
+            os.fsencode(self._folder), settle_seconds,
             leave=(os.fsencode(PUBLISHING), os.fsencode(PUBLISHED)),
         )  # fmt: skip
         self.published = 0
         """Files that were acknowledged."""
 
-    def run(self, stop: Event, *, timeout: float, partitions: int = 0) -> None:
-        """Publishes what a stop or a crash has left, and then what arrives, until told to stop.
+    def run(self, stop: Event) -> None:
+        """Publishes what a stop or a crash has left, and then what arrives, until `stop` is set.
 
         Args:
             stop: set to end it, once what was sent is answered.
-            timeout: see `Publisher`.
-            partitions: see `Publisher`.
 
         Raises:
             InputError: there is no such folder.
             AlreadyRunningError: another process watches it.
-            BrokerUnavailableError: it stayed away, or refuses us; no file is lost by that.
-            TopicNotFoundError: there is no such topic.
+            BrokerUnavailableError: the broker stayed unreachable, or refuses this client; no file
+                is lost by that.
+            TopicNotFoundError: the topic does not exist.
         """
         if not self._folder.is_dir():
             raise InputError(f"there is no folder {self._folder}")
         try:
             with lock.held(self._publishing):
-                self._run(stop, timeout, partitions)
+                self._run(stop)
         except AlreadyRunningError:
             raise AlreadyRunningError(
                 f"another process watches {self._folder} already; stop it first"
             ) from None
 
-    def _run(self, stop: Event, timeout: float, partitions: int) -> None:
-        to = Publisher(
-            self._settings, self._answered, timeout=timeout, tell=self._tell, partitions=partitions
-        )
-        with to as publisher:
-            messages = Messages(self._settings, publisher, "watch")
+    def _run(self, stop: Event) -> None:
+        with Publisher(self._to, self._answered, self._tell) as publisher:
+            messages = Messages(self._prefixes, publisher, "watch")
             for place in self._left():
                 self._send(messages, publisher, place)
             while not stop.is_set():

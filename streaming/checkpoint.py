@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightstream.errors import CheckpointMismatchError
+from sightstream.errors import CheckpointMismatchError, first_line
 
 
 def app_id(checkpoint: Path) -> str:
@@ -115,7 +115,7 @@ def _last_batch(predictions: str, name: str) -> int:
             return -1
         last = Predictions(predictions).last_batch(name)
     except (DeltaError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise CheckpointMismatchError(
             f"the predictions table {predictions} cannot be read: {reason}"
         ) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.errors import InputError
+from sightstream.errors import InputError, first_line
 from sightstream.models.engines import import_keras
 from training import networks
 
@@ -55,7 +55,7 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
             outputs, arguments = [base.output], {}
             preprocess = _preprocessing(name)
     except (ValueError, OSError) as error:
-        raise InputError(f"{weights} does not fit {name}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{weights} does not fit {name}: {first_line(error)}") from None
     x = _as_layer(preprocess, arguments)(keras.layers.Rescaling(1.0)(image))
     maps = keras.Model(base.input, outputs)(x)
     pooled = [

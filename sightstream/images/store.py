@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from sightstream.errors import first_line
 from sightstream.images.decode import DEFAULT_LIMITS, Limits, Rejected
 
 Image = str | bytes | Rejected
@@ -57,7 +58,7 @@ class Store:
         except FileNotFoundError:
             return Rejected("not_found", "There is no such file.")
         except Exception as error:  # A store's client may raise anything.
-            reason = str(error).partition("\n")[0][:200]
+            reason = first_line(error)[:200]
             return Rejected("unreadable", f"The file cannot be read: {reason}.")
 
     def _remote(self, uri: str, prefix: str) -> Image:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
+from sightstream.errors import ModelNotFoundError, RegistryUnavailableError, first_line
 from sightstream.models import mlmodel
 from sightstream.models.version import CARD_FILE, ServedModel, serve
 
@@ -372,4 +372,4 @@ def _reason(error: BaseException) -> str:
     while below := root.__cause__ or root.__context__:
         root = below
     system = root.strerror if isinstance(root, OSError) and not root.filename else None
-    return system or str(error).splitlines()[0]
+    return system or first_line(error)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.errors import ModelDamagedError
+from sightstream.errors import ModelDamagedError, first_line
 from sightstream.images.decode import Preprocessing
 from sightstream.models import engines
 from sightstream.models.drift import Reference
@@ -89,7 +89,7 @@ class ServedModel:
         try:
             answer = self.load()(np.full((1, *self.preprocessing.shape), 128, np.uint8))
         except Exception as error:
-            raise ModelDamagedError(f"{self} does not run: {_first_line(error)}") from error
+            raise ModelDamagedError(f"{self} does not run: {first_line(error)}") from error
         if answer.shape != (1, len(self.labels)):
             raise ModelDamagedError(
                 f"{self} answers with shape {answer.shape} for {len(self.labels)} labels"
@@ -124,7 +124,7 @@ def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | 
             network.export(path, format="onnx", verbose=False)
         answers = Onnx(path.read_bytes())(pixels)
     except Exception as error:
-        log.warning("no ONNX file, Keras will serve it: %s", _first_line(error))
+        log.warning("no ONNX file, Keras will serve it: %s", first_line(error))
         path.unlink(missing_ok=True)
         return None
     return float(np.abs(answers - expected).max())
@@ -241,7 +241,3 @@ def _verify(path: Path, checksum: str) -> None:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
