@@ -9,6 +9,7 @@ from sightstream.models.registry import Registry
 from sightstream.models.version import Card, write_card
 
 LABELS = ("bright", "dark", "grey")
+PREPROCESSING = Preprocessing(8, 8)
 
 
 def onnx_bytes():
@@ -41,7 +42,7 @@ def write_version(folder, labels=LABELS):
     """Writes a version's files; returns the SHA-256 of its card."""
     folder.mkdir(parents=True)
     (folder / Onnx.file).write_bytes(onnx_bytes())
-    return write_card(folder, Card(labels, Preprocessing(8, 8), {"accuracy": 1.0}, {}, 0.0))
+    return write_card(folder, Card(labels, PREPROCESSING, {"accuracy": 1.0}, {}, 0.0))
 
 
 def register(settings, name, folder):

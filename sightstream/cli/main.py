@@ -69,8 +69,10 @@ def main() -> NoReturn:
     mute_pillow()
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
-    atexit._run_exitfuncs()
-    os._exit(code)
+    if end := getattr(atexit, "_run_exitfuncs", None):
+        end()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _exit_code() -> int:
