@@ -1,8 +1,12 @@
 #!/bin/sh
-# Prints the part of requirements.lock that the program needs, without what only development needs.
+# Prints the part of requirements.lock that the program needs with the extras that are named.
 set -eu
 UV=${UV:-.venv/bin/uv}
-names=$("$UV" pip compile --quiet --no-header --no-annotate \
+for extra; do
+    set -- "$@" --extra "$extra"
+    shift
+done
+names=$("$UV" pip compile --quiet --no-header --no-annotate "$@" \
     --constraints requirements.lock pyproject.toml | sed 's/[=; ].*//')
 printf '%s\n' "$names" | awk '
     NR == FNR { wanted[$1]; next }

@@ -119,7 +119,7 @@ class Container:
         if self._process:
             end_session(self._process)
 
-    def completed(self, seconds: float = 120) -> None:
+    def completed(self, seconds: float = 300) -> None:
         """Waits until it has ended well."""
         assert self._process.wait(seconds) == 0, self.said
 

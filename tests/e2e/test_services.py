@@ -13,8 +13,8 @@ from tests import compose
 from tests.prometheus import MISSING, Prometheus
 from tests.topics import headers, messages, send
 
-STARTED = ("kafka", "topics", "mlflow", "spark-master", "spark-worker", "stream", "trainer",
-           "prometheus", "demo")  # fmt: skip
+STARTED = ("kafka", "topics", "mlflow", "spark-master", "spark-worker", "first-model",
+           "stream", "trainer", "prometheus", "demo")  # fmt: skip
 
 SAMPLES = 10
 """Images that a first run drops itself."""

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 SERVICES = compose.read()["services"]
-OURS = {name for name, service in SERVICES.items() if service["image"].startswith("sightstream:")}
+OURS = {name for name, service in SERVICES.items() if service["image"].startswith("sightstream")}
 
 
 def run(*command):
