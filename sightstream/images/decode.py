@@ -29,6 +29,8 @@ Aspect = Literal["stretch", "crop", "pad"]
 
 MAX_PIXELS = 2**28
 MAX_SIDE = 2**14
+MAX_SHOWN_SIDE = 2**31 - 1
+"""The longest side that a row of 32-bit columns can hold."""
 
 _FILTERS = Lock()
 """Held while the process's filters for warnings are others; threads may decode meanwhile."""
@@ -291,13 +293,18 @@ def _too_many_pixels(limits: Limits, format: Format, size: tuple[int, int] | Non
     if size is None:
         return Rejected("too_many_pixels", f"Too many megapixels; {limit}", format.name)
     sentence = f"{size[0] * size[1] / 1e6:,.1f} megapixels; {limit}"
-    return Rejected("too_many_pixels", sentence, format.name, *size)
+    return Rejected("too_many_pixels", sentence, format.name, *_shown(size))
+
+
+def _shown(size: tuple[int, int] | None) -> tuple[int, int] | tuple[None, None]:
+    """The size that a header claims, where a row can hold it."""
+    return size if size and max(size) <= MAX_SHOWN_SIDE else (None, None)
 
 
 def _undecodable(
     error: Exception, format: Format, data: bytes, size: tuple[int, int] | None
 ) -> Rejected:
-    name, dimensions = format.name, size or (None, None)
+    name, dimensions = format.name, _shown(size)
     if re.search("data too large|Too much memory", str(error)):
         sentence = f"The {name} holds compressed text that would expand beyond 1 MiB."
         return Rejected("too_large", sentence, name, *dimensions)

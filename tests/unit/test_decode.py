@@ -495,6 +495,16 @@ def test_a_header_that_claims_too_much_is_refused_before_decoding(side):
     assert f"{side * side / 1e6:,.1f} megapixels; the limit is 50." in refused.detail
 
 
+def test_a_side_that_no_row_can_hold_is_not_shown():
+    tags = [(256, 4, 1, 4_294_967_169), (257, 4, 1, 5), (258, 3, 1, 8), (262, 3, 1, 1),
+            (273, 4, 1, 8), (278, 4, 1, 5), (279, 4, 1, 4)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHLL", *tag) for tag in tags)
+    data = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + struct.pack("<L", 0)
+    refused = rejection(data)
+    assert (refused.code, refused.format) == ("too_many_pixels", "TIFF")
+    assert (refused.width, refused.height) == (None, None)
+
+
 def test_a_jpeg_is_limited_by_its_full_size_and_not_by_the_fraction():
     data = encoded(Image.new("L", (8000, 6300)), "JPEG")
     assert rejection(data, Preprocessing(24, 24)).code == "too_many_pixels"
