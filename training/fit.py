@@ -93,12 +93,10 @@ class Rounds:
         rate = float(self._learner.optimizer.learning_rate)
         logs = {**self._train(start, passes), **self._validate()}
         self._curves.add({**logs, "learning_rate": rate})
-        self._keep_if_best((logs["val_accuracy"], -logs["val_loss"]))
-        self._callbacks.on_epoch_end(number, logs)
-
-    def _keep_if_best(self, worth: tuple[float, float]) -> None:
+        worth = logs["val_accuracy"], -logs["val_loss"]
         if worth >= self._worth:
             self._best, self._worth = self._network.get_weights(), worth
+        self._callbacks.on_epoch_end(number, logs)
 
 
 def fit(

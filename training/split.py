@@ -22,9 +22,6 @@ SPLITS = ("train", "validation", "test")
 Shares = tuple[float, float, float]
 """Fraction of each class's images for each of `SPLITS`."""
 
-Held = Mapping[str, int]
-"""Number of a class's images on each side."""
-
 
 def divide(
     found: Iterable[Example], seen: Mapping[str, tuple[str, str]], shares: Shares, seed: int, *,
@@ -71,7 +68,7 @@ def without_test(shares: Shares) -> Shares:
     return train / (train + validation), validation / (train + validation), 0.0
 
 
-def sides(count: int, shares: Shares, held: Held = MappingProxyType({})) -> list[str]:
+def sides(count: int, shares: Shares, held: Mapping[str, int] = MappingProxyType({})) -> list[str]:
     """Splits for `count` images of a class, beside those that it has on each side already.
 
     There is at least one image of all where a share is not zero.
