@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, loops, scaling, stream, topic
+from benchmarks import images, library, loops, scaling, stream, topic
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.images.decode import Preprocessing
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of each pair, alternating")
     parser.add_argument("--messages", type=int, default=20_000, help="in Kafka; 0 leaves it out")
     parser.add_argument("--cluster", type=int, default=2, help="rounds with 1 and 2 workers")
+    parser.add_argument("--library", type=int, default=4000, help="images; 0 leaves it out")
     parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
     parser.add_argument("--folder", type=Path, default=Path.cwd() / "data" / "benchmark")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
@@ -93,9 +94,31 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         figures = scaling.rounds(settings, large * 4, model, chosen.cluster, folder / "clusters")
         results["2000x1334 on a cluster"] = compared(figures["workers"], "2 workers")
         results["2000x1334, a second core"] = compared(figures["loops"], "2 loops")
+    if chosen.library:
+        results |= in_a_users_session(settings, folder, chosen, model)
     if chosen.messages:
         results |= from_kafka(settings, folder, chosen, model)
     return results
+
+
+def in_a_users_session(
+    settings: Settings, folder: Path, chosen: argparse.Namespace, model: ServedModel
+) -> dict[str, Any]:
+    """`classify` against predict_batch_udf: sessions with default options and tuned, two models."""
+    large = publish(settings, "mobilenet", library.mobilenet(), 224)
+    some, few = folder / "some", folder / "few"
+    images.small(some, chosen.library)
+    images.small(few, max(1, chosen.library // 10))
+    cases = {
+        "classify, 256x256 to 24x24, default options": (some, model, {}),
+        "classify, 256x256 to 24x24, tuned options": (some, model, library.TUNED),
+        "classify, MobileNetV2-224, default options": (few, large, {}),
+        "classify, MobileNetV2-224, tuned options": (few, large, library.TUNED),
+    }
+    return {
+        name: compared(library.rounds(where, served, chosen.rounds, CORES, options), "classify")
+        for name, (where, served, options) in cases.items()
+    }
 
 
 def from_kafka(
@@ -170,13 +193,13 @@ def grow(settings: Settings, paths: list[Path], total: int, process: Any) -> dic
     }
 
 
-def publish(settings: Settings) -> ServedModel:
+def small_network() -> Any:
     """A CNN of Conv 32, Conv 64 and Dense 256 on 24x24 RGB; its weights are random."""
     keras = import_keras()
     from keras import layers
 
     keras.utils.set_random_seed(0)
-    network = keras.Sequential(
+    return keras.Sequential(
         [
             keras.Input((24, 24, 3), dtype="uint8"),
             layers.Rescaling(1 / 255),
@@ -189,16 +212,29 @@ def publish(settings: Settings) -> ServedModel:
             layers.Dense(38, activation="softmax"),
         ]
     )
-    labels = tuple(f"class {number}" for number in range(38))
-    card = Card(labels, Preprocessing(24, 24), {}, {})
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 24, 24, 3), dtype=np.uint8)
+
+
+def publish(
+    settings: Settings, name: str = MODEL, network: Any = None, side: int = 24
+) -> ServedModel:
+    """Registers a network of random weights, by default the small one, and loads its ONNX file.
+
+    Args:
+        settings: the home folder.
+        name: the model's name.
+        network: from uint8 pixels (n, side, side, 3) to probabilities of 38 labels.
+        side: height and width of its input.
+    """
+    network = network or small_network()
+    card = Card(tuple(f"class {n}" for n in range(38)), Preprocessing(side, side), {}, {})
+    pixels = np.random.default_rng(0).integers(0, 256, (64, side, side, 3), dtype=np.uint8)
     registry = Registry(settings.registry_address)
     settings.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as files:
         difference = export(Path(files), network, pixels)
         digest = write_card(Path(files), replace(card, onnx_difference=difference))
-        made = registry.publish(MODEL, Path(files), digest, parameters={}, metrics={}, curves={})
-    return registry.load(registry.promote(MODEL, made.number), "onnx")
+        made = registry.publish(name, Path(files), digest, parameters={}, metrics={}, curves={})
+    return registry.load(registry.promote(name, made.number), "onnx")
 
 
 def machine() -> dict[str, Any]:

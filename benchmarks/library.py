@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,22 @@ import numpy as np
 from PIL import Image
 
 from sightstream import classify
+from sightstream.models.engines import import_keras
 from sightstream.models.version import ServedModel
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-TUNED = {
+PLAIN = {
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     "spark.driver.memory": "2g",
     "spark.driver.bindAddress": "127.0.0.1",
+    "spark.pyspark.python": sys.executable,
+}
+"""Options that do not bear on speed."""
+
+TUNED = {
     # A task for each 32 files would be over before its worker is warm.
     "spark.sql.files.openCostInBytes": "16384",
     "spark.sql.files.maxPartitionBytes": "16m",
@@ -33,12 +40,12 @@ TUNED = {
 ONE_THREAD = {f"spark.executorEnv.{n}": "1" for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
-def session(cores: int) -> SparkSession:
-    """A session as a user would tune it, with nothing of ours."""
+def session(cores: int, options: dict[str, str]) -> SparkSession:
+    """A session of a user, with nothing of ours."""
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master(f"local[{cores}]").appName("library")
-    made = builder.config(map={**TUNED, **ONE_THREAD}).getOrCreate()
+    made = builder.config(map={**PLAIN, **ONE_THREAD, **options}).getOrCreate()
     made.sparkContext.setLogLevel("ERROR")
     return made
 
@@ -90,26 +97,25 @@ SIDES = {"classify": content, "classify by path": path, "predict_batch_udf": by_
 
 
 def rounds(
-    folder: Path, count: int, model: ServedModel, number: int, cores: int = os.cpu_count() or 1,
-    sides: Sequence[str] = tuple(SIDES),
-) -> dict[str, list[float]]:  # fmt: skip
+    folder: Path, model: ServedModel, number: int, cores: int, options: dict[str, str]
+) -> dict[str, list[float]]:
     """Images a second of each side, in turn, after a round that is not measured.
 
     Args:
         folder: holds the images.
-        count: their number.
         model: what answers.
         number: rounds.
         cores: of the session.
-        sides: keys of `SIDES`.
+        options: of the session, such as `TUNED`; empty for Spark's own.
     """
     from sightstream.runtime.spark import stop
 
-    spark = session(cores)
+    count = len(list(folder.iterdir()))
+    spark = session(cores, options)
     try:
         files = spark.read.format("binaryFile").load(str(folder))
-        queries = {name: SIDES[name](files, model) for name in sides}
-        figures: dict[str, list[float]] = {name: [] for name in sides}
+        queries = {name: side(files, model) for name, side in SIDES.items()}
+        figures: dict[str, list[float]] = {name: [] for name in queries}
         for turn in range(number + 1):
             # Every other round runs backwards, since the machine may be slower after one.
             for name in list(queries)[:: -1 if turn % 2 else 1]:
@@ -119,3 +125,14 @@ def rounds(
         return {name: speeds[1:] for name, speeds in figures.items()}
     finally:
         stop(spark)
+
+
+def mobilenet() -> Any:
+    """MobileNetV2 at 224x224 with 38 labels; its weights are random."""
+    keras = import_keras()
+    from keras import layers
+
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((224, 224, 3), dtype="uint8")
+    body = keras.applications.MobileNetV2(weights=None, include_top=True, classes=38)
+    return keras.Model(pixels, body(layers.Rescaling(1 / 127.5, offset=-1)(pixels)))

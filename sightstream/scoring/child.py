@@ -1,4 +1,4 @@
-"""A process of its own for work on what is not trusted: it may die, and nothing dies with it."""
+"""A child process for work on untrusted data: it may die without harm to its parent."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from sightstream.errors import SightstreamError
 from sightstream.images import mute_pillow
 
 SECONDS = 60.0
-"""The time that an answer may take, the start of a child included."""
+"""Time that an answer may take, the start of a child included."""
 
 MEMORY = 4 * 2**30
-"""The bytes that a child may allocate."""
+"""Bytes that a child may allocate."""
 
 
 class LostError(Exception):
     """A child died at its work, or took too long and was ended.
 
     Attributes:
-        code: crashed or timeout.
-        detail: the sentence that goes with it.
+        code: `crashed` or `timeout`.
+        detail: A sentence that explains the code.
     """
 
     def __init__(self, code: Literal["crashed", "timeout"], detail: str) -> None:
@@ -36,18 +36,18 @@ class LostError(Exception):
 
 
 class Child:
-    """A process that holds one object and answers with its methods, one question at a time.
+    """A process that holds one object and calls its methods, one call at a time.
 
-    It is started by the first question, and again by the next one after it was lost. Any number of
-    threads may ask.
+    The first call starts it, and the first call after it was lost starts it again. Any number of
+    threads may call.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
-        """Remembers what the process is to hold.
+        """Starts nothing yet.
 
         Args:
-            make: what makes the object there; it and its arguments are pickled.
-            arguments: of `make`.
+            make: Makes the object in the child; it and its arguments are pickled.
+            arguments: Arguments of `make`.
         """
         self._given = make, arguments
         self._lock = Lock()
@@ -57,14 +57,14 @@ class Child:
         """Calls a method of the object.
 
         Args:
-            method: its name.
-            arguments: pickled, as is the answer.
-            seconds: the time that it may take.
+            method: The method's name.
+            arguments: Its arguments; they are pickled, as is the answer.
+            seconds: Time that the call may take.
 
         Raises:
-            LostError: there was no answer.
-            SightstreamError: the method raised it, or the making of the object.
-            RuntimeError: they raised another one, whose text it has.
+            LostError: The child died or took too long.
+            SightstreamError: The method or `make` raised it.
+            RuntimeError: The method or `make` raised another error, with the same text.
         """
         with self._lock:
             process, connection = self._running = self._running or self._start()
@@ -84,7 +84,7 @@ class Child:
         return answer
 
     def end(self) -> None:
-        """Ends the process, once it has answered; the next question starts another."""
+        """Ends the process after the current call; the next call starts another."""
         with self._lock:
             self._end()
 

@@ -1,4 +1,4 @@
-"""A micro-batch whose job failed, once more: image by image, in a child that may die."""
+"""Retry of a micro-batch whose job failed: image by image, in a child process that may die."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ def classify(
     """Classifies images; one that ends its child, or takes too long, is rejected.
 
     Args:
-        images: as a `Classifier` takes them, or None for an event without one, which stays
-            unanswered; each is asked for when the one before is answered.
-        model: what answers.
-        limits: larger images are rejected.
-        top_k: how many labels an answer holds, at most.
-        seconds: the time that an image may take.
+        images: As a `Classifier` takes them, or None for an event without an image, which gets an
+            empty answer; each is requested after the one before has been answered.
+        model: The model that answers.
+        limits: Larger images are rejected.
+        top_k: Labels of an answer, at most.
+        seconds: Time that an image may take.
+
+    Yields:
+        An answer for each image, in order.
     """
     child = Child(Classifier, model, limits, top_k)
     try:

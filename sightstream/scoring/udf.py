@@ -115,7 +115,7 @@ class Answering:
         # The engine holds what it needs of the file; a broadcast reads it again if it is asked.
         if not isinstance(self._model, Pickled):
             vars(self._model).pop("_value", None)
-        # Spark collects garbage after each task: over the loaded modules, that takes 50 ms.
+        # Spark collects garbage after each task: over the loaded modules, 0.1 s and more.
         gc.collect()
         gc.freeze()
 
