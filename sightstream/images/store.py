@@ -52,8 +52,8 @@ class Store:
         try:
             if uri.startswith("file:") or not (prefix or "://" in uri):
                 # Links that stay below the prefix are followed here; what is swapped for a link
-                # between this and the opening is not.
-                return os.path.realpath(local_path(uri) if prefix else _own_path(uri))
+                # between this and the opening is not, and neither is any without a prefix.
+                return os.path.realpath(local_path(uri)) if prefix else _own_path(uri)
             return self._remote(uri, prefix or _root(uri))
         except FileNotFoundError:
             return Rejected("not_found", "There is no such file.")

@@ -65,12 +65,11 @@ def free():
     return pickle.loads(pickle.dumps(Store(None, Limits())))
 
 
-def test_without_a_restriction_paths_and_file_uris_of_any_form_are_followed(allowed, free):
+def test_without_a_restriction_paths_and_file_uris_of_any_form_are_read(allowed, free):
     file = str(allowed / "a b.png")
     for uri in (file, f"file:{file}", f"file://{file}", (allowed / "a b.png").as_uri()):
         assert free(uri) == file
     assert free(f"file:{allowed}/a%20b.png") == file
-    assert free(str(allowed / "below" / "link.png")) == file
 
 
 def test_a_name_with_a_percent_sign_is_taken_as_spark_writes_it(allowed, free):
@@ -78,9 +77,13 @@ def test_a_name_with_a_percent_sign_is_taken_as_spark_writes_it(allowed, free):
     assert free(f"file:{allowed}/50%20.png") == str(allowed / "50%20.png")
 
 
-@pytest.mark.parametrize("uri", ["file://host/x", "nonsense://x/y", "ftp://h/x", "a\0b"])
+@pytest.mark.parametrize("uri", ["file://host/x", "nonsense://x/y", "ftp://h/x"])
 def test_a_store_that_is_not_known_is_unreadable(uri, free):
     assert free(uri).code == "unreadable"
+
+
+def test_a_path_that_no_file_can_have_is_unreadable(free):
+    assert read(free("a\0b")).code == "unreadable"
 
 
 def test_the_store_of_a_free_uri_is_its_own_and_made_once(monkeypatch):
@@ -303,3 +306,11 @@ def test_reading_leaves_no_file_open(tmp_path):
     for path in (tmp_path, tmp_path / "fifo", Path(__file__)):
         read(path)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_without_prefixes_a_link_is_not_followed(tmp_path):
+    (tmp_path / "image.png").write_bytes(b"picture")
+    (tmp_path / "link.png").symlink_to(tmp_path / "image.png")
+    for named in (str(tmp_path / "link.png"), (tmp_path / "link.png").as_uri()):
+        refused = read(Store(None, Limits())(named))
+        assert (refused.code, "links are not followed" in refused.detail) == ("unreadable", True)
