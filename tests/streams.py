@@ -213,3 +213,16 @@ class Running:
 
     def _restarted(self):
         self.restarts += 1
+
+
+class Sink:
+    """Keeps what a listener records."""
+
+    def __init__(self):
+        self.phases, self.idles = {}, 0
+
+    def phase(self, name, seconds):
+        self.phases[name] = seconds
+
+    def idle(self):
+        self.idles += 1

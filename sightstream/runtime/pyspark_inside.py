@@ -155,10 +155,10 @@ def checkpoint_file_manager(context: SparkContext) -> str | None:
     """Name of the class that writes checkpoints as plain files; None where there is none."""
     from py4j.protocol import Py4JError
 
-    jvm: Any = context._jvm
+    inside: Any = context
     for name in _CHECKPOINT_FILES:
         with suppress(Py4JError, AttributeError):
-            return str(jvm.java.lang.Class.forName(name).getName())
+            return str(inside._jvm.java.lang.Class.forName(name).getName())
     _missing("FileSystemBasedCheckpointFileManager", "checkpoints are written more slowly")
     return None
 

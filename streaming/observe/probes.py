@@ -179,11 +179,14 @@ def lag(settings: Settings) -> Lag:
 def spark(session: SparkSession) -> Spark:
     """The Spark application of a session."""
     context = session.sparkContext
+    cores = context.defaultParallelism
     found, heap = pyspark_inside.executors(context), pyspark_inside.heap(context)
     if found is None or heap is None:
-        return Spark(context.defaultParallelism, 0)
+        tracker = context.statusTracker()
+        stages = filter(None, map(tracker.getStageInfo, tracker.getActiveStageIds()))
+        return Spark(cores, sum(stage.numActiveTasks for stage in stages))
     return Spark(
-        context.defaultParallelism,
+        cores,
         sum(each.tasks for each in found),
         # Locally the driver is the executor; on a cluster it stands in the list besides.
         len(found) - (not cluster.is_local(context.master)),

@@ -11,6 +11,7 @@ from sightstream.tables.predictions import Predictions
 from streaming.observe import listener, probes
 from streaming.observe.gauges import watch
 from streaming.observe.metrics import Metrics
+from tests.streams import Sink
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +19,6 @@ def session(tmp_path_factory):
     session = spark.start("probes", tmp_path_factory.mktemp("spark"), "local[*,4]")
     yield session
     spark.stop(session)
-
-
-class Sink:
-    def __init__(self):
-        self.phases, self.idles = {}, 0
-
-    def phase(self, name, seconds):
-        self.phases[name] = seconds
-
-    def idle(self):
-        self.idles += 1
 
 
 @pytest.fixture

@@ -6,17 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from streaming.observe.listener import Events, record
-
-
-class Sink:
-    def __init__(self):
-        self.phases, self.idles = {}, 0
-
-    def phase(self, name, seconds):
-        self.phases[name] = seconds
-
-    def idle(self):
-        self.idles += 1
+from tests.streams import Sink
 
 
 @pytest.mark.parametrize("waited", [{"latestOffset": 150}, {}], ids=["waited", "planned before"])
