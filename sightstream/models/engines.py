@@ -52,8 +52,6 @@ class Onnx:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # An arena keeps the largest batch's memory for ever, in every worker.
-        options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(
             content, options, providers=["CPUExecutionProvider"]
         )
