@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import loops, stream
 from producers.load import load
+from producers.topic import Destination
 from sightstream.config import Settings
 from sightstream.io import kafka
 from sightstream.models.version import ServedModel
@@ -68,7 +69,10 @@ def rounds(
 
 def trickle(settings: Settings, image: Path, rate: float, seconds: float) -> dict[str, float]:
     """Percentiles of the seconds from the acknowledgement of a message until its row is read."""
-    report = load("kafka", settings, [image], {"good": 1.0}, rate=rate, seconds=seconds)
+    report = load(
+        Destination(settings.kafka, settings.kafka_topic), settings.predictions, [image],
+        {"good": 1.0}, rate=rate, seconds=seconds, largest=settings.max_image_bytes,
+    )  # fmt: skip
     if not report.clean:
         raise RuntimeError(f"not every image has one row: {report}")
     return report.latency

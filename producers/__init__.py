@@ -1,1 +1,1 @@
-"""Ways to hand images over: into the inbox, onto a topic."""
+"""Programs that send images: into the inbox, or to a topic."""

@@ -35,7 +35,7 @@ Partitions = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this package."""
+    """Adds the commands of this package to the command line."""
     app.command()(drop)
     app.command()(publish)
     app.command()(watch)
@@ -59,15 +59,14 @@ def drop(
     from producers import inbox
 
     settings = options.settings(home)
-    total = sum(1 for _ in inbox.find(paths))
-    from rich.progress import track
-
-    dropped = 0
-    with inbox.Dropper(settings.inbox, settings.staging) as dropper:
-        for file, name in track(
-            inbox.paced(inbox.find(paths), rate), "dropping", total, console=terminal.err
-        ):
-            dropper.drop(file, name)
+    total, dropped = sum(1 for _ in inbox.find(paths)), 0
+    with (
+        inbox.dropping(settings.inbox, settings.staging) as drop_one,
+        _bar("dropping", total) as (advance, _),
+    ):
+        for file, name in inbox.paced(inbox.find(paths), rate):
+            drop_one(file, name)
+            advance()
             dropped += 1
     if as_json:
         terminal.out.print_json(data={"dropped": dropped, "inbox": str(settings.inbox)})
@@ -122,7 +121,7 @@ def publish(
         with _bar("publishing", sent.images) as (advance, _):
             publish_all(
                 images, _destination(settings, timeout, partitions if create_topic else 0),
-                settings.kafka_uri_prefixes, sent, tell=terminal.say, on_answer=advance,
+                settings.kafka_uri_prefixes, sent, notify=terminal.say, on_answer=advance,
                 rate=rate, key=key, claim_check=claim_check,
             )  # fmt: skip
     finally:
@@ -167,7 +166,7 @@ def watch(
     watched = Watch(
         folder, _destination(settings, timeout, partitions if create_topic else 0),
         settings.kafka_uri_prefixes, settle_seconds=settings.settle_seconds, keep=not remove,
-        tell=terminal.say,
+        notify=terminal.say,
     )  # fmt: skip
     stop = terminal.stop_on_signals()
     terminal.say(
@@ -227,8 +226,11 @@ def load(
     good = [file for file, _ in islice(inbox.find([folder]), 1000)]
     with _bar("answered", max(1, round(rate * seconds))) as (_, reach):
         report = loads.load(
-            target, settings, good, shares, rate=rate, seconds=seconds, seed=seed,
-            timeout=timeout, tell=terminal.say, on_answers=reach,
+            _destination(settings, timeout) if target == "kafka"
+            else inbox.dropping(settings.inbox, settings.staging),
+            settings.predictions, good, shares, rate=rate, seconds=seconds,
+            largest=settings.max_image_bytes, seed=seed, timeout=timeout, notify=terminal.say,
+            on_answers=reach,
         )  # fmt: skip
     if as_json:
         terminal.out.print_json(data=vars(report))
@@ -243,7 +245,7 @@ def load(
         raise typer.Exit(1)
 
 
-def _destination(settings: Settings, timeout: float, partitions: int) -> Destination:
+def _destination(settings: Settings, timeout: float, partitions: int = 0) -> Destination:
     from producers.topic import Destination
 
     return Destination(

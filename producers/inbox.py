@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from types import TracebackType
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from sightstream.errors import EnvironmentUnfitError, InputError
 
 T = TypeVar("T")
+Drop = Callable[[Path, Path], None]
 
 
 def find(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Walks files, and yields each with the name that it gets at its destination.
+    """Yields each file below some paths with its name at the destination.
 
-    Args:
-        paths: a file keeps its name, a file of a folder its path from the folder's name on.
+    A file keeps its name; one in a folder is named by its path from the folder's name on.
 
     Raises:
         InputError: a path does not exist, or there is no file in any of them.
@@ -50,12 +51,7 @@ def _files(path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def paced(files: Iterable[T], rate: float | None) -> Iterator[T]:
-    """Yields files at a rate; a consumer that was late gets the next ones at once.
-
-    Args:
-        files: to yield.
-        rate: files a second; None: no limit.
-    """
+    """Yields files at a rate a second, None for no limit; a late consumer gets the next at once."""
     begin = time.monotonic()
     for number, file in enumerate(files):
         if rate:
@@ -63,64 +59,38 @@ def paced(files: Iterable[T], rate: float | None) -> Iterator[T]:
         yield file
 
 
-class Dropper:
-    """Copies images into the inbox, in a `with` block."""
+@contextmanager
+def dropping(inbox: Path, staging: Path) -> Iterator[Drop]:
+    """Yields a function that copies a file to a path below the inbox, under another name if taken.
 
-    def __init__(self, inbox: Path, staging: Path) -> None:
-        """Remembers the folders.
+    Copies are completed in `staging`, a folder on the file system of the inbox.
 
-        Args:
-            inbox: gets the images.
-            staging: a folder on the file system of the inbox, where files are completed.
-        """
-        self._inbox = inbox
-        self._staging = staging
+    Raises:
+        EnvironmentUnfitError: the folders cannot be written to.
+        InputError: a file cannot be read; the yielded function raises it.
+    """
+    try:
+        for folder in (inbox, staging):
+            folder.mkdir(parents=True, exist_ok=True)
+        place = TemporaryDirectory(dir=staging)
+    except OSError as error:
+        raise EnvironmentUnfitError(f"{inbox} cannot be written to: {error.strerror}") from None
+    with place:
+        yield partial(_drop, inbox, Path(place.name, "image"))
 
-    def __enter__(self) -> Dropper:
-        """Creates the folders.
 
-        Raises:
-            EnvironmentUnfitError: they cannot be written to.
-        """
+def _drop(inbox: Path, whole: Path, file: Path, name: Path) -> None:
+    try:
+        shutil.copyfile(file, whole)
+    except OSError as error:
+        raise InputError(f"{file} cannot be copied: {error.strerror}") from None
+    target = inbox / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(2):
         try:
-            for folder in (self._inbox, self._staging):
-                folder.mkdir(parents=True, exist_ok=True)
-            self._place = tempfile.TemporaryDirectory(dir=self._staging)
-        except OSError as error:
-            raise EnvironmentUnfitError(
-                f"{self._inbox} cannot be written to: {error.strerror}"
-            ) from None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        """Removes files that were not moved into the inbox."""
-        self._place.cleanup()
-
-    def drop(self, file: Path, name: Path) -> None:
-        """Copies a file into the inbox; a name that still waits there is followed by a number.
-
-        Args:
-            file: what to copy.
-            name: its path below the inbox.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        whole = Path(self._place.name) / "image"
-        try:
-            shutil.copyfile(file, whole)
-        except OSError as error:
-            raise InputError(f"{file} cannot be copied: {error.strerror}") from None
-        target = self._inbox / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for number in count(2):
-            try:
-                os.link(whole, target)  # which, unlike a rename, replaces nothing
-            except FileExistsError:
-                target = target.with_name(f"{name.stem} ({number}){name.suffix}")
-            else:
-                break
-        whole.unlink()
+            os.link(whole, target)  # which, unlike a rename, replaces nothing
+        except FileExistsError:
+            target = target.with_name(f"{name.stem} ({number}){name.suffix}")
+        else:
+            break
+    whole.unlink()

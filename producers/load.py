@@ -7,34 +7,32 @@ import random
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock, Thread
-from typing import Literal
 from uuid import uuid4
 
 from producers import inbox
+from producers.inbox import Drop
 from producers.publish import Messages
 from producers.topic import Destination, Message, Publisher
-from sightstream.config import Settings
 from sightstream.errors import ConfigError
 from sightstream.images.event import readable
 from sightstream.tables import predictions
 
-Target = Literal["inbox", "kafka"]
-Tell = Callable[[str], None]
-Reach = Callable[[int], None]
-
 GOOD, BAD = "good", "bad"
 
-QUIET = 1.0
-"""Seconds after the last answer in which a second one for an image may still come."""
+QUIET_SECONDS = 1.0
+"""Wait after the last answer, in which a second row of an image may still come."""
 
-_LOOK = 0.01
+_LOOK_SECONDS = 0.01
 _VARIANTS = 20
-_LARGE = 100
+"""Bad images of each kind."""
+_LARGE_EVERY = 100
+"""Number of bad images of which one is too large."""
 
 
 @dataclass
@@ -58,7 +56,7 @@ class Report:
 
 
 def shares(mix: str) -> dict[str, float]:
-    """Reads a mix such as good=95,bad=5.
+    """Parses a mix such as good=95,bad=5 into fractions.
 
     Raises:
         ConfigError: it is not of that form.
@@ -81,10 +79,10 @@ def images(
 
     Args:
         good: taken in turn.
-        mix: the shares of good and bad ones.
+        mix: see `shares`.
         folder: gets the bad ones: empty, truncated, noise, and larger than allowed.
         largest: bytes of an image that is too large; 0 leaves that kind out.
-        seed: of the bad ones, and of the order.
+        seed: of the bad images, and of the order.
     """
     dice = random.Random(seed)  # noqa: S311
     bad = []
@@ -105,7 +103,7 @@ def images(
     while True:
         if dice.random() >= mix.get(BAD, 0):
             yield good[next(goods) % len(good)]
-        elif (number := next(bads)) % _LARGE or not largest:
+        elif (number := next(bads)) % _LARGE_EVERY or not largest:
             yield bad[number % len(bad)]
         else:
             yield large
@@ -115,30 +113,31 @@ class Answers:
     """Watches the rows of a run arrive, and measures the latency of each."""
 
     def __init__(self, table: str, run: str, key: str) -> None:
-        """Starts to watch the table.
-
-        Args:
-            table: the predictions table's folder, as an absolute path or a uri.
-            run: the folder of the original names.
-            key: the column that identifies an image.
+        """Starts to watch the table for rows whose original names begin with `run`.
 
         Raises:
             InputError: there is no table yet.
         """
-        self._table = table
-        self._run = f"{run}/"
-        self._key = key
+        self._table, self._run, self._key = table, f"{run}/", key
         self._open: dict[str, float] = {}
         self._lock = Lock()
         self._error: Exception | None = None
         self.answered = 0
         self.latencies = array("d")
-        version = predictions.current_version(self._table) + 1
+        version = predictions.current_version(table) + 1
         Thread(target=self._follow, args=(version,), daemon=True).start()
 
-    def sent(self, key: str, when: float) -> None:
-        """Records when an image was sent, in seconds since the epoch."""
-        self._meet(key, when)
+    def record(self, key: str, signed: float) -> None:
+        """Records the time when an image was sent, or minus the time of its row, in either order.
+
+        Times are in seconds since the epoch.
+        """
+        with self._lock:
+            other = self._open.pop(key, None)
+            if other is None:
+                self._open[key] = signed
+            else:
+                self.latencies.append(max(0.0, -(signed + other)))
 
     def check(self) -> None:
         """Raises the error that ended the watching thread."""
@@ -151,59 +150,49 @@ class Answers:
                 rows = predictions.added(self._table, version)
                 now = time.time()
                 if rows is None:
-                    time.sleep(_LOOK)
+                    time.sleep(_LOOK_SECONDS)
                     continue
                 version += 1
                 for row in rows:
                     if (row["original_name"] or "").startswith(self._run):
-                        self._meet(row[self._key], -now)
+                        self.record(row[self._key], -now)
                         self.answered += 1
         except Exception as error:
             self._error = error
 
-    def _meet(self, key: str, signed: float) -> None:
-        """Takes the time of sending, or minus that of the row; either may come first."""
-        with self._lock:
-            other = self._open.pop(key, None)
-            if other is None:
-                self._open[key] = signed
-            else:
-                self.latencies.append(max(0.0, -(signed + other)))
-
 
 def load(
-    target: Target, settings: Settings, good: Sequence[Path], mix: dict[str, float], *,
-    rate: float, seconds: float, seed: int = 0, timeout: float = 60,
-    tell: Tell = lambda _: None, on_answers: Reach = lambda _: None,
+    to: AbstractContextManager[Drop] | Destination, table: str, good: Sequence[Path],
+    mix: dict[str, float], *, rate: float, seconds: float, largest: int, seed: int = 0,
+    timeout: float = 60, notify: Callable[[str], None] = lambda _: None,
+    on_answers: Callable[[int], None] = lambda _: None,
 ) -> Report:  # fmt: skip
     """Sends images at a rate, waits for their rows, and reports both.
 
     Args:
-        target: the inbox of this home, whose images are known by their original names, or the
-            topic, whose images are known by their event ids.
-        settings: the home folder and the broker.
+        to: the inbox, as `inbox.dropping` opens it, or the topic.
+        table: folder or uri of the predictions table.
         good: images to send in turn.
         mix: see `shares`.
         rate: images a second.
-        seconds: how long they are sent.
-        seed: of the bad ones, and of the order.
-        timeout: seconds without an answer after which images are given up, and that a broker may
-            be away.
-        tell: called with a sentence about a wait, and an image that was not sent.
+        seconds: how long images are sent.
+        largest: bytes of the largest image that the stream takes.
+        seed: of the bad images, and of the order.
+        timeout: seconds without an answer after which images are given up.
+        notify: called with a sentence about a wait, and about an image that was not sent.
         on_answers: called with the number of rows so far.
 
     Raises:
         InputError: there is no table yet.
-        BrokerUnavailableError: it stayed away, or refuses us.
-        TopicNotFoundError: there is no such topic.
+        SightstreamError: as `Publisher` raises it.
     """
     run = f"load-{uuid4().hex[:12]}"
-    key = "original_name" if target == "inbox" else "event_id"
-    report, answers = Report(), Answers(settings.predictions, run, key)
-    total, largest = max(1, round(rate * seconds)), settings.max_image_bytes + 1
+    key = "event_id" if isinstance(to, Destination) else "original_name"
+    report, answers = Report(), Answers(table, run, key)
+    total = max(1, round(rate * seconds))
 
-    def files(largest: int) -> Iterator[tuple[Path, Path]]:
-        chosen = islice(images(good, mix, Path(folder), largest, seed), total)
+    def files(too_large: int) -> Iterator[tuple[Path, Path]]:
+        chosen = islice(images(good, mix, Path(folder), too_large, seed), total)
         named = ((file, Path(run, f"{n:07d}{file.suffix}")) for n, file in enumerate(chosen))
         for file in inbox.paced(named, rate):
             answers.check()
@@ -213,43 +202,41 @@ def load(
     def answered(message: Message, error: str, when: float) -> None:
         if error:
             report.unsent += 1
-            tell(f"{message.event.original_name} was not sent: {error}")
+            notify(f"{message.event.original_name} was not sent: {error}")
         else:
             report.sent += 1
-            answers.sent(message.event.event_id, when)
+            answers.record(message.event.event_id, when)
 
     begin = time.monotonic()
     with TemporaryDirectory() as folder:
-        if target == "inbox":
-            with inbox.Dropper(settings.inbox, settings.staging) as dropper:
-                for file, name in files(largest):
-                    dropper.drop(file, name)
-                    report.sent += 1
-                    answers.sent(readable(os.fsencode(name)), time.time())
-        else:
-            to = Destination(settings.kafka, settings.kafka_topic, timeout)
-            with Publisher(to, answered, tell) as publisher:
-                messages = Messages(
-                    settings.kafka_uri_prefixes, publisher, "load", claim_check="never"
-                )
-                takes = largest if largest < publisher.limit - 1024 else 0
-                for file, name in files(takes):
+        if isinstance(to, Destination):
+            with Publisher(to, answered, notify) as publisher:
+                messages = Messages((), publisher, "load", claim_check="never")
+                for file, name in files(largest + 1 if largest < publisher.limit - 1025 else 0):
                     publisher.send(messages.of(file, os.fsencode(name)))
                 publisher.flush()
+        else:
+            with to as drop:
+                for file, name in files(largest + 1):
+                    drop(file, name)
+                    report.sent += 1
+                    answers.record(readable(os.fsencode(name)), time.time())
         report.seconds = time.monotonic() - begin
     _wait(answers, report.sent, timeout, on_answers)
-    _count(report, answers, settings.predictions, run, key)
+    _count(report, answers, table, run, key)
     return report
 
 
 def _wait(answers: Answers, wanted: int, timeout: float, on_answers: Callable[[int], None]) -> None:
     seen, since = -1, time.monotonic()
-    while (now := time.monotonic()) - since < (timeout if answers.answered < wanted else QUIET):
+    while (now := time.monotonic()) - since < (
+        timeout if answers.answered < wanted else QUIET_SECONDS
+    ):
         answers.check()
         on_answers(answers.answered)
         if answers.answered != seen:
             seen, since = answers.answered, now
-        time.sleep(_LOOK)
+        time.sleep(_LOOK_SECONDS)
 
 
 def _count(report: Report, answers: Answers, table: str, run: str, key: str) -> None:

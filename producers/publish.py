@@ -24,14 +24,12 @@ from sightstream.images.store import is_below
 Key = Literal["id", "name", "path", "hash"]
 ClaimCheck = Literal["auto", "always", "never"]
 
-_PIECE = 2**20
-
 
 def find(places: Sequence[str]) -> Iterator[tuple[Path | str, Path]]:
-    """Walks images with the names that they get; one of an object store comes as its uri.
+    """Yields images with their names; one of an object store comes as its uri.
 
     Args:
-        places: files and folders, of this machine by their paths, else by their uris.
+        places: files and folders: paths of this machine, or uris.
 
     Raises:
         InputError: one does not exist, or holds no file.
@@ -62,7 +60,7 @@ def _remote(place: str) -> list[tuple[str, Path]]:
 
 @dataclass
 class Sent:
-    """Counts of images so far; bytes are those that were sent to the topic."""
+    """Counts of images so far; `bytes` are those that were sent to the topic."""
 
     images: int
     acknowledged: int = 0
@@ -79,26 +77,24 @@ class Sent:
 
 def publish(
     places: Sequence[str], to: Destination, prefixes: Sequence[str], sent: Sent, *,
-    tell: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
+    notify: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
     rate: float | None = None, key: Key = "id", claim_check: ClaimCheck = "auto",
-
 ) -> None:  # fmt: skip
-    """Publishes images to a topic.
+    """Publishes images to a topic; `sent` is updated as they are answered, also before an error.
 
     Args:
         places: see `find`.
         to: the topic.
         prefixes: uris below which the stream may read images.
-        sent: keeps the count, also when an error ends it.
-        tell: called with a sentence about an image that is refused, and about a wait.
+        sent: the counts.
+        notify: called with a sentence about an image that is refused, and about a wait.
         on_answer: called for each image that is acknowledged or refused.
-        rate: images a second; None: no limit.
+        rate: images a second; None for no limit.
         key: see `Messages`.
         claim_check: see `Messages`.
 
     Raises:
-        BrokerUnavailableError: the broker stayed unreachable, or refuses this client.
-        TopicNotFoundError: the topic does not exist.
+        SightstreamError: as `Publisher` raises it.
     """
 
     def answered(message: Message, error: str, _: float) -> None:
@@ -112,11 +108,11 @@ def publish(
 
     def refuse(why: str) -> None:
         sent.refused += 1
-        tell(why)
+        notify(why)
         on_answer()
 
     begin = time.monotonic()
-    with Publisher(to, answered, tell) as publisher:
+    with Publisher(to, answered, notify) as publisher:
         messages = Messages(prefixes, publisher, "publish", key=key, claim_check=claim_check)
         try:
             for file, name in inbox.paced(find(places), rate):
@@ -131,27 +127,23 @@ def publish(
             sent.seconds = time.monotonic() - begin
 
 
+@dataclass(frozen=True)
 class Messages:
-    """Makes the messages of files for one topic."""
+    """Makes the messages of files for one topic.
 
-    def __init__(
-        self, prefixes: Sequence[str], publisher: Publisher, sender: str, *,
-        key: Key = "id", claim_check: ClaimCheck = "auto",
-    ) -> None:  # fmt: skip
-        """Remembers how to make them.
+    Attributes:
+        prefixes: uris below which the stream may read images.
+        publisher: knows which messages fit.
+        sender: becomes `ce_source` of the messages.
+        key: of the messages; with "hash" equal pictures have the same event id too.
+        claim_check: which images are sent as their uri: those that do not fit, all, or none.
+    """
 
-        Args:
-            prefixes: uris below which the stream may read images.
-            publisher: knows which messages fit.
-            sender: becomes `ce_source` of the messages.
-            key: of the messages; with "hash" equal pictures have the same event id too.
-            claim_check: which images are sent as their uri: those that do not fit, all, or none.
-        """
-        self._prefixes = prefixes
-        self._publisher = publisher
-        self._sender = sender
-        self._key = key
-        self._claim_check = claim_check
+    prefixes: Sequence[str]
+    publisher: Publisher
+    sender: str
+    key: Key = "id"
+    claim_check: ClaimCheck = "auto"
 
     def of(
         self, file: Path | str, name: bytes, event_id: str = "", when: float | None = None
@@ -162,7 +154,7 @@ class Messages:
             file: the image; a string is the uri of one that stays in its object store.
             name: becomes the original name.
             event_id: of the image; empty for a new one.
-            when: when it arrived, seconds since the epoch; None for now.
+            when: time of arrival, seconds since the epoch; None for now.
 
         Raises:
             InputError: it cannot be read, or is too large for the topic and for a claim check.
@@ -174,11 +166,11 @@ class Messages:
             info = file.stat()
             if not stat.S_ISREG(info.st_mode):
                 raise InputError(f"{_shown(file)} is no file")
-            claimed = self._claim_check == "always" or info.st_size > self._publisher.limit
+            claimed = self.claim_check == "always" or info.st_size > self.publisher.limit
             if not claimed:
                 value = file.read_bytes()
                 message = self._message(file, name, event_id, when, value)
-                if self._publisher.fits(message, len(value)):
+                if self.publisher.fits(message, len(value)):
                     return message
             return self._claim(file, name, event_id, when, info.st_size)
         except OSError as error:
@@ -186,11 +178,11 @@ class Messages:
 
     def _remote(self, uri: str, name: bytes, event_id: str, when: float) -> Message:
         shown = terminal.printable(uri)
-        if self._claim_check == "never" or self._key == "hash":
+        if self.claim_check == "never" or self.key == "hash":
             raise InputError(
                 f"{shown} stays where it is; neither --claim-check never nor --key hash can be"
             )
-        if not is_below(uri, self._prefixes):
+        if not is_below(uri, self.prefixes):
             raise InputError(
                 f"{shown} may not be named; add its folder's uri to kafka_uri_prefixes here and "
                 f"where the stream runs: {terminal.printable(uri.rpartition('/')[0])}/"
@@ -199,11 +191,11 @@ class Messages:
 
     def _claim(self, file: Path, name: bytes, event_id: str, when: float, size: int) -> Message:
         uri = Path(os.path.realpath(file)).as_uri()
-        large = f"{_shown(file)} has {size} bytes, the topic takes {self._publisher.limit}"
-        if self._claim_check == "never":
+        large = f"{_shown(file)} has {size} bytes, the topic takes {self.publisher.limit}"
+        if self.claim_check == "never":
             raise InputError(f"{large}; let it be sent as its uri with --claim-check auto")
-        if not is_below(uri, self._prefixes):
-            about = large if self._claim_check == "auto" else f"{_shown(file)} may not be named"
+        if not is_below(uri, self.prefixes):
+            about = large if self.claim_check == "auto" else f"{_shown(file)} may not be named"
             raise InputError(
                 f"{about}; to send its uri instead, add the folder's uri to kafka_uri_prefixes "
                 f"here and where the stream runs: {Path(os.path.realpath(file)).parent.as_uri()}/"
@@ -214,15 +206,15 @@ class Messages:
         self, file: Path, name: bytes, event_id: str, when: float, value: bytes | None,
         uri: str = "",
     ) -> Message:  # fmt: skip
-        key = {"name": os.path.basename(name), "path": name}.get(self._key)  # noqa: PTH119
-        if self._key == "hash":
+        key = {"name": os.path.basename(name), "path": name}.get(self.key)  # noqa: PTH119
+        if self.key == "hash":
             digest = _digest(file, value)
             key = digest.encode()
             # RFC 6920 names content by its hash.
             event_id = str(uuid5(NAMESPACE_URL, f"ni:///sha-256;{digest}"))
         event = ImageEvent(
             event_id=event_id or new_event_id(when),
-            source=self._sender,
+            source=self.sender,
             uri=uri,
             original_name=readable(name),
             event_time=when,
@@ -234,11 +226,8 @@ class Messages:
 def _digest(file: Path, value: bytes | None) -> str:
     if value is not None:
         return hashlib.sha256(value).hexdigest()
-    digest = hashlib.sha256()
     with file.open("rb") as content:
-        while piece := content.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _shown(file: Path) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream.config import Broker
 from sightstream.errors import BrokerUnavailableError
-from sightstream.images.event import Headers, ImageEvent
+from sightstream.images.event import ImageEvent
 from sightstream.io import kafka
 
 if TYPE_CHECKING:
@@ -46,11 +46,6 @@ class Message:
     value: bytes
 
     @property
-    def headers(self) -> Headers:
-        """Headers of the Kafka message."""
-        return self.event.to_headers()
-
-    @property
     def size(self) -> int:
         """Approximate bytes of memory."""
         return len(self.value) + _OVERHEAD
@@ -82,7 +77,7 @@ class Publisher:
     """An idempotent producer to one topic; answers come in the thread that sends."""
 
     def __init__(
-        self, to: Destination, on_answer: OnAnswer, tell: Callable[[str], None] = lambda _: None
+        self, to: Destination, on_answer: OnAnswer, notify: Callable[[str], None] = lambda _: None
     ) -> None:
         """Connects, waiting for a broker that does not answer yet.
 
@@ -90,7 +85,7 @@ class Publisher:
             to: the topic.
             on_answer: called once for each message, with its error, empty if it was acknowledged,
                 and the time of that, in seconds since the epoch.
-            tell: called with a sentence when there is something to wait for.
+            notify: called with a sentence about a wait.
 
         Raises:
             BrokerUnavailableError: no broker answers in time, or it refuses this client.
@@ -99,12 +94,12 @@ class Publisher:
         from kafka import KafkaProducer
 
         self._where, self._topic, self._timeout = to.broker.servers, to.topic, to.timeout
-        self._tell = tell
+        self._notify = notify
         self._on_answer = on_answer
         self._answers = SimpleQueue[tuple[Message, float, float, Exception | None]]()
         self._waiting = self._bytes = 0
         self._heard = 0.0
-        with _reached(to, tell) as admin:
+        with _reached(to, notify) as admin:
             if to.partitions:
                 _create(admin, to)
             kafka.require_topics(admin, self._topic)
@@ -121,7 +116,6 @@ class Publisher:
         )  # fmt: skip
 
     def __enter__(self) -> Publisher:
-        """Nothing more to do."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,15 +126,15 @@ class Publisher:
             self._producer.close(timeout=0 if self._waiting else 5)
 
     def fits(self, message: Message, size: int) -> bool:
-        """Whether a message could have a value of this size."""
-        headers = sum(len(name) + len(value) + 8 for name, value in message.headers)
+        """Returns whether a message could carry a value of this size."""
+        headers = sum(len(name) + len(value) + 8 for name, value in message.event.to_headers())
         return size + len(message.key) + headers <= self.limit
 
     def send(self, message: Message) -> None:
-        """Sends a message, as soon as few enough others wait for their acknowledgement.
+        """Sends a message, once few enough others wait for their acknowledgement.
 
         Raises:
-            BrokerUnavailableError: none has been acknowledged for as long as the timeout.
+            BrokerUnavailableError: nothing was acknowledged within the timeout.
         """
         while self._waiting and self._bytes + message.size > IN_FLIGHT_BYTES:
             self._answer()
@@ -152,20 +146,12 @@ class Publisher:
         self._produce(message, time.monotonic())
 
     def flush(self) -> None:
-        """Returns when every message is answered.
-
-        Raises:
-            BrokerUnavailableError: none has been acknowledged for as long as the timeout.
-        """
+        """Waits until every message is answered; raises as `send` does."""
         while self._waiting:
             self._answer()
 
     def poll(self) -> None:
-        """Tells the answers that have come so far.
-
-        Raises:
-            BrokerUnavailableError: none has been acknowledged for as long as the timeout.
-        """
+        """Reports the answers that have come so far; raises as `send` does."""
         while not self._answers.empty():
             self._answer()
         self._mind_silence()
@@ -173,20 +159,23 @@ class Publisher:
     def _produce(self, message: Message, since: float) -> None:
         from kafka.errors import KafkaError
 
-        answers = self._answers
+        def answered(error: Exception | None) -> None:
+            self._answers.put((message, since, time.time(), error))
+
         try:
             future = self._producer.send(
-                self._topic, value=message.value, key=message.key, headers=message.headers,
+                self._topic, value=message.value, key=message.key,
+                headers=message.event.to_headers(),
                 timestamp_ms=int(message.event.event_time * 1000),
             )  # fmt: skip
         except KafkaError as error:  # such as the time that it waits for a broker's metadata
-            answers.put((message, since, time.time(), error))
-            return
-        future.add_callback(lambda _: answers.put((message, since, time.time(), None)))
-        future.add_errback(lambda error: answers.put((message, since, time.time(), error)))
+            answered(error)
+        else:
+            future.add_callback(lambda _: answered(None))
+            future.add_errback(answered)
 
     def _answer(self) -> None:
-        """Waits for one answer, and tells it; a message that may be tried again is."""
+        """Waits for one answer and reports it; sends the message again if that may help."""
         from kafka.errors import KafkaTimeoutError
 
         while True:
@@ -211,14 +200,14 @@ class Publisher:
     def _mind_silence(self) -> None:
         if self._waiting and 0 < self._heard < time.monotonic() - SILENCE_SECONDS:
             self._heard = 0.0  # once is enough
-            self._tell(_patience(self._where, self._timeout))
+            self._notify(_patience(self._where, self._timeout))
 
 
 @contextmanager
-def _reached(to: Destination, tell: Callable[[str], None]) -> Iterator[KafkaAdminClient]:
+def _reached(to: Destination, notify: Callable[[str], None]) -> Iterator[KafkaAdminClient]:
     """Opens an administration client for a block; reports a long wait for the broker."""
     sentence = _patience(to.broker.servers, to.timeout)
-    timer = Timer(min(SILENCE_SECONDS, to.timeout / 2), tell, (sentence,))
+    timer = Timer(min(SILENCE_SECONDS, to.timeout / 2), notify, (sentence,))
     timer.daemon = True
     timer.start()
     try:
@@ -236,7 +225,7 @@ def _patience(where: str, timeout: float) -> str:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether the same message may be acknowledged when it is sent again."""
+    """Returns whether the same message may be acknowledged when it is sent again."""
     from kafka import errors
 
     # kafka-python fails what was on its way when a broker forgot, or mixed up, the numbers by
@@ -268,7 +257,7 @@ def _create(admin: KafkaAdminClient, to: Destination) -> None:
 
 
 def _limit(admin: KafkaAdminClient, topic: str) -> int:
-    """Largest message of a topic that the broker takes, in bytes."""
+    """Returns the largest message of a topic that the broker takes, in bytes."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic)]

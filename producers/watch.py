@@ -1,8 +1,8 @@
-"""From a folder onto a topic: complete files only, each under one event id, none lost.
+"""From a folder to a topic: complete files only, each under one event id, none lost.
 
-A complete file is moved to `.publishing/<event id>/<path>` below the folder, and from there, once
-it is acknowledged, to `published`. Whatever ends the program, the next start sends what it finds
-in `.publishing` again, under the same ids, so that the stream makes one row of it.
+A complete file is moved to `.publishing/<event id>/<path>` below the folder and, once it is
+acknowledged, to `published`. However the program ends, the next start sends the files in
+`.publishing` again, under the same ids, so that the stream makes one row of each.
 """
 
 from __future__ import annotations
@@ -30,29 +30,28 @@ PUBLISHED = "published"
 
 
 class Watch:
-    """One folder, whose files go to one topic."""
+    """A folder whose files go to a topic.
+
+    Args:
+        folder: its files are published.
+        to: the topic.
+        prefixes: uris below which the stream may read images.
+        settle_seconds: rest of a file that may be incomplete before it is taken.
+        keep: keeps published files below `published`; else they are removed.
+        notify: called with a sentence about a file that stays, and about a wait.
+    """
 
     def __init__(
         self, folder: Path, to: Destination, prefixes: Sequence[str], *,
-        settle_seconds: float, keep: bool, tell: Callable[[str], None],
+        settle_seconds: float, keep: bool, notify: Callable[[str], None],
     ) -> None:  # fmt: skip
-        """Remembers the folder.
-
-        Args:
-            folder: its files are published.
-            to: the topic.
-            prefixes: uris below which the stream may read images.
-            settle_seconds: rest of a file that may be incomplete before it is taken.
-            keep: whether published files stay below `published`; else they are removed.
-            tell: called with a sentence about a file that stays, and about a wait.
-        """
         self._folder = folder.absolute()
         self._publishing = self._folder / PUBLISHING
         self._published = self._folder / PUBLISHED
         self._to = to
         self._prefixes = prefixes
         self._keep = keep
-        self._tell = tell
+        self._notify = notify
         self._arrivals = Arrivals(
             os.fsencode(self._folder), settle_seconds,
             leave=(os.fsencode(PUBLISHING), os.fsencode(PUBLISHED)),
@@ -61,17 +60,14 @@ class Watch:
         """Files that were acknowledged."""
 
     def run(self, stop: Event) -> None:
-        """Publishes what a stop or a crash has left, and then what arrives, until `stop` is set.
+        """Publishes the files that an earlier run left, and then those that arrive, until a stop.
 
-        Args:
-            stop: set to end it, once what was sent is answered.
+        No file is lost by an error.
 
         Raises:
             InputError: there is no such folder.
             AlreadyRunningError: another process watches it.
-            BrokerUnavailableError: the broker stayed unreachable, or refuses this client; no file
-                is lost by that.
-            TopicNotFoundError: the topic does not exist.
+            SightstreamError: as `Publisher` raises it.
         """
         if not self._folder.is_dir():
             raise InputError(f"there is no folder {self._folder}")
@@ -84,7 +80,7 @@ class Watch:
             ) from None
 
     def _run(self, stop: Event) -> None:
-        with Publisher(self._to, self._answered, self._tell) as publisher:
+        with Publisher(self._to, self._answered, self._notify) as publisher:
             messages = Messages(self._prefixes, publisher, "watch")
             for place in self._left():
                 self._send(messages, publisher, place)
@@ -101,7 +97,7 @@ class Watch:
             publisher.flush()
 
     def _left(self) -> Iterator[Path]:
-        """The files that were claimed, and not acknowledged."""
+        """Yields the files that were claimed and not acknowledged."""
         for folder in sorted(self._publishing.iterdir()):
             if folder.is_dir():
                 inside = [Path(os.fsdecode(each.path)) for each in files(os.fsencode(folder))]
@@ -110,7 +106,7 @@ class Watch:
                     shutil.rmtree(folder)
 
     def _claim(self, path: bytes, info: os.stat_result, arrived: float) -> Path | None:
-        """Moves a file to where it is ours, under an event id; None if it stays where it is."""
+        """Moves a file below `.publishing`, under an event id; None if it stays where it is."""
         if not stat.S_ISREG(info.st_mode):
             self._stays(path, "it is a link, a pipe or the like, and no file")
             return None
@@ -128,7 +124,7 @@ class Watch:
         return place
 
     def _stays(self, path: bytes, why: str) -> None:
-        self._tell(f"{printable(os.fsdecode(path))} stays where it is: {why}")
+        self._notify(f"{printable(os.fsdecode(path))} stays where it is: {why}")
         self._arrivals.put_off(path)
 
     def _send(self, messages: Messages, publisher: Publisher, place: Path) -> None:
@@ -144,14 +140,14 @@ class Watch:
                     kept.hardlink_to(place)
                 message = messages.of(kept, name, event_id, when)
         except InputError as error:
-            self._tell(f"{error}; it is tried again at the next start")
+            self._notify(f"{error}; it is tried again at the next start")
         else:
             publisher.send(message)
 
     def _answered(self, message: Message, error: str, _: float) -> None:
         event = message.event
         if error:
-            self._tell(
+            self._notify(
                 f"{printable(event.original_name)}: {error}; it is tried again at the next start"
             )
             return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.inbox import Dropper, find, paced
+from producers.inbox import dropping, find, paced
 from sightstream.errors import EnvironmentUnfitError, InputError
 
 
@@ -93,17 +93,17 @@ def test_without_a_rate_nothing_is_waited_for(photos):
 
 
 def test_a_dropped_file_is_a_copy_with_its_folders(photos, settings, left):
-    with Dropper(settings.inbox, settings.staging) as dropper:
+    with dropping(settings.inbox, settings.staging) as drop:
         for file, name in find([photos]):
-            dropper.drop(file, name)
+            drop(file, name)
     assert left() == {b"my photos/a.jpg", b"my photos/b.jpg", b"my photos/sub/.hidden.png"}
     assert (settings.inbox / "my photos/a.jpg").read_bytes() == b"a.jpg"
     assert (photos / "a.jpg").exists()
 
 
 def test_nothing_stays_beside_the_inbox(photos, settings):
-    with Dropper(settings.inbox, settings.staging) as dropper:
-        dropper.drop(photos / "a.jpg", Path("a.jpg"))
+    with dropping(settings.inbox, settings.staging) as drop:
+        drop(photos / "a.jpg", Path("a.jpg"))
     assert list(settings.staging.iterdir()) == []
 
 
@@ -111,16 +111,15 @@ def test_a_file_that_vanished_is_named_and_the_inbox_stays_clean(photos, setting
     ((file, name),) = find([photos / "a.jpg"])
     file.unlink()
     with (
-        Dropper(settings.inbox, settings.staging) as dropper,
+        dropping(settings.inbox, settings.staging) as drop,
         pytest.raises(InputError, match=r"a\.jpg cannot be copied"),
     ):
-        dropper.drop(file, name)
+        drop(file, name)
     assert left() == set()
 
 
 def test_an_inbox_that_cannot_be_made_is_named(settings):
     settings.root.mkdir()
     settings.inbox.write_text("a file in its place")
-    dropper = Dropper(settings.inbox, settings.staging)
     with pytest.raises(EnvironmentUnfitError, match="inbox cannot be written to: File exists"):
-        dropper.__enter__()
+        dropping(settings.inbox, settings.staging).__enter__()
