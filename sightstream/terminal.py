@@ -140,6 +140,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Escapes a text, and cuts the middle out if it is long: many names differ at their ends."""
+    text, half = printable(text), (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - half]}…{text[-half:]}"
+
+
 def log_to(file: Path) -> None:
     """Sends the log of this process to a file.
 

@@ -1,1 +1,1 @@
-"""Data sets, recipes, the Elephas fit, evaluation and publishing."""
+"""Training: data sets, recipes, the fit with Elephas, evaluation and publishing."""

@@ -145,7 +145,7 @@ def evaluate(
              "top3_accuracy", "ece")  # fmt: skip
     for key in shown:
         terminal.out.print(f"{key:>16}  {figures[key]:.4f}", highlight=False)
-    terminal.err.print(f"look at {page}", highlight=False, markup=False)
+    terminal.say(f"look at {page}")
 
 
 def refresh(
@@ -194,7 +194,7 @@ def refresh(
         if trained:
             _print_trained(trained, as_json=as_json)
         else:
-            terminal.err.print(f"{name}: fewer than {when_new} new labelled images; nothing done")
+            terminal.say(f"{name}: fewer than {when_new} new labelled images; nothing done")
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _progress(settings: Settings, title: str) -> Iterator[Progress]:
 
     def show(text: str) -> None:
         if not screen.is_terminal:
-            terminal.err.print(f"{title}: {text}", highlight=False, markup=False)
+            terminal.say(f"{title}: {text}")
 
     columns = (
         rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(),
@@ -238,33 +238,24 @@ def _progress(settings: Settings, title: str) -> Iterator[Progress]:
 def _print_trained(trained: Trained, *, as_json: bool) -> None:
     version = trained.version
     if as_json:
-        terminal.out.print_json(
-            data={
-                "model": version.name,
-                "version": version.number,
-                "promoted": trained.promoted,
-                "reason": trained.reason,
-                "metrics": version.metrics,
-                "report": str(trained.report),
-                "left_out": [
-                    {"path": terminal.printable(e.path), "fault": e.fault} for e in trained.left_out
-                ],
-            }
-        )
+        left_out = [
+            {"path": terminal.printable(e.path), "fault": e.fault} for e in trained.left_out
+        ]
+        terminal.out.print_json(data={
+            "model": version.name, "version": version.number, "promoted": trained.promoted,
+            "reason": trained.reason, "metrics": version.metrics, "report": str(trained.report),
+            "left_out": left_out,
+        })  # fmt: skip
         return
     verb = "is the champion now" if trained.promoted else "was not promoted"
     figures = version.metrics
-    screen = terminal.err
     if trained.left_out:
-        screen.print(f"{len(trained.left_out)} images were left out:")
+        terminal.say(f"{len(trained.left_out)} images were left out:")
         for e in trained.left_out[:5]:
-            screen.print(
-                f"  {terminal.printable(e.path)}: {e.fault}", highlight=False, markup=False
-            )
-    screen.print(
+            terminal.say(f"  {e.path}: {e.fault}")
+    terminal.say(
         f"{version.name} version {version.number} {verb} ({trained.reason}): accuracy "
         f"{figures['accuracy']:.4f}, macro F1 {figures['f1_macro']:.4f} on "
-        f"{figures['test_images']:.0f} unseen images",
-        highlight=False, markup=False,
-    )  # fmt: skip
-    screen.print(f"look at {trained.report}", highlight=False, markup=False)
+        f"{figures['test_images']:.0f} unseen images"
+    )
+    terminal.say(f"look at {trained.report}")

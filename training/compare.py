@@ -1,4 +1,4 @@
-"""What the models of the registry answer for held-out images, and which of two is better."""
+"""The answers of registered models for held-out images, and which of two models is better."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def answers(
 
     Args:
         session: the session.
-        model: what answers.
-        images: what is asked about; all of them readable.
-        labels: the columns of the result; a label that the model does not know gets 0.
+        model: the model.
+        images: readable images.
+        labels: columns of the result; a label that the model does not know gets 0.
         limits: larger images are rejected.
 
     Returns:
-        Probabilities (n, labels); a row of zeros where there was no answer.
+        Probabilities (n, labels); a row of zeros for a rejected image.
     """
     from sightstream.scoring import udf
 
@@ -78,7 +78,7 @@ def evaluation(
 def pictures(
     scores: NDArray[np.float32], images: Sequence[Example], labels: Sequence[str]
 ) -> list[Picture]:
-    """The images with what was said of them."""
+    """The images with the answers of a model's scores (n, labels)."""
     said = scores.argmax(axis=1)
     return [
         Picture(e.path, int(truth), int(best), float(row[best]))
@@ -90,7 +90,7 @@ def evaluate(
     settings: Settings, which: str, data: Path, on_step: Callable[[str], None],
     allow_unreadable: bool,
 ) -> tuple[Evaluation, Path]:  # fmt: skip
-    """Evaluates a registered version on class folders.
+    """Evaluates a registered version on class folders; returns the figures and their page.
 
     Args:
         settings: the home folder, Spark and the registry.
@@ -99,12 +99,8 @@ def evaluate(
         on_step: called with a sentence as each step begins.
         allow_unreadable: goes on where more than 5 % of the images cannot be read.
 
-    Returns:
-        The figures, and the page that shows them.
-
     Raises:
-        InputError: there are classes that the model does not know, or too many images that cannot
-            be read.
+        InputError: the model does not know a class, or too many images cannot be read.
     """
     registry = Registry(settings.registry_address)
     name, _, alias = which.partition("@")
@@ -146,7 +142,7 @@ def champion(
     session: SparkSession, registry: Registry, name: str, images: Sequence[Example],
     labels: Sequence[str], limits: Limits,
 ) -> Rival | None:  # fmt: skip
-    """The champion with its figures on the same images; without any where it does not answer."""
+    """The champion with its figures on the same images; no figures where it is damaged."""
     try:
         version = registry.version(name)
     except ModelNotFoundError:
@@ -159,12 +155,9 @@ def champion(
 
 
 def decide(challenger: Evaluation, rival: Rival | None, margin: float | None) -> tuple[bool, str]:
-    """Whether a challenger is not worse than the champion, and the figures that say so.
+    """Whether a challenger is not worse than the champion, and the figures that show it.
 
-    Args:
-        challenger: its figures.
-        rival: the champion and its figures on the same images.
-        margin: what the F1 of a class may lose at most; None for any loss.
+    `margin` is the largest allowed loss of F1 in any class; None allows any.
     """
     if rival is None:
         return True, "there was no champion"

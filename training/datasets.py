@@ -67,7 +67,7 @@ class Source:
     known: Mapping[str, str] = field(default_factory=dict)
 
     def list(self) -> list[Example]:
-        """Lists all images without reading them; with a split where the source decides it.
+        """Lists all images without reading them, each with its split if the source decides it.
 
         Raises:
             InputError: there are fewer than two classes, or a class folder is empty.
@@ -131,19 +131,17 @@ def load(
     shares: split.Shares, seed: int, labels: Sequence[str] = (),
     allow_unreadable: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Reads a data set; Spark's workers decode, and the driver holds no pixels.
-
-    No image is in two splits: equal files count once, and under two labels not at all.
+    """Decodes the images of a source in Spark's workers, and splits them.
 
     Args:
         spark: the session.
-        source: where the images are.
-        preprocessing: how an image becomes the network's input.
-        limits: largest images that are read.
-        shares: of each class, to train on, to validate with and to test with.
-        seed: seed of the split.
+        source: the images.
+        preprocessing: how they become the network's input.
+        limits: larger images are not read.
+        shares: fractions of each class to train on, to validate with and to test with.
+        seed: of the split.
         labels: classes that come first, in this order; the others follow, sorted.
-        allow_unreadable: whether to go on although more than `UNREADABLE` cannot be read.
+        allow_unreadable: see `require_readable`.
 
     Raises:
         InputError: there are too few classes or images, or too many that cannot be read.
@@ -168,10 +166,10 @@ def load(
 
 
 def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
-    """Refuses data sets of which more than `UNREADABLE` cannot be read.
+    """Refuses data sets of which more than `UNREADABLE` cannot be read, unless allowed.
 
     Raises:
-        InputError: too many images cannot be read, and `allow` is false.
+        InputError: too many images cannot be read.
     """
     if len(unreadable) > UNREADABLE * images and not allow:
         raise InputError(
@@ -239,7 +237,7 @@ def _split_file(path: Path) -> list[Example]:
 def _decoded(
     spark: SparkSession, uris: Iterable[str], preprocessing: Preprocessing, limits: Limits
 ) -> DataFrame:
-    """Each image once, persisted: uri, pixels, width, height, digest, fault."""
+    """Decodes each image once: a persisted DataFrame of uri, pixels, size, digest and fault."""
     from pyspark import StorageLevel
 
     def decode(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -260,7 +258,7 @@ def _decoded(
 
 
 def _names(examples: Sequence[Example], first: Sequence[str]) -> tuple[str, ...]:
-    """The classes of a data set: `first`, each of which must have an image, and the others."""
+    """The classes of a data set: `first`, each of which must have an image, then the others."""
     there = {e.label for e in examples if e.split}
     if missing := sorted(set(first) - there):
         raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")

@@ -21,13 +21,10 @@ CHUNK_IMAGES = 64
 
 
 def of(dataset: Dataset, scores: NDArray[np.float32]) -> Reference:
-    """Distributions of labels, image statistics and scores.
+    """Distributions of labels and image statistics of the split train, and of scores.
 
-    Spark's workers compute the statistics from the pixels in their cache.
-
-    Args:
-        dataset: labels and statistics are those of its split train.
-        scores: best score of each held-out image, (n,); on training images a model is too sure.
+    Spark's workers compute the statistics from the pixels in their cache. `scores` are the best
+    scores of held-out images, (n,): on its training images a model is too sure.
     """
     preprocessing = dataset.preprocessing
 

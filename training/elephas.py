@@ -57,7 +57,7 @@ def trainer(learner: Any, mode: Mode, batch_size: int) -> Callable[[Any, int], l
 
     Returns:
         A function that trains on an RDD of (input, target) for a number of passes, and returns
-        the history of each worker; an empty list in the asynchronous modes.
+        each worker's history; in the asynchronous modes there is none.
     """
     model = _model(learner, mode, batch_size)
     ours = mode == "synchronous" and _takes_workers()
@@ -115,7 +115,7 @@ def _server(network: dict[str, Any], port: int, mode: Mode) -> Any:
 
 @cache
 def _takes_workers() -> bool:
-    """Whether Elephas' synchronous workers are as `_our_workers` needs them; if not, it is logged.
+    """Checks and logs once whether Elephas' workers are as `_our_workers` needs them.
 
     Its own workers train as well, but build and trace their network anew in each round.
     """
@@ -134,8 +134,6 @@ def _our_workers() -> Iterator[None]:
     from elephas import spark_model
 
     class Worker(spark_model.SparkWorker):
-        """Keeps its compiled network from round to round."""
-
         def train(self, data_iterator: Iterator[tuple[Any, Any]]) -> Iterator[Any]:
             yield _trained(self, list(data_iterator))
 
@@ -147,7 +145,7 @@ def _our_workers() -> Iterator[None]:
 
 
 def _trained(worker: Any, rows: list[tuple[Any, Any]]) -> list[Any]:
-    """Trains one worker's rows: what its weights lost (a list of arrays), and its history."""
+    """Trains a worker's rows; returns what its weights lost, and its history."""
     rate = worker.master_optimizer["config"].pop("learning_rate")
     model = networks.built(
         networks.architecture(worker.json), json.dumps(worker.master_optimizer), worker.master_loss

@@ -17,7 +17,7 @@ CONFIDENCE_BINS = 15
 
 @dataclass(frozen=True)
 class Average:
-    """Figures over classes, each from 0 to 1; FPR is the false positive rate."""
+    """Figures over classes, each from 0 to 1; `fpr` is the false positive rate."""
 
     precision: float
     recall: float
@@ -29,13 +29,7 @@ class Average:
 class ClassFigures:
     """One class against all others; a figure that divides by zero is 0.
 
-    Attributes:
-        label: the class.
-        precision: fraction of the images predicted to be of it that are.
-        recall: fraction of its images that were found; 0 without images.
-        f1: the harmonic mean of the two.
-        fpr: false positive rate, the fraction of other classes' images predicted to be of it.
-        support: number of its test images.
+    `fpr` is the false positive rate, `support` the number of its test images.
     """
 
     label: str
@@ -48,14 +42,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence, the best score, is in (lower, lower + 1 / CONFIDENCE_BINS].
-
-    Attributes:
-        lower: lower edge of the bin.
-        confidence: mean confidence of its images.
-        accuracy: fraction of its images with the right answer.
-        count: number of its images, one or more.
-    """
+    """The images whose best score is in (lower, lower + 1 / CONFIDENCE_BINS]; at least one."""
 
     lower: float
     confidence: float
@@ -68,8 +55,8 @@ class Evaluation:
     """Figures of a model; all fractions are from 0 to 1.
 
     Attributes:
-        labels: the names of the classes, in the order of the network's outputs.
-        images: the number of test images.
+        labels: names of the classes, in the order of the network's outputs.
+        images: number of test images.
         accuracy: fraction with the right answer.
         top3_accuracy: fraction whose class is among the three highest scores; 1 up to 3 classes.
         ece: expected calibration error, the mean distance of confidence and accuracy.
@@ -113,14 +100,19 @@ def evaluate(
     """Compares a network's answers with the truth.
 
     Args:
-        probabilities: the network's outputs, (n, labels), each from 0 to 1.
-        truth: the indices of the right labels, (n,).
-        labels: the names of the classes; some may have no image among the n.
+        probabilities: outputs of the network, (n, labels), each from 0 to 1.
+        truth: indices of the right labels, (n,).
+        labels: names of the classes; some may have no image among the n.
 
     Raises:
         InputError: there are no images, or a probability is not a number.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+        top_k_accuracy_score,
+    )
 
     if not len(truth):
         raise InputError("there is no test image to evaluate on; give more images of each class")
@@ -133,13 +125,18 @@ def evaluate(
     *figures, support = precision_recall_fscore_support(
         truth, answers, labels=every, average=None, zero_division=0
     )
-    rows = np.array([*figures, _false_positive_rates(truth, answers, every)])
+    confusion = confusion_matrix(truth, answers, labels=every)
+    wrong = confusion.sum(axis=0) - confusion.diagonal()
+    rows = np.array([*figures, wrong / np.maximum(len(truth) - support, 1)])
+    top3 = 1.0  # scikit-learn warns, and takes two classes in another shape only
+    if len(labels) > 3:
+        top3 = float(top_k_accuracy_score(truth, probabilities, k=3, labels=every))
     reliability = _reliability(probabilities.max(axis=1), answers == truth)
     return Evaluation(
         labels=tuple(labels),
         images=len(truth),
         accuracy=float(accuracy_score(truth, answers)),
-        top3_accuracy=_top3_accuracy(probabilities, truth, every),
+        top3_accuracy=top3,
         ece=sum(b.count * abs(b.accuracy - b.confidence) for b in reliability) / len(truth),
         # A class that could not be tested must not pull the mean down.
         macro=Average(*rows[:, support > 0].mean(axis=1).tolist()),
@@ -149,27 +146,8 @@ def evaluate(
             for label, column, images in zip(labels, rows.T.tolist(), support.tolist(), strict=True)
         ),
         reliability=reliability,
-        confusion=tuple(map(tuple, confusion_matrix(truth, answers, labels=every).tolist())),
+        confusion=tuple(map(tuple, confusion.tolist())),
     )
-
-
-def _false_positive_rates(
-    truth: NDArray[np.int64], answers: NDArray[np.int64], every: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    from sklearn.metrics import multilabel_confusion_matrix
-
-    (right, wrong), _ = multilabel_confusion_matrix(truth, answers, labels=every).transpose(1, 2, 0)
-    return np.asarray(wrong / np.maximum(right + wrong, 1))
-
-
-def _top3_accuracy(
-    probabilities: NDArray[np.float32], truth: NDArray[np.int64], every: NDArray[np.int64]
-) -> float:
-    from sklearn.metrics import top_k_accuracy_score
-
-    if len(every) <= 3:  # scikit-learn warns, and takes two classes in another shape only
-        return 1.0
-    return float(top_k_accuracy_score(truth, probabilities, k=3, labels=every))
 
 
 def _reliability(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> tuple[Bin, ...]:

@@ -86,18 +86,12 @@ def require_weights(name: str, weights: str | None) -> None:
 
 
 def transformer(model: Any) -> Any:
-    """A Spark ML Transformer from a column `pixels` to a vector `features`, over a pandas UDF.
-
-    Args:
-        model: a Keras model that `featuriser` returned.
-    """
+    """A Spark ML Transformer of a `featuriser`: column `pixels` to vector `features`."""
     from pyspark.ml import Transformer
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql.functions import pandas_udf
 
     class Featuriser(Transformer):
-        """Pixels to features."""
-
         def _transform(self, dataset: DataFrame) -> DataFrame:
             shipped = networks.Shipped(dataset.sparkSession.sparkContext, model, traced=True)
 
@@ -119,16 +113,16 @@ def transformer(model: Any) -> Any:
 
 
 def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
-    """Fits a Spark ML Pipeline of featuriser and LogisticRegression, and returns its head.
+    """Fits a Spark ML Pipeline of a `featuriser` and a LogisticRegression.
 
     Args:
         images: columns pixels and label (index).
-        model: a Keras model that `featuriser` returned.
+        model: the featuriser.
         regularization: MLlib's regParam, on standardised features.
-        labels: the number of classes.
+        labels: number of classes.
 
     Returns:
-        An uncompiled Keras model from features to probabilities.
+        The head: an uncompiled Keras model from features to probabilities.
     """
     from pyspark.ml import Pipeline
     from pyspark.ml.classification import LogisticRegression
@@ -150,7 +144,7 @@ def linear(
     features: int, labels: int,
     moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
 ) -> Any:  # fmt: skip
-    """A dense softmax layer on features, which are standardised where their moments are given."""
+    """A dense softmax layer on features, which are standardised if their moments are given."""
     keras = import_keras()
     standard = []
     if moments:

@@ -103,13 +103,13 @@ def fit(
     network: Any, train: Any, validation: Any, recipe: Recipe, *, epochs: int, batch_size: int,
     mode: elephas.Mode, seed: int, on_round: Callable[[int, Curves], None],
 ) -> Curves:  # fmt: skip
-    """Trains a network in place and leaves it with the weights of its best round.
+    """Trains an uncompiled Keras model in place, and leaves it with the weights of its best round.
 
     Ctrl-C gives up the current round and keeps what the earlier ones reached.
 
     Args:
-        network: an uncompiled Keras model.
-        train: an RDD of (input, label index), cached, as `examples` makes it.
+        network: the model.
+        train: an RDD that `examples` made.
         validation: likewise; may be empty.
         recipe: its learning rate, augmentation and callbacks are used.
         epochs: passes over the images.
@@ -117,9 +117,6 @@ def fit(
         mode: see `elephas.trainer`.
         seed: of the order of the images and of the network's random layers.
         on_round: called after each round with the passes made and the curves so far.
-
-    Returns:
-        The curves.
 
     Raises:
         InputError: there are too few images for so many workers.
@@ -142,13 +139,10 @@ def fit(
 
 
 def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
-    """An RDD of (input, label), kept, in partitions of equal size and in a fixed order.
+    """An RDD of (input, label), persisted, in partitions of equal size and in a fixed order.
 
-    Args:
-        images: a DataFrame of label (index), digest and `column`.
-        column: the flat input: `pixels` (bytes), or `features` (a vector).
-        workers: the number of partitions.
-        seed: of the order.
+    `images` has the columns label (index), digest and `column`, the flat input: `pixels` (bytes) or
+    `features` (a vector).
     """
 
     def pair(row: Any) -> tuple[Any, int]:
@@ -170,11 +164,7 @@ def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
 
 
 def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Applies a network to an RDD in Spark's workers.
-
-    Args:
-        network: a Keras model.
-        inputs: an RDD of (input, label index).
+    """Applies a Keras model to an RDD of (input, label index) in Spark's workers.
 
     Returns:
         Probabilities (n, labels) and the right labels (n,), in the order of the RDD.
@@ -219,7 +209,7 @@ def _learner(network: Any, recipe: Recipe) -> Any:
 
 
 def _targets(labels: int, smoothing: float) -> NDArray[np.float32]:
-    """Row by row, the probabilities that a network is to answer for each label."""
+    """Row by row, the probabilities that a network should answer for each label."""
     return np.eye(labels, dtype=np.float32) * (1 - smoothing) + np.float32(smoothing / labels)
 
 

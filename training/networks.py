@@ -17,13 +17,10 @@ CHUNK = 64
 
 
 class Shipped:
-    """A network that Spark's workers apply: its architecture, with its weights as a broadcast.
+    """A Keras model that Spark's workers apply; its weights are a broadcast.
 
-    Args:
-        context: the SparkContext.
-        network: a Keras model.
-        traced: lets Keras trace the network, which takes each worker a second, and then runs a
-            large one twice as fast.
+    With `traced` Keras traces the network, which takes each worker a second, and then runs a large
+    one twice as fast.
     """
 
     def __init__(self, context: Any, network: Any, *, traced: bool = False) -> None:
@@ -32,14 +29,7 @@ class Shipped:
         self._weights = context.broadcast(network.get_weights())
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Applies the network in a worker.
-
-        Args:
-            inputs: (n, ...), each row with as many values as the network's input has.
-
-        Returns:
-            The outputs, (n, outputs).
-        """
+        """Applies the network in a worker to inputs (n, ...); returns (n, outputs)."""
         model = built(self._architecture)
         model.set_weights(self._weights.value)
         shaped = inputs.reshape(-1, *model.input_shape[1:])
@@ -75,8 +65,7 @@ def built(architecture: str, optimizer: str = "", loss: str = "") -> Any:
 def forget_training(model: Any) -> None:
     """Empties the optimizer and draws new random states, from NumPy's generator.
 
-    Nothing of an earlier round is left then, and it does not matter which process trains which
-    part of the images.
+    Nothing of an earlier round is left, so any process may train any part of the images.
     """
     for variable in model.optimizer.variables:
         variable.assign(np.zeros(variable.shape, variable.dtype))

@@ -13,23 +13,7 @@ from training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of a user for a training; None takes the recipe's own.
-
-    Attributes:
-        recipe: name or file of the recipe.
-        network: one of the recipe's networks.
-        name: name of the registered model.
-        epochs: passes over the images.
-        batch_size: images in a step of one worker.
-        workers: partitions that are trained side by side.
-        mode: how Elephas brings the workers' weights together.
-        seed: seed of the split, the first weights and the order of the images.
-        promote: whether the new version may become the champion.
-        allow_unreadable: whether to go on however many images cannot be read.
-        featuriser: a pretrained network in place of the recipe's.
-        weights: the featuriser's: a file, or `imagenet`.
-        head: what learns from the featuriser's features.
-    """
+    """The choices of a user, as `sightstream train` explains them; None takes the recipe's own."""
 
     recipe: str
     network: str | None = None
@@ -46,7 +30,7 @@ class Options:
     head: Literal["logistic", "elephas"] = "logistic"
 
     def used(self, recipe: Recipe) -> dict[str, Any]:
-        """The settings that decide what a training with this recipe results in."""
+        """The settings that decide on the result of a training with this recipe."""
         silent = {"name", "promote", "allow_unreadable", *(("head",) if recipe.network else ())}
         return {
             **{k: v for k, v in asdict(self).items() if v is not None and k not in silent},
@@ -58,11 +42,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Progress:
-    """Functions that follow a training.
+    """Follows a training.
 
-    Attributes:
-        on_step: called with a sentence as each step begins.
-        on_round: called after each round with the passes made, all passes, and the curves so far.
+    `on_step` is called with a sentence as each step begins, `on_round` after each round with the
+    epochs done, all epochs, and the curves so far.
     """
 
     on_step: Callable[[str], None]

@@ -32,16 +32,10 @@ COMPARED_IMAGES = 256
 
 @dataclass(frozen=True)
 class Run:
-    """A training in progress: by which recipe, with which choices, and where its outcome goes.
+    """A training in progress.
 
-    Attributes:
-        session: its workers train, and answer for the models that are compared.
-        registry: gets the version.
-        home: folder of unfinished files (`tmp`) and of reports (`reports`).
-        limits: of the images that are read.
-        recipe: how the network is trained.
-        options: the user's choices.
-        progress: who follows the training.
+    `home` holds unfinished files (`tmp`) and reports (`reports`); the workers of `session` train,
+    and answer for the models that are compared.
     """
 
     session: SparkSession
@@ -60,15 +54,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training.
-
-    Attributes:
-        version: as registered.
-        promoted: whether it is the champion now.
-        reason: the figures that decided it.
-        report: the page that shows how good it is.
-        left_out: the images that were not used, each with its fault.
-    """
+    """The outcome of a training; `reason` has the figures that decided, `report` is the page."""
 
     version: Version
     promoted: bool
@@ -96,8 +82,8 @@ def publish(
         run: the training.
         dataset: its test images decide; without any, those of validation.
         network: a Keras model from uint8 pixels to probabilities.
-        curves: those of its training.
-        margin: what the F1 of a class may lose at most; None for any loss.
+        curves: of its training.
+        margin: see `compare.decide`.
     """
     with tempfile.TemporaryDirectory(dir=run.home / "tmp", prefix="model-") as folder:
         files, pages = Path(folder) / "model", Path(folder) / "report"

@@ -34,17 +34,7 @@ RATE_FRACTION = 0.3
 
 @dataclass(frozen=True)
 class Wish:
-    """The choices of a user for a refresh.
-
-    Attributes:
-        data: class folders of new images; None for those in the `labels` table alone.
-        when_new: fewest new images with which anything is done.
-        margin: what the F1 of a class may lose at most.
-        epochs: passes over the images; None for a fraction of the recipe's.
-        workers: partitions that are trained side by side.
-        seed: seed of the split of new images and of the order.
-        promote: whether the new version may become the champion.
-    """
+    """The choices of a user for a refresh, as `sightstream refresh` explains them."""
 
     data: Path | None
     when_new: int
@@ -79,12 +69,6 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
 
     The images of the champion's training stay on their side of the split; new ones are dealt out
     in the recipe's shares, so that neither model has seen the images that both are evaluated on.
-
-    Args:
-        name: the registered model.
-        settings: the home folder, Spark and the registry.
-        wish: the user's choices.
-        progress: who follows the training.
 
     Returns:
         The outcome; None where too few images are new.
@@ -121,15 +105,7 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
 
 
 def extended(network: Any, labels: int) -> Any:
-    """Adds outputs for further labels to a network; the weights of the others stay as they are.
-
-    Args:
-        network: a Keras model whose last layer is dense.
-        labels: number of outputs of the new network.
-
-    Returns:
-        A new Keras model; the given one where it has as many outputs already.
-    """
+    """Gives a Keras model further outputs; the weights of the earlier ones stay as they are."""
     keras = import_keras()
     last = _leaves(network)[-1]
     kernel, bias = last.get_weights()
@@ -162,7 +138,7 @@ def _leaves(network: Any) -> list[Any]:
 
 
 def _known(files: Path) -> list[Example]:
-    """The images of a version's training, also those that are not where they were."""
+    """The images of a version's training, also those that were moved since."""
     path = files / SPLIT_FILE
     return datasets.read_split(path) if path.exists() else []
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
 from sightstream.images.store import read
-from sightstream.terminal import printable
+from sightstream.terminal import printable, shortened
 from training.evaluate import CONFIDENCE_BINS, Evaluation
 
 if TYPE_CHECKING:
@@ -40,14 +40,7 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A test image and a model's answer.
-
-    Attributes:
-        path: original file.
-        truth: index of the right label.
-        label: index of the predicted label.
-        score: score of the predicted label, from 0 to 1.
-    """
+    """A test image, the indices of the right and of the predicted label, and the latter's score."""
 
     path: str
     truth: int
@@ -57,7 +50,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """A PNG on the page: its heading, its alternative text, its width in CSS pixels."""
+    """A PNG on the page; `width` is in CSS pixels."""
 
     title: str
     alt: str
@@ -76,10 +69,10 @@ def write(
         directory: created if absent; an earlier report in it is replaced.
         title: heading of the page.
         evaluation: figures of the model.
-        curves: a value for each round of loss, val_loss, accuracy, val_accuracy and
-            learning_rate, as far as they are known; without any there is no curves.png.
-        pictures: test images in any order. The `WRONG` most confidently wrong ones are shown in
-            wrong.png, `SAMPLES` of all in samples.png; no sheet without pictures.
+        curves: a value for each round, as far as known, by the names of `fit.Curves`; without any
+            there is no curves.png.
+        pictures: test images in any order; the `WRONG` most confidently wrong ones are shown in
+            wrong.png, `SAMPLES` of all in samples.png, and there is no sheet without pictures.
         facts: settings that the page lists; a value may be a mapping or a sequence.
         limits: largest images that are read to be shown.
 
@@ -120,7 +113,7 @@ def _drawings(
         sheet = _wrong(wrong, names, limits)
         yield _save(sheet, directory / "wrong.png", "Most confidently wrong", alt)
     if samples:
-        short = [_short(name, 40) for name in names]
+        short = [shortened(name, 40) for name in names]
         alt = "; ".join(f"is {short[p.truth]}, said {short[p.label]}" for p in samples)
         sheet = _samples(samples, names, limits)
         yield _save(sheet, directory / "samples.png", "Sample predictions", alt)
@@ -154,19 +147,12 @@ def _classification_report(evaluation: Evaluation) -> str:
     confusion = np.array(evaluation.confusion)
     truth, answers = np.repeat(np.indices(confusion.shape).reshape(2, -1), confusion.ravel(), 1)
     tested = np.unique(truth)
-    names = [_short(evaluation.labels[i], 40) for i in tested]
+    names = [shortened(evaluation.labels[i], 40) for i in tested]
     return str(
         classification_report(
             truth, answers, labels=tested, target_names=names, digits=4, zero_division=0
         )
     )
-
-
-def _short(name: str, most: int) -> str:
-    """Cuts the middle out of a long name: many names differ at their ends only."""
-    name = printable(name)
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
 
 
 def _figure(width: float, height: float, *, arranged: bool = True) -> Figure:
@@ -193,7 +179,7 @@ def _save(figure: Figure, path: Path, title: str, alt: str) -> _Drawing:
 def _confusion(evaluation: Evaluation) -> Figure:
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    number, names = len(counts), [_short(name, 28) for name in evaluation.labels]
+    number, names = len(counts), [shortened(name, 28) for name in evaluation.labels]
     cell = min(max(0.36, 5 / number), 1.2, 30 / number)  # inches
     longest = max(map(len, names)) * 0.075
     rotated = longest > cell
@@ -308,8 +294,8 @@ def _wrong(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) ->
     for place, picture in enumerate(pictures):
         left, top = place % columns * width + 0.2, place // columns * height + 0.15
         _place(axes, picture, limits, left, top, side)
-        said = f"said {_short(names[picture.label], 19)} {picture.score:.2f}"
-        _write(axes, left, top + side + 0.05, 1.8, f"is {_short(names[picture.truth], 24)}")
+        said = f"said {shortened(names[picture.label], 19)} {picture.score:.2f}"
+        _write(axes, left, top + side + 0.05, 1.8, f"is {shortened(names[picture.truth], 24)}")
         _write(axes, left, top + side + 0.2, 1.8, said, color=_ORANGE)
     return axes.get_figure(root=True)  # type: ignore[return-value]
 
@@ -324,8 +310,8 @@ def _samples(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) 
     for place, picture in enumerate(pictures):
         left, top = place // rows * width, place % rows * 0.72 + 0.42
         right = picture.truth == picture.label
-        said = f"{'✓' if right else '✗'} {_short(names[picture.label], 24)} {picture.score:.2f}"
+        said = f"{'✓' if right else '✗'} {shortened(names[picture.label], 24)} {picture.score:.2f}"
         _place(axes, picture, limits, left + 0.2, top, side)
         _write(axes, left + 1.0, top + 0.24, 2.15, said, color=_BLUE if right else _ORANGE)
-        _write(axes, left + 3.2, top + 0.24, 2.1, _short(names[picture.truth], 28))
+        _write(axes, left + 3.2, top + 0.24, 2.1, shortened(names[picture.truth], 28))
     return axes.get_figure(root=True)  # type: ignore[return-value]

@@ -27,7 +27,7 @@ def divide(
     found: Iterable[Example], seen: Mapping[str, tuple[str, str]], shares: Shares, seed: int, *,
     known: Mapping[str, str] = MappingProxyType({}), learned: Collection[str] = (),
 ) -> list[Example]:  # fmt: skip
-    """Gives each image its side, or the reason why it has none.
+    """Gives each image its side of the split, or the reason why it has none.
 
     Args:
         found: the images; some may have a side already.
@@ -35,8 +35,8 @@ def divide(
         shares: of each class, for the images that have no side yet.
         seed: another one deals out the same images in another way.
         known: sides by digest, decided by an earlier training.
-        learned: classes that a model has learned. Beside them, a class with too few images is
-            left out until it has more; without any, it is an error.
+        learned: classes of an earlier model. A class beside them that has too few images is left
+            out until it has more; without any, it is an error.
 
     Returns:
         The images, sorted by path.

@@ -33,15 +33,7 @@ SPARK = {
 def train(
     recipe: Recipe, settings: Settings, source: Source, options: Options, progress: Progress
 ) -> Trained:
-    """Trains, evaluates and registers a model; promotes it when it is not worse.
-
-    Args:
-        recipe: how the network is trained.
-        settings: the home folder, Spark and the registry.
-        source: the images; an empty one takes those that the recipe brings.
-        options: the user's choices.
-        progress: who follows the training.
-    """
+    """Trains, evaluates and registers a model; an empty source is that of the recipe."""
     _require_fitting(recipe, options)
     registry = Registry(settings.registry_address)
     with learning(settings, recipe, options.workers, progress) as session:
@@ -88,13 +80,13 @@ def learning(
 def learn(
     recipe: Recipe, dataset: Dataset, options: Options, progress: Progress, start: Any = None
 ) -> tuple[Any, Curves]:
-    """Trains a network on a data set.
+    """Trains a network on the splits train and validation of a data set.
 
     Args:
         recipe: how the network is trained.
-        dataset: its splits train and validation are used.
+        dataset: the data set.
         options: the user's choices.
-        progress: who follows the training.
+        progress: follows the training.
         start: the Keras model to go on from; None for a new one.
 
     Returns:

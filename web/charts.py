@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from web.page import short
+from sightstream.terminal import shortened
 
 if TYPE_CHECKING:
     import altair as alt
@@ -115,7 +115,7 @@ def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     data = labels.dropna(subset=["label"])
     counts = Counter(dict(data.groupby("label")["images"].sum()))
     top = [label for label, _ in counts.most_common(NAMED)]
-    named = {label: short(label, 24) for label in top}
+    named = {label: shortened(label, 24) for label in top}
     data = data.assign(label=data["label"].map(named).fillna("others"))
     data = data.groupby(["time", "label"])["images"].sum().reset_index()
     domain = [*named.values(), *(["others"] if len(counts) > NAMED else [])]
@@ -182,7 +182,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
     import altair as alt
     import pandas as pd
 
-    names = [short(label, 30) for label in labels]
+    names = [shortened(label, 30) for label in labels]
     if len(set(names)) < len(names):
         names = list(labels)
     rows = [

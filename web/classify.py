@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from sightstream.scoring.classifier import Answer
+from sightstream.terminal import shortened
 from web import page, pictures
 from web.page import plain
 
@@ -128,7 +129,7 @@ def _card(
         with picture:
             pictures.show(pictures.fit(image, SIDE), file.name, 96)
         with verdict:
-            st.text(page.short(file.name))
+            st.text(shortened(file.name))
             code = f"**{plain(str(answer.error_code))}**"
             st.warning(f"{code}: {plain(answer.error_detail or '')}", icon=":material/block:")
 
@@ -164,7 +165,7 @@ def _occlusion(_engine: Engine, digest: str, image: bytes, label: int):  # type:
 
 def _verdict(name: str, each: Classified, engine: Engine, version: Version) -> None:
     answer = each.answer
-    st.text(page.short(name))
+    st.text(shortened(name))
     best = list(zip(answer.classes or (), answer.scores or (), strict=True))
     st.subheader(plain(engine.labels[best[0][0]]), anchor=False)
     for label, score in best:

@@ -12,6 +12,7 @@ from sightstream.errors import InputError, SightstreamError
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels, user
 from sightstream.tables.query import snapshot
+from sightstream.terminal import shortened
 from web import page, pictures
 from web.page import plain
 
@@ -67,7 +68,7 @@ def _ask(model: str, row: Row) -> None:
     name = row["original_name"] or row["event_id"]
     with left:
         pictures.show(pictures.thumbnail(row["uri"], SIDE), name, SIDE)
-        st.text(page.short(name))
+        st.text(shortened(name))
         st.caption(plain(f"{page.when(row['event_time'])} · {model} {row['model_version']}"))
     with right:
         scores = {each["label"]: each["score"] for each in row["top"] or ()}
@@ -118,7 +119,7 @@ def _put(row: Row, label: str, known: Sequence[str]) -> None:
     new = "" if label in known else ", a label that the model does not know; refresh extends it"
     state.said = (
         "success",
-        f"{page.short(row['original_name'] or row['event_id'])} is {label}{new}",
+        f"{shortened(row['original_name'] or row['event_id'])} is {label}{new}",
     )
 
 
@@ -127,7 +128,7 @@ def _undo() -> None:
     row = state.done.pop()
     state.queue = [row, *state.queue]
     label = Labels(page.settings().labels).undo(row["event_id"], user()).label
-    name = page.short(row["original_name"] or row["event_id"])
+    name = shortened(row["original_name"] or row["event_id"])
     state.said = ("info", f"{name} " + ("has no label now" if label is None else f"is {label}"))
 
 

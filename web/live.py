@@ -12,6 +12,7 @@ import streamlit as st
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.query import Filter, Kinds, snapshot
+from sightstream.terminal import shortened
 from web import charts, page, pictures
 from web.page import plain
 
@@ -135,13 +136,13 @@ def _row(row: dict[str, Any]) -> None:
     picture = pictures.thumbnail(row["uri"], 128)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", border=True):
         with st.container(width=72):
-            pictures.show(picture, page.short(name), 56)
+            pictures.show(picture, shortened(name), 56)
         with st.container(width="stretch", gap=None):
-            st.text(page.short(name))
+            st.text(shortened(name))
             st.caption(plain(f"{page.when(row['event_time'])} · {row['source']}"))
         with st.container(width=280):
             if row["status"] == "ok":
-                score = f"{plain(page.short(row['label'], 32))} · {row['score']:.1%}"
+                score = f"{plain(shortened(row['label'], 32))} · {row['score']:.1%}"
                 st.progress(min(1.0, max(0.0, row["score"])), score)
             else:
                 st.badge(plain(row["error_code"] or "rejected"), color="orange")

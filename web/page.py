@@ -137,13 +137,6 @@ def plain(text: str) -> str:
     )
 
 
-def short(name: str, most: int = 60) -> str:
-    """A name with its control characters shown and its middle cut out where it is long."""
-    name = printable(name)
-    half = (most - 1) // 2
-    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
-
-
 def when(time: datetime | None) -> str:
     """A time as the browser's owner reads it."""
     if time is None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sightstream import terminal
 from sightstream.images.decode import Limits
 from web import page
 from web.thumbnails import Painter
@@ -81,4 +82,4 @@ def test_control_characters_are_text():
 
 
 def test_a_long_name_loses_its_middle():
-    assert page.short("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
+    assert terminal.shortened("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"

@@ -21,14 +21,10 @@ Layers = Callable[[], list[Any]]
 
 
 def cosine(epochs: int, learning_rate: float) -> list[Any]:
-    """Learning rate that rises over a few rounds and then falls to nothing along a cosine.
+    """Learning rate that rises over a few of the rounds and then falls to 0 along a cosine.
 
     The optimizer loses its momentum when weights are averaged; small steps at the end make up for
     that noise.
-
-    Args:
-        epochs: number of rounds.
-        learning_rate: the highest rate.
     """
     from keras.callbacks import LearningRateScheduler
 
@@ -86,10 +82,10 @@ class Recipe:
 
 
 def find(name: str, network: str | None = None) -> Recipe:
-    """Finds a recipe by its name, or in a file like those of this package.
+    """Finds a recipe by its name, or in a file like those of this package (a path to a `.py`).
 
     Args:
-        name: name of a recipe here, or a path that ends in `.py`.
+        name: of a recipe, or a path.
         network: one of its `NETWORKS`; None for its `RECIPE`.
 
     Raises:

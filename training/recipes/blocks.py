@@ -26,12 +26,12 @@ def cnn(
     """Stages of 3x3 convolutions with a pooling after each, and a softmax layer.
 
     Args:
-        preprocessing: the shape of the pixels.
-        labels: the number of classes.
-        stages: the filters of each convolution of each stage.
-        stem: the filters of a first 5x5 convolution that halves the picture; None for none.
-        dropout: the fraction of the last values that is left out while training.
-        flat: whether the last layer sees where things are, or only their mean.
+        preprocessing: shape of the pixels.
+        labels: number of classes.
+        stages: filters of each convolution of each stage.
+        stem: filters of a first 5x5 convolution that halves the picture; None for none.
+        dropout: fraction of the last values that is left out while training.
+        flat: lets the last layer see where things are, instead of their mean.
     """
     from keras import Input, Model, layers
 
@@ -53,11 +53,7 @@ def resnet(
 ) -> Any:
     """A small ResNet (He et al., 2015): one block of two convolutions for each stage.
 
-    Args:
-        preprocessing: the shape of the pixels.
-        labels: the number of classes.
-        stages: the filters of each block; each but the first halves the picture.
-        dropout: the fraction of the last values that is left out while training.
+    `stages` are the filters of each block; each but the first halves the picture.
     """
     from keras import Input, Model, layers
 
@@ -80,12 +76,7 @@ def mlp(
 ) -> Any:  # fmt: skip
     """Dense layers with batch normalisation, ReLU and dropout.
 
-    Args:
-        preprocessing: the shape of the pixels.
-        labels: the number of classes.
-        units: of each layer.
-        pool: pixels whose mean is one value, in each direction.
-        dropout: the fraction of each layer's values that is left out while training.
+    `units` are those of each layer; `pool` pixels in each direction become one, their mean.
     """
     from keras import Input, Model, layers
 

@@ -45,10 +45,7 @@ def augmentation() -> list[Any]:
 
 
 def prepare(home: Path) -> Path:
-    """Writes the digits as PNG files that a person can look at.
-
-    Args:
-        home: gets `starter/digits/<label>/*.png`, and one sample a class in `starter/samples`.
+    """Writes the digits as PNG files below `starter/digits/<label>`, one a class into samples.
 
     Returns:
         The folder of the class folders.
