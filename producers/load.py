@@ -75,14 +75,10 @@ def shares(mix: str) -> dict[str, float]:
 def images(
     good: Sequence[Path], mix: dict[str, float], folder: Path, largest: int, seed: int
 ) -> Iterator[Path]:
-    """Yields images without end, in the shares of a mix.
+    """Yields images without end, in the shares of a mix; the seed decides on their order.
 
-    Args:
-        good: taken in turn.
-        mix: see `shares`.
-        folder: gets the bad ones: empty, truncated, noise, and larger than allowed.
-        largest: bytes of an image that is too large; 0 leaves that kind out.
-        seed: of the bad images, and of the order.
+    Bad ones are written to `folder`: empty, truncated, noise, and, unless `largest` is 0, of that
+    many bytes.
     """
     dice = random.Random(seed)  # noqa: S311
     bad = []
@@ -167,7 +163,7 @@ def load(
     timeout: float = 60, notify: Callable[[str], None] = lambda _: None,
     on_answers: Callable[[int], None] = lambda _: None,
 ) -> Report:  # fmt: skip
-    """Sends images at a rate, waits for their rows, and reports both.
+    """Sends images at a rate a second, waits for their rows, and reports both.
 
     Args:
         to: the inbox, as `inbox.dropping` opens it, or the topic.
@@ -183,8 +179,7 @@ def load(
         on_answers: called with the number of rows so far.
 
     Raises:
-        InputError: there is no table yet.
-        SightstreamError: as `Publisher` raises it.
+        SightstreamError: there is no table yet, or as `Publisher` raises it.
     """
     run = f"load-{uuid4().hex[:12]}"
     key = "event_id" if isinstance(to, Destination) else "original_name"

@@ -80,21 +80,11 @@ def publish(
     notify: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
     rate: float | None = None, key: Key = "id", claim_check: ClaimCheck = "auto",
 ) -> None:  # fmt: skip
-    """Publishes images to a topic; `sent` is updated as they are answered, also before an error.
+    """Publishes images, found as by `find`, to a topic; raises as `Publisher` does.
 
-    Args:
-        places: see `find`.
-        to: the topic.
-        prefixes: uris below which the stream may read images.
-        sent: the counts.
-        notify: called with a sentence about an image that is refused, and about a wait.
-        on_answer: called for each image that is acknowledged or refused.
-        rate: images a second; None for no limit.
-        key: see `Messages`.
-        claim_check: see `Messages`.
-
-    Raises:
-        SightstreamError: as `Publisher` raises it.
+    `sent` is updated as images are answered, also before an error. `notify` is called with a sentence
+    about an image that is refused, and about a wait; `on_answer` for each image that is acknowledged
+    or refused. `rate` is in images a second; for the others see `Messages`.
     """
 
     def answered(message: Message, error: str, _: float) -> None:
@@ -148,13 +138,10 @@ class Messages:
     def of(
         self, file: Path | str, name: bytes, event_id: str = "", when: float | None = None
     ) -> Message:
-        """Makes the message of a file.
+        """Makes the message of a file; a string is the uri of an image in an object store.
 
-        Args:
-            file: the image; a string is the uri of one that stays in its object store.
-            name: becomes the original name.
-            event_id: of the image; empty for a new one.
-            when: time of arrival, seconds since the epoch; None for now.
+        The event id is a new one if it is empty; `when` is the time of arrival, in seconds since the
+        epoch, None for now.
 
         Raises:
             InputError: it cannot be read, or is too large for the topic and for a claim check.

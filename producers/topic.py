@@ -62,7 +62,7 @@ class Destination:
         broker: of Kafka.
         topic: its name.
         timeout: seconds that the broker may be unreachable, and that a message may take.
-        partitions: of the topic, which is created where it does not exist; 0: it must exist.
+        partitions: of the topic, which is created if it does not exist; 0: it must exist.
         image_bytes: size of the largest image that a topic that is created has to take.
     """
 
@@ -81,11 +81,8 @@ class Publisher:
     ) -> None:
         """Connects, waiting for a broker that does not answer yet.
 
-        Args:
-            to: the topic.
-            on_answer: called once for each message, with its error, empty if it was acknowledged,
-                and the time of that, in seconds since the epoch.
-            notify: called with a sentence about a wait.
+        `on_answer` is called once for each message, with its error, empty if it was acknowledged, and
+        the time of that, in seconds since the epoch; `notify` with a sentence about a wait.
 
         Raises:
             BrokerUnavailableError: no broker answers in time, or it refuses this client.

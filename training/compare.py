@@ -35,17 +35,9 @@ def answers(
     session: SparkSession, model: ServedModel, images: Sequence[Example], labels: Sequence[str],
     limits: Limits,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """A model's scores, computed by Spark's workers as the stream computes them.
+    """A model's scores (n, labels) for images, computed by Spark's workers as the stream does.
 
-    Args:
-        session: the session.
-        model: the model.
-        images: readable images.
-        labels: columns of the result; a label that the model does not know gets 0.
-        limits: larger images are rejected.
-
-    Returns:
-        Probabilities (n, labels); a row of zeros for a rejected image.
+    A row is zeros where an image was rejected, and a column where the model does not know the label.
     """
     from sightstream.scoring import udf
 
@@ -92,12 +84,7 @@ def evaluate(
 ) -> tuple[Evaluation, Path]:  # fmt: skip
     """Evaluates a registered version on class folders; returns the figures and their page.
 
-    Args:
-        settings: the home folder, Spark and the registry.
-        which: NAME, NAME@ALIAS or NAME@NUMBER.
-        data: a folder that holds a folder of images for each class.
-        on_step: called with a sentence as each step begins.
-        allow_unreadable: goes on where more than 5 % of the images cannot be read.
+    `which` is NAME, NAME@ALIAS or NAME@NUMBER; `on_step` is called with a sentence for each step.
 
     Raises:
         InputError: the model does not know a class, or too many images cannot be read.

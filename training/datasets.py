@@ -54,8 +54,8 @@ class Source:
 
     Attributes:
         folders: each holds a folder of images for each class.
-        test: a folder of that kind; all its images are tested with.
-        split_file: a CSV file of path, label and split instead; relative paths start at its folder.
+        test: a folder of that kind; all its images are test images.
+        split_file: CSV file of path, label and split instead; its paths start at its folder.
         examples: further images, such as those that people have labelled.
         known: splits by digest, decided by an earlier training.
     """
@@ -131,17 +131,9 @@ def load(
     shares: split.Shares, seed: int, labels: Sequence[str] = (),
     allow_unreadable: bool = False,
 ) -> Dataset:  # fmt: skip
-    """Decodes the images of a source in Spark's workers, and splits them.
+    """Decodes the images of a source in Spark's workers, and splits them by shares and seed.
 
-    Args:
-        spark: the session.
-        source: the images.
-        preprocessing: how they become the network's input.
-        limits: larger images are not read.
-        shares: fractions of each class to train on, to validate with and to test with.
-        seed: of the split.
-        labels: classes that come first, in this order; the others follow, sorted.
-        allow_unreadable: see `require_readable`.
+    `labels` are classes that come first, in this order; the others follow, sorted.
 
     Raises:
         InputError: there are too few classes or images, or too many that cannot be read.

@@ -47,13 +47,10 @@ def require() -> None:
 
 
 def trainer(learner: Any, mode: Mode, batch_size: int) -> Callable[[Any, int], list[History]]:
-    """Prepares the training of a network by Elephas.
+    """Prepares the training of a compiled Keras model by Elephas, in place.
 
-    Args:
-        learner: a compiled Keras model, trained in place.
-        mode: synchronous averages the workers' weights after the passes; in the others each
-            worker exchanges weights with a parameter server after each pass.
-        batch_size: images in a step of one worker.
+    The mode synchronous averages the workers' weights after the passes; in the others each worker
+    exchanges weights with a parameter server after each pass.
 
     Returns:
         A function that trains on an RDD of (input, target) for a number of passes, and returns

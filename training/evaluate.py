@@ -97,12 +97,7 @@ class Evaluation:
 def evaluate(
     probabilities: NDArray[np.float32], truth: NDArray[np.int64], labels: Sequence[str]
 ) -> Evaluation:
-    """Compares a network's answers with the truth.
-
-    Args:
-        probabilities: outputs of the network, (n, labels), each from 0 to 1.
-        truth: indices of the right labels, (n,).
-        labels: names of the classes; some may have no image among the n.
+    """Compares a network's probabilities (n, labels) with the indices of the right labels (n,).
 
     Raises:
         InputError: there are no images, or a probability is not a number.

@@ -113,13 +113,9 @@ def transformer(model: Any) -> Any:
 
 
 def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
-    """Fits a Spark ML Pipeline of a `featuriser` and a LogisticRegression.
+    """Fits a Spark ML Pipeline of a `featuriser` and a LogisticRegression to pixels and labels.
 
-    Args:
-        images: columns pixels and label (index).
-        model: the featuriser.
-        regularization: MLlib's regParam, on standardised features.
-        labels: number of classes.
+    `regularization` is MLlib's regParam, on standardised features.
 
     Returns:
         The head: an uncompiled Keras model from features to probabilities.

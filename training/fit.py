@@ -44,13 +44,10 @@ class Curves:
 class Rounds:
     """The rounds of a training; between them callbacks act, and the best weights are kept.
 
-    Args:
-        network: the network in training; only its weights are read and set.
-        learner: the compiled model around it, which callbacks act on: they set its
-            `stop_training` and its optimizer's `learning_rate`.
-        callbacks: a Keras `CallbackList` or one like it.
-        train: called with the passes made so far and those to make now; returns the logs.
-        validate: called after each round; returns `val_loss` and `val_accuracy`.
+    Callbacks, a Keras `CallbackList`, act on the compiled `learner`: they set its `stop_training` and
+    its optimizer's `learning_rate`. Of the `network` inside, only the weights are read and set.
+    `train` is called with the passes made so far and those to make now. It returns logs, as
+    `validate` does after each round: `val_loss` and `val_accuracy`.
     """
 
     def __init__(
@@ -63,12 +60,9 @@ class Rounds:
         self._best, self._worth = network.get_weights(), (-1.0, 0.0)
 
     def run(self, epochs: int, passes: int, on_round: Callable[[int, Curves], None]) -> Curves:
-        """Trains, and leaves the network with the weights of its best round.
+        """Trains in rounds of `passes`, and leaves the network with the weights of its best round.
 
-        Args:
-            epochs: all passes over the images.
-            passes: those of one round; the last round may have fewer.
-            on_round: called after each round with the passes made and the curves so far.
+        After each round `on_round` is called with the passes made and the curves so far.
 
         Raises:
             KeyboardInterrupt: Ctrl-C came in the first round; a later one ends the training.
@@ -105,18 +99,8 @@ def fit(
 ) -> Curves:  # fmt: skip
     """Trains an uncompiled Keras model in place, and leaves it with the weights of its best round.
 
-    Ctrl-C gives up the current round and keeps what the earlier ones reached.
-
-    Args:
-        network: the model.
-        train: an RDD that `examples` made.
-        validation: likewise; may be empty.
-        recipe: its learning rate, augmentation and callbacks are used.
-        epochs: passes over the images.
-        batch_size: images in a step of one worker.
-        mode: see `elephas.trainer`.
-        seed: of the order of the images and of the network's random layers.
-        on_round: called after each round with the passes made and the curves so far.
+    `train` and `validation`, which may be empty, are RDDs that `examples` made; `batch_size` is that
+    of one worker. Ctrl-C gives up the current round and keeps what the earlier ones reached.
 
     Raises:
         InputError: there are too few images for so many workers.

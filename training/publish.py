@@ -78,12 +78,8 @@ def publish(
 ) -> Trained:
     """Evaluates a network beside the champion, registers it, and promotes it if it is not worse.
 
-    Args:
-        run: the training.
-        dataset: its test images decide; without any, those of validation.
-        network: a Keras model from uint8 pixels to probabilities.
-        curves: of its training.
-        margin: see `compare.decide`.
+    The network is a Keras model from uint8 pixels to probabilities; `margin` is that of
+    `compare.decide`. The test images decide; without any, those of validation.
     """
     with tempfile.TemporaryDirectory(dir=run.home / "tmp", prefix="model-") as folder:
         files, pages = Path(folder) / "model", Path(folder) / "report"

@@ -46,13 +46,10 @@ class Wish:
 
 
 def times(every: str | None) -> Iterator[None]:
-    """Yields at each moment that a refresh is due.
-
-    Args:
-        every: interval such as 30s, 10m, 1h; None for once.
+    """Yields at each moment that a refresh is due: at an interval such as 10m, or once.
 
     Raises:
-        InputError: `every` is not of that form.
+        InputError: the interval is not of that form.
     """
     if every is None:
         yield

@@ -65,16 +65,10 @@ def write(
 ) -> Path:  # fmt: skip
     """Writes evaluation.json, PNG files, and report.html, which needs no other file.
 
-    Args:
-        directory: created if absent; an earlier report in it is replaced.
-        title: heading of the page.
-        evaluation: figures of the model.
-        curves: a value for each round, as far as known, by the names of `fit.Curves`; without any
-            there is no curves.png.
-        pictures: test images in any order; the `WRONG` most confidently wrong ones are shown in
-            wrong.png, `SAMPLES` of all in samples.png, and there is no sheet without pictures.
-        facts: settings that the page lists; a value may be a mapping or a sequence.
-        limits: largest images that are read to be shown.
+    An earlier report in the directory is replaced. The `WRONG` most confidently wrong pictures are
+    shown in wrong.png, `SAMPLES` of all in samples.png; there is no sheet without pictures, and no
+    curves.png without curves: a value for each round, by the names of `fit.Curves`. Facts may be
+    mappings and sequences.
 
     Returns:
         The path of report.html.

@@ -1,4 +1,4 @@
-"""Charts in the page's colours; names in them are drawn, never read as markup."""
+"""Charts in the page's colours; names are drawn, never read as markup."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAMED = 7
-"""Labels with a colour of their own; the others share one."""
+"""Labels with their own colour; the others share one."""
 
 # Okabe and Ito's colours, which colour-blind people tell apart, on light and on dark.
 COLOURS = (
@@ -28,12 +28,7 @@ _HEIGHT = 220
 
 
 def overview(trend: pa.Table, zone: tzinfo) -> None:
-    """Draws rate, latency and label mix over time, with the figures of the whole span.
-
-    Args:
-        trend: as `Snapshot.trend` answers.
-        zone: in which times are shown.
-    """
+    """Draws rate, latency and label mix over time, and totals, of `Snapshot.trend`."""
     import altair as alt
     import pandas as pd
 
@@ -59,7 +54,6 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
 
 
 def _figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
-    """Draws the figures of the whole span of time."""
     images = int(spans["images"].sum())
     rejected = int(labels.loc[labels["label"].isna(), "images"].sum())
     latest = spans.iloc[-1]
@@ -76,8 +70,8 @@ def _figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
 def _rate(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     import altair as alt
 
-    said = labels.assign(status=labels["label"].isna().map({True: "rejected", False: "ok"}))
-    data = said.groupby(["time", "seconds", "status"])["images"].sum().reset_index()
+    marked = labels.assign(status=labels["label"].isna().map({True: "rejected", False: "ok"}))
+    data = marked.groupby(["time", "seconds", "status"])["images"].sum().reset_index()
     data["rate"] = data["images"] / data["seconds"]
     colour = alt.Color(
         "status:N", title=None, legend=alt.Legend(orient="top"),
@@ -85,7 +79,7 @@ def _rate(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     )  # fmt: skip
     tips = ["time:T", "status:N", "images:Q", alt.Tooltip("rate:Q", format=".3g")]
     described = f"Images a second over time; at most {data['rate'].max():.3g}."
-    chart: alt.Chart = _chart(data, described).mark_bar(size=_bar(data)).encode(
+    chart: alt.Chart = alt.Chart(data, description=described).mark_bar(size=_bar(data)).encode(
         time, alt.Y("rate:Q", title=None), colour, tooltip=tips
     )  # fmt: skip
     return chart
@@ -102,7 +96,7 @@ def _latency(spans: pd.DataFrame, time: alt.X) -> alt.Chart:
     )  # fmt: skip
     tips = ["time:T", "figure:N", alt.Tooltip("latency:Q", format=".2f")]
     described = "Seconds from an image's arrival to its row over time, median and 95th percentile."
-    chart: alt.Chart = _chart(data, described).mark_line(point=True).encode(
+    chart: alt.Chart = alt.Chart(data, description=described).mark_line(point=True).encode(
         time, alt.Y("latency:Q", title=None), colour, alt.StrokeDash("figure:N", legend=None),
         tooltip=tips,
     )  # fmt: skip
@@ -124,7 +118,7 @@ def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
         scale=alt.Scale(domain=domain, range=[*COLOURS[: len(top)], COLOURS[-1]]),
     )  # fmt: skip
     described = f"Share of each label over time; most frequent: {', '.join(named.values())}."
-    chart: alt.Chart = _chart(data, described).mark_bar(size=_bar(data)).encode(
+    chart: alt.Chart = alt.Chart(data, description=described).mark_bar(size=_bar(data)).encode(
         time, alt.Y("images:Q", title=None, stack="normalize", axis=alt.Axis(format="%")), colour,
         tooltip=["time:T", "label:N", "images:Q"],
     )  # fmt: skip
@@ -132,12 +126,7 @@ def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
 
 
 def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], figure: str) -> None:
-    """Draws a figure of several trainings, on the images of training and on those of validation.
-
-    Args:
-        runs: by the version's name, values of each round by the curve's name.
-        figure: the name of the curve of training; that of validation begins with `val_`.
-    """
+    """Draws the curves `figure` and `val_` + `figure` of several versions, by their names."""
     import altair as alt
     import pandas as pd
 
@@ -146,7 +135,7 @@ def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], figure: str) -> No
         f"{run}, {kind}": (found[key], colour, dash)
         for (run, found), colour in zip(runs.items(), COLOURS, strict=False)
         for (kind, key), dash in zip(kinds.items(), ([], [5, 3]), strict=True)
-        # Asynchronous workers tell no loss.
+        # Asynchronous workers report no loss.
         if any(map(math.isfinite, found.get(key, ())))
     }
     if not lines:
@@ -165,64 +154,11 @@ def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], figure: str) -> No
     dash = alt.StrokeDash("line:N", scale=alt.Scale(domain=list(lines), range=dashes), **every)
     tips = ["line:N", "round:Q", alt.Tooltip("value:Q", format=".4g")]
     described = f"{figure} over the rounds: {'; '.join(lines)}."
-    drawn = _chart(data, described).mark_line(point=True).encode(
+    drawn = alt.Chart(data, description=described).mark_line(point=True).encode(
         alt.X("round:Q", axis=alt.Axis(format="d", tickMinStep=1)),
         alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)), colour, dash, tooltip=tips,
     )  # fmt: skip
     st.altair_chart(drawn, height=320)
-
-
-def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
-    """Draws a confusion matrix.
-
-    Args:
-        labels: the names of the classes.
-        counts: images of class (row) that were said to be of class (column).
-    """
-    import altair as alt
-    import pandas as pd
-
-    names = [shortened(label, 30) for label in labels]
-    if len(set(names)) < len(names):
-        names = list(labels)
-    rows = [
-        {"label": names[i], "prediction": names[j], "images": count,
-         "share": count / max(1, sum(row))}
-        for i, row in enumerate(counts)
-        for j, count in enumerate(row)
-        if count
-    ]  # fmt: skip
-    right = sum(row[i] for i, row in enumerate(counts))
-    total = sum(map(sum, counts))
-    described = f"{right} of {total} images lie on the diagonal."
-    every: dict[str, Any] = {"labelLimit": 220, "labelOverlap": False, "domain": True}
-    base = alt.Chart(pd.DataFrame(rows)).encode(
-        alt.X(
-            "prediction:N",
-            sort=None,
-            scale=alt.Scale(domain=names),
-            axis=alt.Axis(labelAngle=-90, **every),
-        ),
-        alt.Y("label:N", sort=None, scale=alt.Scale(domain=names), axis=alt.Axis(**every)),
-    )
-    scale = alt.Scale(scheme="blues", domain=[0, 1])
-    cells = base.mark_rect().encode(
-        alt.Color("share:Q", scale=scale, legend=None),
-        tooltip=["label:N", "prediction:N", "images:Q", alt.Tooltip("share:Q", format=".1%")],
-    )
-    text = base.mark_text().encode(
-        alt.Text("images:Q"),
-        color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("black")),
-    )  # fmt: skip
-    side = max(220, 26 * len(names))
-    drawn = (cells + text).properties(description=described)
-    st.altair_chart(drawn, height=side + 170)
-
-
-def _chart(data: pd.DataFrame, described: str) -> alt.Chart:
-    import altair as alt
-
-    return alt.Chart(data, description=described)
 
 
 def _bar(data: pd.DataFrame) -> float:

@@ -1,4 +1,4 @@
-"""The page that classifies what is uploaded or photographed."""
+"""The page that classifies images from uploads and from the camera."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CARDS = 12
 
 @dataclass(frozen=True)
 class Classified:
-    """An answer, and the seconds from the page's question to it."""
+    """An answer, and the seconds that the page waited for it."""
 
     answer: Answer
     seconds: float
@@ -45,11 +45,11 @@ def draw() -> None:
 
 def _body(version: Version) -> None:
     engine = page.engine(version)
-    height, width, channels = engine.preprocessing.shape
+    height, width, channels = engine.model.preprocessing.shape
     kind = "grey" if channels == 1 else "RGB"
     st.caption(
-        f"**{plain(version.name)} version {version.number}**, the champion, tells "
-        f"{len(engine.labels)} labels apart from {width}×{height} {kind} pixels."
+        f"**{plain(version.name)} version {version.number}**, the champion, "
+        f"distinguishes {len(engine.model.labels)} labels in {width}×{height} {kind} pixels."
     )
     files = _files()
     explain = st.toggle(
@@ -83,7 +83,7 @@ def _files() -> list[UploadedFile]:
         files = st.file_uploader(
             "Images",
             accept_multiple_files=True,
-            help="JPEG, PNG, WebP, BMP, GIF or TIFF, told by content, not by name.",
+            help="JPEG, PNG, WebP, BMP, GIF or TIFF, recognised by content, not by name.",
         )
     with camera:
         # The browser asks for the camera as soon as the widget is there.
@@ -96,7 +96,7 @@ def _files() -> list[UploadedFile]:
 
 
 def _classified(files: list[UploadedFile], version: Version, engine: Engine) -> list[Classified]:
-    """The answers, each asked for once only."""
+    """Classifies files; answers are kept in the session."""
     known: dict[tuple[str, str], Classified] = st.session_state.setdefault("answers", {})
     keys = [(file.file_id, version.digest) for file in files]
     for gone in known.keys() - set(keys):
@@ -137,7 +137,7 @@ def _card(
 def _picture(
     name: str, image: bytes, best: int, engine: Engine, version: Version, *, explain: bool
 ) -> None:
-    label, heat = engine.labels[best], None
+    label, heat = engine.model.labels[best], None
     if explain:
         with st.spinner("Hiding patch after patch"):
             heat = _occlusion(engine, version.digest, image, best)
@@ -147,7 +147,7 @@ def _picture(
             st.caption("There is no map: the model did not answer for its patches.")
         return
     drop = float(heat.max())
-    drawn = pictures.overlay(image, SIDE, heat, engine.preprocessing.aspect)
+    drawn = pictures.overlay(image, SIDE, heat, engine.model.preprocessing.aspect)
     pictures.show(drawn, f"{name}: the pixels that decided for {label}, in colour", SIDE)
     if drop < 0.01:
         st.caption("No single patch decides: hiding any of them changes the score by under 1 %.")
@@ -167,11 +167,11 @@ def _verdict(name: str, each: Classified, engine: Engine, version: Version) -> N
     answer = each.answer
     st.text(shortened(name))
     best = list(zip(answer.classes or (), answer.scores or (), strict=True))
-    st.subheader(plain(engine.labels[best[0][0]]), anchor=False)
+    st.subheader(plain(engine.model.labels[best[0][0]]), anchor=False)
     for label, score in best:
-        st.progress(min(1.0, max(0.0, score)), f"{plain(engine.labels[label])} · {score:.2%}")
+        st.progress(min(1.0, max(0.0, score)), f"{plain(engine.model.labels[label])} · {score:.2%}")
     st.caption(
-        f"{plain(version.name)} version {version.number} on {engine.runs_on} · answered in "
+        f"{plain(version.name)} version {version.number} on {engine.model.engine} · answered in "
         f"{1000 * each.seconds:.0f} ms: decoding {answer.decode_ms or 0:.1f}, model "
         f"{answer.predict_ms or 0:.1f} · {answer.format} {answer.width}×{answer.height}, "
         f"{_size(answer.bytes or 0)}"

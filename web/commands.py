@@ -29,7 +29,7 @@ STREAMLIT = {
     "client.toolbarMode": "minimal",
     "client.showErrorDetails": "none",
     "runner.magicEnabled": False,
-    # A collection of the garbage after each run looks at all that was imported: 0.2 s.
+    # Garbage collection after each run scans everything that was imported: 0.2 s.
     "runner.postScriptGC": False,
     "theme.primaryColor": "#0072B2",
     "theme.dark.primaryColor": "#2680C0",
@@ -38,7 +38,7 @@ STREAMLIT = {
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this package."""
+    """Adds the commands of this package to the command line."""
     app.command()(web)
 
 
@@ -97,7 +97,7 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _hand_over(settings: Settings) -> None:
-    """Puts what flags may have set where the page's script finds it."""
+    """Passes settings that flags may have changed to the page's script, by the environment."""
     from sightstream.config import ENV_PREFIX
 
     os.environ[f"{ENV_PREFIX}HOME"] = str(settings.root)
@@ -112,17 +112,17 @@ def _serve(settings: Settings, port: int) -> None:
 
     from web import imports
 
-    # MLflow's import takes seconds, which the first visitor need not wait for.
+    # MLflow's import takes seconds; the first visitor should not wait for it.
     Thread(target=imports.import_mlflow, daemon=True).start()
-    said = {
+    chosen = {
         **STREAMLIT,
         "server.address": settings.web_host,
         "server.port": port,
         "server.maxUploadSize": -(-settings.max_image_bytes // _MIB),
     }
-    flags = [f"--{key}={value}" for key, value in said.items()]
+    flags = [f"--{key}={value}" for key, value in chosen.items()]
     if settings.web_host in _LOOPBACK:
-        # A name of somebody else's that points here must not reach the page.
+        # A foreign name that resolves to this machine must not reach the page.
         flags += [f"--server.allowedHosts={host}" for host in _LOOPBACK]
     script = Path(__file__).with_name("app.py")
     cli.main(["run", str(script), *flags], prog_name="sightstream web", standalone_mode=False)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from sightstream.config import Settings
 from sightstream.errors import ModelDamagedError
 from sightstream.models.registry import Registry, Version
 from sightstream.scoring.child import Child, LostError
 
 
 def import_mlflow() -> None:
-    """Imports what the registry needs, which takes seconds.
+    """Imports MLflow without pyspark, which takes seconds; it does without where that is missing.
 
-    MLflow imports pyspark where it is installed, and does without it where it is not. It tries a
-    server that is away for minutes, where somebody who looks at a page wants to know at once.
+    By default it tries a server that is away for minutes, too long for the reader of a page.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -28,21 +26,17 @@ def import_mlflow() -> None:
             sys.modules.pop(name, None)
 
 
-def moved(settings: Settings, name: str, number: int | None) -> Version:
-    """Promotes a version, or rolls back, in a process of its own, where its files are verified.
-
-    Args:
-        settings: the registry.
-        name: the registered model.
-        number: the version to promote; None to roll back.
+def moved(registry: str, name: str, number: int | None) -> Version:
+    """Promotes a version of a model, or rolls back (None), in a process that verifies its files.
 
     Raises:
-        ModelDamagedError: it would not serve; the champion stays as it is.
+        ModelDamagedError: the version would not serve; the champion stays as it is.
     """
-    child = Child(Registry, settings.registry_address)
+    child = Child(Registry, registry)
     try:
-        arguments = (name,) if number is None else (name, number)
-        version: Version = child.ask("promote" if number else "rollback", *arguments)
+        version: Version = (
+            child.ask("promote", name, number) if number else child.ask("rollback", name)
+        )
     except LostError as lost:
         raise ModelDamagedError(f"{name} could not be verified: {lost.detail}") from None
     finally:

@@ -44,7 +44,7 @@ def draw() -> None:
             state.update(labelling=model, queue=[], done=[], skipped=set())
         if not state.queue:
             state.queue = _uncertain(settings.predictions, settings.labels, model, state.skipped)
-        _said()
+        _report()
         if state.queue:
             _ask(model, state.queue[0])
         else:
@@ -77,9 +77,9 @@ def _ask(model: str, row: Row) -> None:
         keys = _keys(list(scores), known)
         places = st.columns(2 if max(len(label) for _, label in keys) < 16 else 1)
         for number, (key, label) in enumerate(keys):
-            said = f"{label} · {scores[label]:.1%}" if label in scores else label
+            shown = f"{label} · {scores[label]:.1%}" if label in scores else label
             places[number % len(places)].button(
-                plain(said), shortcut=key, key=f"{row['event_id']} {key}", width="stretch",
+                plain(shown), shortcut=key, key=f"{row['event_id']} {key}", width="stretch",
                 type="primary" if label == row["label"] else "secondary",
                 on_click=_put, args=(row, label, known),
             )  # fmt: skip
@@ -112,12 +112,12 @@ def _put(row: Row, label: str, known: Sequence[str]) -> None:
     try:
         Labels(page.settings().labels).put({row["event_id"]: label}, user())
     except InputError as error:
-        state.said = ("error", str(error))
+        state.report = ("error", str(error))
         return
     state.queue = [each for each in state.queue if each["event_id"] != row["event_id"]]
     state.done.append(row)
     new = "" if label in known else ", a label that the model does not know; refresh extends it"
-    state.said = (
+    state.report = (
         "success",
         f"{shortened(row['original_name'] or row['event_id'])} is {label}{new}",
     )
@@ -129,7 +129,7 @@ def _undo() -> None:
     state.queue = [row, *state.queue]
     label = Labels(page.settings().labels).undo(row["event_id"], user()).label
     name = shortened(row["original_name"] or row["event_id"])
-    state.said = ("info", f"{name} " + ("has no label now" if label is None else f"is {label}"))
+    state.report = ("info", f"{name} " + ("has no label now" if label is None else f"is {label}"))
 
 
 def _skip() -> None:
@@ -137,30 +137,28 @@ def _skip() -> None:
     state.skipped.add(state.queue.pop(0)["event_id"])
 
 
-def _said() -> None:
-    """What the last key did, and how far the user has come."""
-    kind, text = st.session_state.pop("said", ("info", ""))
+def _report() -> None:
+    """Shows the effect of the last key, and how many images are labelled."""
+    kind, text = st.session_state.pop("report", ("info", ""))
     count = len(st.session_state.done)
     if text:
         {"error": st.error, "success": st.success, "info": st.info}[kind](plain(text))
     else:
         st.caption(
-            "The least certain answers come first. One key says what a picture shows, the blue "
-            "button is what the model said; the next refresh learns from you."
+            "The least certain answers come first. One key labels a picture; the blue button is "
+            "the model's answer; the next refresh learns from you."
         )
     if count:
         st.caption(f"{count} labelled here since you came")
 
 
 def _labels(model: str) -> tuple[str, ...]:
-    """The labels of the champion; none where the registry does not answer."""
+    """The labels of the champion; none if the registry does not answer."""
     try:
-        version = next((v for v in page.versions(model) if "champion" in v.aliases), None)
-        registry = page.registry()
-        card = version and page.card(registry, registry.uri, version, version.digest)
+        version = page.champion_of(page.versions(model))
+        return page.card(version).labels if version else ()
     except SightstreamError:
         return ()
-    return card.labels if card else ()
 
 
 if __name__ == "__main__":

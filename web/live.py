@@ -32,7 +32,7 @@ SPANS = {
 ROWS = 20
 
 # Between two looks at the table.
-SECONDS = 1.0
+LOOK_SECONDS = 1.0
 
 # Points of a chart over time.
 BINS = 60
@@ -56,19 +56,19 @@ def draw() -> None:
         st.session_state.setdefault("skip", 0)
         if st.session_state.get("asked") != (span, wanted):
             st.session_state["asked"], st.session_state["skip"] = (span, wanted), 0
-        st.fragment(_body, run_every=SECONDS if moving else None)(path, wanted, back)
+        st.fragment(_body, run_every=LOOK_SECONDS if moving else None)(path, wanted, back)
         if event := st.query_params.get("event"):
             _details(event)
 
 
-@st.fragment(run_every=SECONDS)
+@st.fragment(run_every=LOOK_SECONDS)
 def _look_again() -> None:
     if predictions.version(page.settings().predictions) is not None:
         st.rerun()
 
 
 def _filter(path: str, back: timedelta | None) -> Filter:
-    """What the user asks for, but for the time, which moves on with each look."""
+    """The chosen filters, without the time, which moves on with each look."""
     kinds = _kinds(path, predictions.version(path), _since(back))
     with st.expander("Filters", icon=":material/filter_alt:"):
         left, middle, right = st.columns(3)
@@ -85,7 +85,7 @@ def _filter(path: str, back: timedelta | None) -> Filter:
 
 
 def _since(back: timedelta | None) -> datetime | None:
-    """Moves in steps, so that an answer serves for a while where nothing is new."""
+    """The start of a span; it moves in steps, so that answers can be cached for a while."""
     if back is None:
         return None
     step = back.total_seconds() / BINS
@@ -94,7 +94,7 @@ def _since(back: timedelta | None) -> datetime | None:
 
 
 def _body(path: str, wanted: Filter, back: timedelta | None) -> None:
-    with page.errors_told():  # A fragment that runs again runs outside of its page.
+    with page.errors_shown():  # A fragment that runs again runs outside of its page.
         _rows(path, replace(wanted, since=_since(back)))
 
 
@@ -179,8 +179,8 @@ def _everything(event: str) -> None:
     if row["error_code"]:
         sentence = f"**{plain(row['error_code'])}**: {plain(row['error_detail'] or '')}"
         st.warning(sentence, icon=":material/block:")
-    if said := _labelled(settings.labels, event):
-        st.success(f"Labelled as **{plain(said)}**", icon=":material/label:")
+    if label := _labelled(settings.labels, event):
+        st.success(f"Labelled as **{plain(label)}**", icon=":material/label:")
     page.facts({key: v for key, v in row.items() if key != "top" and v is not None})
 
 
@@ -193,7 +193,7 @@ def _labelled(path: Path, event: str) -> str | None:
 def _look(
     path: str, version: int | None, wanted: Filter, skip: int
 ) -> tuple[list[dict[str, Any]], pa.Table]:
-    """Rows and figures; the same as long as the table and the question are."""
+    """Rows and figures of a version of the table."""
     with snapshot(path, since=wanted.since) as now:
         return now.newest(wanted, ROWS, skip=skip), now.trend(wanted, BINS)
 

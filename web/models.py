@@ -49,10 +49,9 @@ def draw() -> None:
 
 
 def _aliases(name: str, versions: list[Version]) -> None:
-    """What is in use, and the buttons that change it."""
-    champion = next((v for v in versions if "champion" in v.aliases), None)
-    registry, allowed = page.registry(), page.may_promote()
-    earlier = registry.earlier(name) if champion else None
+    """Draws the buttons that change the champion."""
+    champion, allowed = page.champion_of(versions), page.may_promote()
+    earlier = page.registry().earlier(name) if champion else None
     others = [v for v in versions if v is not champion]
     off = None if allowed else "Off, since this page is open to other machines: see web_promote."
     chosen = st.selectbox(
@@ -63,29 +62,21 @@ def _aliases(name: str, versions: list[Version]) -> None:
     if st.button(
         "Promote…", icon=":material/arrow_upward:", disabled=not (allowed and number), help=off
     ):
-        _confirm(
-            f"Make version {number} the champion?",
-            f"The stream takes version {number} of {name} at its next micro-batch.",
-            "Promote", name, number,
-        )  # fmt: skip
+        _confirm(f"Make version {number} the champion?", number, "Promote", name, number)
     back = f"Roll back to version {earlier}…" if earlier else "Roll back…"
     if st.button(
         back, icon=":material/undo:", disabled=not (allowed and earlier),
         help=off or (None if earlier else "There was no champion before this one."),
     ):  # fmt: skip
-        _confirm(
-            f"Roll back to version {earlier}?",
-            f"The stream takes version {earlier} of {name} at its next micro-batch.",
-            "Roll back", name, None,
-        )  # fmt: skip
+        _confirm(f"Roll back to version {earlier}?", earlier, "Roll back", name, None)
 
 
-def _confirm(question: str, effect: str, verb: str, name: str, number: int | None) -> None:
+def _confirm(question: str, future: int | None, verb: str, name: str, number: int | None) -> None:
     def decide() -> None:
         st.session_state["move"] = name, number
 
     def body() -> None:
-        st.text(effect)
+        st.text(f"The stream takes version {future} of {name} at its next micro-batch.")
         st.text("Its files are verified first, and it must answer a test image.")
         with st.container(horizontal=True):
             sure = st.button(verb, type="primary", key="sure", on_click=decide)
@@ -96,10 +87,10 @@ def _confirm(question: str, effect: str, verb: str, name: str, number: int | Non
 
 
 def _move(name: str, number: int | None) -> None:
-    """Does what was confirmed, and says what came of it."""
+    """Promotes or rolls back, as confirmed, and shows the outcome."""
     try:
         with st.spinner("Verifying the version"):
-            version = imports.moved(page.settings(), name, number)
+            version = imports.moved(page.registry().uri, name, number)
     except SightstreamError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
@@ -112,7 +103,7 @@ def _move(name: str, number: int | None) -> None:
 
 def _pair(versions: list[Version]) -> list[Version]:
     """The two versions to compare: champion and challenger, unless others are chosen."""
-    first = next((v for v in versions if "champion" in v.aliases), versions[0])
+    first = page.champion_of(versions) or versions[0]
     rest = [v for v in versions if v is not first]
     if not rest:
         return versions
@@ -189,7 +180,7 @@ def _side_by_side(pair: list[Version], draw: Callable[[Version], None]) -> None:
 
 
 def _curves(pair: list[Version]) -> None:
-    found = {f"version {v.number}": _known_curves(page.registry(), v, v.run_id) for v in pair}
+    found = {f"version {v.number}": _known_curves(page.registry(), v) for v in pair}
     if not any(found.values()):
         st.info("These versions have no curves: they were not trained in rounds.")
         return
@@ -201,17 +192,17 @@ def _curves(pair: list[Version]) -> None:
 
 
 def _confusion(version: Version) -> None:
-    if evaluation := _evaluation(version):
-        charts.confusion(evaluation["labels"], evaluation["confusion"])
-        st.caption(
-            "Rows: what the test images show. Columns: what the model said. Dark: most of a row."
-        )
+    evaluation, matrix = _evaluation(version), _file(version, "confusion.png")
+    if evaluation and matrix:
+        right = sum(row[i] for i, row in enumerate(evaluation["confusion"]))
+        described = f"{right} of {evaluation['images']} images lie on the diagonal."
+        st.image(matrix.read_bytes(), alt=described)
+        st.caption("Rows: labels of the test images. Columns: predictions. Dark: most of a row.")
 
 
 def _wrong(version: Version) -> None:
-    report = _report(page.registry(), version, version.run_id)
-    sheet = report and report / "wrong.png"
-    if sheet and sheet.is_file():
+    sheet, report = _file(version, "wrong.png"), _file(version, "report.html")
+    if sheet:
         st.image(
             sheet.read_bytes(),
             alt=f"The most confidently wrong answers of {_title(version)}: each picture with what "
@@ -221,11 +212,10 @@ def _wrong(version: Version) -> None:
         st.info("No test image was answered wrongly.")
     else:
         _no_report()
-    if report and (report / "report.html").is_file():
+    if report:
         st.download_button(
-            "The whole report", (report / "report.html").read_bytes(),
-            f"{version.name}-{version.number}.html", "text/html", icon=":material/download:",
-            key=f"report {version.number}",
+            "The whole report", report.read_bytes(), f"{version.name}-{version.number}.html",
+            "text/html", icon=":material/download:", key=f"report {version.number}",
         )  # fmt: skip
 
 
@@ -237,20 +227,25 @@ def _classes(version: Version) -> None:
 
 
 def _training(version: Version) -> None:
-    card = page.card(page.registry(), page.registry().uri, version, version.digest)
+    card = page.card(version)
     facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
     facts["onnx_difference"] = card.onnx_difference
     page.facts(facts)
 
 
 def _evaluation(version: Version) -> dict[str, Any] | None:
-    report = _report(page.registry(), version, version.run_id)
-    path = report and report / "evaluation.json"
-    if not path or not path.is_file():
+    path = _file(version, "evaluation.json")
+    if path is None:
         _no_report()
         return None
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found
+
+
+def _file(version: Version, name: str) -> Path | None:
+    """A file of a version's report; None if there is none."""
+    report = _report(page.registry(), version)
+    return report / name if report and (report / name).is_file() else None
 
 
 def _no_report() -> None:
@@ -262,14 +257,14 @@ def _title(version: Version) -> str:
     return f"Version {version.number}" + (f" · {alias}" if alias else "")
 
 
-@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the report")
-def _report(_registry: Registry, _version: Version, run: str) -> Path | None:
-    return _registry.report(_version)
+@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the report", hash_funcs=page.HASHES)
+def _report(registry: Registry, version: Version) -> Path | None:
+    return registry.report(version)
 
 
-@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the curves")
-def _known_curves(_registry: Registry, _version: Version, run: str) -> dict[str, list[float]]:
-    return _registry.curves(_version)
+@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the curves", hash_funcs=page.HASHES)
+def _known_curves(registry: Registry, version: Version) -> dict[str, list[float]]:
+    return registry.curves(version)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Shared by the pages: settings, registry, engines, and the hints where one is missing."""
+"""Shared by the pages: settings, registry, engines, hints, and texts from outside."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -14,15 +15,21 @@ import streamlit as st
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.errors import RegistryUnavailableError, SightstreamError
+from sightstream.images.decode import Limits
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import Card, read_card
 from sightstream.terminal import printable
 from web import imports
 from web.engine import Engine
 
-_KEPT = 3
-"""Engines that run at once; each is a process."""
+HASHES: dict[str | type[Any], Callable[[Any], Any]] = {
+    Registry: lambda registry: registry.uri,
+    Version: lambda version: (version.name, version.number, version.digest),
+}
+"""Streamlit's `hash_funcs` for results that are cached by registry and version."""
 
+_KEPT_ENGINES = 3
+"""Engines that run at once; each is a process."""
 
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; }
@@ -32,40 +39,39 @@ _STYLE = """<style>
 
 @contextmanager
 def page(title: str) -> Iterator[None]:
-    """A page with its heading."""
+    """Draws a page's heading; shows errors of the block as sentences."""
     st.html(_STYLE)
     st.header(title, anchor=False)
-    with errors_told():
+    with errors_shown():
         yield
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """An error that a user can mend becomes a sentence on the page."""
+def errors_shown() -> Iterator[None]:
+    """Shows an error that a user can mend as a sentence on the page."""
     try:
         yield
     except RegistryUnavailableError as error:
         st.error(plain(str(error)), icon=":material/cloud_off:")
-        st.text("The models are not to be had until the registry answers. Check registry_uri, then")
+        st.text("No model is available until the registry answers. Check registry_uri, then")
         st.button("Try again", icon=":material/refresh:")
     except SightstreamError as error:
         st.error(plain(str(error)), icon=":material/error:")
 
 
 def settings() -> Settings:
-    """The settings as they are now."""
+    """The current settings."""
     return config.load()
 
 
 def registry() -> Registry:
-    """The registry of the settings."""
-    now = settings()
-    return _registry(now, now.registry_uri or str(now.registry))
+    """The configured registry."""
+    return _registry(settings().registry_address)
 
 
 def model() -> str | None:
-    """Lets the user choose a registered model; shows a hint where there is none."""
-    names = _names(registry())
+    """Lets the user choose a registered model; shows a hint if there is none."""
+    names = _names(registry()) if registry().exists else []
     if not names:
         missing("There is no model yet. Train one:", "sightstream train starter")
         return None
@@ -73,7 +79,7 @@ def model() -> str | None:
 
 
 def choice(names: list[str]) -> str:
-    """Lets the user choose one of some models; that of the settings is the first choice."""
+    """Lets the user choose a model; the configured one is preselected."""
     first = settings().model
     index = names.index(first) if first in names else 0
     chosen = st.selectbox("Model", names, index, key="model", bind="query-params", width=280)
@@ -82,12 +88,12 @@ def choice(names: list[str]) -> str:
 
 def versions(name: str) -> list[Version]:
     """A model's versions, the newest first; looked up again after two seconds."""
-    return _versions(registry(), registry().uri, name)
+    return _versions(registry(), name)
 
 
 def champion(name: str) -> Version | None:
-    """The version in use; shows a hint and returns None where there is none."""
-    found = next((v for v in versions(name) if "champion" in v.aliases), None)
+    """The champion; shows a hint and returns None if there is none."""
+    found = champion_of(versions(name))
     if found is None:
         missing(
             f"No version of {name} is the champion yet. Promote one:",
@@ -96,20 +102,24 @@ def champion(name: str) -> Version | None:
     return found
 
 
+def champion_of(versions: list[Version]) -> Version | None:
+    """The champion among versions."""
+    return next((each for each in versions if "champion" in each.aliases), None)
+
+
 def engine(version: Version) -> Engine:
     """The engine of a version; the last few are kept."""
     now = settings()
-    return _engine(registry(), version, now, f"{registry().uri} {now.engine} {now.limits}")
+    return _engine(registry(), version, now.engine, now.limits, now.top_k)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def card(_registry: Registry, uri: str, _version: Version, digest: str) -> Card:
+def card(version: Version) -> Card:
     """The card of a version."""
-    return read_card(_registry.fetch(_version), digest)
+    return _card(registry(), version)
 
 
 def may_promote() -> bool:
-    """Whether this page may move aliases."""
+    """Returns whether this page may promote and roll back versions."""
     now = settings()
     return now.web_promote == "always" or (now.web_promote == "loopback" and _loopback(now))
 
@@ -122,14 +132,14 @@ def missing(sentence: str, command: str) -> None:
 
 
 def facts(known: Mapping[str, object]) -> None:
-    """Draws a table of names and values, each value whole."""
-    # Times have no markup, and are to be copied without what `plain` puts beside a colon.
+    """Draws a table of names and values, which are not cut."""
+    # Times have no markup, and stay free of the joiners that `plain` puts beside colons.
     shown = {k: str(v) if isinstance(v, date) else plain(str(v)) for k, v in known.items()}
     st.table({plain(key): value for key, value in shown.items()}, border="horizontal")
 
 
 def plain(text: str) -> str:
-    """A text from outside, shown as it is in a place where Streamlit reads Markdown."""
+    """Escapes a text from outside for places where Streamlit reads Markdown."""
     escaped = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
     # Shortcodes such as :smile: and addresses are looked for after the escapes are gone.
     return re.sub(
@@ -138,7 +148,7 @@ def plain(text: str) -> str:
 
 
 def when(time: datetime | None) -> str:
-    """A time as the browser's owner reads it."""
+    """Formats a time in the browser's time zone, without the date if that is today."""
     if time is None:
         return ""
     local, now = time.astimezone(zone()), datetime.now(zone())
@@ -146,7 +156,7 @@ def when(time: datetime | None) -> str:
 
 
 def zone() -> tzinfo:
-    """The browser's time zone; UTC where it is not known."""
+    """The browser's time zone; UTC if it is unknown."""
     try:
         return ZoneInfo(st.context.timezone or "UTC")
     except (KeyError, ValueError, OSError):
@@ -154,32 +164,34 @@ def zone() -> tzinfo:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _registry(_settings: Settings, where: str) -> Registry:
+def _registry(address: str) -> Registry:
     imports.import_mlflow()
-    return Registry(_settings.registry_address)
+    return Registry(address)
 
 
+@st.cache_data(ttl=10, max_entries=4, show_spinner=False, hash_funcs=HASHES)
 def _names(registry: Registry) -> list[str]:
-    return _known_names(registry, registry.uri) if registry.exists else []
+    return sorted(registry.names())
 
 
-@st.cache_data(ttl=10, max_entries=4, show_spinner=False)
-def _known_names(_registry: Registry, uri: str) -> list[str]:
-    return sorted(_registry.names())
+@st.cache_data(ttl=2, max_entries=64, show_spinner=False, hash_funcs=HASHES)
+def _versions(registry: Registry, name: str) -> list[Version]:
+    return registry.versions(name)
 
 
-@st.cache_data(ttl=2, max_entries=64, show_spinner=False)
-def _versions(_registry: Registry, uri: str, name: str) -> list[Version]:
-    return _registry.versions(name)
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=HASHES)
+def _card(registry: Registry, version: Version) -> Card:
+    return read_card(registry.fetch(version), version.digest)
 
 
 @st.cache_resource(
-    max_entries=_KEPT, show_spinner="Loading the model", on_release=lambda engine: engine.end(),
-    hash_funcs={Version: lambda v: (v.name, v.number, v.digest)},
+    max_entries=_KEPT_ENGINES, show_spinner="Loading the model", hash_funcs=HASHES,
+    on_release=lambda engine: engine.end(),
 )  # fmt: skip
-def _engine(_registry: Registry, version: Version, _settings: Settings, key: str) -> Engine:
-    now = _settings
-    return Engine(_registry.fetch(version), version, now.engine, now.limits, now.top_k)
+def _engine(
+    registry: Registry, version: Version, engine: str, limits: Limits, top_k: int
+) -> Engine:
+    return Engine(registry.fetch(version), version, engine, limits, top_k)
 
 
 def _loopback(settings: Settings) -> bool:

@@ -9,15 +9,14 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from sightstream.config import Settings
-from sightstream.images.decode import Aspect
+from sightstream.images.decode import Aspect, Limits
 from sightstream.images.store import local_path
 from sightstream.scoring.child import Child, LostError
 from web import page
 from web.thumbnails import Painted, Painter
 
-SECONDS = 20.0
-"""The time that a picture may take."""
+PICTURE_SECONDS = 20.0
+"""Time that a picture may take."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,9 @@ _NONE = (
 
 
 def show(picture: Picture | None, alt: str, side: int) -> None:
-    """Draws a picture.
+    """Draws a picture, or a placeholder, whose longest side has some CSS pixels.
 
-    Args:
-        picture: None where there is none to be had.
-        alt: the text alternative; it is never read as markup.
-        side: its longest side, in CSS pixels.
+    `alt`, the text alternative, is never read as markup.
     """
     if picture:
         st.image(picture.uri, width=max(1, round(side * picture.width)), alt=alt)
@@ -54,12 +50,7 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
 
 
 def thumbnail(uri: str | None, side: int) -> Picture | None:
-    """The picture of a row; None where it is gone, or was never one.
-
-    Args:
-        uri: where its bytes are.
-        side: its longest side, in pixels.
-    """
+    """The picture of a row's uri, scaled to a longest side in pixels; None if there is none."""
     try:
         path = local_path(uri or "")
     except ValueError:  # such as a message of Kafka, which may exist no more
@@ -69,24 +60,15 @@ def thumbnail(uri: str | None, side: int) -> Picture | None:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def fit(image: bytes, side: int) -> Picture | None:
-    """An uploaded picture; None where it is none.
-
-    Args:
-        image: what the file holds.
-        side: its longest side, in pixels.
-    """
+    """An uploaded picture, scaled to a longest side in pixels; None if it cannot be decoded."""
     return _painted("fit", image, side)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def overlay(image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect) -> Picture | None:
-    """A picture with the pixels that counted lit up.
+    """A picture, scaled to a longest side in pixels, with the pixels that decided lit up.
 
-    Args:
-        image: what the file holds.
-        side: its longest side, in pixels.
-        heat: what `Classifier.occlusion` says of it.
-        aspect: how the model's input was cut from the picture.
+    `heat` is the map of `Classifier.occlusion`, `aspect` that of the model's preprocessing.
     """
     return _painted("overlay", image, side, heat, aspect)
 
@@ -98,7 +80,9 @@ def _thumbnail(path: str, side: int) -> Picture | None:
 
 def _painted(method: str, *arguments: object) -> Picture | None:
     try:
-        painted: Painted | None = _painter(page.settings()).ask(method, *arguments, seconds=SECONDS)
+        painted: Painted | None = _painter(page.settings().limits).ask(
+            method, *arguments, seconds=PICTURE_SECONDS
+        )
     except (LostError, RuntimeError):
         return None
     if painted is None:
@@ -107,9 +91,6 @@ def _painted(method: str, *arguments: object) -> Picture | None:
     return Picture(f"data:image/webp;base64,{b64encode(webp).decode()}", width)
 
 
-@st.cache_resource(
-    max_entries=2, show_spinner=False, on_release=lambda child: child.end(),
-    hash_funcs={Settings: lambda settings: settings.limits},
-)  # fmt: skip
-def _painter(settings: Settings) -> Child:
-    return Child(Painter, settings.limits)
+@st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda child: child.end())
+def _painter(limits: Limits) -> Child:
+    return Child(Painter, limits)

@@ -1,4 +1,4 @@
-"""From images to small WebP files; what a process of its own does for the page."""
+"""Small WebP files of images, made in a process beside the page."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ Painted = tuple[bytes, float]
 
 
 class Painter:
-    """What the process holds."""
+    """Makes pictures in its process, of images within limits."""
 
     def __init__(self, limits: Limits) -> None:
-        """Remembers what an image may weigh."""
         self._limits = limits
 
     def fit(self, source: str | bytes, side: int) -> Painted | None:
-        """A picture whose longest side is `side`; None where it cannot be decoded."""
+        """A picture whose longest side is `side`; None if it cannot be decoded."""
         pixels = self._pixels(source, Preprocessing(side, side, aspect="pad"))
         return None if pixels is None else _webp(pixels)
 
     def overlay(
         self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect
     ) -> Painted | None:
-        """The picture in grey, and in colour what counted."""
+        """The picture in grey, with the pixels that decided in colour."""
         want = Preprocessing(side, side, aspect="pad")
         if aspect == "crop":
             height, width = heat.shape
@@ -46,7 +45,7 @@ class Painter:
         if aspect == "pad":
             heat = _without_bars(heat, picture.shape[1], picture.shape[0])
         height, width, _ = picture.shape
-        # A map of a label that nothing shakes stays grey, where it would else show mere noise.
+        # If no patch changes the score, the map stays grey instead of showing noise.
         share = np.clip(heat / max(float(np.max(heat)), 0.05), 0, 1).astype(np.float32)
         large = Image.fromarray(share).resize((width, height), Image.Resampling.BILINEAR)
         weight = np.asarray(large)[..., None]
@@ -66,7 +65,7 @@ class Painter:
 
 
 def _without_bars(pixels: NDArray, width: int, height: int) -> NDArray:
-    """Cuts off what `pad` added to a picture of this width and height."""
+    """Cuts off the bars that `pad` added to a picture of this width and height."""
     rows, columns = pixels.shape[:2]
     scale = min(columns / width, rows / height)
     across, down = max(1, round(width * scale)), max(1, round(height * scale))

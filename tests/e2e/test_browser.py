@@ -137,7 +137,7 @@ def spoken(content):
 
 def test_an_upload_is_answered_at_once(window, site, starter, upload, picture):
     window.goto(site)
-    window.get_by_text("tells 10 labels apart").wait_for()
+    window.get_by_text("distinguishes 10 labels").wait_for()
     first, others = starter.digits[185], starter.digits[405::400]
     upload(first)
     seconds = []

@@ -25,13 +25,9 @@ def cnn(
 ) -> Any:  # fmt: skip
     """Stages of 3x3 convolutions with a pooling after each, and a softmax layer.
 
-    Args:
-        preprocessing: shape of the pixels.
-        labels: number of classes.
-        stages: filters of each convolution of each stage.
-        stem: filters of a first 5x5 convolution that halves the picture; None for none.
-        dropout: fraction of the last values that is left out while training.
-        flat: lets the last layer see where things are, instead of their mean.
+    `stages` are the filters of each convolution of each stage, `stem` those of a first 5x5
+    convolution that halves the picture. If `flat`, the last layer sees where things are, instead of
+    their mean.
     """
     from keras import Input, Model, layers
 
