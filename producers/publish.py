@@ -82,9 +82,9 @@ def publish(
 ) -> None:  # fmt: skip
     """Publishes images, found as by `find`, to a topic; raises as `Publisher` does.
 
-    `sent` is updated as images are answered, also before an error. `notify` is called with a sentence
-    about an image that is refused, and about a wait; `on_answer` for each image that is acknowledged
-    or refused. `rate` is in images a second; for the others see `Messages`.
+    `sent` is updated as images are answered, also before an error. `notify` is called with a
+    sentence about an image that is refused, and about a wait; `on_answer` for each image that is
+    acknowledged or refused. `rate` is in images a second; for the others see `Messages`.
     """
 
     def answered(message: Message, error: str, _: float) -> None:
@@ -140,8 +140,8 @@ class Messages:
     ) -> Message:
         """Makes the message of a file; a string is the uri of an image in an object store.
 
-        The event id is a new one if it is empty; `when` is the time of arrival, in seconds since the
-        epoch, None for now.
+        The event id is a new one if it is empty; `when` is the time of arrival, in seconds since
+        the epoch, None for now.
 
         Raises:
             InputError: it cannot be read, or is too large for the topic and for a claim check.

@@ -81,8 +81,8 @@ class Publisher:
     ) -> None:
         """Connects, waiting for a broker that does not answer yet.
 
-        `on_answer` is called once for each message, with its error, empty if it was acknowledged, and
-        the time of that, in seconds since the epoch; `notify` with a sentence about a wait.
+        `on_answer` is called once for each message, with its error, empty if it was acknowledged,
+        and the time of that, in seconds since the epoch; `notify` with a sentence about a wait.
 
         Raises:
             BrokerUnavailableError: no broker answers in time, or it refuses this client.

@@ -37,7 +37,8 @@ def answers(
 ) -> NDArray[np.float32]:  # fmt: skip
     """A model's scores (n, labels) for images, computed by Spark's workers as the stream does.
 
-    A row is zeros where an image was rejected, and a column where the model does not know the label.
+    A row is zeros where an image was rejected, and a column where the model does not know the
+    label.
     """
     from sightstream.scoring import udf
 

@@ -44,8 +44,8 @@ class Curves:
 class Rounds:
     """The rounds of a training; between them callbacks act, and the best weights are kept.
 
-    Callbacks, a Keras `CallbackList`, act on the compiled `learner`: they set its `stop_training` and
-    its optimizer's `learning_rate`. Of the `network` inside, only the weights are read and set.
+    Callbacks, a Keras `CallbackList`, act on the compiled `learner`: they set its `stop_training`
+    and its optimizer's `learning_rate`. Of the `network` inside, only the weights are read and set.
     `train` is called with the passes made so far and those to make now. It returns logs, as
     `validate` does after each round: `val_loss` and `val_accuracy`.
     """
@@ -99,8 +99,8 @@ def fit(
 ) -> Curves:  # fmt: skip
     """Trains an uncompiled Keras model in place, and leaves it with the weights of its best round.
 
-    `train` and `validation`, which may be empty, are RDDs that `examples` made; `batch_size` is that
-    of one worker. Ctrl-C gives up the current round and keeps what the earlier ones reached.
+    `train` and `validation`, which may be empty, are RDDs that `examples` made; `batch_size` is
+    that of one worker. Ctrl-C gives up the current round and keeps what the earlier ones reached.
 
     Raises:
         InputError: there are too few images for so many workers.
