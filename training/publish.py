@@ -87,12 +87,14 @@ def publish(
         card = _export(run, dataset, network, files)
         run.progress.on_step("evaluating")
         judged = _judge(run, dataset, card, files)
-        digest = _write_card(card, dataset, judged, files)
+        reference = drift_reference.of(dataset, judged.scores.max(axis=1))
+        figures = judged.evaluation.metrics()
+        digest = write_card(files, replace(card, metrics=figures, reference=reference))
         run.progress.on_step("registering")
         page = _write_report(run, dataset, judged, curves, card.training, pages)
         version = run.registry.publish(
-            run.name, files, digest, parameters=card.training,
-            metrics=judged.evaluation.metrics(), curves=asdict(curves), report=pages,
+            run.name, files, digest, parameters=card.training, metrics=figures,
+            curves=asdict(curves), report=pages,
         )  # fmt: skip
         kept = _keep(pages, run.home / "reports" / run.name / str(version.number))
     version, promoted, reason = _decide(run, version, judged, margin)
@@ -122,13 +124,6 @@ def _judge(run: Run, dataset: Dataset, card: Card, files: Path) -> _Judged:
     evaluation = compare.evaluation(scores, images, labels)
     rival = compare.champion(run.session, run.registry, run.name, images, labels, run.limits)
     return _Judged(images, scores, evaluation, rival)
-
-
-def _write_card(card: Card, dataset: Dataset, judged: _Judged, files: Path) -> str:
-    reference = drift_reference.of(dataset, judged.scores.max(axis=1))
-    return write_card(
-        files, replace(card, metrics=judged.evaluation.metrics(), reference=reference)
-    )
 
 
 def _write_report(

@@ -96,8 +96,8 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
         if len(dataset.labels) > len(card.labels):
             recipe, options = _as_before(card, wish, name, whole=True)
         start = extended(load_keras(files / Keras.file), len(dataset.labels))
-        network, curves = learn(recipe, dataset, options, progress, start)
         run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
+        network, curves = learn(run, dataset, start)
         return publish(run, dataset, network, curves, wish.margin)
 
 

@@ -47,7 +47,7 @@ def train(
         )  # fmt: skip
         Thread(target=registry.names, daemon=True).start()  # MLflow's import takes seconds too
         import_keras().utils.set_random_seed(options.seed)
-        network, curves = learn(recipe, dataset, options, progress)
+        network, curves = learn(run, dataset)
         return publish(run, dataset, network, curves)
 
 
@@ -77,29 +77,22 @@ def learning(
         spark.stop(session)
 
 
-def learn(
-    recipe: Recipe, dataset: Dataset, options: Options, progress: Progress, start: Any = None
-) -> tuple[Any, Curves]:
+def learn(run: Run, dataset: Dataset, start: Any = None) -> tuple[Any, Curves]:
     """Trains a network on the splits train and validation of a data set.
 
-    Args:
-        recipe: how the network is trained.
-        dataset: the data set.
-        options: the user's choices.
-        progress: follows the training.
-        start: the Keras model to go on from; None for a new one.
+    `start` is the Keras model to go on from; None for a new one.
 
     Returns:
         A Keras model from uint8 pixels to probabilities, and the curves of its training.
     """
-    progress.on_step("training")
+    run.progress.on_step("training")
+    recipe, options, labels = run.recipe, run.options, len(dataset.labels)
     train, validation = dataset.split("train"), dataset.split("validation")
-    labels, shape = len(dataset.labels), recipe.preprocessing.shape
     if recipe.network:
         network = start or recipe.network(labels)
-        return network, _fit(network, train, validation, "pixels", recipe, options, progress)
+        return network, _fit(run, network, train, validation, "pixels")
     base = features.base(start) if start else features.featuriser(
-        options.featuriser or recipe.featuriser, options.weights, shape
+        options.featuriser or recipe.featuriser, options.weights, recipe.preprocessing.shape
     )  # fmt: skip
     if options.head == "logistic":
         head = features.regression(train, base, recipe.regularization, labels)
@@ -107,20 +100,20 @@ def learn(
     featurise = features.transformer(base).transform
     train, validation = featurise(train).cache(), featurise(validation).cache()
     head = features.linear(base.output_shape[-1], labels, features.moments(train))
-    curves = _fit(head, train, validation, "features", recipe, options, progress)
+    curves = _fit(run, head, train, validation, "features")
     return features.fold(base, head), curves
 
 
-def _fit(
-    network: Any, train: DataFrame, validation: DataFrame, column: str, recipe: Recipe,
-    options: Options, progress: Progress,
-) -> Curves:  # fmt: skip
-    epochs, workers, seed = options.epochs or recipe.epochs, options.workers, options.seed
+def _fit(run: Run, network: Any, train: DataFrame, validation: DataFrame, column: str) -> Curves:
+    recipe, options, seed = run.recipe, run.options, run.options.seed
+    epochs = options.epochs or recipe.epochs
+    inputs, held_out = (
+        examples(images, column, options.workers, seed) for images in (train, validation)
+    )
     return fit(
-        network, examples(train, column, workers, seed),
-        examples(validation, column, workers, seed), recipe, epochs=epochs,
-        batch_size=options.batch_size or recipe.batch_size, mode=options.mode, seed=seed,
-        on_round=lambda done, curves: progress.on_round(done, epochs, curves),
+        network, inputs, held_out, recipe, epochs=epochs, mode=options.mode, seed=seed,
+        batch_size=options.batch_size or recipe.batch_size,
+        on_round=lambda done, curves: run.progress.on_round(done, epochs, curves),
     )  # fmt: skip
 
 
