@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sightstream.config import Settings
 
 Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+Rate = Annotated[
+    float | None, typer.Option(min=0.001, help="Images a second [as many as possible].")
+]
 Topic = Annotated[str | None, typer.Option(help="Kafka topic that images are sent to [images].")]
 Servers = Annotated[
     str | None,
@@ -44,9 +47,7 @@ def register(app: typer.Typer) -> None:
 
 def drop(
     paths: Paths,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Images a second [as many as possible].")
-    ] = None,
+    rate: Rate = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -80,9 +81,7 @@ def publish(
         typer.Argument(help="Image files, folders of them, or uris such as s3://bucket/photos/."),
     ],
     topic: Topic = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Images a second [as many as possible].")
-    ] = None,
+    rate: Rate = None,
     key: Annotated[
         Literal["id", "name", "path", "hash"],
         typer.Option(

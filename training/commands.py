@@ -22,6 +22,7 @@ Data = Annotated[
     Path | None, typer.Option(help="Folder with one subfolder of images for each class.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Spark partitions that train at once.")]
+Promote = Annotated[bool, typer.Option(help="Make the version the champion if it is not worse.")]
 AllowUnreadable = Annotated[
     bool, typer.Option(help="Continue when over 5 % of the images cannot be read.")
 ]
@@ -80,9 +81,7 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name of the registered model [the recipe's].")
     ] = None,
-    promote: Annotated[
-        bool, typer.Option(help="Make the version the champion if it is not worse.")
-    ] = True,
+    promote: Promote = True,
     allow_unreadable: AllowUnreadable = False,
     master: options.Master = None,
     home: options.Home = None,
@@ -168,9 +167,7 @@ def refresh(
     ] = None,
     workers: Workers = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")] = 0,
-    promote: Annotated[
-        bool, typer.Option(help="Make the version the champion if it is not worse.")
-    ] = True,
+    promote: Promote = True,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,

@@ -128,18 +128,13 @@ def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
     `images` has the columns label (index), digest and `column`, the flat input: `pixels` (bytes) or
     `features` (a vector).
     """
-
-    def pair(row: Any) -> tuple[Any, int]:
-        value = row[column]
-        flat = np.frombuffer(value, np.uint8) if column == "pixels" else value.toArray()
-        return flat, int(row.label)
-
     from pyspark import StorageLevel
 
     def dealt(index: int, part: Iterator[Any]) -> Iterator[tuple[Any, int]]:
         found = sorted(part, key=lambda row: row.digest)
-        order = np.random.default_rng(seed + index).permutation(len(found))
-        return iter([pair(found[i]) for i in order])
+        for i in np.random.default_rng(seed + index).permutation(len(found)):
+            value, label = found[i][column], int(found[i].label)
+            yield (np.frombuffer(value, np.uint8) if column == "pixels" else value.toArray()), label
 
     # From one partition in order, rows are dealt out evenly, and always in the same way.
     one = images.select(column, "label", "digest").repartition(1).sortWithinPartitions("digest")
