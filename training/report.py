@@ -184,8 +184,9 @@ def _confusion(evaluation: Evaluation) -> Figure:
     size = max(1.0, min(11.0, cell * 21))
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, _brief(counts[row, column]), ha="center", va="center",
-                  fontsize=size, color=colour)  # fmt: skip
+        count = counts[row, column]
+        brief = str(count) if count < 10_000 else f"{count / 1000:.0f}k"
+        axes.text(column, row, brief, ha="center", va="center", fontsize=size, color=colour)
     ticks, small = range(number), max(1.0, min(9.0, cell * 24))
     axes.set_xticks(ticks, names, rotation=90 if rotated else 0, fontsize=small, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=small, parse_math=False)
@@ -196,10 +197,6 @@ def _confusion(evaluation: Evaluation) -> Figure:
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _brief(count: int) -> str:
-    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"
 
 
 def _curves(curves: Mapping[str, Sequence[float]]) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
@@ -13,18 +12,10 @@ from sightstream.images.decode import Aspect, Limits
 from sightstream.images.store import local_path
 from sightstream.scoring.child import Child, LostError
 from web import page
-from web.thumbnails import Painted, Painter
+from web.thumbnails import Painter, Picture
 
 PICTURE_SECONDS = 20.0
 """Time that a picture may take."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as a data URI, and its width as a share of its longest side."""
-
-    uri: str
-    width: float
 
 
 _NONE = (
@@ -44,7 +35,8 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
     `alt`, the text alternative, is never read as markup.
     """
     if picture:
-        st.image(picture.uri, width=max(1, round(side * picture.width)), alt=alt)
+        uri = f"data:image/webp;base64,{b64encode(picture.webp).decode()}"
+        st.image(uri, width=max(1, round(side * picture.width)), alt=alt)
     else:
         st.image(_NONE, width=min(side, 96), alt=f"no picture of {alt}")
 
@@ -80,15 +72,10 @@ def _thumbnail(path: str, side: int) -> Picture | None:
 
 def _painted(method: str, *arguments: object) -> Picture | None:
     try:
-        painted: Painted | None = _painter(page.settings().limits).ask(
-            method, *arguments, seconds=PICTURE_SECONDS
-        )
+        painter = _painter(page.settings().limits)
+        return painter.ask(method, *arguments, seconds=PICTURE_SECONDS)  # type: ignore[no-any-return]
     except (LostError, RuntimeError):
         return None
-    if painted is None:
-        return None
-    webp, width = painted
-    return Picture(f"data:image/webp;base64,{b64encode(webp).decode()}", width)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda child: child.end())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,11 @@ from sightstream.images.store import read
 _LOW, _HIGH = np.array((213.0, 94.0, 0.0)), np.array((255.0, 230.0, 60.0))
 
 
-Painted = tuple[bytes, float]
-"""A WebP file, and the picture's width as a share of its longest side."""
+class Picture(NamedTuple):
+    """A WebP file, and the picture's width as a share of its longest side."""
+
+    webp: bytes
+    width: float
 
 
 class Painter:
@@ -25,14 +29,14 @@ class Painter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def fit(self, source: str | bytes, side: int) -> Painted | None:
+    def fit(self, source: str | bytes, side: int) -> Picture | None:
         """A picture whose longest side is `side`; None if it cannot be decoded."""
         pixels = self._pixels(source, Preprocessing(side, side, aspect="pad"))
         return None if pixels is None else _webp(pixels)
 
     def overlay(
         self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect
-    ) -> Painted | None:
+    ) -> Picture | None:
         """The picture in grey, with the pixels that decided in colour."""
         want = Preprocessing(side, side, aspect="pad")
         if aspect == "crop":
@@ -73,8 +77,8 @@ def _without_bars(pixels: NDArray, width: int, height: int) -> NDArray:
     return pixels[top : top + down, left : left + across]
 
 
-def _webp(pixels: NDArray[np.uint8]) -> Painted:
+def _webp(pixels: NDArray[np.uint8]) -> Picture:
     held = BytesIO()
     Image.fromarray(pixels).save(held, "WEBP", quality=85)
     height, width, _ = pixels.shape
-    return held.getvalue(), width / max(width, height)
+    return Picture(held.getvalue(), width / max(width, height))

@@ -17,8 +17,6 @@ from sightstream.images.decode import Preprocessing
 
 NAMES = ("starter", "leaf", "digits", "xray", "cars", "skin")
 
-Layers = Callable[[], list[Any]]
-
 
 def cosine(epochs: int, learning_rate: float) -> list[Any]:
     """Learning rate that rises over a few of the rounds and then falls to 0 along a cosine.
@@ -74,7 +72,7 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 1e-3
     label_smoothing: float = 0.0
-    augmentation: Layers = list
+    augmentation: Callable[[], list[Any]] = list
     callbacks: Callable[[int, float], list[Any]] = cosine
     featuriser: str = "squeezenet"
     regularization: float = 0.03
