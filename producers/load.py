@@ -51,7 +51,7 @@ class Report:
 
     @property
     def clean(self) -> bool:
-        """Whether each image was sent and has one row."""
+        """True if each image was sent and has one row."""
         return not (self.lost or self.doubled or self.unsent)
 
 

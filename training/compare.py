@@ -72,10 +72,10 @@ def pictures(
     scores: NDArray[np.float32], images: Sequence[Example], labels: Sequence[str]
 ) -> list[Picture]:
     """The images with the answers of a model's scores (n, labels)."""
-    said = scores.argmax(axis=1)
+    best = scores.argmax(axis=1)
     return [
-        Picture(e.path, int(truth), int(best), float(row[best]))
-        for e, truth, best, row in zip(images, _truth(images, labels), said, scores, strict=True)
+        Picture(e.path, int(truth), int(label), float(row[label]))
+        for e, truth, label, row in zip(images, _truth(images, labels), best, scores, strict=True)
     ]
 
 
@@ -143,7 +143,7 @@ def champion(
 
 
 def decide(challenger: Evaluation, rival: Rival | None, margin: float | None) -> tuple[bool, str]:
-    """Whether a challenger is not worse than the champion, and the figures that show it.
+    """Decides whether a challenger is not worse than the champion; returns the figures too.
 
     `margin` is the largest allowed loss of F1 in any class; None allows any.
     """

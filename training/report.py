@@ -203,7 +203,7 @@ def _curves(curves: Mapping[str, Sequence[float]]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     panels = {
-        name: {said: curves[key] for key, said in series.items() if len(curves.get(key, ()))}
+        name: {line: curves[key] for key, line in series.items() if len(curves.get(key, ()))}
         for name, series in _PANELS.items()
     }
     panels = {name: series for name, series in panels.items() if series}
@@ -211,9 +211,9 @@ def _curves(curves: Mapping[str, Sequence[float]]) -> Figure:
     for place, (name, series) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), place)
         styles = zip(series.items(), ((_BLUE, "-"), (_ORANGE, "--")), strict=False)
-        for (said, values), (colour, line) in styles:
+        for (label, values), (colour, style) in styles:
             rounds = range(1, len(values) + 1)
-            axes.plot(rounds, values, line, color=colour, marker="o", markersize=3, label=said)
+            axes.plot(rounds, values, style, color=colour, marker="o", markersize=3, label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="round", xlim=(0.5, max(map(len, series.values())) + 0.5))
         axes.set_title(name, fontsize=11, loc="left")
@@ -285,9 +285,9 @@ def _wrong(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) ->
     for place, picture in enumerate(pictures):
         left, top = place % columns * width + 0.2, place // columns * height + 0.15
         _place(axes, picture, limits, left, top, side)
-        said = f"said {shortened(names[picture.label], 19)} {picture.score:.2f}"
+        answer = f"said {shortened(names[picture.label], 19)} {picture.score:.2f}"
         _write(axes, left, top + side + 0.05, 1.8, f"is {shortened(names[picture.truth], 24)}")
-        _write(axes, left, top + side + 0.2, 1.8, said, color=_ORANGE)
+        _write(axes, left, top + side + 0.2, 1.8, answer, color=_ORANGE)
     return axes.get_figure(root=True)  # type: ignore[return-value]
 
 
@@ -301,8 +301,10 @@ def _samples(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) 
     for place, picture in enumerate(pictures):
         left, top = place // rows * width, place % rows * 0.72 + 0.42
         right = picture.truth == picture.label
-        said = f"{'✓' if right else '✗'} {shortened(names[picture.label], 24)} {picture.score:.2f}"
+        answer = (
+            f"{'✓' if right else '✗'} {shortened(names[picture.label], 24)} {picture.score:.2f}"
+        )
         _place(axes, picture, limits, left + 0.2, top, side)
-        _write(axes, left + 1.0, top + 0.24, 2.15, said, color=_BLUE if right else _ORANGE)
+        _write(axes, left + 1.0, top + 0.24, 2.15, answer, color=_BLUE if right else _ORANGE)
         _write(axes, left + 3.2, top + 0.24, 2.1, shortened(names[picture.truth], 28))
     return axes.get_figure(root=True)  # type: ignore[return-value]
