@@ -29,16 +29,7 @@ _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 
 @dataclass(frozen=True)
 class Broker:
-    """How to reach a Kafka broker.
-
-    Attributes:
-        servers: host:port of the bootstrap servers, separated by commas.
-        security: the security protocol.
-        ca: PEM file of the authority that issued the broker's certificate; None: the system's.
-        mechanism: the SASL mechanism.
-        user: the user to log in as.
-        password: the user's password.
-    """
+    """How to reach a Kafka broker; `Settings.kafka_*` describe the fields."""
 
     servers: str
     security: str = "PLAINTEXT"
@@ -49,7 +40,7 @@ class Broker:
 
 
 class Settings(BaseSettings):
-    """What a user can set; the descriptions are what `sightstream config show` prints."""
+    """What a user can set; `sightstream config show` prints the descriptions."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
@@ -212,13 +203,9 @@ class Settings(BaseSettings):
     def kafka(self) -> Broker:
         """How to reach the Kafka broker."""
         return Broker(
-            servers=self.kafka_servers,
-            security=self.kafka_security,
-            ca=self.kafka_ca,
-            mechanism=self.kafka_sasl_mechanism,
-            user=self.kafka_user,
-            password=self.kafka_password.get_secret_value(),
-        )
+            self.kafka_servers, self.kafka_security, self.kafka_ca, self.kafka_sasl_mechanism,
+            self.kafka_user, self.kafka_password.get_secret_value(),
+        )  # fmt: skip
 
     @property
     def limits(self) -> Limits:
@@ -239,14 +226,10 @@ class Settings(BaseSettings):
 
 
 def load(**flags: Any) -> Settings:
-    """Reads and validates the settings.
-
-    Args:
-        flags: values from the command line; None means not given.
+    """Reads and validates the settings; a flag that is None was not given.
 
     Raises:
-        ConfigError: a key does not exist (the nearest one is suggested), a value is not
-            allowed (its key is named), or sightstream.toml is not TOML.
+        ConfigError: a key does not exist, a value is not allowed, or sightstream.toml is not TOML.
     """
     for name in os.environ:
         if name.startswith(ENV_PREFIX):

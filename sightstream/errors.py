@@ -11,79 +11,60 @@ class SightstreamError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def __init_subclass__(cls, *, exit_code: int | None = None) -> None:
+        cls.exit_code = exit_code or cls.exit_code
 
-class ConfigError(SightstreamError):
+
+class ConfigError(SightstreamError, exit_code=2):
     """A setting is unknown, or its value is not allowed."""
 
-    exit_code = 2
 
-
-class InputError(SightstreamError):
+class InputError(SightstreamError, exit_code=2):
     """A path, a folder or a data set that a command was given cannot be used."""
 
-    exit_code = 2
 
-
-class EnvironmentUnfitError(SightstreamError):
+class EnvironmentUnfitError(SightstreamError, exit_code=3):
     """Python, Java, a port or a folder of this machine is not as it must be."""
 
-    exit_code = 3
 
-
-class AlreadyRunningError(SightstreamError):
+class AlreadyRunningError(SightstreamError, exit_code=4):
     """Another process runs on the same home folder."""
 
-    exit_code = 4
 
-
-class ModelNotFoundError(SightstreamError):
+class ModelNotFoundError(SightstreamError, exit_code=5):
     """No such model, version or alias is in the registry."""
 
-    exit_code = 5
 
-
-class ModelDamagedError(SightstreamError):
+class ModelDamagedError(SightstreamError, exit_code=5):
     """A model version's files do not match their checksums, or do not answer as a model must."""
 
-    exit_code = 5
 
-
-class RegistryUnavailableError(SightstreamError):
+class RegistryUnavailableError(SightstreamError, exit_code=5):
     """The registry does not answer, or is locked."""
 
-    exit_code = 5
 
-
-class CheckpointMismatchError(SightstreamError):
+class CheckpointMismatchError(SightstreamError, exit_code=6):
     """The stream's checkpoint and the predictions table tell different stories."""
-
-    exit_code = 6
 
 
 class StreamFailedError(SightstreamError):
     """The streaming query ended by an error that trying again does not cure."""
 
 
-class BrokerUnavailableError(SightstreamError):
+class BrokerUnavailableError(SightstreamError, exit_code=7):
     """No Kafka broker answers at the address."""
-
-    exit_code = 7
 
 
 class BrokerRefusedError(BrokerUnavailableError):
     """A Kafka broker answers, and does not want this client."""
 
 
-class TopicNotFoundError(SightstreamError):
+class TopicNotFoundError(SightstreamError, exit_code=7):
     """The Kafka broker has no such topic."""
 
-    exit_code = 7
 
-
-class MessagesLostError(SightstreamError):
+class MessagesLostError(SightstreamError, exit_code=8):
     """The Kafka broker has deleted messages that the stream never read."""
-
-    exit_code = 8
 
 
 def first_line(error: object) -> str:

@@ -22,23 +22,16 @@ out = Console(width=None if sys.stdout.isatty() else 240)
 err = Console(stderr=True)
 """Console for everything else: stderr."""
 
-
 OURS: dict[str, Any] = {"redirect_stdout": False, "redirect_stderr": False}
-"""Arguments of `rich.live.Live` and `rich.progress.Progress` inside of `chatter_to`.
-
-By default these show on their console whatever anything prints to `sys.stdout` and `sys.stderr`.
-"""
+"""Arguments that keep the prints of libraries out of rich's `Live` and `Progress`."""
 
 
 @contextmanager
 def chatter_to(log: Path) -> Iterator[None]:
-    """Sends what libraries and child processes print to a file until the block ends.
+    """Appends what libraries and child processes print to a file until the block ends.
 
     Processes started in the block keep printing to the file. `out` and `err` still reach the
     screen; a live display in the block needs `OURS`.
-
-    Args:
-        log: appended to; its folder is created.
 
     Raises:
         EnvironmentUnfitError: the file cannot be written.
@@ -126,17 +119,13 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, tuple):
-        value = ", ".join(map(str, value))
     if isinstance(value, (list, dict)):
         value = json.dumps(value, default=str)
-    return printable(str(value))
+    return printable(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 def printable(text: str) -> str:
     """Escapes the control characters of a text from outside."""
-    if text.isprintable():
-        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

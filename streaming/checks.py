@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from sightstream.config import Settings
 from sightstream.errors import CheckpointMismatchError, EnvironmentUnfitError, MessagesLostError
 from sightstream.io import lock
+from sightstream.io.address import free_port
 from streaming.observe import probes
 
 FREE_BYTES = 2**30
@@ -103,10 +103,7 @@ def _metrics_port(settings: Settings) -> str:
     if not port:
         return "any free one"
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        free_port(host, port)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise EnvironmentUnfitError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sightstream.errors import EnvironmentUnfitError
+from sightstream.io.address import free_port
 from training import networks
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _model(learner: Any, mode: Mode, batch_size: int) -> Any:
 
     # The socket server is a thread with a protocol of its own. The default one is a forked Flask
     # in debug mode, which runs the code of whoever reaches it.
-    port = _free_port()
+    port = free_port()
     model = Model(
         learner, batch_size=batch_size, mode=mode, parameter_server_mode="socket", port=port
     )
@@ -156,9 +156,3 @@ def _trained(worker: Any, rows: list[tuple[Any, Any]]) -> list[Any]:
     images = networks.batches(x, y, config["batch_size"])
     history = model.fit(images, epochs=config["passes"], verbose=0).history
     return [[a - b for a, b in zip(before, model.get_weights(), strict=True)], history]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,8 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import extras, options
+from sightstream.errors import EnvironmentUnfitError
+from sightstream.io.address import free_port
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -62,7 +63,7 @@ def web(
     extras.require("streamlit", "duckdb")
     settings = options.settings(home, web_host=host, web_port=port, model=model)
     terminal.log_to(settings.logs / "web.log")
-    number = _free_port(settings)
+    number = _port(settings)
     _hand_over(settings)
     place = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
     terminal.err.print(f"the page is at http://{place}:{number}", highlight=False)
@@ -71,29 +72,20 @@ def web(
         _serve(settings, number)
 
 
-def _free_port(settings: Settings) -> int:
+def _port(settings: Settings) -> int:
     """The port to listen on.
 
     Raises:
         EnvironmentUnfitError: it is in use, or the address is not one of this machine.
     """
-    from sightstream.errors import EnvironmentUnfitError
-
-    where = (settings.web_host, settings.web_port)
+    host, port = settings.web_host, settings.web_port
     try:
-        with socket.create_server(where, family=_family(settings.web_host)) as server:
-            return int(server.getsockname()[1])
+        return free_port(host, port)
     except OSError as error:
-        unknown = isinstance(error, socket.gaierror)  # its numbers are none of the system's
-        reason = error.strerror if unknown else os.strerror(error.errno or 0)
         raise EnvironmentUnfitError(
-            f"the page cannot listen on {where[0]}:{where[1]}: {reason}; "
+            f"the page cannot listen on {host}:{port}: {error.strerror}; "
             "give another --port or --host"
         ) from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _hand_over(settings: Settings) -> None:

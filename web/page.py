@@ -17,7 +17,7 @@ from sightstream.config import Settings
 from sightstream.errors import RegistryUnavailableError, SightstreamError
 from sightstream.images.decode import Limits
 from sightstream.models.registry import Registry, Version
-from sightstream.models.version import Card, read_card
+from sightstream.models.version import Card
 from sightstream.terminal import printable
 from web import imports
 from web.engine import Engine
@@ -181,7 +181,7 @@ def _versions(registry: Registry, name: str) -> list[Version]:
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=HASHES)
 def _card(registry: Registry, version: Version) -> Card:
-    return read_card(registry.fetch(version), version.digest)
+    return registry.card(version)
 
 
 @st.cache_resource(

@@ -34,13 +34,7 @@ _REINSTALL = "install what requirements.lock lists: make clean setup"
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check.
-
-    Attributes:
-        name: of the check.
-        ok: whether it passed.
-        detail: what was found; where the check failed, what to do.
-    """
+    """The result of one check; where it failed, the detail says what to do."""
 
     name: str
     ok: bool
@@ -48,11 +42,7 @@ class Check:
 
 
 def checks(settings: Settings) -> Iterator[Check]:
-    """Runs the checks of all installed packages; these create and change nothing.
-
-    Args:
-        settings: of the home folder, model, registry, sources and endpoints to check.
-    """
+    """Runs the checks of all installed packages; these create and change nothing."""
     for entry in plugins.entry_points("sightstream.checks", "library", "stream", "training"):
         try:
             looks: dict[str, Callable[[Settings], str]] = entry.load()
@@ -94,22 +84,18 @@ def _java(_: Settings) -> str:
 
 
 def _packages(_: Settings) -> str:
-    faults = [
-        f"{each.name} is not installed"
-        for each in extras.requirements()
-        if not extras.installed(each.name)
-    ]
-    for extra in ("", *extras.EXTRAS):
+    core = [each.name for each in extras.requirements()]
+    faults = [f"{name} is not installed" for name in core if not extras.installed(name)]
+    names = extras.names()
+    for extra in ("", *names):
         for each in extras.requirements(extra):
             found = extras.installed(each.name)
             if found and not each.specifier.contains(found, prereleases=True):
                 faults.append(f"{each.name} {found} is not {each.specifier}")
     if faults:
         raise EnvironmentUnfitError(f"{', '.join(dict.fromkeys(faults))}; {_REINSTALL}")
-    there = [
-        e for e in extras.EXTRAS if all(extras.installed(r.name) for r in extras.requirements(e))
-    ]
-    absent = [f"{e} ({extras.cure(e)})" for e in extras.EXTRAS if e not in there]
+    there = [e for e in names if all(extras.installed(r.name) for r in extras.requirements(e))]
+    absent = [f"{e} ({extras.cure(e)})" for e in names if e not in there]
     shown = ", ".join(f"{name} {extras.installed(name)}" for name in _SHOWN)
     shown += f"; extras: {', '.join(there) or 'none'}"
     return shown + (f"; not installed: {', '.join(absent)}" if absent else "")
@@ -135,17 +121,13 @@ def _spark(_: Settings) -> str:
     if core is None:
         cure = f"unset SPARK_HOME, which is {elsewhere}" if elsewhere else _REINSTALL
         raise EnvironmentUnfitError(f"{jars} has no spark-core of {release}; {cure}")
-    slow = (
-        ""
-        if spark.ARCHIVE.exists()
-        else "; starts sooner after: python -m sightstream.runtime.class_archive"
-    )
-    return f"{core}{slow}"
+    if spark.ARCHIVE.exists():
+        return str(core)
+    return f"{core}; starts sooner after: python -m sightstream.runtime.class_archive"
 
 
 def _model(settings: Settings) -> str:
     from sightstream.models.registry import Registry
-    from sightstream.models.version import read_card
 
     registry = Registry(settings.registry_address)
     if not registry.exists and settings.model == "starter":
@@ -161,7 +143,7 @@ def _model(settings: Settings) -> str:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     version = registry.version(settings.model)
     try:
-        card = read_card(registry.fetch(version), version.digest)
+        card = registry.card(version)
     except ModelDamagedError as error:
         raise ModelDamagedError(
             f"{error}; go back to the version before, with: "

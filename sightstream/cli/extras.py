@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PACKAGE = "sightstream"
-
-EXTRAS = ("kafka", "sql", "train", "web")
-"""Each installs what some commands need besides."""
 
 _DISTRIBUTIONS = {
     "altair": "streamlit",
@@ -24,6 +21,11 @@ _DISTRIBUTIONS = {
 """Distributions by the names that their modules are imported by, where these differ."""
 
 
+def names() -> list[str]:
+    """The extras that the package's metadata declare; without the one that installs them all."""
+    return sorted({*metadata(PACKAGE).get_all("Provides-Extra", ())} - {"all"})
+
+
 def requirements(extra: str = "") -> Iterator[Requirement]:
     """The requirements of an extra as its metadata declare them; by default those of the core."""
     from packaging.requirements import Requirement
@@ -31,11 +33,8 @@ def requirements(extra: str = "") -> Iterator[Requirement]:
     for line in requires(PACKAGE) or ():
         requirement = Requirement(line)
         marker = requirement.marker
-        if marker is None or "extra" not in str(marker):
-            wanted = not extra and (marker is None or marker.evaluate())
-        else:
-            wanted = bool(extra) and marker.evaluate({"extra": extra})
-        if wanted:
+        of_extra = marker is not None and "extra" in str(marker)
+        if of_extra == bool(extra) and (marker is None or marker.evaluate({"extra": extra})):
             yield requirement
 
 
@@ -53,27 +52,18 @@ def cure(extra: str) -> str:
 
 
 def require(*modules: str) -> None:
-    """Ends a command before it does anything, where modules that it needs are not installed.
-
-    Raises:
-        ModuleNotFoundError: of the first one; `explain` has the sentence.
-    """
+    """Raises ModuleNotFoundError for the first module that is missing, before a command begins."""
     for module in modules:
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def explain(error: ModuleNotFoundError, command: str) -> str | None:
-    """The sentence for a module that an extra of ours installs; None for any other module.
-
-    Args:
-        error: as Python raised it.
-        command: what could not be done.
-    """
+    """The sentence for a command that lacks a module of an extra; None for any other module."""
     module = (error.name or "").partition(".")[0]
     wanted = _DISTRIBUTIONS.get(module, module).replace("_", "-")
     # The command's own extra first: DuckDB belongs to two.
-    for extra in sorted(EXTRAS, key=lambda extra: extra != command):
+    for extra in sorted(names(), key=lambda extra: extra != command):
         if any(each.name == wanted for each in requirements(extra)):
             return f"{command} needs {wanted}, which is not installed: {cure(extra)}"
     return None

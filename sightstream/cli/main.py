@@ -76,7 +76,6 @@ def main() -> NoReturn:
 
 
 def _exit_code() -> int:
-    code = 0
     try:
         try:
             app()
@@ -85,19 +84,18 @@ def _exit_code() -> int:
     except SystemExit as end:
         if isinstance(end.code, str):  # which Python prints
             raise
-        code = end.code or 0
+        return end.code or 0
     except SightstreamError as error:
-        code = _failed(error, error.exit_code)
+        return _failed(error, error.exit_code)
     except BrokenPipeError:  # such as of `query ... | head`
-        pass
+        return 0
     except OSError as error:  # such as a full disk, or a folder without permission
-        code = _failed(error, EnvironmentUnfitError.exit_code)
+        return _failed(error, EnvironmentUnfitError.exit_code)
     except ModuleNotFoundError as error:
-        sentence = extras.explain(error, options.Before.command)
-        if not sentence:
-            raise
-        code = _failed(sentence, EnvironmentUnfitError.exit_code)
-    return code
+        if sentence := extras.explain(error, options.Before.command):
+            return _failed(sentence, EnvironmentUnfitError.exit_code)
+        raise
+    return 0
 
 
 def _failed(error: object, code: int) -> int:

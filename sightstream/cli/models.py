@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,25 +28,20 @@ def models_list(home: options.Home = None, as_json: options.Json = False) -> Non
 
     Example: sightstream models list
     """
-    from sightstream.models.registry import Registry
-
-    registry = Registry(options.settings(home).registry_address)
-    versions = (
-        [v for name in registry.names() for v in registry.versions(name)] if registry.exists else []
-    )
+    registry = _registry(home)
+    names = registry.names() if registry.exists else []
+    versions = [version for name in names for version in registry.versions(name)]
     if as_json:
-        terminal.out.print_json(json.dumps([vars(v) for v in versions], default=str))
+        terminal.out.print_json(data=[vars(v) for v in versions], default=str)
         return
     if not versions:
         terminal.err.print("no models yet; train one with: sightstream train starter")
         return
+    accuracies = [v.metrics.get("accuracy", float("nan")) for v in versions]
     rows = [
-        [
-            v.name, v.number, ", ".join(v.aliases), f"{v.created:%Y-%m-%d %H:%M}",
-            f"{v.metrics.get('accuracy', float('nan')):.4f}",
-        ]
-        for v in versions
-    ]  # fmt: skip
+        [v.name, v.number, v.aliases, f"{v.created:%Y-%m-%d %H:%M}", f"{accuracy:.4f}"]
+        for v, accuracy in zip(versions, accuracies, strict=True)
+    ]
     terminal.table(["model", "version", "alias", "created (UTC)", "accuracy"], rows)
 
 
@@ -60,15 +56,11 @@ def models_show(
 
     Example: sightstream models show starter champion
     """
-    from dataclasses import asdict
-
-    from sightstream.models.registry import Registry
-
-    registry = Registry(options.settings(home).registry_address)
+    registry = _registry(home)
     found = registry.version(name, version)
-    shown = {**vars(found), **asdict(_card(registry, found))}
+    shown = {**vars(found), **asdict(registry.card(found))}
     if as_json:
-        terminal.out.print_json(json.dumps(shown, default=str))
+        terminal.out.print_json(data=shown, default=str)
         return
     rows = []
     del shown["reference"]  # hundreds of figures, for machines
@@ -92,13 +84,11 @@ def models_diff(
 
     Example: sightstream models diff starter 1 2
     """
-    from sightstream.models.registry import Registry
-
-    registry = Registry(options.settings(home).registry_address)
+    registry = _registry(home)
     old, new = registry.version(name, a), registry.version(name, b)
-    found = _difference(old, new, _card(registry, old), _card(registry, new))
+    found = _difference(old, new, registry.card(old), registry.card(new))
     if as_json:
-        terminal.out.print_json(json.dumps(found, default=str))
+        terminal.out.print_json(data=found, default=str)
         return
     heads = [" ".join((v.name, str(v.number), *v.aliases)) for v in (old, new)]
     metrics = [
@@ -125,11 +115,7 @@ def models_promote(
 
     Example: sightstream models promote starter 2
     """
-    from sightstream.models.registry import Registry
-
-    _print_champion(
-        Registry(options.settings(home).registry_address).promote(name, version), as_json=as_json
-    )
+    _print_champion(_registry(home).promote(name, version), as_json=as_json)
 
 
 @app.command("rollback")
@@ -138,17 +124,13 @@ def models_rollback(name: Name, home: options.Home = None, as_json: options.Json
 
     Example: sightstream models rollback starter
     """
+    _print_champion(_registry(home).rollback(name), as_json=as_json)
+
+
+def _registry(home: Path | None) -> Registry:
     from sightstream.models.registry import Registry
 
-    _print_champion(
-        Registry(options.settings(home).registry_address).rollback(name), as_json=as_json
-    )
-
-
-def _card(registry: Registry, version: Version) -> Card:
-    from sightstream.models.version import read_card
-
-    return read_card(registry.fetch(version), version.digest)
+    return Registry(options.settings(home).registry_address)
 
 
 def _difference(a: Version, b: Version, old: Card, new: Card) -> dict[str, Any]:
@@ -177,6 +159,6 @@ def _compared(a: dict[str, Any], b: dict[str, Any]) -> dict[str, dict[str, Any]]
 
 def _print_champion(version: Version, *, as_json: bool) -> None:
     if as_json:
-        terminal.out.print_json(json.dumps(vars(version), default=str))
+        terminal.out.print_json(data=vars(version), default=str)
     else:
         terminal.err.print(f"{version.name} version {version.number} is the champion")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightstream.errors import InputError
+
 if TYPE_CHECKING:
     from sightstream.config import Settings
 
@@ -29,12 +31,7 @@ class Before:
 
 
 def settings(home: Path | None, **flags: Any) -> Settings:
-    """Loads the settings, over which the options of a command win.
-
-    Args:
-        home: --home of the command; it may stand before the command too.
-        flags: settings by name; None: not given.
-    """
+    """Loads the settings, over which the options of a command win; None: not given."""
     from sightstream import config
 
     return config.load(home=home or Before.home, **flags)
@@ -45,17 +42,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(option: str, value: str) -> float:
-    """Parses an interval such as 30s, 10m, 1h into seconds.
-
-    Args:
-        option: its name, for the error.
-        value: the text.
+    """Seconds of an option's interval such as 30s, 10m, 1h.
 
     Raises:
         InputError: the text has another form, or the interval is zero.
     """
-    from sightstream.errors import InputError
-
     found = _INTERVAL.match(value)
     interval = float(found[1]) * _SECONDS[found[2]] if found else 0
     if not interval:

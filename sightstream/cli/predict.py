@@ -9,6 +9,7 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import options
+from sightstream.errors import InputError
 
 _SHOWN = ("status", "error_code", "error_detail", "model", "model_version")
 """Columns of an answer that are printed as JSON, besides `top`."""
@@ -30,16 +31,11 @@ def predict(
 
     Example: sightstream predict photo.jpg --top 3
     """
-    from sightstream.errors import InputError
     from sightstream.models.registry import Registry
     from sightstream.scoring import api
 
     settings = options.settings(home, model=model)
-    files = [
-        file
-        for path in paths
-        for file in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
-    ]
+    files = [file for path in paths for file in _files(path)]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
     registry = Registry(settings.registry_address)
@@ -59,6 +55,10 @@ def predict(
             _print(result)
     if any(result["error_code"] for result in results):
         raise typer.Exit(1)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
 def _print(result: dict[str, Any]) -> None:

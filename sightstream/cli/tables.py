@@ -11,6 +11,7 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import options
+from sightstream.errors import ConfigError, InputError, SightstreamError
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -32,7 +33,6 @@ def query(
 
     Example: sightstream query "select label, count(*) as images from predictions group by label"
     """
-    from sightstream.errors import ConfigError
     from sightstream.tables.query import query as ask
 
     if format not in {"table", "csv", "json"}:
@@ -41,7 +41,7 @@ def query(
     answer = ask(settings.predictions, sql, labels=settings.labels)
     rows = [list(row) for row in zip(*(c.to_pylist() for c in answer.columns), strict=True)]
     if as_json or format == "json":
-        terminal.out.print_json(json.dumps(answer.to_pylist(), default=str))
+        terminal.out.print_json(data=answer.to_pylist(), default=str)
     elif format == "csv":
         import csv
         import sys
@@ -94,7 +94,6 @@ def label(
 
     Example: sightstream label 01a1fe0c-b2f5-7f93-9ba7-f629a851ac89 "red panda"
     """
-    from sightstream.errors import InputError
     from sightstream.tables.labels import Labels, from_csv, user
 
     settings = options.settings(home)
@@ -110,7 +109,7 @@ def label(
     else:
         raise InputError("give an event id and a label, an event id and --undo, or --csv FILE")
     if as_json:
-        terminal.out.print_json(json.dumps([vars(row) for row in rows], default=str))
+        terminal.out.print_json(data=[vars(row) for row in rows], default=str)
     elif csv:
         terminal.say(f"{len(rows)} labels were written")
     else:
@@ -122,7 +121,6 @@ def _put(
     settings: Settings, labels: Labels, pairs: dict[str, str], places: dict[str, str]
 ) -> list[Label]:
     """Labels events; an error about one that does not exist begins with its entry in `places`."""
-    from sightstream.errors import InputError
     from sightstream.tables.labels import user
     from sightstream.tables.predictions import models_of
 
@@ -140,9 +138,7 @@ def _put(
 
 def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str, str]]:
     """Pairs of model and label where the card of the model's champion lacks the label."""
-    from sightstream.errors import SightstreamError
     from sightstream.models.registry import Registry
-    from sightstream.models.version import read_card
     from sightstream.tables import predictions
 
     # A label that the model has given is known; so MLflow, whose import takes seconds, can wait.
@@ -152,6 +148,5 @@ def _unknown(settings: Settings, asked: set[tuple[str, str]]) -> list[tuple[str,
     known = {}
     for model in {model for model, _ in asked}:
         with suppress(SightstreamError):
-            v = registry.version(model)
-            known[model] = read_card(registry.fetch(v), v.digest).labels
+            known[model] = registry.card(registry.version(model)).labels
     return sorted(pair for pair in asked if pair[1] not in known.get(pair[0], (pair[1],)))

@@ -24,9 +24,7 @@ PAUSE = 0.05
 """Seconds between two looks at a folder; longer when a look takes long."""
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two looks, at most: a look may have been slow because a file server was away or
-the machine was suspended.
-"""
+"""Seconds between two looks, at most: a look is slow too when the machine was suspended."""
 
 RETRY = 30.0
 """Seconds until a file that could not be moved is tried again."""
@@ -53,7 +51,7 @@ class Arrivals:
     """A folder with all below it; it remembers the files that must rest."""
 
     def __init__(self, root: bytes, settle_seconds: float, leave: Collection[bytes] = ()) -> None:
-        """Ignore the signal that the test of `_has_writer` causes; look at nothing yet.
+        """Look at nothing yet.
 
         Args:
             root: the folder.
@@ -145,7 +143,7 @@ def files(
         root: the folder.
         leave: paths of folders that are left out.
         bare: kept from one walk to the next, so that folders without files are listed only when
-            they have changed; a folder that once held many files takes long to list ever after.
+            they have changed.
     """
     folders, bare = [root], {} if bare is None else bare
     settled = time.time_ns() - int(TICK * 1e9)
@@ -172,14 +170,12 @@ def files(
         yield from found
 
 
-@lru_cache(10_000)
-def _warn(message: str) -> None:
-    """Log a warning once, not at every look."""
-    log.warning("%s", message)
+_warn = lru_cache(10_000)(log.warning)
+"""Log a warning once, not at every look."""
 
 
 def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
-    """Return a file's status, and whether it has a writer; one descriptor is used for both."""
+    """Return a file's status, and whether it has a writer, by one descriptor."""
     try:
         descriptor = os.open(path, _READ)
     except OSError:

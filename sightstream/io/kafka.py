@@ -6,7 +6,6 @@ Where the stream stands in a topic is in `streaming.kafka.lag`.
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sightstream.errors import (
     ConfigError,
     TopicNotFoundError,
 )
+from sightstream.io import address
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
@@ -31,8 +31,6 @@ ANSWER_SECONDS = 5.0
 
 _Received: TypeAlias = "tuple[bytes, Exception | None]"
 
-_LOGIN = "org.apache.kafka.common.security.{}LoginModule"
-
 
 def client_options(broker: Broker) -> dict[str, Any]:
     """Return the options with which a client of kafka-python reaches the broker.
@@ -40,12 +38,10 @@ def client_options(broker: Broker) -> dict[str, Any]:
     Raises:
         ConfigError: kafka_user is missing, or the file of kafka_ca.
     """
-    options: dict[str, Any] = {
-        "bootstrap_servers": broker.servers.split(","),
-        "security_protocol": broker.security,
-    }
-    if "SSL" in broker.security and broker.ca:
-        options["ssl_cafile"] = _ca(broker)
+    servers = broker.servers.split(",")
+    options = {"bootstrap_servers": servers, "security_protocol": broker.security}
+    if ca := _ca(broker):
+        options["ssl_cafile"] = ca
     if _logs_in(broker):
         options |= {
             "sasl_mechanism": broker.mechanism,
@@ -61,20 +57,16 @@ def spark_options(broker: Broker) -> dict[str, str]:
     Raises:
         ConfigError: kafka_user is missing, or the file of kafka_ca.
     """
-    options = {
-        "bootstrap.servers": broker.servers,
-        "security.protocol": broker.security,
-    }
-    if "SSL" in broker.security and broker.ca:
-        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": _ca(broker)}
+    options = {"bootstrap.servers": broker.servers, "security.protocol": broker.security}
+    if ca := _ca(broker):
+        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": ca}
     if _logs_in(broker):
-        plain = broker.mechanism == "PLAIN"
-        module = _LOGIN.format("plain.Plain" if plain else "scram.Scram")
-        user = _quoted(broker.user)
-        password = _quoted(broker.password)
+        module = "plain.Plain" if broker.mechanism == "PLAIN" else "scram.Scram"
+        user, password = _quoted(broker.user), _quoted(broker.password)
         options |= {
             "sasl.mechanism": broker.mechanism,
-            "sasl.jaas.config": f"{module} required username={user} password={password};",
+            "sasl.jaas.config": f"org.apache.kafka.common.security.{module}LoginModule required "
+            f"username={user} password={password};",
         }
     return {f"kafka.{key}": value for key, value in options.items()}
 
@@ -83,8 +75,8 @@ def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient
     """Open an administration client, waiting for a broker that does not answer yet.
 
     Args:
-        broker: the servers, and how to log in.
-        timeout: seconds to wait for an answer.
+        broker: how to reach it.
+        timeout: in seconds.
 
     Raises:
         BrokerUnavailableError: no broker answers in time.
@@ -99,7 +91,11 @@ def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient
     deadline, closed = time.monotonic() + timeout, False
     while True:
         # The client would try each server in turn, and does not report why none answers.
-        fault: object = _unreachable(options["bootstrap_servers"])
+        try:
+            reasons = address.unreachable(options["bootstrap_servers"], seconds=2)
+        except ValueError as error:
+            raise ConfigError(f"kafka_servers: {error}") from None
+        fault: object = "; ".join(dict.fromkeys(reasons.values()))
         if not fault:
             with _failures() as failures:
                 try:
@@ -120,11 +116,7 @@ def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient
 
 
 def require_topics(client: KafkaAdminClient, *topics: str) -> None:
-    """Raise unless all of these topics exist.
-
-    Raises:
-        TopicNotFoundError: one of them does not exist, or is hidden from this user.
-    """
+    """Raise TopicNotFoundError where a topic does not exist, or is hidden from this user."""
     for topic in topics:
         if not exists(client, topic):
             raise TopicNotFoundError(
@@ -150,7 +142,9 @@ def _logs_in(broker: Broker) -> bool:
 
 
 def _ca(broker: Broker) -> str:
-    if not broker.ca or not broker.ca.is_file():
+    if "SSL" not in broker.security or not broker.ca:
+        return ""
+    if not broker.ca.is_file():
         raise ConfigError(f"kafka_ca: there is no file {broker.ca}")
     return str(broker.ca.absolute())
 
@@ -161,28 +155,11 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def _unreachable(servers: list[str]) -> str:
-    """Return why none of the servers accepts a connection; empty where one does."""
-    fault = ""
-    for server in servers:
-        host, _, port = server.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-        except ValueError:
-            raise ConfigError(f"kafka_servers: {server!r} is not host:port") from None
-        except OSError as error:
-            fault = error.strerror or str(error)
-        else:
-            return ""
-    return fault
-
-
 @cache
 def _prepare_library() -> None:
     """Quieten kafka-python's log, and make it read the last bytes of a connection.
 
-    It drops bytes that arrive together with the end of a connection, and with them the reason why a
-    broker refuses a login. Without that reason, the errors of `connect` are less precise.
+    It drops those, and with them the reason why a broker refuses a login.
     """
     # Failures are raised as our errors: without a handler, logging prints them to stderr as well.
     logging.getLogger("kafka").addHandler(logging.NullHandler())

@@ -1,19 +1,35 @@
-"""The lock of a home folder: one stream runs on it at a time."""
+"""Locks on files, which the system releases whatever ends their process."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sightstream.errors import AlreadyRunningError, EnvironmentUnfitError
 
 
 @contextmanager
+def locked(file: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock on a file, which is created where it does not exist.
+
+    Args:
+        file: in a folder that exists.
+        mode: of flock(2).
+
+    Raises:
+        BlockingIOError: another process holds it, and `mode` says not to wait.
+    """
+    with file.open("a") as opened:
+        fcntl.flock(opened, mode)
+        yield
+
+
+@contextmanager
 def held(root: Path) -> Iterator[None]:
-    """Hold the home folder's lock; the system releases it whatever ends the process.
+    """Hold the lock of a home folder: one stream runs on it at a time.
 
     Args:
         root: the home folder; created where it does not exist.
@@ -22,27 +38,23 @@ def held(root: Path) -> Iterator[None]:
         AlreadyRunningError: another process holds it.
         EnvironmentUnfitError: the folder cannot be written to.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise EnvironmentUnfitError(
-            f"the home folder {root} cannot be written to: {error.strerror}; give another one with "
-            "--home, or change its permissions"
-        ) from None
-    try:
+    file = root / "lock"
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            file.write_text(str(os.getpid()))
         except BlockingIOError:
-            owner = os.read(descriptor, 20).decode() or "unknown"
             raise AlreadyRunningError(
-                f"process {owner} runs on {root} already; stop it, or give another --home"
+                f"process {file.read_text() or 'unknown'} runs on {root} already; stop it, or give "
+                "another --home"
             ) from None
-        os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"the home folder {root} cannot be written to: {error.strerror}; give another one "
+                "with --home, or change its permissions"
+            ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_held(root: Path) -> bool:
@@ -50,8 +62,6 @@ def is_held(root: Path) -> bool:
     try:
         with (root / "lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
+    except (FileNotFoundError, BlockingIOError) as error:
+        return isinstance(error, BlockingIOError)
     return False

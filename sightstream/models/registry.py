@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream.errors import ModelNotFoundError, RegistryUnavailableError, first_line
 from sightstream.models import mlmodel
-from sightstream.models.version import CARD_FILE, ServedModel, serve
+from sightstream.models.version import CARD_FILE, Card, ServedModel, read_card, serve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -126,6 +126,14 @@ class Registry:
     def fetch(self, version: Version) -> Path:
         """Folder of a version's files, downloaded if they are remote."""
         return _local_folder(version.source) or self._download(version.source)
+
+    def card(self, version: Version) -> Card:
+        """Read a version's card; its files are verified.
+
+        Raises:
+            ModelDamagedError: A checksum is wrong.
+        """
+        return read_card(self.fetch(version), version.digest)
 
     def publish(
         self, name: str, directory: Path, digest: str, *, parameters: Mapping[str, Any],

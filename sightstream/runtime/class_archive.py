@@ -29,10 +29,9 @@ def make() -> None:
 
 
 def _class_path() -> str:
-    """The class path that Spark's launcher makes, on which one jar stands twice.
+    """The class path of Spark's launcher, with another spelling of the jar that it has twice.
 
-    Java 21 keeps the first of equal names when it archives, and then fits none of what starts with
-    both. So the second has another spelling of its folder here; what counts then is the file.
+    Java 21 archives one of two equal names, and then fits no process that has both.
     """
     import pyspark
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream.errors import EnvironmentUnfitError
+from sightstream.io import address
 from sightstream.runtime import pyspark_inside
 
 if TYPE_CHECKING:
@@ -31,30 +32,22 @@ def require_master(master: str) -> None:
     """
     if not master.startswith("spark://"):
         return
-    faults = []
-    for address in master.removeprefix("spark://").split(","):
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        except (OSError, ValueError, OverflowError) as error:
-            faults.append(f"{address}: {getattr(error, 'strerror', None) or error}")
-        else:
-            return
-    raise EnvironmentUnfitError(
-        f"no Spark master answers ({'; '.join(faults)}); start one, or correct the setting master"
-    )
+    try:
+        reasons = address.unreachable(master.removeprefix("spark://").split(","), seconds=5)
+        fault = "; ".join(f"{each}: {reason}" for each, reason in reasons.items())
+    except ValueError as error:
+        fault = str(error)
+    if fault:
+        raise EnvironmentUnfitError(
+            f"no Spark master answers ({fault}); start one, or correct the setting master"
+        )
 
 
 def require_workers(session: SparkSession, master: str, home: Path) -> None:
-    """Checks that the executors can do our work.
-
-    Args:
-        session: of the cluster.
-        master: its address, for errors.
-        home: the folder that all machines must see under this path.
+    """Checks that the executors can do our work, and see the home folder under the same path.
 
     Raises:
-        EnvironmentUnfitError: there are none, or they lack our packages or the home folder.
+        EnvironmentUnfitError: there are none, or they lack our packages or the folder.
     """
     context = session.sparkContext
     deadline = time.monotonic() + EXECUTOR_SECONDS
@@ -70,12 +63,10 @@ def require_workers(session: SparkSession, master: str, home: Path) -> None:
     try:
         seen = context.parallelize(range(cores), cores).map(lambda _: _look(home)).collect()
     except Exception as error:
-        reason = next(
-            (line for line in reversed(str(error).splitlines()) if "Error:" in line),
-            type(error).__name__,
-        )
+        reasons = [line.strip() for line in str(error).splitlines() if "Error:" in line]
         raise EnvironmentUnfitError(
-            f"the workers of {master} cannot run our code ({reason.strip()}); they need "
+            f"the workers of {master} cannot run our code "
+            f"({reasons[-1] if reasons else type(error).__name__}); they need "
             "the driver's version of Python and its packages, see docs/scaling.md"
         ) from error
     ours = version("sightstream")

@@ -45,14 +45,6 @@ class Executor:
     storage_all: int
 
 
-@dataclass(frozen=True)
-class Heap:
-    """The heap of the driver's JVM, in bytes."""
-
-    used: int
-    most: int
-
-
 def _guarded(reach: Callable[_Given, _Found]) -> Callable[_Given, _Found | None]:
     """Makes a reach return None where pyspark's inside is another one."""
 
@@ -62,13 +54,11 @@ def _guarded(reach: Callable[_Given, _Found]) -> Callable[_Given, _Found | None]
 
         try:
             return reach(*args, **kwargs)
-        except (AttributeError, TypeError) as error:  # a class that is not there is no function
+        except (AttributeError, TypeError, Py4JError) as error:
+            if isinstance(error, Py4JError) and "does not exist" not in str(error):
+                raise  # such as of a JVM that has ended
             _missing(reach.__name__, str(error))
-        except Py4JError as error:
-            if "does not exist" not in str(error):  # such as of a JVM that has ended
-                raise
-            _missing(reach.__name__, str(error))
-        return None
+            return None
 
     return guarded
 
@@ -102,12 +92,11 @@ def has_jvm() -> bool:
 def jvm_has_ended() -> bool:
     """Whether the JVM that pyspark started has ended; takes 0.1 s if not."""
     process = _jvm_process()
-    if process is not None:
+    try:
         # One that was killed closes its connections a moment before it has ended.
-        with suppress(TimeoutExpired):
-            process.wait(timeout=0.1)
-            return True
-    return False
+        return process is not None and process.wait(timeout=0.1) is not None
+    except TimeoutExpired:
+        return False
 
 
 @_guarded
@@ -144,11 +133,12 @@ def executors(context: SparkContext) -> list[Executor]:
 
 
 @_guarded
-def heap(context: SparkContext) -> Heap:
-    """The state of the driver's heap."""
+def heap(context: SparkContext) -> dict[str, int]:
+    """The heap of the driver's JVM in bytes, used and at most."""
     jvm: Any = context._jvm
     runtime = jvm.java.lang.Runtime.getRuntime()
-    return Heap(runtime.totalMemory() - runtime.freeMemory(), runtime.maxMemory())
+    used = runtime.totalMemory() - runtime.freeMemory()
+    return {"used": used, "most": runtime.maxMemory()}
 
 
 def checkpoint_file_manager(context: SparkContext) -> str | None:
@@ -170,7 +160,7 @@ def give_whole_events(session: SparkSession, listener: object, events: object) -
     pyspark copies each event field by field, in 2,000 calls that take 100 ms of a core.
 
     Args:
-        session: any.
+        session: the listener's.
         listener: a `StreamingQueryListener`; whose own methods are called no more.
         events: has the listener's methods, which take the JVM's event, and a class `Java` whose
             `implements` holds "org.apache.spark.sql.streaming.PythonStreamingQueryListener".

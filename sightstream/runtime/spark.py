@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -90,8 +91,8 @@ def start(
         driver_memory: heap of the driver's JVM, such as 1g.
         options: further ones of Spark, which win over ours.
         kafka: whether the session reads Kafka.
-        optimised: whether the JVM itself computes for long, as MLlib does. What else it does is
-            done by the time it would be optimised, and Python has the cores meanwhile.
+        optimised: whether the JVM itself computes for long, as MLlib does, so that it pays to
+            optimise its code with cores that Python could have.
 
     Raises:
         EnvironmentUnfitError: Java is missing or of a version that Spark does not run on, or the
@@ -99,6 +100,7 @@ def start(
     """
     jvm.require_java()
     cluster.require_master(master)
+    import psutil
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
@@ -117,7 +119,7 @@ def start(
     conf.setAll({**ours, **options}.items())
     if local:
         conf.set("spark.driver.bindAddress", "127.0.0.1")
-    before = _children()
+    before = {*psutil.Process().children()}
     try:
         with chatter_to(home / "logs" / "spark.log"):
             context = SparkContext.getOrCreate(conf)
@@ -143,7 +145,7 @@ def start(
 
 
 def scratch_folder(home: Path, name: str) -> Path:
-    """Folder of an application's files that are of no use after its end."""
+    """Folder of files that are of no use after the end of their application."""
     return home / "tmp" / name
 
 
@@ -191,8 +193,7 @@ def _folders(scratch: Path, local: bool) -> dict[str, str]:
 def _socket_folder(scratch: Path) -> Path | None:
     """A folder that only this user can enter: whoever reaches a socket of Spark runs code as we do.
 
-    Returns:
-        None where no folder has a path that is short enough, or another user has taken it.
+    None where the path of each is too long, or another user has taken it.
     """
     for folder in (scratch / "sockets", _short(scratch)):
         if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES:
@@ -209,12 +210,9 @@ def _drop_dead(folder: Path) -> None:
     """Removes sockets whose owners were killed."""
     for path in folder.glob(".*.sock"):
         with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink(missing_ok=True)
-            except OSError:  # it has gone since, or has no time
-                pass
+            reached = probe.connect_ex(str(path))
+        if reached == errno.ECONNREFUSED:  # others have gone since, or have no time
+            path.unlink(missing_ok=True)
 
 
 def _short(scratch: Path) -> Path:
@@ -232,20 +230,13 @@ def _python() -> str:
 def _end_unborn(before: set[psutil.Process]) -> None:
     """Ends a JVM whose start was interrupted: pyspark forgets it, and it would wait for ever.
 
-    It is any child that was not there before: its command line is empty for a moment each time that
-    one of Spark's scripts becomes the next.
+    Any new child is it: it has no command line while one of Spark's scripts becomes the next.
     """
     import psutil
 
-    for child in _children() - before:
+    for child in {*psutil.Process().children()} - before:
         with suppress(psutil.Error):
             child.kill()
-
-
-def _children() -> set[psutil.Process]:
-    import psutil
-
-    return set(psutil.Process().children())
 
 
 def _interruptible(context: SparkContext) -> None:
@@ -267,6 +258,11 @@ def is_alive(session: SparkSession) -> bool:
 
 def stop(session: SparkSession) -> None:
     """Ends a session and its JVM, so that the next one is built with its own settings."""
+    sockets = None
     if is_alive(session):
+        sockets = _short(Path(session.conf.get("spark.local.dir")))
         session.stop()
     inside.end_jvm()
+    if sockets:
+        with suppress(OSError):  # it is not there, or sockets of the same name's next session are
+            sockets.rmdir()

@@ -36,10 +36,9 @@ def mute_pyspark() -> None:
 def drop_archives() -> None:
     """Removes zips and jars from sys.path, where pyspark is installed too.
 
-    Spark puts archives of pyspark before all else on the path of its Python, which compiles what it
-    imports from an archive anew in every process: 0.8 s of a core in each of those that a stream
-    starts. Before Spark 4.3, it also reads the archives' directories again before each task, for
-    0.15 s.
+    Spark puts archives of pyspark before all else on the path. Python compiles what it imports from
+    them anew in every process, for 0.8 s of a core. Before Spark 4.3, it also reads their
+    directories before each task, for 0.15 s.
     """
     archives = (".zip", ".jar")
     folders = [p for p in sys.path if not p.endswith(archives)]
@@ -52,10 +51,10 @@ def drop_archives() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """A task of a worker, after which the worker gives back to the system what it has freed.
+    """A task of a worker, which gives freed memory back to the system when it has had a rest.
 
-    glibc keeps free memory that lies below what is in use: 80 MB of a worker, now and then. To give
-    it back takes 1 to 5 ms, and the next task as much to get it again, so that it waits for a rest.
+    glibc keeps what lies below memory in use, 80 MB now and then. Giving it back takes 1 to 5 ms,
+    and getting it again as much.
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     try:

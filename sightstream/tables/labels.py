@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
+from sightstream.io.lock import locked
 from sightstream.tables import delta
 from sightstream.tables.schema import LABEL
 
@@ -148,11 +149,8 @@ class Labels:
         delta-rs refuses one of two that create a table, and lets two that merge the same files both
         put a copy in their place: https://github.com/delta-io/delta-rs/pull/3982
         """
-        import fcntl
-
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "_writing").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path / "_writing"):
             yield
 
 

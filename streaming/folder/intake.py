@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
-from sightstream.io import changes
+from sightstream.io import changes, durable
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
 from streaming.folder.manifests import SUFFIX, published, read, write
@@ -206,15 +206,7 @@ def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
     last = max(published(manifests), default="0" + SUFFIX)
     number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
     pending.rename(manifests / f"{number:020d}{SUFFIX}")
-    _sync(manifests)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync(manifests)
 
 
 def _suffix(path: bytes) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sightstream.io import durable
 from sightstream.tables.schema import EVENT
 
 SUFFIX = ".arrow"
@@ -54,10 +55,8 @@ def write(path: Path, events: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, EVENT) as writer:
         writer.write_table(events)
-    with path.open("wb") as file:
-        file.write(sink.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(sink.getvalue())
+    durable.sync(path)
 
 
 def read(manifests: Sequence[Path]) -> pa.Table:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream.config import Broker
 from sightstream.errors import BrokerUnavailableError
-from sightstream.io import kafka
+from sightstream.io import durable, kafka
 from sightstream.tables import predictions
 
 if TYPE_CHECKING:
@@ -170,12 +169,7 @@ class Publisher:
 
     def _remember(self, position: Position) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._file.with_suffix(".new")
-        with aside.open("w") as file:
-            json.dump(vars(position), file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(self._file)
+        durable.replace(self._file, json.dumps(vars(position)).encode())
         self._position = position
 
 

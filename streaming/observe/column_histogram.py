@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class Histogram(Collector):
@@ -32,7 +31,7 @@ class Histogram(Collector):
         self.name, self.documentation = name, documentation
         self._labelnames = tuple(labels)
         self._edges = np.array(buckets)
-        self._ends = [*map(floatToGoString, buckets), "+Inf"]
+        self._ends = [*(str(float(end)) for end in buckets), "+Inf"]
         self._lock = Lock()
         self._found: dict[tuple[str, ...], tuple[np.ndarray, float]] = {}
         if not labels:

@@ -194,7 +194,7 @@ def spark(session: SparkSession) -> Spark:
             "used": sum(each.storage_used for each in found),
             "all": sum(each.storage_all for each in found),
         },
-        {"used": heap.used, "most": heap.most},
+        heap,
     )
 
 

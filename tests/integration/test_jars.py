@@ -7,7 +7,7 @@ from sightstream.runtime import jars
 
 POOL = "org.apache.commons:commons-pool2:2.12.0"
 NOBODY = "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=9"
-RIGHT = jars._CONNECTORS[4, 0][POOL]
+RIGHT = "6d3bd18df8410f3e31b031aca582cc109342358a62a2759ebd0c4cdf30d06f8b"
 
 
 @pytest.fixture

@@ -61,6 +61,15 @@ def test_a_home_of_a_long_path_has_them_elsewhere_and_a_kill_leaves_none(tmp_pat
     assert not folder.exists()
 
 
+def test_a_session_that_is_stopped_leaves_nothing_elsewhere(tmp_path):
+    with begun(tmp_path / ("long" * 40)) as process:
+        printed, errors = process.communicate("\n", timeout=120)
+    assert process.returncode == 0, errors
+    folder = Path(printed.split()[2])
+    assert folder.parent == Path(tempfile.gettempdir())
+    assert not folder.exists()
+
+
 def test_they_are_in_the_scratch_folder_where_that_is_short(tmp_path):
     with tempfile.TemporaryDirectory() as short:
         folder = spark._socket_folder(Path(short))

@@ -38,7 +38,7 @@ def test_the_driver_is_an_executor(session):
 
 def test_the_heap_has_bounds(session):
     heap = inside.heap(session.sparkContext)
-    assert 0 < heap.used < heap.most <= 2**30
+    assert 0 < heap["used"] < heap["most"] <= 2**30
 
 
 def test_a_connection_that_is_closed_is_made_anew(session):

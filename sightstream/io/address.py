@@ -1,0 +1,52 @@
+"""Addresses of network services: parsed, tried, and chosen."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+
+def split(address: str) -> tuple[str, int]:
+    """Return the host and the port of an address such as kafka:9092 or [::1]:9092.
+
+    Raises:
+        ValueError: the address has no such form.
+    """
+    host, _, port = address.strip().rpartition(":")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def unreachable(addresses: Iterable[str], seconds: float) -> dict[str, str]:
+    """Return the reason why each address accepts no connection; empty where one does.
+
+    Args:
+        addresses: host:port of each; they are tried in turn.
+        seconds: to wait for each of them.
+
+    Raises:
+        ValueError: an address is not host:port.
+    """
+    reasons = {}
+    for address in addresses:
+        try:
+            socket.create_connection(split(address), timeout=seconds).close()
+        except OSError as error:
+            reasons[address] = error.strerror or str(error)
+        else:
+            return {}
+    return reasons
+
+
+def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
+    """Return a port that a server can listen on now: the given one, or for 0 any free one.
+
+    Raises:
+        OSError: the port is in use, or the host is not this machine.
+    """
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        return int(probe.getsockname()[1])
