@@ -20,12 +20,8 @@ class Champion:
     """The model in use: the registry's champion, or the one before while that cannot be loaded."""
 
     def __init__(
-        self,
-        name: str,
-        engine: str,
-        registry: Registry,
-        on_reload: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None]
+    ) -> None:
         """Load the champion.
 
         Args:
@@ -55,9 +51,7 @@ class Champion:
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
         """Load each new champion until `stop` is set; where that fails, the old one stays in use.
 
-        Args:
-            stop: ends the watch.
-            ready: called with a new champion before it takes over.
+        `ready` is called with a new champion before it takes over.
         """
         while not stop.wait(LOOK_SECONDS):
             try:
@@ -66,10 +60,7 @@ class Champion:
                 log.warning("%s stays in use: %s", self._model, error)
 
     def look(self, ready: Callable[[ServedModel], None]) -> None:
-        """Load the champion if it is another version than at the last look.
-
-        Args:
-            ready: see `watch`.
+        """Load the champion if it is another version than at the last look; see `watch`.
 
         Raises:
             RegistryUnavailableError: the registry does not answer; the next look tries again.

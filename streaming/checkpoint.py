@@ -16,9 +16,6 @@ from sightstream.errors import CheckpointMismatchError, first_line
 def app_id(checkpoint: Path) -> str:
     """Return the id of a checkpoint, under which the table keeps its last micro-batch.
 
-    Args:
-        checkpoint: the folder that Spark writes; it has an id once the query has started.
-
     Raises:
         CheckpointMismatchError: its metadata file is missing, empty or damaged.
     """
@@ -33,58 +30,40 @@ def app_id(checkpoint: Path) -> str:
     raise CheckpointMismatchError(f"{path} {fault}; {_start_afresh(checkpoint)}")
 
 
-def checkpoint_state(checkpoint: Path, predictions: str) -> str | None:
-    """Compare the checkpoint with the table; safe beside a running stream.
+def require_match(checkpoint: Path, predictions: str) -> None:
+    """Compare the checkpoint with the table; safe beside a running stream, and changes nothing.
 
     Args:
         checkpoint: the folder that Spark writes.
-        predictions: the table's folder or uri; it is never created here.
+        predictions: the table's folder or uri.
 
-    Returns:
-        None where the stream can go on or has never started; else what is wrong and what to do.
+    Raises:
+        CheckpointMismatchError: the stream cannot go on; with what is wrong and what to do.
     """
     commits, offsets = checkpoint / "commits", checkpoint / "offsets"
     if not (checkpoint / "metadata").exists() and _newest(offsets) == _newest(commits) == -1:
-        return None
-    try:
-        name = app_id(checkpoint)
-        before = _newest(commits)
-        held = _last_batch(predictions, name)
-        after = _newest(commits)
-    except CheckpointMismatchError as error:
-        return str(error)
+        return  # it has never started
+    name = app_id(checkpoint)
+    before = _newest(commits)
+    held = _last_batch(predictions, name)
+    after = _newest(commits)
     if _empty(commits, after):
         # Spark runs the micro-batch again from the same offsets, and the table skips it.
-        return (
-            f"{commits / str(after)} is empty, as after a power failure; {_remove(commits, after)}"
-        )
+        raise CheckpointMismatchError(_emptied(commits / str(after)))
     planned = _newest(offsets)
     if _empty(offsets, planned):
         # Planned anew, the micro-batch may get other images, which the table would skip if it holds
         # that number.
-        cure = _remove(offsets, planned)
-        if max(held, after) >= planned:
-            cure = _start_afresh(checkpoint)
-        return f"{offsets / str(planned)} is empty, as after a power failure; {cure}"
+        cure = _start_afresh(checkpoint) if max(held, after) >= planned else ""
+        raise CheckpointMismatchError(_emptied(offsets / str(planned), cure))
     # A running stream may commit between two looks. A crash may leave the table one ahead.
     ahead = held == after + 1 and (offsets / str(held)).exists()
-    if before <= held <= after or ahead:
-        return None
-    return (
-        f"the checkpoint {checkpoint} ends with micro-batch {_shown(after)}, the table "
-        f"{predictions} with {_shown(held)}, so that one of them was replaced or restored; "
-        f"{_start_afresh(checkpoint)}"
-    )
-
-
-def require_match(checkpoint: Path, predictions: str) -> None:
-    """Raise unless the stream can go on.
-
-    Raises:
-        CheckpointMismatchError: with the fault that `checkpoint_state` returns.
-    """
-    if fault := checkpoint_state(checkpoint, predictions):
-        raise CheckpointMismatchError(fault)
+    if not (before <= held <= after or ahead):
+        raise CheckpointMismatchError(
+            f"the checkpoint {checkpoint} ends with micro-batch {_shown(after)}, the table "
+            f"{predictions} with {_shown(held)}, so that one of them was replaced or restored; "
+            f"{_start_afresh(checkpoint)}"
+        )
 
 
 def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
@@ -115,15 +94,14 @@ def _last_batch(predictions: str, name: str) -> int:
             return -1
         last = Predictions(predictions).last_batch(name)
     except (DeltaError, OSError) as error:
-        reason = first_line(error)
         raise CheckpointMismatchError(
-            f"the predictions table {predictions} cannot be read: {reason}"
+            f"the predictions table {predictions} cannot be read: {first_line(error)}"
         ) from error
     return -1 if last is None else last
 
 
 def _newest(folder: Path) -> int:
-    """Return the highest micro-batch that has a file; -1 where none has."""
+    """Return the number of the last micro-batch that has a file; -1 where none has."""
     if not folder.is_dir():
         return -1
     return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=-1)
@@ -136,8 +114,8 @@ def _empty(folder: Path, batch: int) -> bool:
         return False
 
 
-def _remove(folder: Path, batch: int) -> str:
-    return f"remove it: rm -f {folder / str(batch)}"
+def _emptied(path: Path, cure: str = "") -> str:
+    return f"{path} is empty, as after a power failure; {cure or f'remove it: rm -f {path}'}"
 
 
 def _start_afresh(checkpoint: Path) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sightstream.config import Settings
-from sightstream.errors import CheckpointMismatchError, EnvironmentUnfitError, MessagesLostError
+from sightstream.errors import EnvironmentUnfitError
 from sightstream.io import lock
 from sightstream.io.address import free_port
-from streaming.observe import probes
 
 FREE_BYTES = 2**30
 """Space that the disk of the home folder must have left."""
@@ -49,7 +49,7 @@ def _existing(path: Path) -> Path:
 
 
 def _disk(settings: Settings) -> str:
-    free = probes.disk(_existing(settings.root)).free
+    free = shutil.disk_usage(_existing(settings.root)).free
     shown = f"{free / 2**30:.1f} GiB free at {settings.root}"
     if free < FREE_BYTES:
         raise EnvironmentUnfitError(
@@ -59,13 +59,12 @@ def _disk(settings: Settings) -> str:
 
 
 def _checkpoint(settings: Settings) -> str:
-    from streaming.checkpoint import checkpoint_state
+    from streaming.checkpoint import require_match
     from streaming.kafka.lag import topic
 
     folders = {"folder": settings.checkpoint("folder"), "kafka": topic(settings).checkpoint}
     for source in settings.source:
-        if fault := checkpoint_state(folders[source], settings.predictions):
-            raise CheckpointMismatchError(fault)
+        require_match(folders[source], settings.predictions)
     there = any(folders[source].exists() for source in settings.source)
     return "goes with the table" if there else "no checkpoint yet"
 
@@ -75,12 +74,12 @@ def _kafka(settings: Settings) -> str:
 
     if "kafka" not in settings.source:
         return "not a source of images"
-    lag = probes.lag(settings)
-    if fault := topic(settings).loss(list(lag.partitions)):
-        raise MessagesLostError(fault)
+    images = topic(settings)
+    stands, seconds = images.look()
+    images.require_all(stands)
     return (
-        f"topic {settings.kafka_topic}, {len(lag.partitions)} partitions, "
-        f"{lag.messages} messages behind, the oldest by {max(lag.seconds.values()):.1f} s"
+        f"topic {images.name}, {len(stands)} partitions, {sum(each.lag for each in stands)} "
+        f"messages behind, the oldest by {max(seconds.values()):.1f} s"
     )
 
 

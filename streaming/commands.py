@@ -90,28 +90,36 @@ def status(
 
     Example: sightstream status --source kafka
     """
-    from streaming.observe.status import RECENT_MINUTES
-    from streaming.observe.status import status as look
+    from sightstream.io import lock
+    from sightstream.models.registry import Registry
+    from streaming.folder.source import waiting
+    from streaming.kafka import lag
+    from streaming.observe import status as state
 
-    found = look(options.settings(home, source=source or None, kafka_topic=topic))
+    settings = options.settings(home, source=source or None, kafka_topic=topic)
+    found = {
+        "running": lock.is_held(settings.root),
+        "model": state.champion(Registry(settings.registry_address), settings.model),
+        **state.rows(settings.predictions),
+        "behind": waiting(settings.manifests, settings.checkpoint("folder")),
+        **state.lag(lag.topic(settings) if "kafka" in settings.source else None),
+    }
     if as_json:
-        import json
-
-        terminal.out.print_json(json.dumps(vars(found), default=str))
+        terminal.out.print_json(data=found, default=str)
         return
-    newest = f"{found.newest.astimezone():%Y-%m-%d %H:%M:%S}" if found.newest else "none yet"
+    rate, newest = found["rows_per_minute"], found["newest"]
     lines = {
-        "stream": "running" if found.running else "not running",
-        "model": found.model,
-        "rows today": f"{found.rows_today}, {found.rejected_today} of them rejected",
-        "rate": f"{found.rows_per_minute:.1f} rows a minute, in the last {RECENT_MINUTES} minutes",
-        "newest row": newest,
-        "folder": f"{found.behind} images behind",
+        "stream": "running" if found["running"] else "not running",
+        "model": found["model"],
+        "rows today": f"{found['rows_today']}, {found['rejected_today']} of them rejected",
+        "rate": f"{rate:.1f} rows a minute, in the last {state.RECENT_MINUTES} minutes",
+        "newest row": f"{newest.astimezone():%Y-%m-%d %H:%M:%S}" if newest else "none yet",
+        "folder": f"{found['behind']} images behind",
         **{
             f"partition {number}": f"{count} messages behind, the oldest by {seconds:.1f} s"
-            for number, (count, seconds) in found.lag.items()
+            for number, (count, seconds) in found["lag"].items()
         },
-        **({"Kafka": found.kafka} if found.kafka else {}),
+        **({"Kafka": found["kafka"]} if found["kafka"] else {}),
     }
     for name, text in lines.items():
         terminal.line(f"{name:>12}  {terminal.printable(text)}")

@@ -23,7 +23,7 @@ from streaming import checkpoint, upkeep
 from streaming.champion import Champion
 from streaming.kafka.publisher import Publisher
 from streaming.micro_batch import MicroBatches, OnRows, reason
-from streaming.observe import gauges
+from streaming.observe import probes
 from streaming.observe.listener import listen
 from streaming.observe.metrics import Metrics
 from streaming.query import OnBatch, Query
@@ -66,8 +66,8 @@ class Stream:
         self._metrics = metrics
         self._stopping = stopping
         self._alive = alive
-        metrics.watch_behind(lambda: self.behind)
-        metrics.aim(TRIGGER_SECONDS)
+        metrics.of["images_behind"].set_function(lambda: self.behind)
+        metrics.of["trigger_interval_seconds"].set(TRIGGER_SECONDS)
         self._expect(champion.model)
         metrics.use(champion.model)
 
@@ -160,13 +160,17 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         stack.enter_context(lock.held(settings.root))
         spark.clear(settings.root, "run")
         stack.callback(metrics.serve(settings.metrics_host, settings.metrics_port))
-        registry = _registry(settings)
+        registry = Registry(settings.registry_address)
+        if not registry.exists:
+            raise ModelNotFoundError(
+                f"the registry {registry.uri} is empty; train a model with: sightstream train"
+            )
         # Faults of a source are raised before anything is started.
         table = Predictions(settings.predictions)
         sources = _sources(settings, table, metrics)
         # MLflow's import and Spark's start take seconds each.
-        name, engine = settings.model, settings.engine
-        champion = beside.submit(Champion, name, engine, registry, metrics.reloaded)
+        model, reloaded = settings.model, metrics.reloaded
+        champion = beside.submit(Champion, model, settings.engine, registry, reloaded)
         session = spark.start(
             "run", settings.root, settings.master, settings.driver_memory,
             {**SPARK, **settings.spark}, kafka="kafka" in settings.source,
@@ -182,10 +186,11 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             stack.enter_context(publisher.running())
         stack.callback(stream.stop)
         images, days = settings.images, settings.retention_days
+        looks = _probes(settings, registry, session)
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
             lambda: upkeep.run(table, images, days, lambda: stream.idle, stop),
-            lambda: gauges.watch(settings, metrics, registry, session, stop),
+            lambda: probes.watch(metrics.of, looks, stop),
         ):
             Thread(target=target, daemon=True).start()
         # A collection of the garbage would look at all that was imported, and hold up every thread
@@ -196,22 +201,12 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             yield stream
 
 
-def _registry(settings: Settings) -> Registry:
-    registry = Registry(settings.registry_address)
-    if not registry.exists:
-        raise ModelNotFoundError(
-            f"the registry {registry.uri} is empty; train a model with: sightstream train"
-        )
-    return registry
-
-
 def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[Source]:
-    """Make the configured sources, each of which goes on where the table ends."""
-    make: dict[str, Callable[[], Source]] = {
-        "folder": lambda: _folder(settings, metrics),
-        "kafka": lambda: _kafka(settings, table, metrics),
-    }
-    sources = [make[name]() for name in make if name in settings.source]
+    sources = []
+    if "folder" in settings.source:
+        sources.append(_folder(settings, metrics))
+    if "kafka" in settings.source:
+        sources.append(_kafka(settings, table, metrics))
     for each in sources:
         checkpoint.require_match(each.checkpoint, settings.predictions)
     return sources
@@ -226,7 +221,7 @@ def _folder(settings: Settings, metrics: Metrics) -> Source:
         Folders(settings.inbox, settings.images, settings.manifests),
         settings.checkpoint(Folder.name), settings.settle_seconds, settings.images_per_batch,
         scratch if cluster.is_local(settings.master) else None,
-        partial(metrics.arrived, Folder.name),
+        metrics.of["arrived_images"].labels(Folder.name).inc,
     )  # fmt: skip
 
 
@@ -246,11 +241,11 @@ def _stream(
     table: Predictions, metrics: Metrics, on_rows: OnRows,
 ) -> Stream:  # fmt: skip
     workers, stopping = Workers(session, settings.limits, settings.top_k), Event()
-    queries = []
+    queries, restarted = [], metrics.of["query_restarts"].inc
     for source in sources:
         batches = MicroBatches(source, table, champion, workers, metrics, on_rows)
         start = partial(_started, session, source)
-        queries.append(Query(source, batches, start, stopping, metrics.restarted, settings.logs))
+        queries.append(Query(source, batches, start, stopping, restarted, settings.logs))
     alive = partial(spark.is_alive, session)
     return Stream(queries, champion, workers, table, metrics, stopping, alive)
 
@@ -261,6 +256,19 @@ def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> Stream
     writer = source.events(session).writeStream.foreachBatch(on_batch)
     writer = writer.queryName(source.name).option("checkpointLocation", str(source.checkpoint))
     return writer.trigger(processingTime=f"{TRIGGER_SECONDS} seconds").start()
+
+
+def _probes(
+    settings: Settings, registry: Registry, session: SparkSession
+) -> list[Callable[[], probes.Figures]]:
+    return [
+        partial(probes.disk, settings.root),
+        partial(probes.images, settings.inbox, settings.images, settings.retention_days),
+        partial(probes.table, settings.predictions),
+        probes.machine,
+        partial(probes.registered, registry, settings.model),
+        partial(probes.spark, session),
+    ]
 
 
 @contextmanager

@@ -38,16 +38,7 @@ class MicroBatches:
         self, source: Source, table: Predictions, champion: Champion, workers: Workers,
         metrics: Metrics, on_rows: OnRows,
     ) -> None:  # fmt: skip
-        """Ask the table nothing before the first micro-batch.
-
-        Args:
-            source: of the events.
-            table: gets the rows.
-            champion: the model that answers; asked anew for each micro-batch.
-            workers: apply it.
-            metrics: count the rows.
-            on_rows: called with the rows of each committed micro-batch.
-        """
+        """Ask the table nothing before the first micro-batch."""
         self._source = source
         self._table = table
         self._champion = champion
@@ -64,10 +55,8 @@ class MicroBatches:
     def run(self, batch: DataFrame, batch_id: int, goes_on: Callable[[], bool]) -> None:
         """Bring a micro-batch into the table, unless the table has it.
 
-        Args:
-            batch: as Spark gives it.
-            batch_id: its number.
-            goes_on: whether the query still runs, asked before a failure is laid to an image.
+        `goes_on` returns whether the query still runs; it is asked before a failure is blamed on an
+        image.
         """
         if not self._app_id:
             self._app_id = checkpoint.app_id(self._source.checkpoint)
@@ -116,10 +105,7 @@ class MicroBatches:
             return self._workers.isolated(work, model, self._source)
 
     def _new(self, rows: pa.Table) -> pa.Table:
-        """Leave out events that have a row already, after a crash or with a new checkpoint.
-
-        They come one after the other, so that a micro-batch without any of them is the last.
-        """
+        """Leave out events that have a row; a micro-batch without any of them is the last."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

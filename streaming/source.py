@@ -16,13 +16,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from sightstream.scoring.udf import Piece, Read
-
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["SMALL", "Piece", "Read", "Source", "Work"]
+    from sightstream.scoring.udf import Read
 
 SMALL = 32
 """Images below which a micro-batch is one task: dividing it would cost more than it saves."""

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from streaming.source import Read, Source, Work
+from streaming.source import Source, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,22 +17,16 @@ if TYPE_CHECKING:
     from sightstream.images.decode import Limits
     from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
+    from sightstream.scoring.udf import Read
 
 Key = tuple[str, int]
-"""A model's name and version."""
 
 
 class Workers:
     """The workers of a session, for all sources and models; its methods are safe in any thread."""
 
     def __init__(self, session: SparkSession, limits: Limits, top_k: int) -> None:
-        """Start nothing yet.
-
-        Args:
-            session: whose workers these are.
-            limits: larger images are rejected.
-            top_k: labels in an answer, at most.
-        """
+        """Start nothing yet; `top_k` is the number of labels in an answer, at most."""
         self._session = session
         self._limits = limits
         self._top_k = top_k
@@ -51,11 +45,7 @@ class Workers:
         self._applied(self._broadcast(model), tasks, nothing).toArrow()
 
     def answers(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
-        """Run the tasks of a micro-batch.
-
-        Returns:
-            Its events, and their answers in the same order.
-        """
+        """Run the tasks of a micro-batch; return its events, and their answers in that order."""
         from sightstream.scoring import udf
         from sightstream.tables.schema import ANSWER, EVENT
 
@@ -66,10 +56,9 @@ class Workers:
         return events, udf.unpacked(found["answers"], ANSWER)
 
     def isolated(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
-        """Do the work of the tasks image by image, in a child process that may die.
+        """Return the same, image by image from a child process that may die.
 
-        Returns:
-            As `answers`; an image that ends its child or takes too long is rejected.
+        An image that ends its child or takes too long is rejected.
         """
         import pandas as pd
         import pyarrow as pa
@@ -86,8 +75,7 @@ class Workers:
                     events.append(piece)
                     yield from found
 
-        found = retry.classify(images(), model, self._limits, self._top_k)
-        answers = udf.table(list(found))
+        answers = udf.table(list(retry.classify(images(), model, self._limits, self._top_k)))
         return pa.concat_tables(events), answers
 
     def _planned(self, tasks: DataFrame, model: ServedModel, read: Read) -> DataFrame:

@@ -30,11 +30,13 @@ import numpy as np
 from sightstream.images.store import local_path
 from sightstream.runtime.spark import PIECE
 from streaming.folder.manifests import Offset, between, read
-from streaming.source import SMALL, Piece
+from streaming.source import SMALL
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from sightstream.scoring.udf import Piece
 
 _TURNS = "turns-"
 _WIDTH = 4

@@ -12,11 +12,13 @@ from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.intake import Folders, Intake
 from streaming.folder.manifests import between, read
-from streaming.source import SMALL, Read, Work
+from streaming.source import SMALL, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+
+    from sightstream.scoring.udf import Read
 
 
 class Folder:
@@ -102,4 +104,6 @@ class Folder:
 
 def waiting(manifests: Path, checkpoint_folder: Path) -> int:
     """Return the number of images in manifests that no committed micro-batch holds."""
+    if not manifests.is_dir():
+        return 0
     return len(read(between(manifests, checkpoint.offset(checkpoint_folder))))

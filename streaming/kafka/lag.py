@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream.config import Broker, Settings
-from sightstream.io.kafka import ANSWER_SECONDS, client_options, require_topics
+from sightstream.errors import MessagesLostError
+from sightstream.io.kafka import ANSWER_SECONDS, client_options, connect, require_topics
 from streaming import checkpoint
 
 if TYPE_CHECKING:
@@ -69,11 +70,7 @@ class Topic:
     fail_on_loss: bool = True
 
     def committed_offsets(self, batch: int | None = None) -> dict[int, int]:
-        """Return the offset at which a micro-batch ends, by partition; empty before the first.
-
-        Args:
-            batch: its number; None: the last committed one.
-        """
+        """Return the offset at which a micro-batch ends, by partition; see `checkpoint.offset`."""
         offsets = checkpoint.offset(self.checkpoint, batch)
         return {int(number): end for number, end in offsets.get(self.name, {}).items()}
 
@@ -83,7 +80,6 @@ class Topic:
         Raises:
             KafkaError: the broker does not answer.
             TopicNotFoundError: the topic does not exist.
-            CheckpointMismatchError: the checkpoint is damaged.
         """
         from kafka import TopicPartition
         from kafka.admin import OffsetSpec
@@ -104,27 +100,37 @@ class Topic:
             stands.append(Partition(number, begin[each].offset, start, end[each].offset))
         return stands
 
-    def loss(self, stands: list[Partition]) -> str:
-        """Return which unread messages the broker deleted, and the cure; empty where none."""
+    def require_all(self, stands: list[Partition]) -> None:
+        """Raise where the stream must stop because the broker has deleted unread messages.
+
+        Raises:
+            MessagesLostError: with their offsets, and the cure.
+        """
         lost = [
             f"partition {each.number}: offsets {each.lost.start} to {each.lost.stop - 1}"
             for each in stands
             if each.lost
         ]
-        if not lost or not self.fail_on_loss:
-            return ""
-        return (
-            f"topic {self.name!r} has lost messages that were never read "
-            f"({'; '.join(lost)}), since their retention ended or the topic was created anew; to "
-            "go on with what is left: SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false sightstream run"
-        )
+        if lost and self.fail_on_loss:
+            raise MessagesLostError(
+                f"topic {self.name!r} has lost messages that were never read ({'; '.join(lost)}), "
+                "since their retention ended or the topic was created anew; to go on with what is "
+                "left: SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false sightstream run"
+            )
 
-    def waiting_seconds(self, stands: list[Partition]) -> dict[int, float]:
-        """Return the age of the oldest message without a row, by partition; 0 where none waits.
+    def look(self) -> tuple[list[Partition], dict[int, float]]:
+        """Return the partitions, and the age of each one's oldest message without a row.
 
         Raises:
-            KafkaError: the broker does not answer.
+            BrokerUnavailableError: no broker answers, or it refuses this client.
+            TopicNotFoundError: the topic does not exist.
         """
+        with connect(self.broker) as client:
+            stands = self.partitions(client)
+        return stands, self.waiting_seconds(stands)
+
+    def waiting_seconds(self, stands: list[Partition]) -> dict[int, float]:
+        """Return the age of the oldest message without a row, by partition; 0 where none waits."""
         from kafka import KafkaConsumer, TopicPartition
 
         seconds = {each.number: 0.0 for each in stands}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, MessagesLostError
+from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
 from sightstream.images.decode import Limits
 from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
 from sightstream.images.store import Store
@@ -17,13 +18,14 @@ from sightstream.io import kafka
 from sightstream.tables.schema import EVENT
 from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import Partition, Topic
-from streaming.source import SMALL, Piece, Read, Work
+from streaming.source import SMALL, Work
 
 if TYPE_CHECKING:
     import pandas as pd
     from kafka.admin import KafkaAdminClient
     from pyspark.sql import DataFrame, SparkSession
 
+    from sightstream.scoring.udf import Piece, Read
     from streaming.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -82,8 +84,7 @@ class KafkaSource:
 
     def events(self, session: SparkSession) -> DataFrame:
         """Return the messages as a stream of events, with the content that they carry."""
-        cores = session.sparkContext.defaultParallelism
-        options = self._options(cores)
+        options = self._options(session.sparkContext.defaultParallelism)
         messages = session.readStream.format("kafka").options(**options).load()
         return events(messages, self._max_bytes)
 
@@ -96,7 +97,7 @@ class KafkaSource:
     def first(self, rows: pa.Table) -> pa.Table:
         """Leave out rows of messages that a producer sent twice."""
         left = self._recent.first(rows)
-        self._metrics.doubled(rows.num_rows - left.num_rows)
+        self._metrics.of["duplicates"].inc(rows.num_rows - left.num_rows)
         return left
 
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
@@ -152,8 +153,7 @@ class KafkaSource:
     def _look(self, client: KafkaAdminClient) -> None:
         self._stands = self._topic.partitions(client)
         self._bytes = _mean_bytes(client, self._topic.name, self._stands)
-        if fault := self._topic.loss(self._stands):
-            raise MessagesLostError(fault)
+        self._topic.require_all(self._stands)
 
     def _watch(self, stop: Event) -> None:
         seen = sum(stand.end for stand in self._stands)
@@ -163,8 +163,6 @@ class KafkaSource:
                     while not stop.is_set():
                         seen = self._look_at_lag(client, seen)
                         stop.wait(LOOK_SECONDS)
-            except BrokerUnavailableError as error:
-                log.warning("%s", error)
             except Exception as error:  # the stream goes on without its lag
                 log.warning("the lag is not known: %s", error)
             stop.wait(LOOK_SECONDS)
@@ -172,18 +170,20 @@ class KafkaSource:
     def _look_at_lag(self, client: KafkaAdminClient, seen: int) -> int:
         self._stands = self._topic.partitions(client)
         ends = sum(stand.end for stand in self._stands)
-        self._metrics.arrived(self.name, max(0, ends - seen))
+        of, name = self._metrics.of, self._topic.name
+        of["arrived_images"].labels(self.name).inc(max(0, ends - seen))
         seconds = self._topic.waiting_seconds(self._stands)
-        self._metrics.lag(self._topic.name, self._stands, seconds)
+        for stand in self._stands:
+            of["kafka_lag_records"].labels(name, stand.number).set(stand.lag)
+            of["kafka_lag_seconds"].labels(name, stand.number).set(seconds[stand.number])
         return ends
 
 
+@dataclass(frozen=True)
 class Contents:
-    """Reads the images of rows of `events`; goes to the workers with the UDF."""
+    """Reader of the rows of `events`; goes to the workers with the UDF."""
 
-    def __init__(self, store: Store) -> None:
-        """Remember what reads the images that messages do not carry."""
-        self._store = store
+    store: Store
 
     def __call__(self, rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
         """Yield the events of the messages, and the images that they carry or claim."""
@@ -192,7 +192,7 @@ class Contents:
         codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
         # Rows that the driver takes from Spark hold bytearrays.
         images = [
-            None if code is not None else self._store(uri) if content is None else bytes(content)
+            None if code is not None else self.store(uri) if content is None else bytes(content)
             for code, uri, content in zip(codes, uris, rows["content"], strict=True)
         ]
         yield events, images

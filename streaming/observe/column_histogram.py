@@ -13,21 +13,13 @@ from prometheus_client.registry import Collector
 
 
 class Histogram(Collector):
-    """What `prometheus_client.Histogram` is, whose `observe` takes 1 us for each value."""
+    """As `prometheus_client.Histogram`, whose `observe` takes 1 us for each value."""
 
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str] = (), *,
         buckets: Sequence[float], registry: CollectorRegistry,
     ) -> None:  # fmt: skip
-        """Registers it.
-
-        Args:
-            name: of the metric, with its unit.
-            documentation: a sentence.
-            labels: their names.
-            buckets: the upper ends of all buckets but the last, which has none.
-            registry: where to.
-        """
+        """Register it; `buckets` are the upper ends of all buckets but the last."""
         self.name, self.documentation = name, documentation
         self._labelnames = tuple(labels)
         self._edges = np.array(buckets)
@@ -39,7 +31,7 @@ class Histogram(Collector):
         registry.register(self)
 
     def observe(self, values: ArrayLike, *labels: str) -> None:
-        """Counts values, which may be none; those that are not numbers are left out."""
+        """Count values, which may be none; those that are not numbers are left out."""
         column = np.asarray(values, np.float64).reshape(-1)
         column = column[~np.isnan(column)]
         bins = np.searchsorted(self._edges, column, side="left")

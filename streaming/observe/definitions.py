@@ -45,7 +45,7 @@ class Metric:
         return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
 
     def register(self, registry: CollectorRegistry) -> Any:
-        """Makes the metric and returns it."""
+        """Make the metric and return it."""
         name = PREFIX + self.name
         if self.kind == "histogram":
             return Histogram(name, self.help, self.labels, buckets=self.buckets, registry=registry)
@@ -117,8 +117,3 @@ METRICS = (
 )
 # fmt: on
 """All metrics; each is there from the first scrape on."""
-
-
-def register(registry: CollectorRegistry) -> dict[str, Any]:
-    """Registers all metrics and returns them by their names without the prefix."""
-    return {metric.name: metric.register(registry) for metric in METRICS}

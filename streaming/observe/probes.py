@@ -1,18 +1,23 @@
-"""Probes: one look at each part of a home, for the metrics, `status` and `doctor` alike.
+"""Probes: looks at each part of a home, of which the metrics are set every ten seconds.
 
-Each probe takes what it looks at, changes nothing, and returns a frozen dataclass.
+A scrape thus never waits for a registry. A probe changes nothing; it yields names of metrics, each
+with its value and the values of its labels.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
 
 from sightstream.runtime import cluster, pyspark_inside
 from streaming import upkeep
@@ -20,186 +25,124 @@ from streaming import upkeep
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from sightstream.config import Settings
-    from sightstream.models.registry import Registry, Version
-    from streaming.kafka.lag import Partition
+    from sightstream.models.registry import Registry
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 10.0
+"""Time between two looks."""
 
 DECISIONS = ("promoted", "refused", "undecided")
 """How a training's decision about its version may have ended."""
 
+FIGURES = ("accuracy", "f1_macro", "precision_macro", "recall_macro")
+"""Figures of an evaluation that become metrics."""
 
-@dataclass(frozen=True)
-class Disk:
-    """Bytes of a disk."""
-
-    free: int
-    size: int
+Figures = Iterator[tuple[str, float, *tuple[str, ...]]]
+Values = dict[tuple[str, ...], float]
 
 
-@dataclass(frozen=True)
-class Images:
-    """Files that wait in the inbox, and when the oldest day of kept images began, in UTC."""
+def watch(of: Mapping[str, Any], probes: Sequence[Callable[[], Figures]], stop: Event) -> None:
+    """Set the metrics until `stop` is set; where a probe fails its metrics keep their values.
 
-    inbox: int
-    oldest: datetime | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """Files, bytes and rows of the newest version of a table."""
-
-    files: int
-    size: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class Registered:
-    """Versions of a model by alias, `newest` included, and their number by decision."""
-
-    versions: dict[str, Version]
-    decisions: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Lag:
-    """Where the stream stands in a topic.
-
-    Attributes:
-        partitions: offsets by partition.
-        seconds: age of the oldest message without a row, by number of the partition.
+    Args:
+        of: the metrics by name.
+        probes: each is called every `LOOK_SECONDS`.
+        stop: ends it.
     """
-
-    partitions: tuple[Partition, ...]
-    seconds: dict[int, float]
-
-    @property
-    def messages(self) -> int:
-        """Messages without a row, of all partitions."""
-        return sum(each.lag for each in self.partitions)
-
-
-@dataclass(frozen=True)
-class Spark:
-    """The Spark application; bytes are those of memory.
-
-    Attributes:
-        cores: tasks that run at once.
-        tasks: tasks that run now.
-        executors: their number, and storage and heap by kind; None where this release of Spark
-            does not tell.
-    """
-
-    cores: int
-    tasks: int
-    executors: int | None = None
-    storage: dict[str, int] | None = None
-    heap: dict[str, int] | None = None
+    values: list[Values] = [{} for _ in probes]
+    while True:
+        for number, probe in enumerate(probes):
+            try:
+                values[number] = _set(of, probe(), values[number])
+            except Exception as error:  # the stream goes on whatever it is
+                log.warning("a look failed and is repeated later: %s", error)
+        if stop.wait(LOOK_SECONDS):
+            return
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Memory in bytes, and the time of all cores in seconds, by mode.
-
-    Attributes:
-        resident: of the driver, its JVM and its workers.
-        available: that could still be had.
-        size: in all.
-        cpu: since the machine started, `busy` and `idle`.
-    """
-
-    resident: dict[str, int]
-    available: int
-    size: int
-    cpu: dict[str, float]
+def _set(of: Mapping[str, Any], found: Figures, before: Values) -> Values:
+    values = {(name, *labels): value for name, value, *labels in found}
+    for name, *labels in before.keys() - values.keys():
+        if labels:  # such as an alias that is gone
+            of[name].remove(*labels)
+    for (name, *labels), value in values.items():
+        metric = of[name].labels(*labels) if labels else of[name]
+        if isinstance(metric, prometheus_client.Counter):
+            metric.inc(max(0.0, value - before.get((name, *labels), 0.0)))
+        else:
+            metric.set(value)
+    return values
 
 
-def disk(folder: Path) -> Disk:
-    """The disk of a folder."""
+def disk(folder: Path) -> Figures:
+    """Yield the free space and the size of a folder's disk, in bytes."""
     found = shutil.disk_usage(folder)
-    return Disk(found.free, found.total)
+    yield "disk_free_bytes", found.free
+    yield "disk_size_bytes", found.total
 
 
-def images(inbox: Path, kept: Path) -> Images:
-    """The images of a home.
-
-    Args:
-        inbox: the folder that images are dropped into.
-        kept: the folder of accepted images.
-    """
-    days = upkeep.days(kept)
-    oldest = datetime.combine(min(days), datetime.min.time(), UTC) if days else None
-    return Images(sum(len(names) for _, _, names in os.walk(inbox)), oldest)
+def images(inbox: Path, kept: Path, retention_days: int) -> Figures:
+    """Yield the files that wait in the inbox, and the age of the images that are kept."""
+    yield "inbox_files", sum(len(names) for _, _, names in os.walk(inbox))
+    yield "retention_seconds", 86_400 * retention_days
+    if days := upkeep.days(kept):
+        oldest = datetime.combine(min(days), datetime.min.time(), UTC)
+        yield "oldest_image_timestamp_seconds", oldest.timestamp()
 
 
-def table(path: str) -> Table:
-    """The predictions table, from its log alone.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-    """
+def table(path: str) -> Figures:
+    """Yield the files, bytes and rows of the predictions table, from its log alone."""
     import pyarrow as pa
     from deltalake import DeltaTable
 
     files = pa.table(DeltaTable(path).get_add_actions())
-    size, rows = (sum(files[name].to_pylist()) for name in ("size_bytes", "num_records"))
-    return Table(files.num_rows, size, rows)
+    yield "table_files", files.num_rows
+    yield "table_size_bytes", sum(files["size_bytes"].to_pylist())
+    yield "table_rows", sum(files["num_records"].to_pylist())
 
 
-def registered(registry: Registry, model: str) -> Registered:
-    """The versions of a model.
+def registered(registry: Registry, model: str) -> Figures:
+    """Yield what is known of a model's versions by alias, `newest` included.
 
     Raises:
         RegistryUnavailableError: the registry does not answer.
     """
     versions = registry.versions(model)
-    found = {alias: version for version in versions for alias in version.aliases}
+    aliases = {alias: version for version in versions for alias in version.aliases}
     if versions:
-        found["newest"] = versions[0]
-    made = Counter(version.decision.partition(":")[0] or "undecided" for version in versions)
-    return Registered(found, {decision: made[decision] for decision in DECISIONS})
+        aliases["newest"] = versions[0]
+    for alias, each in aliases.items():
+        yield "registry_version", each.number, model, alias
+        yield "registry_created_timestamp_seconds", each.created.timestamp(), model, alias
+        for figure in set(FIGURES) & each.metrics.keys():
+            yield "registry_evaluation_ratio", each.metrics[figure], model, alias, figure
+    decided = Counter(each.decision.partition(":")[0] or "undecided" for each in versions)
+    for decision in DECISIONS:
+        yield "registry_versions", decided[decision], model, decision
 
 
-def lag(settings: Settings) -> Lag:
-    """The lag of the stream behind its topic.
-
-    Raises:
-        BrokerUnavailableError: no broker answers, or it refuses this client.
-        TopicNotFoundError: the topic does not exist.
-    """
-    from sightstream.io import kafka
-    from streaming.kafka.lag import topic
-
-    images = topic(settings)
-    with kafka.connect(images.broker) as client:
-        stands = images.partitions(client)
-    return Lag(tuple(stands), images.waiting_seconds(stands))
-
-
-def spark(session: SparkSession) -> Spark:
-    """The Spark application of a session."""
+def spark(session: SparkSession) -> Figures:
+    """Yield figures of the Spark application; fewer where this release of Spark hides them."""
     context = session.sparkContext
-    cores = context.defaultParallelism
+    yield "spark_cores", context.defaultParallelism
     found, heap = pyspark_inside.executors(context), pyspark_inside.heap(context)
     if found is None or heap is None:
         tracker = context.statusTracker()
         stages = filter(None, map(tracker.getStageInfo, tracker.getActiveStageIds()))
-        return Spark(cores, sum(stage.numActiveTasks for stage in stages))
-    return Spark(
-        cores,
-        sum(each.tasks for each in found),
-        # Locally the driver is the executor; on a cluster it stands in the list besides.
-        len(found) - (not cluster.is_local(context.master)),
-        {
-            "used": sum(each.storage_used for each in found),
-            "all": sum(each.storage_all for each in found),
-        },
-        heap,
-    )
+        yield "spark_running_tasks", sum(stage.numActiveTasks for stage in stages)
+        return
+    yield "spark_running_tasks", sum(each.tasks for each in found)
+    # Locally the driver is the executor; on a cluster it stands in the list besides.
+    yield "spark_executors", len(found) - (not cluster.is_local(context.master))
+    yield "spark_storage_bytes", sum(each.storage_used for each in found), "used"
+    yield "spark_storage_bytes", sum(each.storage_all for each in found), "all"
+    for kind, size in heap.items():
+        yield "spark_driver_heap_bytes", size, kind
 
 
-def machine() -> Machine:
-    """The memory of this process and its children, and the memory and cores of the machine."""
+def machine() -> Figures:
+    """Yield the memory of this process and its children, and memory and cores of the machine."""
     import psutil  # type: ignore[import-untyped]
 
     driver = psutil.Process()
@@ -208,8 +151,11 @@ def machine() -> Machine:
         with suppress(psutil.Error):  # it has ended since
             kind = "jvm" if process.name() == "java" else "workers"
             resident[kind] += process.memory_info().rss
+    for kind, size in resident.items():
+        yield "memory_resident_bytes", size, kind
     memory, times = psutil.virtual_memory(), psutil.cpu_times()._asdict()
-    idle = times["idle"] + times.get("iowait", 0)
+    yield "machine_memory_available_bytes", memory.available
+    yield "machine_memory_size_bytes", memory.total
     modes = ("user", "system", "irq", "softirq", "steal", "nice")
-    busy = sum(times.get(mode, 0) for mode in modes)
-    return Machine(resident, memory.available, memory.total, {"busy": busy, "idle": idle})
+    yield "machine_cpu_seconds", sum(times.get(mode, 0) for mode in modes), "busy"
+    yield "machine_cpu_seconds", times["idle"] + times.get("iowait", 0), "idle"

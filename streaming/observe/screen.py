@@ -24,14 +24,9 @@ ROWS = 12
 
 
 class Screen:
-    """Shows rows on stdout: as a live table on a terminal, else as lines."""
+    """The rows of a run on stdout: as a live table on a terminal, else as lines."""
 
     def __init__(self, *, as_json: bool) -> None:
-        """Chooses the form.
-
-        Args:
-            as_json: whether each row becomes a line of JSON.
-        """
         self._as_json = as_json
         self._rows: deque[tuple[str, ...]] = deque(maxlen=ROWS)
         self._counts: Counter[str] = Counter()
@@ -41,7 +36,7 @@ class Screen:
         self.gone = False
 
     def open(self, places: Mapping[str, object], table: str, behind: Callable[[], int]) -> None:
-        """Prints where everything is, and begins the live table with the latest rows.
+        """Print where everything is, and begin the live table with the latest rows.
 
         Args:
             places: by name: inbox, topic, table, metrics and the like.
@@ -61,7 +56,7 @@ class Screen:
             self._live.start()
 
     def add(self, rows: pa.Table) -> None:
-        """Shows the rows of a micro-batch; called from the thread of a query."""
+        """Show the rows of a micro-batch; called from the thread of a query."""
         with self._lock:
             self._counts.update(rows["status"].to_pylist())
             if self._live:
@@ -79,12 +74,12 @@ class Screen:
             self.gone = True
 
     def refresh(self) -> None:
-        """Draws the live table again."""
+        """Draw the live table again."""
         if self._live:
             self._live.update(self._table(), refresh=True)
 
     def close(self) -> None:
-        """Leaves the last state of the live table on the screen."""
+        """Leave the last state of the live table on the screen."""
         if self._live:
             self.refresh()
             self._live.stop()

@@ -2,8 +2,9 @@
 
 import pytest
 
+from sightstream.errors import CheckpointMismatchError
 from sightstream.runtime import spark
-from streaming.checkpoint import app_id, checkpoint_state, offset
+from streaming.checkpoint import app_id, offset, require_match
 
 
 @pytest.fixture(scope="module")
@@ -29,5 +30,5 @@ def test_a_query_s_id_and_offsets_are_read(session, tmp_path, until, version):
     assert app_id(tmp_path) == query.id
     assert [offset(tmp_path, number)["offset"] for number in (0, 1)] == [3, 6]
     assert offset(tmp_path)["offset"] % 3 == 0
-    fault = checkpoint_state(tmp_path, str(tmp_path / "no table"))
-    assert "with none" in fault
+    with pytest.raises(CheckpointMismatchError, match="with none"):
+        require_match(tmp_path, str(tmp_path / "no table"))

@@ -8,8 +8,8 @@ import pytest
 from sightstream.models.registry import Registry
 from sightstream.runtime import pyspark_inside, spark
 from sightstream.tables.predictions import Predictions
+from streaming import job
 from streaming.observe import listener, probes
-from streaming.observe.gauges import watch
 from streaming.observe.metrics import Metrics
 from tests.streams import Sink
 
@@ -39,6 +39,10 @@ def phases(session, tmp_path, until):
     return run
 
 
+def figures(found):
+    return {(name, *labels): value for name, value, *labels in found}
+
+
 def changed(name):
     """A reach into pyspark that meets another inside than it knows."""
 
@@ -63,18 +67,20 @@ def test_events_come_the_public_way_where_pyspark_has_changed(phases, monkeypatc
 
 
 def test_spark_contract_executors_and_heap_are_known(session, caplog):
-    found = probes.spark(session)
-    assert (found.executors, found.cores) == (1, session.sparkContext.defaultParallelism)
-    assert 0 < found.heap["used"] <= found.heap["most"]
-    assert 0 <= found.storage["used"] <= found.storage["all"]
+    found = figures(probes.spark(session))
+    assert found["spark_executors",] == 1
+    assert found["spark_cores",] == session.sparkContext.defaultParallelism
+    heap, storage = "spark_driver_heap_bytes", "spark_storage_bytes"
+    assert 0 < found[heap, "used"] <= found[heap, "most"]
+    assert 0 <= found[storage, "used"] <= found[storage, "all"]
     assert caplog.text == ""
 
 
 def test_where_pyspark_has_changed_the_public_figures_are_left(session, monkeypatch, caplog):
     monkeypatch.setattr(pyspark_inside, "executors", changed("executors"))
-    found = probes.spark(session)
-    assert (found.cores, found.tasks) == (session.sparkContext.defaultParallelism, 0)
-    assert (found.executors, found.storage, found.heap) == (None, None, None)
+    cores = session.sparkContext.defaultParallelism
+    found = figures(probes.spark(session))
+    assert found == {("spark_cores",): cores, ("spark_running_tasks",): 0}
     assert "executors" in caplog.text and "no_such_attribute" in caplog.text
 
 
@@ -85,7 +91,8 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
     (settings.images / "2026-05-01").mkdir(parents=True)
     Predictions(settings.predictions)
     metrics = Metrics()
-    watch(settings, metrics, Registry(settings.registry_address), session, Ended())
+    looks = job._probes(settings, Registry(settings.registry_address), session)
+    probes.watch(metrics.of, looks, Ended())
     samples = [each for family in metrics.registry.collect() for each in family.samples]
     found = {each.name: each.value for each in sorted(samples, key=lambda each: each.value)}
     assert found["sightstream_inbox_files"] == 1
@@ -106,5 +113,27 @@ class Ended:
 
 
 def test_the_disk_is_that_of_the_folder(tmp_path):
-    found = probes.disk(Path(tmp_path))
-    assert 0 < found.free <= found.size
+    found = figures(probes.disk(Path(tmp_path)))
+    assert 0 < found["disk_free_bytes",] <= found["disk_size_bytes",]
+
+
+def test_a_label_that_is_gone_goes_and_a_look_that_fails_changes_nothing():
+    metrics = Metrics()
+    champion, newest = (("registry_version", 1, "m", alias) for alias in ("champion", "newest"))
+    found, busy = iter([[champion, newest], None, [newest]]), iter([10.0, 15.0, 12.0])
+    looks = [lambda: next(found), lambda: [("machine_cpu_seconds", next(busy), "busy")]]
+    ask, seen = metrics.registry.get_sample_value, []
+
+    class Third:
+        """An event that is set at the third look."""
+
+        def wait(self, _):
+            values = [
+                ask("sightstream_registry_version", {"model": "m", "alias": alias})
+                for alias in ("champion", "newest")
+            ]
+            seen.append((*values, ask("sightstream_machine_cpu_seconds_total", {"mode": "busy"})))
+            return len(seen) == 3
+
+    probes.watch(metrics.of, looks, Third())
+    assert seen == [(1, 1, 10), (1, 1, 15), (None, 1, 15)]

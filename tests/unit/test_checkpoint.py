@@ -10,7 +10,7 @@ import pytest
 from sightstream.errors import CheckpointMismatchError
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.schema import ROW
-from streaming.checkpoint import app_id, checkpoint_state
+from streaming.checkpoint import app_id, require_match
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 FIELDS = {
@@ -20,6 +20,15 @@ FIELDS = {
     "processed_at": NOW,
     "date": NOW.date(),
 }
+
+
+def fault(checkpoint, table):
+    """The fault that is raised; None where there is none."""
+    try:
+        require_match(checkpoint, table)
+    except CheckpointMismatchError as error:
+        return str(error)
+    return None
 
 
 @pytest.fixture
@@ -36,13 +45,13 @@ def story(settings):
         for batch in range(table):
             rows = pa.Table.from_pylist([{**FIELDS, "event_id": str(batch)}], ROW)
             Predictions(settings.predictions).append(rows, name, batch)
-        return lambda: checkpoint_state(folder, settings.predictions)
+        return lambda: fault(folder, settings.predictions)
 
     return write
 
 
 def test_without_a_checkpoint_all_is_well_and_nothing_is_created(settings):
-    assert checkpoint_state(settings.checkpoint("folder"), settings.predictions) is None
+    assert fault(settings.checkpoint("folder"), settings.predictions) is None
     assert not settings.root.exists()
 
 

@@ -1,10 +1,12 @@
 """streaming.kafka.lag: what a stream has read of a topic, and what it has missed."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from sightstream.config import Broker
+from sightstream.errors import MessagesLostError
 from streaming.kafka.lag import Partition, Topic
 
 
@@ -23,8 +25,7 @@ def test_what_a_partition_has_in_store(begin, committed, end, lag, lost):
     stand = Partition(0, begin, committed, end)
     assert stand.lag == lag
     assert list(stand.lost) == list(lost)
-    fault = Topic(Broker("here"), "images", Path("none")).loss([stand])
-    assert bool(fault) == bool(lost)
-    if lost:
-        assert f"partition 0: offsets {lost.start} to {lost.stop - 1}" in fault
-    assert Topic(Broker("here"), "images", Path("none"), fail_on_loss=False).loss([stand]) == ""
+    found = f"partition 0: offsets {lost.start} to {lost.stop - 1}"
+    with pytest.raises(MessagesLostError, match=found) if lost else nullcontext():
+        Topic(Broker("here"), "images", Path("none")).require_all([stand])
+    Topic(Broker("here"), "images", Path("none"), fail_on_loss=False).require_all([stand])
