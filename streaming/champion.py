@@ -24,11 +24,7 @@ class Champion:
     ) -> None:
         """Load the champion.
 
-        Args:
-            name: the registered model.
-            engine: what runs it: auto, onnx or keras.
-            registry: where it is registered.
-            on_reload: called with `loaded` or `failed` when another version became champion.
+        `on_reload` is called with `loaded` or `failed` when another version became champion.
 
         Raises:
             ModelNotFoundError: there is no champion.

@@ -113,11 +113,7 @@ class Stream:
             query.tend()
 
     def finish(self, stop: Event) -> None:
-        """Classify all that was taken, and return; earlier if `stop` is set.
-
-        Raises:
-            SightstreamError: see `tend`.
-        """
+        """Classify all that was taken, and return; earlier if `stop` is set. See also `tend`."""
         while self.behind > 0 and not stop.wait(0.02):
             self.tend()
         self._table.maintain(quiet=False)
@@ -147,10 +143,6 @@ class Stream:
 @contextmanager
 def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     """Start all parts of the stream but its queries; end them in order, whatever happens.
-
-    Args:
-        settings: all of them.
-        on_rows: called with the rows of each committed micro-batch.
 
     Raises:
         SightstreamError: of the kind that says what to correct.

@@ -1,9 +1,6 @@
 """Micro-batches: events become rows of the table exactly once, wherever a crash comes.
 
-A micro-batch is committed to the table together with its number and the checkpoint's id. Spark
-commits it to the checkpoint afterwards, so that a crash between the two runs it again: its number
-is in the table then, and it is skipped. Where the checkpoint itself is new, the numbers begin
-again: event ids that the table holds are left out until a micro-batch has none of them.
+Their numbers are in the table, which skips them; with a new checkpoint, event ids are compared.
 """
 
 from __future__ import annotations
@@ -13,11 +10,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sightstream.tables.rows import rows as rows_of
 from streaming import checkpoint
 from streaming.source import Source, Work
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame
 
     from sightstream.models.version import ServedModel
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OnRows = Callable[["pa.Table"], None]
+OnRows = Callable[[pa.Table], None]
 
 
 class MicroBatches:
@@ -75,10 +75,8 @@ class MicroBatches:
     def _committed(
         self, events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int
     ) -> pa.Table:
-        from sightstream.tables import rows as table_rows
-
         begin = time.monotonic()
-        rows = table_rows.rows(events, answers, model, batch_id)
+        rows = rows_of(events, answers, model, batch_id)
         rows = self._source.first(self._new(rows) if self._doubtful else rows)
         self._table.append(rows, self._app_id, batch_id)
         self._last = batch_id
@@ -106,9 +104,6 @@ class MicroBatches:
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leave out events that have a row; a micro-batch without any of them is the last."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         known = self._table.known(rows["event_id"], rows["date"])
         self._doubtful = bool(known)
         if not known:

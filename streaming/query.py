@@ -40,15 +40,10 @@ class Query:
         self, source: Source, batches: MicroBatches, start: Start, stopping: Event,
         on_restart: Callable[[], None], logs: Path,
     ) -> None:  # fmt: skip
-        """Start nothing yet.
+        """Start nothing yet; once `stopping` is set, no other micro-batch begins.
 
-        Args:
-            source: what the query reads.
-            batches: what becomes of its micro-batches.
-            start: starts the query in Spark.
-            stopping: once set, no other micro-batch begins.
-            on_restart: called when the query failed and will be restarted.
-            logs: the folder of the log files, for the error that ends the stream.
+        `on_restart` is called when the query has failed; the error that ends the stream names the
+        folder `logs`.
         """
         self.source = source
         self.progress = time.monotonic()

@@ -21,14 +21,9 @@ QUIET_SECONDS = 10.0
 def run(
     table: Predictions, images: Path, retention_days: int, idle: Callable[[], float], stop: Event
 ) -> None:
-    """Maintain the table and the images until `stop` is set.
+    """Maintain the table and the images, kept in a folder for each day, until `stop` is set.
 
-    Args:
-        table: the predictions table.
-        images: the folder of the images, which holds a folder for each day.
-        retention_days: how long images are kept; 0: for ever.
-        idle: returns the seconds since the last micro-batch.
-        stop: ends the upkeep.
+    `idle` returns the seconds since the last micro-batch.
     """
     while not stop.wait(1.0):
         try:

@@ -7,17 +7,19 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+import pyarrow as pa
+
+from sightstream.scoring import udf
+from sightstream.tables.schema import ANSWER, EVENT
 from streaming.source import Source, Work
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
     from sightstream.images.decode import Limits
     from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
-    from sightstream.scoring.udf import Read
 
 Key = tuple[str, int]
 
@@ -38,17 +40,12 @@ class Workers:
 
     def load(self, model: ServedModel) -> None:
         """Load a model in the workers, ahead of the first images that it answers for."""
-        from sightstream.scoring.udf import nothing
-
         cores = self._session.sparkContext.defaultParallelism
         tasks = self._session.range(0, cores, 1, cores)
-        self._applied(self._broadcast(model), tasks, nothing).toArrow()
+        self._applied(self._broadcast(model), tasks, udf.nothing).toArrow()
 
     def answers(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
         """Run the tasks of a micro-batch; return its events, and their answers in that order."""
-        from sightstream.scoring import udf
-        from sightstream.tables.schema import ANSWER, EVENT
-
         self._in_use[source.name] = _key(model)
         self._session.sparkContext.setLocalProperty(udf.ASSIGNMENT, work.assignment())
         found = self._planned(work.tasks, model, source.read).toArrow()
@@ -61,10 +58,8 @@ class Workers:
         An image that ends its child or takes too long is rejected.
         """
         import pandas as pd
-        import pyarrow as pa
 
-        from sightstream.scoring import retry, udf
-        from sightstream.tables.schema import EVENT
+        from sightstream.scoring import retry
 
         events, assignment = [EVENT.empty_table()], work.assignment()
 
@@ -78,7 +73,7 @@ class Workers:
         answers = udf.table(list(retry.classify(images(), model, self._limits, self._top_k)))
         return pa.concat_tables(events), answers
 
-    def _planned(self, tasks: DataFrame, model: ServedModel, read: Read) -> DataFrame:
+    def _planned(self, tasks: DataFrame, model: ServedModel, read: udf.Read) -> DataFrame:
         """Plan tasks once for each model version: that takes as long as running them."""
         broadcast = self._broadcast(model)
         known, planned = self._plans.get(tasks, (None, tasks))
@@ -87,21 +82,19 @@ class Workers:
             self._plans[tasks] = broadcast, planned
         return planned
 
-    def _applied(self, model: Broadcast[ServedModel], tasks: DataFrame, read: Read) -> DataFrame:
-        from sightstream.scoring.udf import PACKED, Answering, packed_answers
-
-        answering = Answering(model, self._limits, self._top_k)
-        return tasks.mapInPandas(packed_answers(answering, read), PACKED)
+    def _applied(
+        self, model: Broadcast[ServedModel], tasks: DataFrame, read: udf.Read
+    ) -> DataFrame:
+        answering = udf.Answering(model, self._limits, self._top_k)
+        return tasks.mapInPandas(udf.packed_answers(answering, read), udf.PACKED)
 
     def _broadcast(self, model: ServedModel) -> Broadcast[ServedModel]:
         """Broadcast a version once, and drop old ones that no source uses."""
-        from sightstream.scoring.udf import KEPT
-
         with self._lock:
             if _key(model) not in self._broadcasts:
                 self._broadcasts[_key(model)] = self._session.sparkContext.broadcast(model)
                 busy = set(self._in_use.values())
-                for old in [key for key in list(self._broadcasts)[:-KEPT] if key not in busy]:
+                for old in [key for key in list(self._broadcasts)[: -udf.KEPT] if key not in busy]:
                     self._broadcasts.pop(old).destroy()
             return self._broadcasts[_key(model)]
 

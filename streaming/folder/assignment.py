@@ -1,16 +1,7 @@
 """Assignments: the events of a micro-batch that each task takes, and how the task learns of them.
 
-Spark decides only when a micro-batch runs and where it ends; its rows are never computed. Read by
-Spark, events go through a second Python worker and a shuffle, 5 us each, in which all cores but one
-idle; read by the driver and dealt out, they hold up each micro-batch by 0.06 s. So a task's row is
-its number, and the task reads the manifests itself, 0.4 ms for each 1,000 events. Which manifests
-these are, and who takes which of their events, is the *assignment*. It travels as JSON in a local
-property of the job, because a plan that held it would be planned anew for each micro-batch, which
-takes as long as running it.
-
-On one machine no share is fixed: a task takes the next events when it is done with the last, ever
-fewer towards the end, so that no task waits for one whose images are larger or whose core is slower
-(guided self-scheduling, Polychronopoulos and Kuck, 1987). On a cluster all shares are equal.
+docs/architecture.md says why ("Folder source"). Shares follow guided self-scheduling
+(Polychronopoulos and Kuck, 1987).
 """
 
 from __future__ import annotations
@@ -70,38 +61,32 @@ class Assignment:
         return [(self.images * task // self.tasks, self.images * (task + 1) // self.tasks)]
 
     def text(self, turns: Path | None = None) -> str:
-        """Return the assignment as JSON, for one job.
-
-        Args:
-            turns: a folder for a new file of `taken`, where all tasks are on one machine.
-        """
+        """Return the assignment of one job as JSON, with a new file of `taken` in that folder."""
         return json.dumps(asdict(self) | ({"turns": _new_turns(turns)} if turns else {}))
 
 
+@dataclass(frozen=True)
 class AssignedImages:
-    """Reads the images that are assigned to tasks; goes to the workers with the UDF."""
+    """Reader of the images that are assigned to tasks; goes to the workers with the UDF.
 
-    def __init__(self, images: Path, manifests: Path) -> None:
-        """Remember the folders, which a worker must see under the same paths."""
-        self._images = images
-        self._manifests = manifests
+    A worker must see the two folders under the same paths as the driver.
+    """
+
+    images: Path
+    manifests: Path
 
     def __call__(self, rows: pd.DataFrame, assignment: str) -> Iterator[Piece]:
         """Yield the events of each task in pieces, with the paths of their images.
-
-        Args:
-            rows: the numbers of tasks.
-            assignment: the text of an `Assignment`.
 
         Raises:
             OSError: this machine does not see a folder, or not all of a manifest: the images are
                 not missing.
         """
-        for folder in (self._images, self._manifests):
+        for folder in (self.images, self.manifests):
             if not folder.is_dir():
                 raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
         assigned = Assignment(**json.loads(assignment))
-        found = read(between(self._manifests, assigned.start, assigned.end))
+        found = read(between(self.manifests, assigned.start, assigned.end))
         if len(found) != assigned.images:
             raise OSError(f"{socket.gethostname()} sees {len(found)} of {assigned.images} events")
         for number in rows["id"]:
@@ -112,11 +97,8 @@ class AssignedImages:
 def _pieces(found: pa.Table) -> Iterator[Piece]:
     for start in range(0, len(found), PIECE):
         events = found.slice(start, PIECE)
-        uris, codes = (events[name].to_pylist() for name in ("uri", "error_code"))
-        images = [
-            local_path(uri) if code is None else None for uri, code in zip(uris, codes, strict=True)
-        ]
-        yield events, images
+        named = zip(events["uri"].to_pylist(), events["error_code"].to_pylist(), strict=True)
+        yield events, [local_path(uri) if code is None else None for uri, code in named]
 
 
 def _new_turns(folder: Path) -> str:
@@ -139,11 +121,8 @@ def cuts(images: int, tasks: int) -> list[Part]:
 def taken(parts: Sequence[Part], turns: str, task: int) -> Iterator[Part]:
     """Take parts until none is left that no other task has taken.
 
-    Args:
-        parts: the same for all tasks.
-        turns: a file to which each turn appends the number of its task. The system appends one
-            after the other, so that the place of a number in the file is that of the part.
-        task: its number.
+    Each turn appends the number of its task to the file `turns`. The system appends one after the
+    other, so that the place of a number in the file is that of the part.
     """
     file = os.open(turns, os.O_RDWR | os.O_APPEND)
 

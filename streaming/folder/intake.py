@@ -1,8 +1,7 @@
 """The intake: complete files of the inbox are moved to the image folders and listed in manifests.
 
-A chunk of files goes through three steps, and a crash may follow each of them: its events are
-written and synced to `manifests/pending`; the files are moved; the events of the moved files become
-a manifest. `recover` completes what a crash interrupted, so that no image gets two events or none.
+A crash may come at any step; `recover` completes what it interrupted, so that no image gets two
+events or none.
 """
 
 from __future__ import annotations
@@ -97,11 +96,7 @@ class Intake:
                 stop.wait(1.0)
 
     def take(self) -> int:
-        """Look at the inbox once, and take what is complete.
-
-        Returns:
-            The number of files taken.
-        """
+        """Look at the inbox once, take what is complete, and return the number of files."""
         if recovered := recover(self._manifests):
             self._on_arrival(recovered)
         taken, arrivals = 0, self._arrivals.look()
@@ -110,11 +105,7 @@ class Intake:
         return taken
 
     def drain(self) -> int:
-        """Take all that is there, leaving doubtful files their time to settle.
-
-        Returns:
-            The number of files taken.
-        """
+        """Take all that is there, doubtful files once they have settled; return their number."""
         deadline = time.monotonic() + self._settle + 0.5
         taken = self.take()
         while self._arrivals.settling and time.monotonic() < deadline:
@@ -173,14 +164,7 @@ class Intake:
 
 
 def recover(manifests: Path) -> int:
-    """Publish the events of images that were moved before a crash, and drop the others.
-
-    Args:
-        manifests: the folder of the manifests.
-
-    Returns:
-        The number of events published.
-    """
+    """Publish events of images that were moved before a crash; drop others; return their number."""
     pending = manifests / _PENDING
     if not pending.exists():
         return 0

@@ -1,8 +1,4 @@
-"""Manifests: files of accepted images, a row each; their names are in the order of arrival.
-
-They are Arrow files: lines of JSON cost each image 8 us more, a hundredth of its whole work. A file
-that is cut short has no footer, and is refused.
-"""
+"""Manifests: Arrow files of accepted images, a row each; their names are in order of arrival."""
 
 from __future__ import annotations
 
@@ -28,24 +24,13 @@ _MANIFEST = re.compile(r"\d{20}\.arrow$")
 
 
 def published(manifests: Path, after: str = "") -> list[str]:
-    """Return the names of the manifests, in the order of their publication.
-
-    Args:
-        manifests: their folder.
-        after: leave out this one and those before it.
-    """
+    """Return the names of the manifests after one, in the order of their publication."""
     names = (entry.name for entry in os.scandir(manifests))
     return sorted(name for name in names if name > after and _MANIFEST.match(name))
 
 
 def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path]:
-    """Return the manifests after an offset, up to another one or to the newest.
-
-    Args:
-        folder: of the manifests.
-        start: where they begin; empty before the first micro-batch.
-        end: where they end; None: at the newest.
-    """
+    """Return the manifests after an offset, up to another one or to the newest."""
     names = published(folder, after=start.get(KEY, ""))
     return [folder / name for name in names if end is None or name <= end[KEY]]
 

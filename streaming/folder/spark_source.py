@@ -1,13 +1,6 @@
-"""The manifests as a streaming data source of Spark.
+"""The manifests as a streaming data source, which Spark runs in Python processes of its own.
 
-Spark's own file source lists a folder that only grows, keeps every name it has seen for ever, and
-cannot bound a micro-batch by images. This one keeps a single name as its offset.
-
-Spark runs it in Python processes of its own, one after the other before the first micro-batch. Each
-of them imports this module, so it imports little.
-
-Since Spark 4.2 `latestOffset` may take the start and a limit. This one takes neither, as Spark 4.0
-and 4.1 ask it: the limit is an option, and the start is known from `partitions`.
+Several start one after the other before the first micro-batch, so this module imports little.
 """
 
 from __future__ import annotations
@@ -56,7 +49,6 @@ class ManifestReader(DataSourceStreamReader):
     """Reads manifests in the order of their names, as many at once as hold enough images."""
 
     def __init__(self, folder: Path, images: int) -> None:
-        """Remember the folder, and the images that a micro-batch aims at."""
         self._folder = folder
         self._images = images
         self._end: Offset | None = None
@@ -66,7 +58,10 @@ class ManifestReader(DataSourceStreamReader):
         return {KEY: ""}
 
     def latestOffset(self) -> Offset:  # noqa: N802
-        """Return the end of the next micro-batch; that of the last one if no manifest comes."""
+        """Return the end of the next micro-batch; that of the last one if no manifest comes.
+
+        Spark 4.0 and 4.1 pass neither the start, which `partitions` gets, nor a limit.
+        """
         end, images = self._end or self.initialOffset(), 0
         deadline = time.monotonic() + WAIT
         while not (found := between(self._folder, end)) and time.monotonic() < deadline:

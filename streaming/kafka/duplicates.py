@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sightstream.tables.predictions import Predictions, ask
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 WINDOW_ROWS = 200_000
 """Rows whose event ids are remembered; about 20 MB of memory."""
@@ -20,12 +19,7 @@ class Recent:
     """The event ids of a source's latest rows, as hashes; a hit is looked up in the table."""
 
     def __init__(self, table: Predictions, source: str) -> None:
-        """Remember the latest rows of the table.
-
-        Args:
-            table: holds all rows.
-            source: whose rows are remembered.
-        """
+        """Remember the latest rows that the table has of a source."""
         self._table = table
         # A dictionary keeps its order, so that the oldest are forgotten first.
         self._seen: dict[int, None] = {}
@@ -37,11 +31,7 @@ class Recent:
         self.remember(reversed(latest["event_id"].to_pylist()))
 
     def first(self, rows: pa.Table) -> pa.Table:
-        """Return the rows without those whose id came before, in this micro-batch or in the table.
-
-        Args:
-            rows: with `predictions.schema`.
-        """
+        """Leave out rows whose id came before, in this micro-batch or in the table."""
         ids = rows["event_id"].to_pylist()
         here = dict.fromkeys(ids)
         suspects = [each for each in here if hash(each) in self._seen]
@@ -61,9 +51,6 @@ class Recent:
             del self._seen[oldest]
 
     def _known(self, rows: pa.Table, suspects: set[str]) -> set[str]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         rows = rows.filter(pc.is_in(rows["event_id"], pa.array(suspects, pa.string())))
         # A message that was sent again may be of another day where only the broker gives the time.
         days = {

@@ -1,7 +1,6 @@
 """Lag: where the stream stands in each partition of a topic, and for how long messages wait.
 
-Spark's own figures are not used: its Kafka source commits no consumer-group offsets, and reports
-nothing while no stream runs. The offsets in the checkpoint are compared with the broker's.
+The offsets in the checkpoint are compared with the broker's: Spark commits no consumer group's.
 """
 
 from __future__ import annotations

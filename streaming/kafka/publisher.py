@@ -1,7 +1,6 @@
 """Publish each new row of the table as JSON to a Kafka topic, at least once, whatever crashes.
 
-The publisher follows the table's versions, so that it never sends a row that the table lacks, and
-records the last version whose rows were all acknowledged.
+The last version of the table whose rows were all acknowledged is recorded in a file.
 """
 
 from __future__ import annotations
@@ -59,13 +58,9 @@ class Publisher:
     """Publishes the rows of a table to a topic."""
 
     def __init__(self, broker: Broker, topic: str, table: str, position: Path) -> None:
-        """Find the position; at the first start it is the end of the table.
+        """Create the topic where it does not exist, and find the position in the table.
 
-        Args:
-            broker: how to reach it.
-            topic: gets the rows; created where it does not exist.
-            table: path or uri of the predictions table.
-            position: the file that records the last published version.
+        At the first start the position, which is recorded in that file, is the end of the table.
 
         Raises:
             BrokerUnavailableError: no broker answers, or it refuses us or the topic.
@@ -118,8 +113,7 @@ class Publisher:
     def _next(self, *, missing: bool) -> tuple[Position, list[dict[str, Any]]] | None:
         """Return the next rows, and the position after them; None where there is no newer version.
 
-        Args:
-            missing: look whether the log entry of the next version was removed.
+        Where `missing`, look whether the log entry of the next version was removed.
         """
         number = self._position.version + 1
         try:
@@ -138,9 +132,14 @@ class Publisher:
         return Position(self._topic, number, max(self._position.processed_at, newest_row)), rows
 
     def _send(self, found: tuple[Position, list[dict[str, Any]]]) -> None:
+        from kafka import KafkaProducer
+
         position, rows = found
         if rows:
-            producer = self._producer = self._producer or _producer(self._broker)
+            producer = self._producer = self._producer or KafkaProducer(
+                **kafka.client_options(self._broker),
+                enable_idempotence=True, acks="all", linger_ms=5,
+            )  # fmt: skip
             sent = [
                 producer.send(
                     self._topic, json.dumps(row, default=str).encode(), row["event_id"].encode()
@@ -171,14 +170,6 @@ class Publisher:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         durable.replace(self._file, json.dumps(vars(position)).encode())
         self._position = position
-
-
-def _producer(broker: Broker) -> KafkaProducer:
-    from kafka import KafkaProducer
-
-    return KafkaProducer(
-        **kafka.client_options(broker), enable_idempotence=True, acks="all", linger_ms=5
-    )
 
 
 def _require(broker: Broker, topic: str) -> None:

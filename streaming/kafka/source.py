@@ -199,16 +199,10 @@ class Contents:
 
 
 def events(messages: DataFrame, max_bytes: int) -> DataFrame:
-    """Return the columns of an event, and `content`, computed from Kafka's columns.
+    """Return the columns of `schema.EVENT`, and `content`: the image, null where none is decoded.
 
-    Args:
-        messages: as Spark's Kafka source returns them, with headers.
-        max_bytes: larger ones are rejected, before they are copied anywhere.
-
-    Returns:
-        The columns of `schema.EVENT`, and `content`: the image, null where there is none to
-        decode. A header that is no UTF-8 or too long counts as missing; of several with one name
-        the first counts.
+    Messages come as Spark's Kafka source returns them, with headers. A header that is no UTF-8 or
+    too long counts as missing; of several with one name the first counts.
     """
     place = "concat_ws('/', topic, partition, offset)"
     today = "date_trunc('DAY', current_timestamp())"

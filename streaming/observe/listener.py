@@ -1,8 +1,6 @@
-"""Spark's progress events, as a `StreamingQueryListener` that is cheap.
+"""Spark's progress events, read as JSON, in two calls to the JVM instead of 2,000.
 
-pyspark copies each event out of the JVM field by field, in 2,000 calls that take 100 ms of a core.
-The quick way asks for the event's JSON, in two calls. Where this pyspark does not have it, events
-come the public way.
+Where this pyspark does not have that quick way, events come the public way.
 """
 
 from __future__ import annotations

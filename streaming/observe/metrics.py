@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 
 from sightstream.errors import EnvironmentUnfitError
@@ -16,8 +18,6 @@ from sightstream.models import drift
 from streaming.observe.definitions import METRICS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from sightstream.models.version import ServedModel
 
 STATISTICS = ("label", "score", "brightness", "contrast", "sharpness", "size")
@@ -25,13 +25,7 @@ STATISTICS = ("label", "score", "brightness", "contrast", "sharpness", "size")
 
 
 class Metrics:
-    """The metrics of one running stream.
-
-    Attributes:
-        registry: of `prometheus_client`, for this stream alone.
-        of: the metrics of `definitions`, by name.
-        port: of the endpoint, once it is served.
-    """
+    """The metrics of one running stream, `of` their names in `definitions`."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -48,11 +42,7 @@ class Metrics:
         self.idle()
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
-        """Start the endpoint `/metrics`, and return a function that ends it.
-
-        Args:
-            host: address to listen on.
-            port: 0 for any free one.
+        """Start the endpoint `/metrics`, on any free port for 0; return a function that ends it.
 
         Raises:
             EnvironmentUnfitError: the port is in use.
@@ -77,8 +67,6 @@ class Metrics:
 
     def count(self, rows: pa.Table, model: ServedModel) -> None:
         """Count the committed rows of a micro-batch, and the model that classified them."""
-        import pyarrow.compute as pc
-
         outcome = pc.if_else(pc.equal(rows["status"], "ok"), "ok", rows["error_code"])
         table = rows.select(["source", "label"]).append_column("outcome", outcome)
         counted: list[Any] = [([], "count_all")]
@@ -103,12 +91,8 @@ class Metrics:
     def compare(self, answers: pa.Table, model: ServedModel) -> None:
         """Compare the images of a micro-batch with those that the model was trained on.
 
-        Args:
-            answers: with the schema `ANSWER`.
-            model: that classified them; each version begins a new comparison.
+        Each version begins a new comparison.
         """
-        import pyarrow.compute as pc
-
         seen = answers.filter(pc.is_valid(answers["brightness"]))
         values = {
             "label": pc.list_element(seen["classes"], 0).to_numpy(),

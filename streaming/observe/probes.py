@@ -1,7 +1,6 @@
-"""Probes: looks at each part of a home, of which the metrics are set every ten seconds.
+"""Probes: each yields names of metrics, with their values and labels; it changes nothing.
 
-A scrape thus never waits for a registry. A probe changes nothing; it yields names of metrics, each
-with its value and the values of its labels.
+The metrics are set every ten seconds, so that a scrape never waits for a registry.
 """
 
 from __future__ import annotations
@@ -43,13 +42,7 @@ Values = dict[tuple[str, ...], float]
 
 
 def watch(of: Mapping[str, Any], probes: Sequence[Callable[[], Figures]], stop: Event) -> None:
-    """Set the metrics until `stop` is set; where a probe fails its metrics keep their values.
-
-    Args:
-        of: the metrics by name.
-        probes: each is called every `LOOK_SECONDS`.
-        stop: ends it.
-    """
+    """Set metrics by name until `stop` is set; a probe that fails leaves its metrics alone."""
     values: list[Values] = [{} for _ in probes]
     while True:
         for number, probe in enumerate(probes):
@@ -103,11 +96,7 @@ def table(path: str) -> Figures:
 
 
 def registered(registry: Registry, model: str) -> Figures:
-    """Yield what is known of a model's versions by alias, `newest` included.
-
-    Raises:
-        RegistryUnavailableError: the registry does not answer.
-    """
+    """Yield what is known of a model's versions by alias, `newest` included."""
     versions = registry.versions(model)
     aliases = {alias: version for version in versions for alias in version.aliases}
     if versions:

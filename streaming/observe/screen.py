@@ -7,17 +7,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from threading import Lock
-from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from sightstream import terminal
 from sightstream.tables.predictions import latest
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROWS = 12
 """Rows of the live table."""
@@ -36,12 +34,9 @@ class Screen:
         self.gone = False
 
     def open(self, places: Mapping[str, object], table: str, behind: Callable[[], int]) -> None:
-        """Print where everything is, and begin the live table with the latest rows.
+        """Print the places of everything by name, and begin the live table with the latest rows.
 
-        Args:
-            places: by name: inbox, topic, table, metrics and the like.
-            table: the predictions table's folder, as an absolute path or a uri.
-            behind: returns the number of images that have no row yet.
+        `behind` returns the number of images that have no row yet.
         """
         for name, place in places.items():
             terminal.err.print(f"{name:>8}  {place}", highlight=False, markup=False)
@@ -100,9 +95,6 @@ class Screen:
 
 def _cells(rows: pa.Table) -> Iterator[tuple[str, ...]]:
     """Cells of each row: time, name, label or error code, score, latency."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     # Microseconds: to make a datetime of each would take longer than all the rest.
     made, came = (pc.cast(rows[name], pa.int64()) for name in ("processed_at", "event_time"))
     columns = (

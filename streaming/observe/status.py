@@ -15,11 +15,7 @@ RECENT_MINUTES = 5
 
 
 def rows(table: str) -> dict[str, Any]:
-    """Count the rows of today, in UTC, and those of the last `RECENT_MINUTES`.
-
-    Args:
-        table: the predictions table's folder, as an absolute path or a uri.
-    """
+    """Count the rows of today, in UTC, and those of the last `RECENT_MINUTES`."""
     names = ("rows_today", "rejected_today", "rows_per_minute", "newest")
     if predictions.version(table) is None:
         return dict(zip(names, (0, 0, 0.0, None), strict=True))
