@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Event, Lock
+from threading import Event
 
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
@@ -17,7 +17,10 @@ LOOK_SECONDS = 2.0
 
 
 class Champion:
-    """The model in use: the registry's champion, or the one before while that cannot be loaded."""
+    """The model in use: the registry's champion, or the one before while that cannot be loaded.
+
+    Any thread may read `model`, which one thread replaces.
+    """
 
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None]
@@ -34,15 +37,8 @@ class Champion:
         self._engine = engine
         self._registry = registry
         self._on_reload = on_reload
-        self._lock = Lock()
-        self._model = registry.load(registry.version(self._name), self._engine)
-        self._seen = self._model.version
-
-    @property
-    def model(self) -> ServedModel:
-        """The latest champion that was loaded and answered as a model must."""
-        with self._lock:
-            return self._model
+        self.model = registry.load(registry.version(name), engine)
+        self._seen = self.model.version
 
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
         """Load each new champion until `stop` is set; where that fails, the old one stays in use.
@@ -53,7 +49,7 @@ class Champion:
             try:
                 self.look(ready)
             except RegistryUnavailableError as error:
-                log.warning("%s stays in use: %s", self._model, error)
+                log.warning("%s stays in use: %s", self.model, error)
 
     def look(self, ready: Callable[[ServedModel], None]) -> None:
         """Load the champion if it is another version than at the last look; see `watch`.
@@ -70,11 +66,10 @@ class Champion:
         except RegistryUnavailableError:
             raise
         except Exception as error:  # a model's files may cause any
-            log.error("%s stays in use: %s", self._model, error)
+            log.error("%s stays in use: %s", self.model, error)
             self._on_reload("failed")
         else:
-            with self._lock:
-                self._model = model
+            self.model = model
             self._on_reload("loaded")
             log.info("%s takes over at the next micro-batch", model)
         self._seen = number

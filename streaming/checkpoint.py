@@ -1,7 +1,6 @@
 """A streaming query's checkpoint: what it holds, and whether it goes with the predictions table.
 
-This is the one module that reads Spark's own files: `metadata`, and the names in `offsets` and
-`commits`, and the offset of the one source of a query.
+This is the one module that reads Spark's own files: `metadata`, `offsets` and `commits`.
 """
 
 from __future__ import annotations
@@ -33,10 +32,6 @@ def app_id(checkpoint: Path) -> str:
 def require_match(checkpoint: Path, predictions: str) -> None:
     """Compare the checkpoint with the table; safe beside a running stream, and changes nothing.
 
-    Args:
-        checkpoint: the folder that Spark writes.
-        predictions: the table's folder or uri.
-
     Raises:
         CheckpointMismatchError: the stream cannot go on; with what is wrong and what to do.
     """
@@ -67,12 +62,7 @@ def require_match(checkpoint: Path, predictions: str) -> None:
 
 
 def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
-    """Return the source's offset at the end of a micro-batch; empty before the first.
-
-    Args:
-        checkpoint: the folder that Spark writes.
-        batch: its number; None: the last committed one.
-    """
+    """Return the offset at the end of a micro-batch, or of the last one; empty before the first."""
     if batch is None:
         batch = _newest(checkpoint / "commits")
     if batch < 0:

@@ -7,12 +7,15 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.io import lock
 from sightstream.io.address import free_port
+from streaming.checkpoint import require_match
+from streaming.kafka.lag import topic
 
 FREE_BYTES = 2**30
 """Space that the disk of the home folder must have left."""
@@ -59,9 +62,6 @@ def _disk(settings: Settings) -> str:
 
 
 def _checkpoint(settings: Settings) -> str:
-    from streaming.checkpoint import require_match
-    from streaming.kafka.lag import topic
-
     folders = {"folder": settings.checkpoint("folder"), "kafka": topic(settings).checkpoint}
     for source in settings.source:
         require_match(folders[source], settings.predictions)
@@ -70,8 +70,6 @@ def _checkpoint(settings: Settings) -> str:
 
 
 def _kafka(settings: Settings) -> str:
-    from streaming.kafka.lag import topic
-
     if "kafka" not in settings.source:
         return "not a source of images"
     images = topic(settings)
@@ -121,13 +119,10 @@ def _metrics_port(settings: Settings) -> str:
 def _listener(port: int) -> str:
     import psutil  # type: ignore[import-untyped]
 
-    try:
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                process = psutil.Process(connection.pid) if connection.pid else None
-                return f"{process.name()} (process {process.pid})" if process else "another process"
-    except psutil.Error:
-        pass  # other users' processes are not shown to everyone
+    with suppress(psutil.Error):  # other users' processes are not shown to everyone
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid:
+                return f"{psutil.Process(each.pid).name()} (process {each.pid})"
     return "another process"
 
 

@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from streaming.job import Stream
     from streaming.observe.screen import Screen
 
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", help="Source of images: folder or kafka; twice for both [folder]."),
+]
+Topic = Annotated[str | None, typer.Option(help="Kafka topic of images [images].")]
+
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands of this package."""
+    """Add the commands of this package."""
     app.command()(run)
     app.command()(status)
 
@@ -30,11 +36,8 @@ def run(
     once: Annotated[
         bool, typer.Option("--once", help="Classify the images that are there, then end.")
     ] = False,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(help="Source of images: folder or kafka; twice for both [folder]."),
-    ] = None,
-    topic: Annotated[str | None, typer.Option(help="Kafka topic of images [images].")] = None,
+    source: Sources = None,
+    topic: Topic = None,
     predictions_topic: Annotated[
         str | None, typer.Option(help="Kafka topic that gets each new row as JSON.")
     ] = None,
@@ -78,14 +81,9 @@ def run(
 
 
 def status(
-    source: Annotated[
-        list[str] | None,
-        typer.Option(help="Source of images: folder or kafka; twice for both [folder]."),
-    ] = None,
-    topic: Annotated[str | None, typer.Option(help="Kafka topic of images [images].")] = None,
-    home: options.Home = None,
+    source: Sources = None, topic: Topic = None, home: options.Home = None,
     as_json: options.Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Show the state of a home folder: model, rows, rate and lag.
 
     Example: sightstream status --source kafka
@@ -171,7 +169,7 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
 
 
 def _train_starter(settings: Settings) -> None:
-    """Trains in a process of its own, whose end frees the memory of TensorFlow."""
+    """Train in a process of its own, whose end frees the memory of TensorFlow."""
     terminal.err.print("no model yet: training the starter model on handwritten digits")
     command = [sys.executable, "-m", "sightstream", "--home", str(settings.root), "train"]
     screen = terminal.err.file
@@ -181,7 +179,7 @@ def _train_starter(settings: Settings) -> None:
 
 
 def _drop_samples(settings: Settings) -> None:
-    """Drops the first images of a first run; they are moved, so that no later run drops them."""
+    """Drop the first images of a first run; they are moved, so that no later run drops them."""
     samples: Path = settings.root / "starter" / "samples"
     if settings.model != "starter" or "folder" not in settings.source or not samples.is_dir():
         return

@@ -21,7 +21,12 @@ from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
 from streaming.champion import Champion
+from streaming.folder.intake import Folders
+from streaming.folder.source import Folder
+from streaming.kafka.duplicates import Recent
+from streaming.kafka.lag import topic
 from streaming.kafka.publisher import Publisher
+from streaming.kafka.source import KafkaSource
 from streaming.micro_batch import MicroBatches, OnRows, reason
 from streaming.observe import probes
 from streaming.observe.listener import listen
@@ -172,9 +177,9 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         listen(session, metrics)
         stop = Event()
         stack.callback(stop.set)
-        if topic := settings.kafka_predictions_topic:
+        if name := settings.kafka_predictions_topic:
             position = settings.root / "checkpoints" / "predictions-topic.json"
-            publisher = Publisher(settings.kafka, topic, table.path, position)
+            publisher = Publisher(settings.kafka, name, table.path, position)
             stack.enter_context(publisher.running())
         stack.callback(stream.stop)
         images, days = settings.images, settings.retention_days
@@ -194,38 +199,25 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
 
 
 def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[Source]:
-    sources = []
+    sources: list[Source] = []
     if "folder" in settings.source:
-        sources.append(_folder(settings, metrics))
+        scratch = spark.scratch_folder(settings.root, "run")
+        folder = Folder(
+            Folders(settings.inbox, settings.images, settings.manifests),
+            settings.checkpoint(Folder.name), settings.settle_seconds, settings.images_per_batch,
+            scratch if cluster.is_local(settings.master) else None,
+            metrics.of["arrived_images"].labels(Folder.name).inc,
+        )  # fmt: skip
+        sources.append(folder)
     if "kafka" in settings.source:
-        sources.append(_kafka(settings, table, metrics))
+        messages = KafkaSource(
+            topic(settings), Recent(table, KafkaSource.name), metrics, settings.limits,
+            settings.kafka_uri_prefixes, settings.images_per_batch, settings.kafka_max_offsets,
+        )  # fmt: skip
+        sources.append(messages)
     for each in sources:
         checkpoint.require_match(each.checkpoint, settings.predictions)
     return sources
-
-
-def _folder(settings: Settings, metrics: Metrics) -> Source:
-    from streaming.folder.intake import Folders
-    from streaming.folder.source import Folder
-
-    scratch = spark.scratch_folder(settings.root, "run")
-    return Folder(
-        Folders(settings.inbox, settings.images, settings.manifests),
-        settings.checkpoint(Folder.name), settings.settle_seconds, settings.images_per_batch,
-        scratch if cluster.is_local(settings.master) else None,
-        metrics.of["arrived_images"].labels(Folder.name).inc,
-    )  # fmt: skip
-
-
-def _kafka(settings: Settings, table: Predictions, metrics: Metrics) -> Source:
-    from streaming.kafka import lag
-    from streaming.kafka.duplicates import Recent
-    from streaming.kafka.source import KafkaSource
-
-    return KafkaSource(
-        lag.topic(settings), Recent(table, KafkaSource.name), metrics, settings.limits,
-        settings.kafka_uri_prefixes, settings.images_per_batch, settings.kafka_max_offsets,
-    )  # fmt: skip
 
 
 def _stream(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -31,20 +32,18 @@ log = logging.getLogger(__name__)
 OnRows = Callable[[pa.Table], None]
 
 
+@dataclass
 class MicroBatches:
     """The micro-batches of a source, one after the other, in the thread of its query."""
 
-    def __init__(
-        self, source: Source, table: Predictions, champion: Champion, workers: Workers,
-        metrics: Metrics, on_rows: OnRows,
-    ) -> None:  # fmt: skip
-        """Ask the table nothing before the first micro-batch."""
-        self._source = source
-        self._table = table
-        self._champion = champion
-        self._workers = workers
-        self._metrics = metrics
-        self._on_rows = on_rows
+    source: Source
+    table: Predictions
+    champion: Champion
+    workers: Workers
+    metrics: Metrics
+    on_rows: OnRows
+
+    def __post_init__(self) -> None:
         self.doubt()
 
     def doubt(self) -> None:
@@ -59,35 +58,35 @@ class MicroBatches:
         image.
         """
         if not self._app_id:
-            self._app_id = checkpoint.app_id(self._source.checkpoint)
-            last = self._table.last_batch(self._app_id)
+            self._app_id = checkpoint.app_id(self.source.checkpoint)
+            last = self.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
         begin, rows = time.monotonic(), None
-        work = self._source.work(batch, batch_id)
+        work = self.source.work(batch, batch_id)
         if batch_id > self._last:
-            model = self._champion.model
+            model = self.champion.model
             events, answers = self._answers(work, model, goes_on)
-            self._metrics.phase("classify", time.monotonic() - begin)
+            self.metrics.phase("classify", time.monotonic() - begin)
             rows = self._committed(events, answers, model, batch_id)
             self._report(rows, answers, model)
-        self._source.done(batch_id, work.images, rows)
+        self.source.done(batch_id, work.images, rows)
 
     def _committed(
         self, events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int
     ) -> pa.Table:
         begin = time.monotonic()
         rows = rows_of(events, answers, model, batch_id)
-        rows = self._source.first(self._new(rows) if self._doubtful else rows)
-        self._table.append(rows, self._app_id, batch_id)
+        rows = self.source.first(self._new(rows) if self._doubtful else rows)
+        self.table.append(rows, self._app_id, batch_id)
         self._last = batch_id
-        self._metrics.phase("commit", time.monotonic() - begin)
+        self.metrics.phase("commit", time.monotonic() - begin)
         return rows
 
     def _report(self, rows: pa.Table, answers: pa.Table, model: ServedModel) -> None:
-        self._metrics.count(rows, model)
-        self._metrics.compare(answers, model)
+        self.metrics.count(rows, model)
+        self.metrics.compare(answers, model)
         try:
-            self._on_rows(rows)
+            self.on_rows(rows)
         except Exception as error:  # the rows are committed, even if they cannot be shown
             log.warning("rows could not be shown: %s", error)
 
@@ -95,16 +94,16 @@ class MicroBatches:
         self, work: Work, model: ServedModel, goes_on: Callable[[], bool]
     ) -> tuple[pa.Table, pa.Table]:
         try:
-            return self._workers.answers(work, model, self._source)
+            return self.workers.answers(work, model, self.source)
         except Exception as error:
-            if not goes_on() or not self._source.check():
+            if not goes_on() or not self.source.check():
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", reason(error))
-            return self._workers.isolated(work, model, self._source)
+            return self.workers.isolated(work, model, self.source)
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leave out events that have a row; a micro-batch without any of them is the last."""
-        known = self._table.known(rows["event_id"], rows["date"])
+        known = self.table.known(rows["event_id"], rows["date"])
         self._doubtful = bool(known)
         if not known:
             return rows

@@ -40,11 +40,7 @@ class Query:
         self, source: Source, batches: MicroBatches, start: Start, stopping: Event,
         on_restart: Callable[[], None], logs: Path,
     ) -> None:  # fmt: skip
-        """Start nothing yet; once `stopping` is set, no other micro-batch begins.
-
-        `on_restart` is called when the query has failed; the error that ends the stream names the
-        folder `logs`.
-        """
+        """Start nothing yet; once `stopping` is set, no other micro-batch begins."""
         self.source = source
         self.progress = time.monotonic()
         self._batches = batches

@@ -3,10 +3,9 @@
 The sources are `streaming.folder.source` and `streaming.kafka.source`; `streaming.job` makes them
 and gives each a streaming query, with a checkpoint and a thread of its own.
 
-The order of calls: `events` when the query starts, and again at each restart; then for each
-micro-batch `work`, `first` and `done`, in this order, from the query's thread. `watch` or `drain`
-is called once, from the thread that runs the stream, and so is `check` after each failure.
-`behind` may be read at any time from any thread.
+The thread that runs the stream calls `events` when the query starts and again at each restart,
+`watch` after the first start or else `drain` before it, once, and `check` after each failure.
+The query's thread calls `work`, `first` and `done` for each micro-batch, in this order.
 """
 
 from __future__ import annotations
@@ -61,65 +60,56 @@ class Source(Protocol):
     def behind(self) -> int:
         """Images that arrived and have no row yet.
 
-        It is read several times a second, from any thread and also while a micro-batch runs. It
-        must return at once, and neither ask a broker nor list a folder: an estimate as of the last
-        look is enough, and 0 must mean that all is done.
+        Read several times a second, from any thread. It must return at once, and neither ask a
+        broker nor list a folder: an estimate as of the last look is enough; 0 means all is done.
         """
 
     def events(self, session: SparkSession) -> DataFrame:
         """Return a streaming DataFrame, whose rows are the events or stand for them.
 
-        Called from the thread that runs the stream, at the query's start and at each restart, with
-        no micro-batch of this source running. It must not read events, and must not depend on an
-        earlier call: Spark continues from the checkpoint.
+        No micro-batch of this source runs meanwhile. It must not read events, and must not depend
+        on an earlier call: Spark continues from the checkpoint.
         """
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:
         """Return the tasks of a micro-batch.
 
-        Called first in each micro-batch, from the query's thread. After a crash or a failure the
-        same number comes again, and must give the same events. It must not run the tasks, and must
-        not count the micro-batch as done.
+        After a crash or a failure the same number comes again, and must give the same events. It
+        must not run the tasks, and must not count the micro-batch as done.
         """
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Return the rows without those of events that have a row already.
 
-        Called once the images of a micro-batch are classified and before the rows are committed,
-        from the query's thread; not for a micro-batch that the table holds. It must remember
-        nothing: the commit may fail, and the same rows come again.
+        Called before the rows are committed; not for a micro-batch that the table holds. It must
+        remember nothing: the commit may fail, and the same rows come again.
         """
 
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
         """Note that a micro-batch is in the table.
 
-        Called last in each micro-batch, from the query's thread, once the rows are committed; rows
-        are None where a crash came between that commit and Spark's own, so that they were committed
-        before. It must not raise for what can wait: Spark would run the micro-batch again.
+        Rows are None where they were committed before, since a crash came between that commit and
+        Spark's own. It must not raise for what can wait: Spark would run the micro-batch again.
         """
 
     def drain(self) -> int:
-        """Take all images that are there, and return their number.
+        """Take all images that are there, and return their number; may block while files settle.
 
-        Called once, from the thread that runs the stream and before the query starts, where the
-        stream is to end when these are classified. It may block while files settle, and is never
-        combined with `watch`.
+        Called where the stream is to end when these are classified.
         """
 
     def watch(self, stop: Event) -> None:
         """Take images from now on, until `stop` is set.
 
-        Called once, from the thread that runs the stream, after the query has started. It must
-        return at once: what it does runs in a daemon thread of its own, which must survive any
-        failure and end soon after `stop` is set.
+        It must return at once: what it does runs in a daemon thread of its own, which must survive
+        any failure and end soon after `stop` is set.
         """
 
     def check(self) -> bool:
         """Return whether the query's input is reachable, so that a failure is not its absence.
 
-        Called from the thread that runs the stream after a failure and before each restart, and
-        from the query's thread before a failed micro-batch is isolated. While it returns False
-        nothing counts as a failure. It must answer in seconds.
+        Called before each restart too, and from the query's thread before a failed micro-batch is
+        isolated. While it returns False nothing counts as a failure. It must answer in seconds.
 
         Raises:
             SightstreamError: the input needs a person; the stream ends with this error.

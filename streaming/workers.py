@@ -53,10 +53,7 @@ class Workers:
         return events, udf.unpacked(found["answers"], ANSWER)
 
     def isolated(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
-        """Return the same, image by image from a child process that may die.
-
-        An image that ends its child or takes too long is rejected.
-        """
+        """Return the same, image by image from a child process; those that end it are rejected."""
         import pandas as pd
 
         from sightstream.scoring import retry

@@ -44,13 +44,7 @@ _NOT_FILES = {
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of a home that images pass through, all on one file system.
-
-    Attributes:
-        inbox: where files are dropped.
-        images: where accepted files are kept, in one folder a day.
-        manifests: where the events of accepted files are published.
-    """
+    """The folders of a home that images pass through, all on one file system."""
 
     inbox: Path
     images: Path
@@ -66,11 +60,8 @@ class Intake:
     ) -> None:  # fmt: skip
         """Create the folders; the first look completes what a crash interrupted.
 
-        Args:
-            folders: where files come from and go to.
-            settle_seconds: how long doubtful files must rest before they are taken.
-            chunk: images in a manifest, at most `MANIFEST_IMAGES`.
-            on_arrival: called with the number of images in each new manifest.
+        Doubtful files must rest for `settle_seconds`. A manifest has at most `chunk` images, whose
+        number `on_arrival` gets.
         """
         self._inbox = os.fsencode(folders.inbox)
         self._images, self._images_uri = str(folders.images), folders.images.as_uri()
@@ -198,7 +189,6 @@ def _suffix(path: bytes) -> str:
     return "." + ending.decode().lower() if len(ending) <= 5 and ending.isalnum() else ""
 
 
-@lru_cache(2)
+@lru_cache(2)  # of days since the epoch, UTC
 def _day(number: int) -> str:
-    """Return the date of a day counted from the epoch, UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))

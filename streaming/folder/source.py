@@ -32,13 +32,7 @@ class Folder:
     ) -> None:  # fmt: skip
         """Open the inbox, and count the images that wait from an earlier run.
 
-        Args:
-            folders: of the inbox, the images and the manifests.
-            checkpoint: of the streaming query.
-            settle_seconds: how long doubtful files must rest before they are taken.
-            images_per_batch: the images that a micro-batch aims at.
-            turns: a folder that all tasks share, on one machine; None: they are on several.
-            on_arrival: called with the number of images that were taken.
+        `turns` is a folder that all tasks share, on one machine; None where they are on several.
         """
         self.checkpoint = checkpoint
         self.read: Read = AssignedImages(folders.images, folders.manifests)

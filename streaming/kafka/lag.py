@@ -54,12 +54,8 @@ class Partition:
 class Topic:
     """A topic as the stream reads it; safe to ask beside a running stream and without one.
 
-    Attributes:
-        broker: how to reach it.
-        name: of the topic.
-        checkpoint: the folder of the streaming query that reads the topic.
-        from_end: whether a stream without a checkpoint begins at the newest message.
-        fail_on_loss: whether the stream must stop when unread messages were deleted.
+    With `from_end`, a stream without a checkpoint begins at the newest message. With
+    `fail_on_loss`, it must stop when unread messages were deleted.
     """
 
     broker: Broker

@@ -41,12 +41,9 @@ OVERLAP = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Position:
-    """Position of the topic in the table.
+    """Position of the topic in the table: all rows up to its version were acknowledged.
 
-    Attributes:
-        topic: its name.
-        version: of the table; all rows up to it were acknowledged.
-        processed_at: the newest of these rows, in seconds since the epoch.
+    The newest of them was processed at `processed_at`, in seconds since the epoch.
     """
 
     topic: str
@@ -113,7 +110,7 @@ class Publisher:
     def _next(self, *, missing: bool) -> tuple[Position, list[dict[str, Any]]] | None:
         """Return the next rows, and the position after them; None where there is no newer version.
 
-        Where `missing`, look whether the log entry of the next version was removed.
+        Where `missing`, look whether the next version's log entry was removed.
         """
         number = self._position.version + 1
         try:

@@ -51,14 +51,9 @@ class KafkaSource:
     ) -> None:  # fmt: skip
         """Compare the checkpoint with the broker.
 
-        Args:
-            topic: what is read.
-            recent: the event ids that have a row.
-            metrics: get the lag.
-            limits: larger images are rejected, before they are copied anywhere.
-            uri_prefixes: uris below which messages may name their image instead of carrying it.
-            images_per_batch: messages in a micro-batch, at most; fewer where they are large.
-            max_offsets: messages in a micro-batch whatever their size; 0: as memory allows.
+        Images over `limits` are rejected before they are copied anywhere. Messages may name their
+        image, below `uri_prefixes`, instead of carrying it. A micro-batch has `images_per_batch`
+        messages at most, fewer where they are large; or `max_offsets`, whatever their size.
 
         Raises:
             BrokerUnavailableError: no broker answers, or it refuses us.

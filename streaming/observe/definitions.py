@@ -23,14 +23,9 @@ _PARTITION = ("topic", "partition")
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as Prometheus sees it.
+    """A metric; its name is without the prefix, and without the `_total` of a counter.
 
-    Attributes:
-        kind: counter, gauge or histogram.
-        name: without the prefix, and without the `_total` of a counter.
-        help: a sentence.
-        labels: names of its labels.
-        buckets: upper ends of a histogram's buckets but the last, which has none.
+    A histogram's `buckets` are the upper ends of all but the last, which has none.
     """
 
     kind: Literal["counter", "gauge", "histogram"]

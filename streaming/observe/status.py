@@ -16,23 +16,19 @@ RECENT_MINUTES = 5
 
 def rows(table: str) -> dict[str, Any]:
     """Count the rows of today, in UTC, and those of the last `RECENT_MINUTES`."""
-    names = ("rows_today", "rejected_today", "rows_per_minute", "newest")
     if predictions.version(table) is None:
-        return dict(zip(names, (0, 0, 0.0, None), strict=True))
+        return {"rows_today": 0, "rejected_today": 0, "rows_per_minute": 0.0, "newest": None}
     now = time.time()
+    today = f"processed_at >= to_timestamp({now // 86400 * 86400})"
+    recent = f"processed_at >= to_timestamp({now - 60 * RECENT_MINUTES})"
     found = predictions.ask(
         table,
-        f"""
-        SELECT count(*) FILTER (WHERE processed_at >= to_timestamp({now // 86400 * 86400})) AS rows,
-               count(*) FILTER (WHERE status = 'rejected'
-                                AND processed_at >= to_timestamp({now // 86400 * 86400})),
-               count(*) FILTER (WHERE processed_at >= to_timestamp({now - 60 * RECENT_MINUTES}))
-                   / {RECENT_MINUTES}.0,
-               max(processed_at)
-        FROM predictions
-        """,  # noqa: S608
+        f"SELECT count(*) FILTER (WHERE {today}) AS rows_today, "  # noqa: S608
+        f"count(*) FILTER (WHERE status = 'rejected' AND {today}) AS rejected_today, "
+        f"count(*) FILTER (WHERE {recent}) / {RECENT_MINUTES}.0 AS rows_per_minute, "
+        "max(processed_at) AS newest FROM predictions",
     )
-    return dict(zip(names, (column[0].as_py() for column in found.columns), strict=True))
+    return dict(found.to_pylist()[0])
 
 
 def lag(topic: Topic | None) -> dict[str, Any]:
