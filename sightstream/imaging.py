@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from sightstream import terminal
-from sightstream.images.decode import Preprocessing
+from sightstream.images.decode import Preprocessing as Preprocessing
 
-__all__ = ["Preprocessing"]
-
-terminal.err.print(
+terminal.say(
     "a recipe imports from sightstream.imaging, which has moved; write: "
-    "from sightstream.images.decode import Preprocessing",
-    highlight=False, markup=False, soft_wrap=True,
-)  # fmt: skip
+    "from sightstream.images.decode import Preprocessing"
+)

@@ -4,8 +4,5 @@ import warnings
 
 
 def mute_pillow() -> None:
-    """Hide Pillow's warnings of odd metadata, in a process that is ours: they are no news there.
-
-    Decoding needs this nowhere; a library's user may have other filters, and gets the same pixels.
-    """
+    """Hide Pillow's warnings about odd metadata, in a process of ours; decoding is the same."""
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,8 +1,6 @@
 """Bytes to a uint8 array: the only image decoder, for training, serving, `predict` and the page.
 
-Images are untrusted: whatever is wrong with one is a value (`Rejected`), never an exception, and
-limits are checked before pixels are decoded. The first frame of an animation counts, EXIF
-orientation is applied, transparency is flattened onto white, ICC profiles are ignored.
+Images are untrusted: a fault is a value (`Rejected`), never an exception.
 """
 
 import re
@@ -29,11 +27,10 @@ Aspect = Literal["stretch", "crop", "pad"]
 
 MAX_PIXELS = 2**28
 MAX_SIDE = 2**14
-MAX_SHOWN_SIDE = 2**31 - 1
-"""The longest side that a row of 32-bit columns can hold."""
+_INT32 = 2**31 - 1
 
 _FILTERS = Lock()
-"""Held while the process's filters for warnings are others; threads may decode meanwhile."""
+"""Held while the process's filters for warnings are changed; other threads may decode."""
 
 _ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _TRANSPOSE = {
@@ -59,15 +56,11 @@ def _require_one_of(field: str, value: object, choices: tuple[object, ...]) -> N
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input of a model: size, channels and resampling; part of a model version.
+    """Input of a model, as part of its version: size in pixels, channels and resampling.
 
-    Attributes:
-        height: Rows of the result, in pixels.
-        width: Columns of the result, in pixels.
-        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
-        resize: Filter; all of them average over every source pixel when they shrink.
-        aspect: `stretch` distorts, `crop` cuts to the target's ratio around the centre,
-            `pad` keeps everything and adds black bars.
+    Three channels are RGB, one is grey (ITU-R 601 luma). All filters average over every source
+    pixel when they shrink. `stretch` distorts, `crop` cuts to the target's ratio around the
+    centre, `pad` keeps everything and adds black bars.
     """
 
     height: int
@@ -97,11 +90,11 @@ class Limits:
     max_pixels: int = 50_000_000
 
     def __post_init__(self) -> None:
-        _require_integer("max_bytes", self.max_bytes, 2**31 - 1)
+        _require_integer("max_bytes", self.max_bytes, _INT32)
         _require_integer("max_pixels", self.max_pixels, MAX_PIXELS)
 
     def rejection(self, size: int) -> "Rejected | None":
-        """The rejection of a file of `size` bytes; None where it is within bounds."""
+        """Reject a file of `size` bytes; None where it is within bounds."""
         if size == 0:
             return Rejected("empty", "The file has no bytes.")
         if size > self.max_bytes:
@@ -111,13 +104,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image.
+    """A decoded image: pixels (height, width, channels) uint8, C-contiguous, read-only.
 
-    Attributes:
-        pixels: (height, width, channels) uint8, C-contiguous, read-only.
-        format: JPEG, PNG, WEBP, BMP, GIF, TIFF or a plugin's, by content, whatever the name is.
-        width: Of the picture as a person sees it, before resizing, in pixels.
-        height: Likewise.
+    The format follows from the content. Width and height are those of the upright picture before
+    it was resized, in pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -143,17 +133,13 @@ DEFAULT_LIMITS = Limits()
 def decode(
     data: bytes, preprocessing: Preprocessing, limits: Limits = DEFAULT_LIMITS
 ) -> Decoded | Rejected:
-    """Decode, turn upright, flatten, resize; the same bytes give the same pixels. Never raises.
+    """Decode the content of a file, turn it upright, flatten and resize it. Never raises.
 
-    Args:
-        data: A whole file of one of `formats.names()`.
-        preprocessing: Size and channels of the result.
-        limits: Checked against `data` and its header, before any pixel is decoded.
-
-    Returns:
-        The pixels as (height, width, channels) uint8, or why there are none. 16-bit grey loses its
-        low byte; 32-bit integers and floats are scaled by the smallest of 1, 255, 32,767 and 65,535
-        that holds their maximum, or from minimum to maximum where none does or some are negative.
+    The same bytes give the same pixels. Limits are checked before any pixel is decoded. The first
+    frame of an animation counts, transparency is flattened onto white, ICC profiles are ignored.
+    16-bit grey loses its low byte; 32-bit integers and floats are scaled by the smallest of 1, 255,
+    32,767 and 65,535 that holds their maximum, or from minimum to maximum where none does or some
+    are negative.
     """
     if rejection := limits.rejection(len(data)):
         return rejection
@@ -171,10 +157,7 @@ def decode(
 def _decode_undisturbed(
     format: Format, data: bytes, want: Preprocessing, limits: Limits
 ) -> Decoded | Rejected:
-    """Decode what this process's filters for warnings, or its bound on Pillow, have refused.
-
-    Both belong to whoever runs the process, and are changed for the time of this call alone.
-    """
+    """Decode without the warning filters and the Pillow bound of the process, which are its own."""
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bound = Image.MAX_IMAGE_PIXELS
@@ -189,20 +172,17 @@ def _decode_undisturbed(
 def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) -> Decoded | Rejected:
     size = None
     try:
-        claimed = format.header_size(data)
-        if claimed and claimed[0] * claimed[1] > limits.max_pixels:
-            return _too_many_pixels(limits, format, claimed)
+        if refused := _too_many_pixels(format.header_size(data), format, limits):
+            return refused
         image = format.open(BytesIO(data))
         size = image.size
-        if size[0] * size[1] > limits.max_pixels:
-            return _too_many_pixels(limits, format, size)
-        return _pixels(image, format, data, want)
+        return _too_many_pixels(size, format, limits) or _pixels(image, format, data, want)
     except Warning:
         raise
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError as error:
         if limits.max_pixels > 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
             raise
-        return _too_many_pixels(limits, format, size)
+        return Rejected("too_many_pixels", f"{error}.", format.name, *_shown(size))
     except Exception as error:  # Pillow's decoders raise nearly everything on hostile bytes.
         return _undecodable(error, format, data, size)
 
@@ -288,17 +268,19 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((finite * scale - low * scale + 0.5).astype(np.uint8))
 
 
-def _too_many_pixels(limits: Limits, format: Format, size: tuple[int, int] | None) -> Rejected:
+def _too_many_pixels(
+    size: tuple[int, int] | None, format: Format, limits: Limits
+) -> Rejected | None:
+    if size is None or size[0] * size[1] <= limits.max_pixels:
+        return None
     limit = f"the limit is {limits.max_pixels / 1e6:g}."
-    if size is None:
-        return Rejected("too_many_pixels", f"Too many megapixels; {limit}", format.name)
     sentence = f"{size[0] * size[1] / 1e6:,.1f} megapixels; {limit}"
     return Rejected("too_many_pixels", sentence, format.name, *_shown(size))
 
 
 def _shown(size: tuple[int, int] | None) -> tuple[int, int] | tuple[None, None]:
-    """The size that a header claims, where a row can hold it."""
-    return size if size and max(size) <= MAX_SHOWN_SIDE else (None, None)
+    """Size that a header claims, where the 32-bit columns of a row can hold it."""
+    return size if size and max(size) <= _INT32 else (None, None)
 
 
 def _undecodable(

@@ -21,12 +21,6 @@ CE_SUBJECT = "ce_subject"
 URI = "uri"
 """Header of a claim check: the message has no value, and the image lies at this uri."""
 
-EVENT_TYPE = "sightstream.image"
-"""Value of `CE_TYPE`."""
-
-Headers = list[tuple[str, bytes]]
-"""Headers of a Kafka message, in the type of kafka-python."""
-
 
 @dataclass  # a frozen one takes four times as long to make, for each image
 class ImageEvent:
@@ -52,8 +46,8 @@ class ImageEvent:
     error_code: str | None = None
     error_detail: str | None = None
 
-    def to_headers(self) -> Headers:
-        """Headers of a Kafka message; without a `uri` the image is the message's value."""
+    def to_headers(self) -> list[tuple[str, bytes]]:
+        """Return the headers of a Kafka message, as kafka-python takes them."""
         when = datetime.fromtimestamp(self.event_time, UTC)
         suffix = PurePosixPath(self.original_name).suffix
         kind = mimetypes.guess_type(f"image{suffix}", strict=False)[0]
@@ -62,7 +56,7 @@ class ImageEvent:
             CE_SPECVERSION: "1.0",
             CE_ID: self.event_id,
             CE_SOURCE: self.source,
-            CE_TYPE: EVENT_TYPE,
+            CE_TYPE: "sightstream.image",
             CE_TIME: when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             CE_SUBJECT: self.original_name,
         }
@@ -83,5 +77,5 @@ def new_event_id(now: float) -> str:
 
 
 def readable(name: bytes) -> str:
-    r"""A file name as text: bytes that are no UTF-8 are shown as \xNN."""
+    r"""Return a file name as text: bytes that are no UTF-8 are shown as \xNN."""
     return name.decode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ formats listed here are ever tried, and Pillow's process-wide bound on pixels is
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -28,49 +29,41 @@ MAX_SCANS = 100
 _PNG_END = b"IEND\xae\x42\x60\x82"
 
 
-def _no_size(_data: bytes) -> tuple[int, int] | None:
-    return None
-
-
-def _load(image: Image.Image, _data: bytes) -> None:
-    image.load()
-
-
 @dataclass(frozen=True)
 class Format:
-    """How the files of a format are recognised and opened.
+    """Recognises and opens the files of a format.
 
     Attributes:
         name: As the predictions table has it.
         signature: Regular expression that matches at the beginning of a file.
         open: From bytes to an image whose size is known and whose pixels are not decoded yet.
             May raise anything.
-        is_cut_short: Whether the end that the format announces is missing.
+        is_cut_short: True where the end that the format announces is missing.
         header_size: Width and height that the header claims, or None; needed where `open`
-            allocates the pixels.
+            allocates pixels. May raise anything.
         load: Decodes pixels, given the image and its bytes, and raises where they are not whole.
             A format that Pillow can decode at a fraction of its size (`draft`) leaves it to that.
-        is_upright: Whether `open` or `load` has applied the EXIF orientation.
+        is_upright: True where `open` or `load` applies the EXIF orientation.
     """
 
     name: str
     signature: bytes
     open: Callable[[BytesIO], Image.Image]
     is_cut_short: Callable[[bytes], bool]
-    header_size: Callable[[bytes], tuple[int, int] | None] = _no_size
-    load: Callable[[Image.Image, bytes], Any] = _load
+    header_size: Callable[[bytes], tuple[int, int] | None] = lambda data: None
+    load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load()
     is_upright: bool = False
 
 
 def find(data: bytes) -> Format | None:
-    """The format whose signature the data begin with."""
+    """Find the format whose signature the data begin with."""
     pattern, formats = _signatures()
     found = pattern.match(data)
     return formats[found.lastgroup] if found and found.lastgroup else None
 
 
 def names() -> list[str]:
-    """Names of the formats that are decoded."""
+    """Return the names of the formats that are decoded."""
     return [each.name for each in _signatures()[1].values()]
 
 
@@ -113,7 +106,18 @@ def _little(data: bytes, start: int, count: int) -> int:
 
 
 def _gif_size(data: bytes) -> tuple[int, int]:
-    return _little(data, 6, 2), _little(data, 8, 2)
+    """Width and height of the screen, which Pillow extends to the end of the first frame."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)  # behind the palette
+    while data[position] == ord("!"):  # an extension: a type, and blocks up to an empty one
+        position += 2
+        while size := data[position]:
+            position += 1 + size
+        position += 1
+    if data[position] != ord(","):
+        return width, height
+    left, top, wide, high = struct.unpack_from("<4H", data, position + 1)
+    return max(width, left + wide), max(height, top + high)
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
@@ -137,31 +141,18 @@ JPEG = Format(
     "JPEG", rb"\xff\xd8", JpegImageFile, lambda data: b"\xff\xd9" not in data, load=_refuse_scans
 )
 PNG = Format(
-    "PNG",
-    rb"\x89PNG\r\n\x1a\n",
-    PngImageFile,
-    lambda data: _PNG_END not in data,
-    load=_load_png,
+    "PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile, lambda data: _PNG_END not in data, load=_load_png
 )
 WEBP = Format(
-    "WEBP",
-    rb"RIFF....WEBP",
-    WebPImageFile,
-    lambda data: len(data) < 8 + _little(data, 4, 4),
+    "WEBP", rb"RIFF....WEBP", WebPImageFile, lambda data: len(data) < 8 + _little(data, 4, 4),
     header_size=_webp_size,
-)
+)  # fmt: skip
 BMP = Format("BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4))
 GIF = Format(
-    "GIF",
-    rb"GIF8[79]a",
-    GifImageFile,
-    lambda data: not data.rstrip(b"\0").endswith(b";"),
+    "GIF", rb"GIF8[79]a", GifImageFile, lambda data: not data.rstrip(b"\0").endswith(b";"),
     header_size=_gif_size,
-)
+)  # fmt: skip
 TIFF = Format(
-    "TIFF",
-    rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0",
-    TiffImageFile,
-    _tiff_is_cut_short,
+    "TIFF", rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0", TiffImageFile, _tiff_is_cut_short,
     is_upright=True,
-)
+)  # fmt: skip

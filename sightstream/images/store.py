@@ -25,25 +25,22 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NOATIME = getattr(os, "O_NOATIME", 0)
 
 _HADOOP = {"s3a": "s3", "s3n": "s3"}
-"""Schemes of Spark's connectors, and the ones that Arrow has for the same stores."""
+"""Arrow's schemes for those of Spark's connectors."""
 
 
 class Store:
     """Finds the images that uris name; small and picklable, so that it travels with a UDF."""
 
     def __init__(self, prefixes: Sequence[str] | None, limits: Limits) -> None:
-        """Reads nothing yet.
+        """Restrict images to the folders with these uris.
 
-        Args:
-            prefixes: Uris of the folders below which uris may lie. None lifts the restriction,
-                for uris and paths that the owner of the process names.
-            limits: Larger images are rejected.
+        Without prefixes, for uris and paths that the owner of the process names, all are allowed.
         """
         self._prefixes = prefixes
         self._limits = limits
 
     def __call__(self, uri: str) -> Image:
-        """The path of a local image, the content of a remote one, or why neither may be had."""
+        """Return the path of a local image, the content of a remote one, or a rejection."""
         prefix: str | None = None
         if self._prefixes is not None:
             prefix = next((each for each in self._prefixes if is_below(uri, [each])), None)
@@ -51,10 +48,11 @@ class Store:
                 return Rejected("uri_refused", "Its uri is not below one of kafka_uri_prefixes.")
         try:
             if uri.startswith("file:") or not (prefix or "://" in uri):
-                # Links that stay below the prefix are followed here; what is swapped for a link
-                # between this and the opening is not, and neither is any without a prefix.
+                # Links that stay below the prefix are followed here. A file that is swapped for a
+                # link between this and the opening is not, and neither is any without a prefix.
                 return os.path.realpath(local_path(uri)) if prefix else _own_path(uri)
-            return self._remote(uri, prefix or _root(uri))
+            bucket = "/".join(uri.split("/", 3)[:3])  # scheme://bucket
+            return self._remote(uri, prefix or bucket)
         except FileNotFoundError:
             return Rejected("not_found", "There is no such file.")
         except Exception as error:  # A store's client may raise anything.
@@ -71,7 +69,7 @@ class Store:
 
 
 def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes | Rejected:
-    """The bytes of a regular file. Follows no symlink, waits for no FIFO, raises no OSError."""
+    """Read a regular file. Follows no symlink, waits for no FIFO, raises no OSError."""
     try:
         try:
             file = os.open(path, _READ | _NOATIME)
@@ -91,23 +89,14 @@ def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes
 
 
 def local_path(uri: str) -> str:
-    """The path of a file URI, percent-encoding decoded.
-
-    Raises:
-        ValueError: The URI has another scheme, or names a host.
-    """
+    """Return the path of a file URI; ValueError where it has another scheme, or names a host."""
     if not uri.startswith("file:///"):
         raise ValueError(f"only file:/// is read here, not {urlsplit(uri).scheme or uri[:20]}")
     return unquote(uri[7:], errors="surrogateescape")
 
 
 def is_below(uri: str, prefixes: Iterable[str]) -> bool:
-    """True for a uri below a prefix, with ".." and symbolic links followed to their end.
-
-    Args:
-        uri: Untrusted; names a local file, or an object in a store that `prefixes` names.
-        prefixes: Uris of folders, with or without a "/" at their end.
-    """
+    """True for an untrusted uri below a folder, after ".." and symbolic links are resolved."""
     roots = filter(None, map(_resolved, prefixes))
     here = _resolved(uri)
     return any(here.startswith(root + "/") for root in roots)
@@ -127,7 +116,7 @@ def _read_regular(file: int, limits: Limits) -> bytes | Rejected:
 
 
 def _resolved(uri: str) -> str:
-    """A uri without a way out of its folder; empty where it is none, or keeps one."""
+    """A uri with ".." and links resolved; empty where it could leave its folder or is invalid."""
     try:
         return "file://" + os.path.realpath(local_path(uri)).rstrip("/")
     except ValueError:  # Another scheme, or a name that no file can have.
@@ -144,14 +133,9 @@ def _own_path(uri: str) -> str:
     return path if path == uri or os.path.lexists(path) else unquote(path)
 
 
-def _root(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return scheme + separator + rest.partition("/")[0]
-
-
 @lru_cache(maxsize=16)
 def _file_system(root: str) -> tuple[Any, str]:
-    """Arrow's file system of a uri, and the folder in it; a client takes long to make."""
+    """Arrow's file system of a uri, and the folder in it; a client takes long to create."""
     from pyarrow import fs
 
     scheme, separator, rest = root.partition("://")

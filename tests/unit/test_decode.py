@@ -512,8 +512,12 @@ def test_a_jpeg_is_limited_by_its_full_size_and_not_by_the_fraction():
 
 def test_a_gif_frame_larger_than_its_screen_is_refused():
     screen = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
-    frame = b"," + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x08\x01\x00\x00;"
-    assert rejection(screen + frame).code == "too_many_pixels"
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 60_000, 50_000, 0) + b"\x08\x01\x00\x00;"
+    for extensions in (b"", b"!\xf9\x04\x08\0\0\0\0" + b"!\xfe\x02hi\x01!\0"):
+        refused = rejection(screen + extensions + frame)
+        assert refused.code == "too_many_pixels"
+        assert refused.detail == "3,000.0 megapixels; the limit is 50."
+        assert (refused.width, refused.height) == (60_000, 50_000)
 
 
 def test_a_webp_canvas_larger_than_the_limit_is_refused():
