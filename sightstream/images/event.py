@@ -21,6 +21,9 @@ CE_SUBJECT = "ce_subject"
 URI = "uri"
 """Header of a claim check: the message has no value, and the image lies at this uri."""
 
+Headers = list[tuple[str, bytes]]
+"""Headers of a Kafka message, in the type of kafka-python."""
+
 
 @dataclass  # a frozen one takes four times as long to make, for each image
 class ImageEvent:
@@ -46,8 +49,8 @@ class ImageEvent:
     error_code: str | None = None
     error_detail: str | None = None
 
-    def to_headers(self) -> list[tuple[str, bytes]]:
-        """Return the headers of a Kafka message, as kafka-python takes them."""
+    def to_headers(self) -> Headers:
+        """Return the headers of a Kafka message; without a `uri` the image is its value."""
         when = datetime.fromtimestamp(self.event_time, UTC)
         suffix = PurePosixPath(self.original_name).suffix
         kind = mimetypes.guess_type(f"image{suffix}", strict=False)[0]
