@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -22,12 +23,21 @@ from training.recipes import Recipe
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SPARK = {
-    "spark.python.daemon.module": "training.daemon",
-    # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
-    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
-}
-"""Options of a training's session."""
+log = logging.getLogger(__name__)
+
+
+def spark_options() -> dict[str, str]:
+    """Options of a training's session."""
+    from pyspark import daemon
+
+    if not hasattr(daemon, "manager"):
+        log.warning("this Spark has another daemon: each worker imports TensorFlow by itself")
+        return {}
+    return {
+        "spark.python.daemon.module": "training.daemon",
+        # Else tasks of RDDs and those of DataFrames have daemons and workers of their own.
+        "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
+    }
 
 
 def train(
@@ -65,7 +75,7 @@ def learning(
     progress.on_step("starting Spark and TensorFlow")
     session = spark.start(
         "train", settings.root, settings.master, settings.driver_memory,
-        {**SPARK, **settings.spark}, optimised=not recipe.network,  # else by MLlib
+        {**spark_options(), **settings.spark}, optimised=not recipe.network,  # else by MLlib
     )  # fmt: skip
     try:
         # TensorFlow's import takes 8 s of a core, here as in the daemon that a first job starts.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from sightstream.errors import ModelDamagedError
+from sightstream.models.engines import hidden
 from sightstream.models.registry import Registry, Version
 from sightstream.scoring.child import Child, LostError
 
@@ -17,13 +17,8 @@ def import_mlflow() -> None:
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    absent = {"pyspark": None} if "pyspark" not in sys.modules else {}
-    sys.modules.update(absent)  # type: ignore[arg-type]
-    try:
+    with hidden("pyspark"):
         import mlflow.tracking  # noqa: F401
-    finally:
-        for name in absent:
-            sys.modules.pop(name, None)
 
 
 def moved(registry: str, name: str, number: int | None) -> Version:

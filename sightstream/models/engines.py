@@ -9,7 +9,8 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -118,17 +119,26 @@ def import_keras() -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    absent = set() if "keras" in sys.modules else {"matplotlib", "sklearn"} - sys.modules.keys()
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     gc.disable()
     try:
-        import keras
-        import tensorflow  # noqa: F401
+        with hidden("matplotlib", "sklearn"):
+            import keras
+            import tensorflow  # noqa: F401
     finally:
         gc.enable()
-        for name in absent:
-            del sys.modules[name]
     return keras
+
+
+@contextmanager
+def hidden(*modules: str) -> Iterator[None]:
+    """Has libraries that are imported meanwhile do without modules, as if not installed."""
+    absent = set(modules) - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
 
 
 def load_keras(path: Path) -> Any:

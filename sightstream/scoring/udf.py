@@ -108,13 +108,10 @@ class Answering:
         return _loaded[self._key]
 
     def prepare_worker(self) -> None:
-        """Loads the model in a Spark worker, and lets go of what only the loading needed."""
+        """Loads the model in a Spark worker."""
         if self._key in _loaded:
             return
         _ = self.classifier
-        # The engine holds what it needs of the file; a broadcast reads it again if it is asked.
-        if not isinstance(self._model, Pickled):
-            vars(self._model).pop("_value", None)
         # Spark collects garbage after each task: over the loaded modules, 0.1 s and more.
         gc.collect()
         gc.freeze()

@@ -12,7 +12,7 @@ from sightstream.errors import EnvironmentUnfitError
 from sightstream.models.engines import import_keras
 from sightstream.runtime import spark
 from training import elephas, networks
-from training.train import SPARK
+from training.train import spark_options
 
 WORKERS, BATCH = 2, 8
 
@@ -20,7 +20,7 @@ WORKERS, BATCH = 2, 8
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     home = tmp_path_factory.mktemp("elephas")
-    it = spark.start("train", home, "local[*,4]", options=SPARK)
+    it = spark.start("train", home, "local[*,4]", options=spark_options())
     yield it
     spark.stop(it)
 

@@ -1,5 +1,6 @@
 """The command line: it starts light, helps everywhere, and fails in one clear line."""
 
+import atexit
 import json
 import os
 import subprocess
@@ -227,3 +228,7 @@ def test_what_a_command_needs_is_asked_for_before_it_begins():
     with pytest.raises(ModuleNotFoundError) as told:
         extras.require("nowhere")
     assert told.value.name == "nowhere"
+
+
+def test_python_runs_its_exit_functions_by_this_name_contract():
+    assert callable(atexit._run_exitfuncs)

@@ -70,3 +70,17 @@ def test_onnx_needs_neither_tensorflow_nor_onnx_nor_spark(tmp_path):
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "onnx ('a', 'b')\n", done.stderr
+
+
+def test_hidden_modules_are_missing_for_a_while_unless_they_were_imported(monkeypatch):
+    import json
+
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with engines.hidden("this_is_no_module", "colorsys", "json"):
+        with pytest.raises(ModuleNotFoundError):
+            import colorsys
+        assert sys.modules["json"] is json
+    import colorsys
+
+    assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
+    assert "this_is_no_module" not in sys.modules

@@ -24,16 +24,6 @@ def shipped(folder, version=1):
     return Broadcast(path=str(path))
 
 
-def test_a_broadcast_lets_go_of_its_value_contract(tmp_path, monkeypatch):
-    monkeypatch.setattr(udf, "_loaded", {})
-    broadcast = shipped(tmp_path)
-    answering = udf.Answering(broadcast, Limits(), 3)
-    assert "_value" in vars(broadcast), "pyspark keeps the value of a broadcast elsewhere"
-    answering.prepare_worker()
-    assert "_value" not in vars(broadcast)
-    assert broadcast.value == model()
-
-
 def test_models_of_one_name_and_number_are_told_apart_by_their_content():
     other = ServedModel("tiny", 1, ("a", "b", "c"), tiny_model.PREPROCESSING, "onnx", b"")
     assert udf.identity(model()) == udf.identity(model())
