@@ -22,7 +22,6 @@ URI = "uri"
 """Header of a claim check: the message has no value, and the image lies at this uri."""
 
 Headers = list[tuple[str, bytes]]
-"""Headers of a Kafka message, in the type of kafka-python."""
 
 
 @dataclass  # a frozen one takes four times as long to make, for each image
