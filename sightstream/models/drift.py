@@ -55,15 +55,10 @@ def size(width: NDArray, height: NDArray) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Reference:
-    """Distribution of each statistic over the images of a training.
+    """Distribution of each statistic over the images of a training, by name."""
 
-    Attributes:
-        edges: Upper ends of all bins but the last, which has none, by statistic.
-        counts: Images in each bin, by statistic.
-    """
-
-    edges: dict[str, tuple[float, ...]]
-    counts: dict[str, tuple[int, ...]]
+    edges: dict[str, tuple[float, ...]]  # upper ends of all bins but the last, which has none
+    counts: dict[str, tuple[int, ...]]  # images in each bin
 
     @classmethod
     def of(
@@ -71,9 +66,7 @@ class Reference:
     ) -> Reference:
         """Make bins of equal shares, and two more for values beyond those of the training.
 
-        Args:
-            values: A value for each image, by continuous statistic.
-            categories: Number of images in each category, by categorical statistic.
+        A continuous statistic has a value for each image, a categorical one a count by category.
         """
         edges = {}
         for name, column in values.items():

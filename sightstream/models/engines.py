@@ -77,20 +77,15 @@ class Keras:
 
 def engine(name: str) -> type[Engine]:
     """Return the engine of a name; ConfigError where no installed package has it."""
-    engines = _engines()
+    engines = installed()
     if name not in engines:
         raise ConfigError(f"there is no engine {name!r}; there are: auto, {', '.join(engines)}")
     return engines[name]
 
 
-def files() -> list[str]:
-    """Return the names of the files that the engines read."""
-    return [each.file for each in _engines().values()]
-
-
 @cache
-def _engines() -> dict[str, type[Engine]]:
-    # Ours work where sightstream lies on the path without being installed, too.
+def installed() -> dict[str, type[Engine]]:
+    """Return all engines by name; ours also where sightstream is on the path, not installed."""
     ours: dict[str, type[Engine]] = {"onnx": Onnx, "keras": Keras}
     return ours | plugins.installed("sightstream.engines")
 

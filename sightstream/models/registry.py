@@ -33,29 +33,17 @@ _MLFLOW_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "qui
 
 @dataclass(frozen=True)
 class Version:
-    """A version as the registry lists it.
-
-    Attributes:
-        name: Name of the registered model.
-        number: Number of the version, counted from 1.
-        aliases: champion, challenger, or none.
-        created: Time of registration, UTC.
-        digest: SHA-256 of its version.json.
-        metrics: Results of its evaluation.
-        source: URI of its files.
-        run_id: MLflow run that trained it.
-        decision: "promoted" or "refused" after its training, and the reason.
-    """
+    """A version as the registry lists it."""
 
     name: str
     number: int
-    aliases: tuple[str, ...]
-    created: datetime
-    digest: str
-    metrics: dict[str, float]
-    source: str
-    run_id: str
-    decision: str = ""
+    aliases: tuple[str, ...]  # champion, challenger, or none
+    created: datetime  # UTC
+    digest: str  # SHA-256 of its version.json
+    metrics: dict[str, float]  # results of its evaluation
+    source: str  # uri of its files
+    run_id: str  # MLflow run that trained it
+    decision: str = ""  # "promoted" or "refused" after its training, and the reason
 
 
 class Registry:
@@ -84,6 +72,9 @@ class Registry:
         """Return all versions of a model, newest first; none where there is no such model."""
         with self._reaching():
             found = self._client.search_model_versions(f"name='{name}'")
+            aliases = self._client.get_registered_model(name).aliases if found else {}
+        for each in found:  # a search leaves them out
+            each.aliases = [a for a, number in aliases.items() if str(number) == str(each.version)]
         return sorted(map(_version, found), key=lambda version: -version.number)
 
     def version(self, name: str, which: str | int = "champion") -> Version:
@@ -121,14 +112,8 @@ class Registry:
     ) -> Version:  # fmt: skip
         """Record a training run and register its model as the challenger.
 
-        Args:
-            name: Name of the registered model, created if absent.
-            directory: Files of `export` and `write_card`; they are copied.
-            digest: SHA-256 of version.json, as `write_card` returned it.
-            parameters: Settings of the training.
-            metrics: Results of the evaluation.
-            curves: A value for each round, by name.
-            report: Folder of pages and pictures about the evaluation; it is copied.
+        The files of `export` and `write_card`, which returned the digest, are copied, and so are
+        the pages and pictures of the report. A curve has a value for each round.
         """
         from mlflow.entities import Metric, Param
 

@@ -34,24 +34,17 @@ AGREEMENT = 1e-4
 class Card:
     """Description of a model version, stored beside its files as version.json.
 
-    Attributes:
-        labels: Names of the network's outputs, in their order.
-        preprocessing: How an image becomes the network's input.
-        metrics: Evaluation on images that the training never saw.
-        training: Settings of the training.
-        onnx_difference: Largest difference between the scores of the ONNX and the Keras file
-            on evaluation images; None where there is no ONNX file.
-        checksums: SHA-256 of each file that an engine reads.
-        reference: Statistics of its images, for drift; None in versions of early releases.
+    `onnx_difference` is the largest difference between the scores of the ONNX and the Keras file
+    on evaluation images; None where there is no ONNX file.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # names of the network's outputs, in order
     preprocessing: Preprocessing
-    metrics: dict[str, float]
-    training: dict[str, Any]
+    metrics: dict[str, float]  # results on images that the training did not use
+    training: dict[str, Any]  # settings of the training
     onnx_difference: float | None = None
-    checksums: dict[str, str] | None = None
-    reference: Reference | None = None
+    checksums: dict[str, str] | None = None  # SHA-256 of each file that an engine reads
+    reference: Reference | None = None  # for drift; None in versions of early releases
 
 
 @dataclass(frozen=True)
@@ -92,15 +85,10 @@ class ServedModel:
 
 
 def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | None:
-    """Write the files that engines run.
-
-    Args:
-        directory: Created if absent.
-        network: A Keras model from uint8 pixels (n, height, width, channels) to probabilities.
-        pixels: Evaluation images on which the two files are compared.
+    """Write the files of a Keras model from uint8 (n, height, width, channels) to probabilities.
 
     Returns:
-        The card's `onnx_difference`; None where the network does not export to ONNX.
+        The card's `onnx_difference` on evaluation images; None where it does not export to ONNX.
     """
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / Keras.file)
@@ -119,13 +107,9 @@ def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | 
 
 
 def write_card(directory: Path, card: Card) -> str:
-    """Write version.json with the checksums of the files that `export` wrote.
-
-    Returns:
-        The SHA-256 of version.json.
-    """
-    served = [name for name in engines.files() if (directory / name).exists()]
-    card = replace(card, checksums={name: sha256(directory / name) for name in served})
+    """Write version.json with the checksums of `export`'s files, and return its own SHA-256."""
+    files = [directory / each.file for each in engines.installed().values()]
+    card = replace(card, checksums={file.name: sha256(file) for file in files if file.exists()})
     (directory / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n")
     return sha256(directory / CARD_FILE)
 

@@ -43,11 +43,10 @@ def load_model(
     Args:
         model: `NAME` for its champion, `NAME@ALIAS`, `NAME@NUMBER`, or the path of a version's
             folder, which holds version.json.
-        home: The home folder whose registry is asked; by default as configured: the environment
-            (SIGHTSTREAM_HOME), sightstream.toml in the current folder, or ./data.
-        registry: The address of an MLflow tracking server, or sqlite:///...; wins over `home`.
-        engine: `onnx`, `keras`, or `auto` for ONNX where the export agrees with Keras; by default
-            as configured.
+        home: The home folder with the registry; by default as configured: SIGHTSTREAM_HOME,
+            sightstream.toml in the current folder, or ./data.
+        registry: The uri of an MLflow tracking server, or sqlite:///...; wins over `home`.
+        engine: `onnx`, `keras`, or `auto` for ONNX where it agrees with Keras.
 
     Returns:
         The model, for `classify` and `predict`; it may be pickled and broadcast.
@@ -76,12 +75,7 @@ def predict(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Classify images in this process, without Spark.
 
-    Args:
-        images: Paths, uris, or the content of image files.
-        model: The model, from `load_model`.
-        top_k: Labels in `top`, at most.
-        max_bytes: Larger files are rejected before they are read.
-        max_pixels: Images of more pixels are rejected before they are decoded.
+    Images are paths, uris, or the content of image files; other arguments are as in `classify`.
 
     Returns:
         For each image, in order, a dict with the columns that `classify` adds. An image that cannot
@@ -106,9 +100,8 @@ def classify(
     """Add a model's answers to the rows of a DataFrame, batch or streaming.
 
     Each image is classified once, whatever follows in the query. It works in any session of Spark
-    4.0 or newer whose Python workers have sightstream installed. With small batches a worker needs
-    less memory: `spark.sql.execution.arrow.maxRecordsPerBatch` rows, 10,000 by default, travel at
-    once with the content of their images.
+    4.0 or newer whose Python workers have sightstream installed. A worker needs memory for
+    `spark.sql.execution.arrow.maxRecordsPerBatch` rows, 10,000 by default, with their images.
 
     Args:
         df: The rows.

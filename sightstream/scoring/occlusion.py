@@ -16,12 +16,7 @@ _BATCH = 64
 
 
 def occlusion(engine: Engine, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
-    """Compute the occlusion map of Zeiler and Fergus 2014, arXiv:1311.2901.
-
-    Args:
-        engine: The model.
-        pixels: An image as the engine takes it, uint8 (height, width, channels).
-        label: The index of the label.
+    """Compute the occlusion map (Zeiler and Fergus 2014, arXiv:1311.2901) for a label's index.
 
     Returns:
         float32 (height, width): the fall of the label's score, averaged over the patches that hide

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MISSING = {"error_code": "", "error_detail": "", "label": "", "top": [], "format": ""}
-"""Values for null, which `spark_udf` passes on as the text "None", or fails on in an array."""
+"""Values for null, which `spark_udf` would turn into the text "None", or fail on in an array."""
 
 
 class PyFunc:
@@ -32,15 +32,10 @@ class PyFunc:
         self._store = Store(settings.kafka_uri_prefixes, settings.limits)
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Classify images; one that cannot be read or decoded is a row with an error.
-
-        Args:
-            rows: Columns `image`, the content of a file, or `uri`, below `kafka_uri_prefixes`.
-            params: Not used.
+        """Classify the images of a column `image`, their content, or `uri`.
 
         Returns:
-            A row for each of `rows`, with the columns of the version's signature. A missing text is
-            empty, and so is a missing `top`.
+            A row for each image, with the columns of the version's signature.
         """
         import pandas as pd
 

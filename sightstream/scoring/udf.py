@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from sightstream.tables.schema import ANSWER
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyspark import Broadcast
 
 PACKED = "events binary, answers binary"
 """Columns of `packed_answers`: for each piece, a record batch of events and one of answers, since
@@ -46,19 +47,15 @@ Udf = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
 """Function of `DataFrame.mapInPandas`."""
 
 
-class Shipped(Protocol):
-    """A model for other processes: a `Broadcast`, or `Pickled`."""
-
-    @property
-    def value(self) -> ServedModel:
-        """The model; a broadcast reads its file."""
-
-
 @dataclass(frozen=True)
 class Pickled:
     """A model that is pickled with the function that needs it, where nothing can be broadcast."""
 
     value: ServedModel
+
+
+Shipped: TypeAlias = "Broadcast[ServedModel] | Pickled"
+"""A model for other processes."""
 
 
 def identity(model: ServedModel) -> str:

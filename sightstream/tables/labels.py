@@ -140,10 +140,7 @@ def require_class_name(label: str) -> None:
 
 
 def from_csv(file: Path) -> tuple[dict[str, str], dict[str, int]]:
-    """Read lines of `event_id,label`, with or without a header.
-
-    Returns:
-        The label of each event id, and the number of its line.
+    """Read lines of `event_id,label`: the label of each id, and the number of its line.
 
     Raises:
         InputError: The file cannot be read, is empty, or has a wrong line, which is named.

@@ -63,18 +63,15 @@ class Predictions:
     def _table(self) -> DeltaTable:
         from deltalake import DeltaTable
 
+        configuration = {
+            "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
+            "delta.checkpointInterval": str(REPLAYED),
+        }
         return DeltaTable.create(
-            self.path,
-            ROW,
-            mode="ignore",
-            partition_by=["date"],
-            name="predictions",
+            self.path, ROW, mode="ignore", partition_by=["date"], name="predictions",
             description="One row for each image that arrived, classified or rejected.",
-            configuration={
-                "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
-                "delta.checkpointInterval": str(REPLAYED),
-            },
-        )
+            configuration=configuration,
+        )  # fmt: skip
 
     def last_batch(self, app_id: str) -> int | None:
         """Return the last micro-batch that was committed for a checkpoint, if any."""

@@ -150,10 +150,7 @@ def snapshot(
 ) -> Iterator[Snapshot]:
     """Open the tables `predictions`, `dead_letters` and `labels` for queries.
 
-    Args:
-        path: The folder of the predictions, as an absolute path or a uri.
-        labels: The folder of the labels; without it, the table is empty.
-        since: The predictions of earlier days are left out.
+    Without `labels`, that table is empty. Predictions of days before `since` are left out.
 
     Raises:
         InputError: There is no table yet, or it cannot be read.
@@ -176,23 +173,14 @@ def snapshot(
 
 @dataclass(frozen=True)
 class Filter:
-    """Conditions on rows; one that is None or empty is left out.
+    """Conditions on rows; one that is None or empty is left out."""
 
-    Attributes:
-        since: The earliest arrival.
-        status: ok or rejected.
-        labels: Best labels; a row has one of them.
-        sources: Ways of arrival, likewise.
-        versions: Names and numbers of models, likewise.
-        scores: The lowest and the highest score; rejected rows have none.
-    """
-
-    since: datetime | None = None
-    status: str | None = None
-    labels: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    versions: tuple[tuple[str, int], ...] = ()
-    scores: tuple[float, float] | None = None
+    since: datetime | None = None  # the earliest arrival
+    status: str | None = None  # ok or rejected
+    labels: tuple[str, ...] = ()  # best labels; a row has one of them
+    sources: tuple[str, ...] = ()  # ways of arrival, likewise
+    versions: tuple[tuple[str, int], ...] = ()  # names and numbers of models, likewise
+    scores: tuple[float, float] | None = None  # the lowest and the highest
 
     def sql(self) -> tuple[str, list[Any]]:
         """Return a condition in SQL, with a `?` for each value, and the values."""
