@@ -30,7 +30,7 @@ _PNG_END = b"IEND\xae\x42\x60\x82"
 
 @dataclass(frozen=True)
 class Format:
-    """Recognises and opens the files of a format; its functions may raise anything."""
+    """Recognises and opens the files of a format; all but `is_cut_short` may raise anything."""
 
     name: str  # as the predictions table has it
     signature: bytes  # regular expression that matches at the beginning of a file

@@ -32,11 +32,7 @@ class PyFunc:
         self._store = Store(settings.kafka_uri_prefixes, settings.limits)
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Classify the images of a column `image`, their content, or `uri`.
-
-        Returns:
-            A row for each image, with the columns of the version's signature.
-        """
+        """Classify the images of a column `image`, their content, or `uri`; return the signature's columns."""
         import pandas as pd
 
         nothing = [None] * len(rows)
