@@ -110,7 +110,7 @@ def import_keras() -> Any:
 
 @contextmanager
 def hidden(*modules: str) -> Iterator[None]:
-    """Has libraries that are imported meanwhile do without modules, as if not installed."""
+    """Hide modules from imports until the block ends, as if they were not installed."""
     absent = set(modules) - sys.modules.keys()
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:

@@ -32,7 +32,7 @@ class PyFunc:
         self._store = Store(settings.kafka_uri_prefixes, settings.limits)
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Classify the images of a column `image`, their content, or `uri`; return the signature's columns."""
+        """Classify images by their column `image` or `uri`; return the signature's columns."""
         import pandas as pd
 
         nothing = [None] * len(rows)

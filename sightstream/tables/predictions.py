@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Collection, Iterator
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -51,27 +50,24 @@ class Predictions:
 
     def __init__(self, path: str) -> None:
         """Open the table, and create it where there is none."""
+        from deltalake import DeltaTable
+
         self.path = path
+        configuration = {
+            "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
+            "delta.checkpointInterval": str(REPLAYED),
+        }
         with delta.reached(path):
+            self._table = DeltaTable.create(
+                path, ROW, mode="ignore", partition_by=["date"], name="predictions",
+                description="One row for each image that arrived, classified or rejected.",
+                configuration=configuration,
+            )  # fmt: skip
             self._unmerged = len(self._table.file_uris())
             self._opened_at = self._table.version()
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
         self._access = Lock()
-
-    @cached_property
-    def _table(self) -> DeltaTable:
-        from deltalake import DeltaTable
-
-        configuration = {
-            "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
-            "delta.checkpointInterval": str(REPLAYED),
-        }
-        return DeltaTable.create(
-            self.path, ROW, mode="ignore", partition_by=["date"], name="predictions",
-            description="One row for each image that arrived, classified or rejected.",
-            configuration=configuration,
-        )  # fmt: skip
 
     def last_batch(self, app_id: str) -> int | None:
         """Return the last micro-batch that was committed for a checkpoint, if any."""
