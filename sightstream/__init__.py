@@ -1,7 +1,4 @@
-"""Images classified in anybody's Spark job, or without Spark.
-
-Importing this starts nothing and changes nothing; docs/library.md shows its four functions.
-"""
+"""Images classified in anybody's Spark job, or without Spark; see docs/library.md."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ __all__ = ["classify", "classify_udf", "load_model", "predict"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is behind the door when it is first asked for."""
+    """Import a public function when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from sightstream.scoring import api

@@ -10,10 +10,7 @@ from pathlib import PurePosixPath
 
 # CloudEvents 1.0, Kafka protocol binding, binary mode: the message's value is the image.
 CONTENT_TYPE = "content-type"
-CE_SPECVERSION = "ce_specversion"
 CE_ID = "ce_id"
-CE_SOURCE = "ce_source"
-CE_TYPE = "ce_type"
 CE_TIME = "ce_time"
 CE_SUBJECT = "ce_subject"
 """Header of the original name."""
@@ -22,31 +19,19 @@ URI = "uri"
 """Header of a claim check: the message has no value, and the image lies at this uri."""
 
 Headers = list[tuple[str, bytes]]
-"""Headers of a Kafka message, in the type of kafka-python."""
 
 
 @dataclass  # a frozen one takes four times as long to make, for each image
 class ImageEvent:
-    """An image that arrived.
+    """An image that arrived."""
 
-    Attributes:
-        event_id: UUID version 7: unique, and sorted by the time of arrival.
-        source: Way of arrival: "folder", or the sender of a message.
-        uri: Place of its bytes; a file URI for local files; empty where a message holds them.
-        original_name: Path below the inbox, with "/" between folders.
-        event_time: Seconds since the epoch, UTC.
-        bytes: Size of the file.
-        error_code: Set when the arrival itself was refused, as for a symlink.
-        error_detail: Sentence that explains the code.
-    """
-
-    event_id: str
-    source: str
-    uri: str
-    original_name: str
-    event_time: float
-    bytes: int
-    error_code: str | None = None
+    event_id: str  # UUID version 7: unique, and sorted by the time of arrival
+    source: str  # "folder", or the sender of a message
+    uri: str  # place of its bytes; empty where a message holds them
+    original_name: str  # path below the inbox, with "/" between folders
+    event_time: float  # seconds since the epoch
+    bytes: int  # size of the file
+    error_code: str | None = None  # set where the arrival itself was refused, as for a symlink
     error_detail: str | None = None
 
     def to_headers(self) -> Headers:
@@ -56,10 +41,10 @@ class ImageEvent:
         kind = mimetypes.guess_type(f"image{suffix}", strict=False)[0]
         headers = {
             CONTENT_TYPE: kind or "application/octet-stream",
-            CE_SPECVERSION: "1.0",
+            "ce_specversion": "1.0",
             CE_ID: self.event_id,
-            CE_SOURCE: self.source,
-            CE_TYPE: "sightstream.image",
+            "ce_source": self.source,
+            "ce_type": "sightstream.image",
             CE_TIME: when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             CE_SUBJECT: self.original_name,
         }

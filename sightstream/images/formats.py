@@ -1,7 +1,6 @@
-"""Formats: one entry each; others come by the entry-point group `sightstream.formats`.
+"""Formats: one entry each; packages add others by the entry-point group `sightstream.formats`.
 
-An entry opens bytes as a Pillow image without asking Pillow which of its plugins fits. So only the
-formats listed here are ever tried, and Pillow's process-wide bound on pixels is not needed.
+An entry opens bytes with one plugin of Pillow, so that no format is tried that is not listed here.
 """
 
 from __future__ import annotations
@@ -31,28 +30,18 @@ _PNG_END = b"IEND\xae\x42\x60\x82"
 
 @dataclass(frozen=True)
 class Format:
-    """Recognises and opens the files of a format.
+    """Recognises and opens the files of a format; all but `is_cut_short` may raise anything."""
 
-    Attributes:
-        name: As the predictions table has it.
-        signature: Regular expression that matches at the beginning of a file.
-        open: From bytes to an image whose size is known and whose pixels are not decoded yet.
-            May raise anything.
-        is_cut_short: True where the end that the format announces is missing.
-        header_size: Width and height that the header claims, or None; needed where `open`
-            allocates pixels. May raise anything.
-        load: Decodes pixels, given the image and its bytes, and raises where they are not whole.
-            A format that Pillow can decode at a fraction of its size (`draft`) leaves it to that.
-        is_upright: True where `open` or `load` applies the EXIF orientation.
-    """
-
-    name: str
-    signature: bytes
-    open: Callable[[BytesIO], Image.Image]
-    is_cut_short: Callable[[bytes], bool]
+    name: str  # as the predictions table has it
+    signature: bytes  # regular expression that matches at the beginning of a file
+    open: Callable[[BytesIO], Image.Image]  # its size is known then, its pixels are not decoded
+    is_cut_short: Callable[[bytes], bool]  # True where the end that the format announces is missing
+    # Width and height that the header claims, or None; needed where `open` allocates pixels.
     header_size: Callable[[bytes], tuple[int, int] | None] = lambda data: None
+    # Decodes pixels, and raises where they are not whole. A format that Pillow can decode at a
+    # fraction of its size (`draft`) leaves it to that.
     load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load()
-    is_upright: bool = False
+    is_upright: bool = False  # True where `open` or `load` applies the EXIF orientation
 
 
 def find(data: bytes) -> Format | None:

@@ -26,10 +26,7 @@ _LUMA = (77, 150, 29)
 
 
 def statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Measure images without knowing what they show.
-
-    Args:
-        pixels: As a network gets them, uint8 (n, height, width, channels).
+    """Measure images: uint8 (n, height, width, channels) as a network gets them.
 
     Returns:
         (n, 3): brightness, the mean of the luma; contrast, its standard deviation; sharpness,
@@ -51,22 +48,17 @@ def statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def size(width: NDArray, height: NDArray) -> NDArray[np.float32]:
-    """The side of a square of as many pixels, from the sides of images."""
+    """Return the side of a square of as many pixels as each image has."""
     area: NDArray[np.float32] = width.astype(np.float32) * height.astype(np.float32)
     return np.sqrt(area)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Distribution of each statistic over the images of a training.
+    """Distribution of each statistic over the images of a training, by name."""
 
-    Attributes:
-        edges: Upper ends of all bins but the last, which has none, by statistic.
-        counts: Images in each bin, by statistic.
-    """
-
-    edges: dict[str, tuple[float, ...]]
-    counts: dict[str, tuple[int, ...]]
+    edges: dict[str, tuple[float, ...]]  # upper ends of all bins but the last, which has none
+    counts: dict[str, tuple[int, ...]]  # images in each bin
 
     @classmethod
     def of(
@@ -74,9 +66,7 @@ class Reference:
     ) -> Reference:
         """Make bins of equal shares, and two more for values beyond those of the training.
 
-        Args:
-            values: A value for each image, by continuous statistic.
-            categories: Images in each category, by categorical statistic.
+        A continuous statistic has a value for each image, a categorical one a count by category.
         """
         edges = {}
         for name, column in values.items():
@@ -92,7 +82,7 @@ class Reference:
         return cls(*({n: tuple(v) for n, v in fields[key].items()} for key in ("edges", "counts")))
 
     def binned(self, name: str, values: NDArray) -> NDArray[np.int64]:
-        """Number of values in each bin or category."""
+        """Count the values in each bin or category."""
         if name in self.edges:
             return _binned(self.edges[name], values)
         return np.bincount(values, minlength=len(self.counts[name]))
@@ -102,17 +92,14 @@ class Window:
     """The latest images of a stream, as counts in the bins of a reference."""
 
     def __init__(self, reference: Reference) -> None:
-        """Start without any image."""
         self._reference = reference
         self._recent = {name: deque[NDArray[np.int64]]() for name in reference.counts}
         self._sums = {name: np.zeros(len(c), np.int64) for name, c in reference.counts.items()}
 
     def add(self, name: str, values: NDArray) -> None:
-        """Add a micro-batch; the oldest one leaves when enough images remain without it.
+        """Add a micro-batch's values, or numbers of categories; others remain while needed.
 
-        Args:
-            name: Statistic; one that the reference does not have is ignored.
-            values: One for each image; categories as their numbers.
+        A statistic that the reference does not have is ignored.
         """
         if name not in self._sums or not len(values):
             return
@@ -124,7 +111,7 @@ class Window:
             self._sums[name] = self._sums[name] - recent.popleft()
 
     def psi(self) -> dict[str, float]:
-        """Population stability index of each statistic for which there are enough images."""
+        """Return the PSI of each statistic for which there are enough images."""
         return {
             name: psi(np.array(self._reference.counts[name]), sums)
             for name, sums in self._sums.items()
@@ -136,14 +123,10 @@ class Window:
 
 
 def psi(expected: NDArray, actual: NDArray) -> float:
-    """The population stability index of two histograms over the same bins.
+    """Return the population stability index of two histograms over the same bins.
 
-    By convention, less than 0.1 is none to speak of, and more than 0.25 a change that matters
-    (Siddiqi, Credit Risk Scorecards, 2006). An empty bin counts as half an image.
-
-    Args:
-        expected: Counts, of any total above 0.
-        actual: Counts, of any total above 0.
+    By convention, less than 0.1 is negligible and more than 0.25 matters (Siddiqi, Credit Risk
+    Scorecards, 2006). An empty bin counts as half an image.
     """
     e, a = ((c + 0.5) / (c.sum() + 0.5 * len(c)) for c in (expected, actual))
     return float(((a - e) * np.log(a / e)).sum())

@@ -1,7 +1,4 @@
-"""Engines: what runs a version's file; others come by the entry-point group `sightstream.engines`.
-
-An engine is a class: made from the content of its file, called with pixels.
-"""
+"""Engines that run a version's file; packages add others as entry points `sightstream.engines`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,24 +18,17 @@ from numpy.typing import NDArray
 from sightstream import plugins
 from sightstream.errors import ConfigError
 
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Pixels, uint8 (n, height, width, channels), to probabilities, float32 (n, labels)."""
-
 
 class Engine(Protocol):
-    """A loaded model.
-
-    Attributes:
-        file: Name of the file in a version's folder that holds what the engine runs.
-    """
+    """A loaded model; `file` is the name of what it runs in a version's folder."""
 
     file: ClassVar[str]
 
     def __init__(self, content: bytes) -> None:
-        """Loads the content of `file`, which is untrusted: code in it must not run."""
+        """Load the content of `file`, which is untrusted: code in it must not run."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities, float32 (n, labels), of uint8 pixels (n, height, width, channels)."""
+        """Return probabilities (n, labels) for pixels (n, height, width, channels)."""
 
 
 class Onnx:
@@ -47,7 +37,6 @@ class Onnx:
     file: ClassVar[str] = "model.onnx"
 
     def __init__(self, content: bytes) -> None:
-        """Builds a session."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -69,7 +58,6 @@ class Keras:
     file: ClassVar[str] = "model.keras"
 
     def __init__(self, content: bytes) -> None:
-        """Traces a function, which answers ten times as fast as `network.predict`."""
         import_keras()
         import tensorflow as tf
 
@@ -79,6 +67,7 @@ class Keras:
             network = load_keras(path)
         pixels = tf.TensorSpec(network.input_shape, network.inputs[0].dtype)
         self._constant = tf.constant
+        # Ten times as fast as `network.predict`.
         self._run = tf.function(lambda x: network(x, training=False), input_signature=[pixels])
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -87,35 +76,25 @@ class Keras:
 
 
 def engine(name: str) -> type[Engine]:
-    """The engine of a name.
-
-    Raises:
-        ConfigError: No installed package has an engine of this name.
-    """
-    engines = _engines()
+    """Return the engine of a name; ConfigError where no installed package has it."""
+    engines = installed()
     if name not in engines:
         raise ConfigError(f"there is no engine {name!r}; there are: auto, {', '.join(engines)}")
     return engines[name]
 
 
-def files() -> list[str]:
-    """Names of the files that the engines read."""
-    return [each.file for each in _engines().values()]
-
-
 @cache
-def _engines() -> dict[str, type[Engine]]:
-    # Ours work where sightstream lies on the path without being installed, too.
+def installed() -> dict[str, type[Engine]]:
+    """Return all engines by name; ours also where sightstream is on the path, not installed."""
     ours: dict[str, type[Engine]] = {"onnx": Onnx, "keras": Keras}
     return ours | plugins.installed("sightstream.engines")
 
 
 def import_keras() -> Any:
-    """Keras with TensorFlow, without its start-up messages; the first call takes 8 s.
+    """Import Keras with TensorFlow, without start-up messages; the first call takes 8 s.
 
-    Keras also imports scikit-learn and Matplotlib, for wrappers that are not used here. Hidden
-    from it they cost nothing: 3.0 s of a core instead of 4.4, and 5.5 where the garbage collector
-    looks at the objects of each new module.
+    Keras also imports scikit-learn and Matplotlib, for wrappers that are not used here. Without
+    these and the garbage collector it takes 3.0 s of a core instead of 5.5.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -131,7 +110,7 @@ def import_keras() -> Any:
 
 @contextmanager
 def hidden(*modules: str) -> Iterator[None]:
-    """Has libraries that are imported meanwhile do without modules, as if not installed."""
+    """Hide modules from imports until the block ends, as if they were not installed."""
     absent = set(modules) - sys.modules.keys()
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
@@ -142,5 +121,5 @@ def hidden(*modules: str) -> Iterator[None]:
 
 
 def load_keras(path: Path) -> Any:
-    """The Keras model of a file, in safe mode, uncompiled."""
+    """Read a Keras model in safe mode, uncompiled."""
     return import_keras().saving.load_model(path, safe_mode=True, compile=False)

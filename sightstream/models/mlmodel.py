@@ -1,7 +1,6 @@
 """A version as an MLflow model, which `mlflow.pyfunc`, `spark_udf` and `models serve` run.
 
-The file MLmodel stands beside the version's files. It is not among the checksums of version.json:
-MLflow owns it and writes it anew where it copies models, and what serves reads version.json alone.
+The file MLmodel beside a version's files has no checksum: MLflow rewrites it when it copies models.
 """
 
 from __future__ import annotations
@@ -18,22 +17,9 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
-LOADER = "sightstream.scoring.pyfunc"
-"""Module that MLflow imports, by its name in MLmodel, to load a version."""
-
 
 def log(client: MlflowClient, run: RunInfo, name: str, directory: Path) -> LoggedModel:
-    """Copies a version's files and a MLmodel into a logged model of a run.
-
-    Args:
-        client: Of the registry.
-        run: The training's run.
-        name: Of the logged model.
-        directory: The version's files.
-
-    Returns:
-        The logged model, whose `artifact_location` is the folder of the copy.
-    """
+    """Copy a version's files, and an MLmodel, into a logged model of a training's run."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     model = client.create_logged_model(run.experiment_id, name=name, source_run_id=run.run_id)
@@ -47,7 +33,7 @@ def log(client: MlflowClient, run: RunInfo, name: str, directory: Path) -> Logge
 
 
 def signature() -> ModelSignature:
-    """Columns of an input, of which a row has one, and of an answer, as the stream's table has."""
+    """Return the columns of an input, of which a row has one, and of an answer."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Array, ColSpec, Object, Property, Schema
 
@@ -55,7 +41,7 @@ def signature() -> ModelSignature:
     answer = {
         "status": "string", "error_code": "string", "error_detail": "string", "label": "string",
         "score": "double", "top": Array(label), "format": "string",
-        # An integer that is unknown fails in MLflow's spark_udf.
+        # A missing integer fails in MLflow's spark_udf.
         "width": "double", "height": "double",
     }  # fmt: skip
     inputs = {"image": "binary", "uri": "string"}
@@ -71,20 +57,17 @@ def _write(folder: Path, model: LoggedModel, run: RunInfo) -> None:
     from mlflow.models import Model
     from PIL import Image
 
+    try:
+        requirement = f"sightstream=={version('sightstream')}"
+    except PackageNotFoundError:  # It lies on the path without being installed.
+        requirement = "sightstream"
     Image.new("RGB", (1, 1)).save(pixel := BytesIO(), "PNG")
     described = Model(
         artifact_path=model.artifact_location, run_id=run.run_id, model_id=model.model_id,
         model_uuid=model.model_id,
     )  # fmt: skip
     pyfunc.save_model(
-        folder, loader_module=LOADER, mlflow_model=described, signature=signature(),
-        input_example=pd.DataFrame({"image": [pixel.getvalue()]}),
-        pip_requirements=[_requirement()],
+        folder, loader_module="sightstream.scoring.pyfunc", mlflow_model=described,
+        signature=signature(), input_example=pd.DataFrame({"image": [pixel.getvalue()]}),
+        pip_requirements=[requirement],
     )  # fmt: skip
-
-
-def _requirement() -> str:
-    try:
-        return f"sightstream=={version('sightstream')}"
-    except PackageNotFoundError:  # It lies on the path without being installed.
-        return "sightstream"

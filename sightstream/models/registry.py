@@ -28,45 +28,31 @@ _POINTS = 1000
 """Most metrics that MLflow accepts in one request."""
 
 _MLFLOW_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
-"""Variables that MLflow and GitPython read once, when they are imported."""
+"""Environment variables that MLflow and GitPython read when they are imported."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version as the registry lists it.
-
-    Attributes:
-        name: Name of the registered model.
-        number: Number of the version, counted from 1.
-        aliases: champion, challenger, or none.
-        created: Time of registration, UTC.
-        digest: SHA-256 of its version.json.
-        metrics: Results of its evaluation.
-        source: URI of its files.
-        run_id: MLflow run that trained it.
-        decision: Whether its training promoted it, and the reason.
-    """
+    """A version as the registry lists it."""
 
     name: str
     number: int
-    aliases: tuple[str, ...]
-    created: datetime
-    digest: str
-    metrics: dict[str, float]
-    source: str
-    run_id: str
-    decision: str = ""
+    aliases: tuple[str, ...]  # champion, challenger, or none
+    created: datetime  # UTC
+    digest: str  # SHA-256 of its version.json
+    metrics: dict[str, float]  # results of its evaluation
+    source: str  # uri of its files
+    run_id: str  # MLflow run that trained it
+    decision: str = ""  # "promoted" or "refused" after its training, and the reason
 
 
 class Registry:
     """A registry in a SQLite database, with files beside it, or on a tracking server."""
 
     def __init__(self, uri: str) -> None:
-        """Opens nothing yet; MLflow is imported at the first use.
+        """Remember the uri of an MLflow tracking server, or sqlite:/// and a database's path.
 
-        Args:
-            uri: Of an MLflow tracking server, or `sqlite:///` and the path of a database, which is
-                created at the first use. `Settings.registry_address` is the configured one.
+        Nothing is opened, and MLflow is not imported, before the first use.
         """
         self.uri = uri
         self._local = uri.startswith("sqlite:///")
@@ -74,65 +60,49 @@ class Registry:
 
     @property
     def exists(self) -> bool:
-        """False for a local registry to which nothing was ever published."""
+        """False for a local registry to which nothing was published yet."""
         return not self._local or self._database.exists()
 
     def names(self) -> list[str]:
-        """Names of the registered models."""
+        """Return the names of the registered models."""
         with self._reaching():
             return [model.name for model in self._client.search_registered_models()]
 
     def versions(self, name: str) -> list[Version]:
-        """All versions of a model, newest first; empty where there is no such model."""
+        """Return all versions of a model, newest first; none where there is no such model."""
         with self._reaching():
             found = self._client.search_model_versions(f"name='{name}'")
-            aliases = self._aliases(name) if found else {}
-        versions = [self._version(v, aliases) for v in found]
-        return sorted(versions, key=lambda v: v.number, reverse=True)
+            aliases = self._client.get_registered_model(name).aliases if found else {}
+        for each in found:  # a search leaves them out
+            each.aliases = [a for a, number in aliases.items() if str(number) == str(each.version)]
+        return sorted(map(_version, found), key=lambda version: -version.number)
 
     def version(self, name: str, which: str | int = "champion") -> Version:
-        """A version by its number or alias.
-
-        Raises:
-            ModelNotFoundError: There is none.
-        """
-        if (found := self._find(name, which)) is None:
-            kind = "version" if str(which).isdigit() else "alias"
-            raise ModelNotFoundError(
-                f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
-                f"or train one with: sightstream train {name}"
-            )
-        with self._reaching():
-            return self._version(found, self._aliases(name))
+        """Return a version by its number or alias, or raise ModelNotFoundError."""
+        if found := self._find(name, which):
+            return _version(found)
+        kind = "version" if str(which).isdigit() else "alias"
+        raise ModelNotFoundError(
+            f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
+            f"or train one with: sightstream train {name}"
+        )
 
     def champion_number(self, name: str) -> int | None:
-        """Number of the champion; None where there is none. Cheap enough to poll."""
+        """Return the champion's number, or None. Cheap enough to poll."""
         found = self._find(name, "champion")
         return int(found.version) if found else None
 
     def load(self, version: Version, engine: str = "auto") -> ServedModel:
-        """Fetch a version's files, verify them and choose their engine.
-
-        Args:
-            version: As the registry lists it.
-            engine: As `version.ready` takes it.
-
-        Raises:
-            ModelDamagedError: A checksum is wrong, or the model does not answer as it must.
-        """
+        """Fetch a version's files and verify them, as `version.serve` does."""
         directory = self.fetch(version)
         return serve(directory, version.name, version.number, version.digest, engine)
 
     def fetch(self, version: Version) -> Path:
-        """Folder of a version's files, downloaded if they are remote."""
+        """Return the folder of a version's files, which are downloaded if they are remote."""
         return _local_folder(version.source) or self._download(version.source)
 
     def card(self, version: Version) -> Card:
-        """Read a version's card; its files are verified.
-
-        Raises:
-            ModelDamagedError: A checksum is wrong.
-        """
+        """Read a version's card; ModelDamagedError where a checksum of its files is wrong."""
         return read_card(self.fetch(version), version.digest)
 
     def publish(
@@ -142,14 +112,8 @@ class Registry:
     ) -> Version:  # fmt: skip
         """Record a training run and register its model as the challenger.
 
-        Args:
-            name: Name of the registered model, created if absent.
-            directory: Files of `export` and `write_card`; they are copied.
-            digest: SHA-256 of version.json, as `write_card` returned it.
-            parameters: Settings of the training.
-            metrics: Results of the evaluation.
-            curves: A value for each round, by name.
-            report: Folder of pages and pictures that show the evaluation; it is copied.
+        The files of `export` and `write_card`, which returned the digest, are copied, and so are
+        the pages and pictures of the report. A curve has a value for each round.
         """
         from mlflow.entities import Metric, Param
 
@@ -176,7 +140,7 @@ class Registry:
         return self.version(name, int(number))
 
     def report(self, version: Version) -> Path | None:
-        """Folder of the report that was published with a version, downloaded if it is remote."""
+        """Return the folder of a version's report, if it has one; it is downloaded if remote."""
         with self._reaching():
             root = self._client.get_run(version.run_id).info.artifact_uri
             if folder := _local_folder(root):
@@ -186,27 +150,19 @@ class Registry:
         return self._download(f"runs:/{version.run_id}/report")
 
     def curves(self, version: Version) -> dict[str, list[float]]:
-        """Curves that were published with a version: a value for each round, by name."""
+        """Return the curves that were published with a version: values by round, by name."""
         with self._reaching():
             known = self._client.get_run(version.run_id).data.metrics
             found = {key: self._client.get_metric_history(version.run_id, key) for key in known}
-        steps = {
-            # Results of the evaluation are metrics too, without a step.
-            key: {each.step: each.value for each in sorted(history, key=lambda m: m.timestamp)}
-            for key, history in found.items()
-            if any(each.step for each in history)
-        }
-        return {
-            key: [value for step, value in sorted(values.items()) if step]
-            for key, values in steps.items()
-        }
+        curves = {}
+        for key, history in found.items():
+            values = {each.step: each.value for each in sorted(history, key=lambda m: m.timestamp)}
+            values.pop(0, None)  # Results of the evaluation are metrics too, without a step.
+            curves[key] = [values[step] for step in sorted(values)]
+        return {key: values for key, values in curves.items() if values}
 
     def earlier(self, name: str) -> int | None:
-        """Number of the champion before the present one, to which `rollback` returns.
-
-        Raises:
-            ModelNotFoundError: There is no such model, or it has no champion.
-        """
+        """Return the number of the champion before, to which `rollback` returns."""
         self.version(name)
         with self._reaching():
             return next(iter(self._history(name)[-2:-1]), None)
@@ -217,17 +173,17 @@ class Registry:
             self._client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
 
     def decided(self, version: Version, *, promoted: bool, reason: str) -> None:
-        """Notes on a version whether it was promoted, and the figures that decided it."""
+        """Record on a version whether it was promoted, and the figures that decided it."""
         text = f"{'promoted' if promoted else 'refused'}: {reason}"
         with self._reaching():
             self._client.set_model_version_tag(version.name, str(version.number), "decision", text)
 
     def promote(self, name: str, number: int) -> Version:
-        """Makes a version the champion, once its files are known to be whole and to answer.
+        """Make a version the champion after a check of its files and of its answer.
 
         Raises:
-            ModelNotFoundError: there is no such version.
-            ModelDamagedError: it would not serve; the champion stays as it is.
+            ModelNotFoundError: There is no such version.
+            ModelDamagedError: It would not serve; the champion stays.
         """
         version = self.version(name, number)
         self.load(version)
@@ -283,9 +239,6 @@ class Registry:
         tags = self._client.get_registered_model(name).tags
         return list(json.loads(tags.get(_HISTORY, "[]")))
 
-    def _aliases(self, name: str) -> dict[str, str]:
-        return dict(self._client.get_registered_model(name).aliases)
-
     @cached_property
     def _client(self) -> MlflowClient:
         if self._local:
@@ -319,29 +272,11 @@ class Registry:
                 reason = _reason(error)
             raise RegistryUnavailableError(f"the registry {self.uri} failed: {reason}") from error
 
-    @staticmethod
-    def _version(found: ModelVersion, aliases: Mapping[str, str]) -> Version:
-        return Version(
-            name=found.name,
-            number=int(found.version),
-            aliases=tuple(a for a, number in aliases.items() if str(number) == str(found.version)),
-            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-            digest=found.tags.get(_DIGEST, ""),
-            metrics=json.loads(found.tags.get("metrics", "{}")),
-            source=found.source,
-            run_id=found.run_id,
-            decision=found.tags.get("decision", ""),
-        )
-
 
 def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:
-    """Loads a model by one text.
+    """Load `leaf@champion`, `leaf@3`, or `leaf` for its champion, from the registry at a uri.
 
-    Args:
-        model: `leaf@champion`, `leaf@3`, or `leaf` for its champion; or the path of a version's
-            folder, which needs no registry.
-        uri: Of the registry, as `Registry` takes it.
-        engine: As `version.ready` takes it.
+    A path of a version's folder needs no registry.
 
     Raises:
         ModelNotFoundError: There is neither such a version nor such a folder.
@@ -357,14 +292,27 @@ def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:
     return registry.load(registry.version(name, which or "champion"), engine)
 
 
+def _version(found: ModelVersion) -> Version:
+    return Version(
+        name=found.name,
+        number=int(found.version),
+        aliases=tuple(found.aliases),
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        digest=found.tags.get(_DIGEST, ""),
+        metrics=json.loads(found.tags.get("metrics", "{}")),
+        source=found.source,
+        run_id=found.run_id,
+        decision=found.tags.get("decision", ""),
+    )
+
+
 def _local_folder(uri: str) -> Path | None:
-    """The folder of an artifact uri on this machine."""
     return Path(uri.removeprefix("file://")) if uri.startswith(("/", "file:")) else None
 
 
 @contextmanager
 def _unset_afterwards(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets variables of the environment that are not set, until the block ends."""
+    """Set variables of the environment, where they are not set, until the block ends."""
     ours = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(ours)
     try:

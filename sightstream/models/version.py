@@ -34,38 +34,25 @@ AGREEMENT = 1e-4
 class Card:
     """Description of a model version, stored beside its files as version.json.
 
-    Attributes:
-        labels: Names of the network's outputs, in their order.
-        preprocessing: How an image becomes the network's input.
-        metrics: Evaluation on images that the training never saw.
-        training: Settings of the training.
-        onnx_difference: Largest difference between the scores of the ONNX and the Keras file
-            on evaluation images; None where there is no ONNX file.
-        checksums: SHA-256 of each file that an engine reads.
-        reference: Statistics of its images, for drift; None in versions of early releases.
+    `onnx_difference` is the largest difference between the scores of the ONNX and the Keras file
+    on evaluation images; None where there is no ONNX file.
     """
 
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # names of the network's outputs, in order
     preprocessing: Preprocessing
-    metrics: dict[str, float]
-    training: dict[str, Any]
+    metrics: dict[str, float]  # results on images that the training did not use
+    training: dict[str, Any]  # settings of the training
     onnx_difference: float | None = None
-    checksums: dict[str, str] | None = None
-    reference: Reference | None = None
+    checksums: dict[str, str] | None = None  # SHA-256 of each file that an engine reads
+    reference: Reference | None = None  # for drift; None in versions of early releases
 
 
 @dataclass(frozen=True)
 class ServedModel:
     """A version that is checked and ready to be broadcast: small and picklable.
 
-    Attributes:
-        name: Name in the registry.
-        version: Number there; 0 for a version that is not registered.
-        labels: Names of the network's outputs.
-        preprocessing: How an image becomes the network's input.
-        engine: Name of the engine that runs it.
-        content: Bytes of the file that the engine reads.
-        reference: Statistics of its training images, if they are known.
+    The fields are those of `Card`, its name and number in the registry (0 for a version that is
+    not registered), and its engine's name with the content of the file that the engine reads.
     """
 
     name: str
@@ -77,15 +64,11 @@ class ServedModel:
     reference: Reference | None = None
 
     def load(self) -> Engine:
-        """Start the engine: ONNX Runtime in 0.3 s, Keras in 10 s for TensorFlow's import."""
+        """Start the engine: ONNX Runtime in 0.3 s, Keras in 10 s."""
         return engines.engine(self.engine)(self.content)
 
     def check(self) -> None:
-        """Run the model once on a grey image.
-
-        Raises:
-            ModelDamagedError: It does not load, or does not answer with one probability a label.
-        """
+        """Run on a grey image; ModelDamagedError where it answers without proper probabilities."""
         try:
             answer = self.load()(np.full((1, *self.preprocessing.shape), 128, np.uint8))
         except Exception as error:
@@ -98,28 +81,21 @@ class ServedModel:
             raise ModelDamagedError(f"{self} does not answer with probabilities: {answer[0][:5]}")
 
     def __str__(self) -> str:
-        """Name and version, as in "starter version 3"."""
         return f"{self.name} version {self.version}"
 
 
 def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | None:
-    """Writes the files that engines run.
-
-    Args:
-        directory: Created if absent.
-        network: A Keras model from uint8 pixels (n, height, width, channels) to probabilities.
-        pixels: Evaluation images on which the two files are compared.
+    """Write the files of a Keras model from uint8 (n, height, width, channels) to probabilities.
 
     Returns:
-        The largest difference between the scores of the ONNX and the Keras file; None where the
-        network does not export to ONNX and Keras serves it.
+        The card's `onnx_difference` on evaluation images; None where it does not export to ONNX.
     """
     directory.mkdir(parents=True, exist_ok=True)
     network.save(directory / Keras.file)
     path = directory / Onnx.file
     expected = network.predict(pixels, verbose=0)  # Only a network that was called is exported.
     try:
-        with warnings.catch_warnings():  # tf2onnx, of what numpy will remove from a later version
+        with warnings.catch_warnings():  # tf2onnx uses deprecated parts of numpy
             warnings.simplefilter("ignore")
             network.export(path, format="onnx", verbose=False)
         answers = Onnx(path.read_bytes())(pixels)
@@ -131,28 +107,17 @@ def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | 
 
 
 def write_card(directory: Path, card: Card) -> str:
-    """Writes version.json, once all that it describes is known.
-
-    Args:
-        directory: Holds the files that `export` wrote, whose checksums the card gets.
-        card: All else that is known of the version.
-
-    Returns:
-        The SHA-256 of version.json, which holds those of the other files.
-    """
-    served = [name for name in engines.files() if (directory / name).exists()]
-    card = replace(card, checksums={name: sha256(directory / name) for name in served})
+    """Write version.json with the checksums of `export`'s files, and return its own SHA-256."""
+    files = [directory / each.file for each in engines.installed().values()]
+    card = replace(card, checksums={file.name: sha256(file) for file in files if file.exists()})
     (directory / CARD_FILE).write_text(json.dumps(asdict(card), indent=2) + "\n")
     return sha256(directory / CARD_FILE)
 
 
 def read_card(directory: Path, digest: str | None = None) -> Card:
-    """Reads a version's card after every file has been compared with its checksum.
+    """Read a version's card after every file has been compared with its checksum.
 
-    Args:
-        directory: The version's files.
-        digest: SHA-256 of version.json as the registry knows it. None for a folder that no
-            registry vouches for: its card is taken as it is, and holds its files to it.
+    The digest is that of version.json in the registry; None for a folder that is not registered.
 
     Raises:
         ModelDamagedError: A file is missing or is not the one that was registered.
@@ -172,33 +137,16 @@ def read_card(directory: Path, digest: str | None = None) -> Card:
 
 
 def serve(directory: Path, name: str, version: int, digest: str | None, engine: str) -> ServedModel:
-    """Reads a version, verifies it, and chooses its engine.
-
-    Args:
-        directory: The version's files.
-        name: Its name in the registry.
-        version: Its number there; 0 for one that is not registered.
-        digest: As for `read_card`.
-        engine: As for `ready`.
-
-    Raises:
-        ModelDamagedError: A checksum is wrong, or the model does not answer as it must.
-    """
+    """Read a version's card as `read_card` does, and its model as `ready` does."""
     return ready(directory, read_card(directory, digest), name, version, engine)
 
 
 def ready(
     directory: Path, card: Card, name: str, version: int = 0, engine: str = "auto"
 ) -> ServedModel:
-    """Chooses the engine of a version whose card is known, and checks that it answers.
+    """Read the model of a version whose card is known, and check that it answers.
 
-    Args:
-        directory: The version's files.
-        card: Its labels, preprocessing and `onnx_difference` are used.
-        name: Its name in the registry.
-        version: Its number there; 0 for one that is not registered.
-        engine: Name of an engine; `auto` takes ONNX where its answers agree with Keras to
-            `AGREEMENT`.
+    The engine `auto` is ONNX where its answers agree with those of Keras to `AGREEMENT`.
 
     Raises:
         ModelDamagedError: There is no file for the engine, or it does not answer as it must.
@@ -239,5 +187,5 @@ def _verify(path: Path, checksum: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

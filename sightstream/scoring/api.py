@@ -1,7 +1,4 @@
-"""The public door: models applied to anybody's images, with Spark or without.
-
-Nothing here needs a session, an option or a home folder of ours. See docs/library.md.
-"""
+"""The public functions: models applied to anybody's images, with Spark or without."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
 
 import pyarrow as pa
 
@@ -16,7 +14,7 @@ from sightstream.errors import InputError
 from sightstream.images.decode import DEFAULT_LIMITS, Limits, Rejected
 from sightstream.images.store import Image, Store
 from sightstream.models.version import ServedModel
-from sightstream.scoring.udf import Answering, Pickled, Shipped
+from sightstream.scoring.udf import Answering, Pickled, Shipped, identity
 from sightstream.tables.rows import results
 from sightstream.tables.schema import RESULT, RESULT_COLUMNS, ddl
 
@@ -25,33 +23,33 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 TOP_K = 3
-"""Labels of an answer, unless the caller asks for another number."""
+"""Labels of an answer, by default."""
 
 _PIECE = 256
-"""Images that a worker has in hand as Python objects, of an Arrow batch of any size."""
+"""Images that a worker holds as Python objects, of an Arrow batch of any size."""
 
 _ANSWER = "__sightstream_answer"
 
-_broadcasts: dict[tuple[str, int], tuple[ServedModel, Shipped]] = {}
+_broadcasts: WeakValueDictionary[tuple[str, str], Shipped] = WeakValueDictionary()
+"""Models by application and identity, as long as a function uses them."""
 
 
 def load_model(
     model: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None,
     registry: str | None = None, engine: Literal["auto", "onnx", "keras"] | None = None,
 ) -> ServedModel:  # fmt: skip
-    """Loads a model version, checked: its files are whole and it answers with probabilities.
+    """Load a model version after a check of its files and of its answer.
 
     Args:
         model: `NAME` for its champion, `NAME@ALIAS`, `NAME@NUMBER`, or the path of a version's
             folder, which holds version.json.
-        home: The home folder whose registry is asked; by default as configured: the environment
-            (SIGHTSTREAM_HOME), sightstream.toml in the current folder, or ./data.
-        registry: The address of an MLflow tracking server, or sqlite:///...; wins over `home`.
-        engine: `onnx`, `keras`, or `auto` for ONNX where the export agrees with Keras; by default
-            as configured.
+        home: The home folder with the registry; by default as configured: SIGHTSTREAM_HOME,
+            sightstream.toml in the current folder, or ./data.
+        registry: The uri of an MLflow tracking server, or sqlite:///...; wins over `home`.
+        engine: `onnx`, `keras`, or `auto` for ONNX where it agrees with Keras.
 
     Returns:
-        The model, which may be pickled, broadcast and handed to `classify` and `predict`.
+        The model, for `classify` and `predict`; it may be pickled and broadcast.
 
     Raises:
         ModelNotFoundError: There is no such model, version or alias.
@@ -75,14 +73,9 @@ def predict(
     top_k: int = TOP_K, max_bytes: int = DEFAULT_LIMITS.max_bytes,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Classifies images in this process, without Spark.
+    """Classify images in this process, without Spark.
 
-    Args:
-        images: Paths, uris, or the content of image files.
-        model: The model, from `load_model`.
-        top_k: Labels in `top`, at most.
-        max_bytes: Larger files are rejected before they are read.
-        max_pixels: Images of more pixels are rejected before they are decoded.
+    Images are paths, uris, or the content of image files; other arguments are as in `classify`.
 
     Returns:
         For each image, in order, a dict with the columns that `classify` adds. An image that cannot
@@ -104,12 +97,11 @@ def classify(
     df: DataFrame, model: ServedModel, image: str = "content", *, top_k: int = TOP_K,
     max_bytes: int = DEFAULT_LIMITS.max_bytes, max_pixels: int = DEFAULT_LIMITS.max_pixels,
 ) -> DataFrame:  # fmt: skip
-    """Adds a model's answers to the rows of a DataFrame, batch or streaming.
+    """Add a model's answers to the rows of a DataFrame, batch or streaming.
 
     Each image is classified once, whatever follows in the query. It works in any session of Spark
-    4.0 or newer whose Python workers have sightstream installed. With small batches a worker needs
-    less memory: `spark.sql.execution.arrow.maxRecordsPerBatch` rows, 10,000 by default, travel at
-    once with the content of their images.
+    4.0 or newer whose Python workers have sightstream installed. A worker needs memory for
+    `spark.sql.execution.arrow.maxRecordsPerBatch` rows, 10,000 by default, with their images.
 
     Args:
         df: The rows.
@@ -146,17 +138,11 @@ def classify_udf(
     model: ServedModel, *, top_k: int = TOP_K, max_bytes: int = DEFAULT_LIMITS.max_bytes,
     max_pixels: int = DEFAULT_LIMITS.max_pixels,
 ) -> Any:  # fmt: skip
-    """Makes a function of Spark, for expressions and SQL, from an image to a struct.
-
-    Args:
-        model: The model, from `load_model`.
-        top_k: Labels in `top`, at most.
-        max_bytes: Larger images are rejected, by path before they are read.
-        max_pixels: Images of more pixels are rejected before they are decoded.
+    """Make a user-defined function for expressions and SQL; arguments are as in `classify`.
 
     Returns:
-        A user-defined function of one binary or string column. Its struct has the fields that
-        `classify` adds as columns. Needs an active session, to which it belongs.
+        A function of one binary or string column, whose result is a struct of the columns that
+        `classify` adds. It belongs to the active session.
 
     Examples:
         >>> spark.udf.register("leaf", classify_udf(model))  # doctest: +SKIP
@@ -187,19 +173,15 @@ def _require_columns(df: DataFrame, image: str) -> None:
 
 
 def _shipped(session: SparkSession, model: ServedModel) -> Shipped:
-    """A model as the workers of a session get it; broadcast once, however often it is used."""
+    """Broadcast a model to the workers of a session, once for all functions that use it."""
     from pyspark.sql.utils import is_remote
 
     if is_remote():  # Spark Connect has no broadcasts
         return Pickled(model)
     context = session.sparkContext
-    key = context.applicationId, id(model)
-    if key not in _broadcasts:
-        for old in [each for each in _broadcasts if each[0] != key[0]]:
-            del _broadcasts[old]
-        # The model is held too, so that no other one gets its id.
-        _broadcasts[key] = model, context.broadcast(model)
-    return _broadcasts[key][1]
+    key = context.applicationId, identity(model)
+    shipped = _broadcasts.get(key) or context.broadcast(model)
+    return _broadcasts.setdefault(key, shipped)
 
 
 def _udf(model: Shipped, limits: Limits, top_k: int) -> Any:
@@ -234,19 +216,19 @@ def _over_pandas(results_of: _Results) -> Any:
 
 
 class _Results:
-    """From images as anybody's rows hold them to results; goes to the workers."""
+    """Makes results from images as anybody's rows hold them; pickled to the workers."""
 
     def __init__(self, model: Shipped, limits: Limits, top_k: int) -> None:
         self.answering = Answering(model, limits, top_k)
         self._store = Store(None, limits)
 
     def __call__(self, images: Iterable[Any]) -> pa.Table:
-        """The results of a few images, with the columns of `RESULT`."""
+        """Classify a few images; return the columns of `RESULT`."""
         answers = self.answering([self._image(image) for image in images])
         return results(answers, self.answering.classifier.model)
 
     def batch(self, images: pa.Array | pd.Series) -> pa.StructArray:
-        """The results of an Arrow batch, which may be large: piece by piece."""
+        """Classify an Arrow batch, which may be large, piece by piece."""
         pieces = [RESULT.empty_table()]
         for start in range(0, len(images), _PIECE):
             piece = images[start : start + _PIECE]

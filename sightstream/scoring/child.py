@@ -22,12 +22,7 @@ MEMORY = 4 * 2**30
 
 
 class LostError(Exception):
-    """A child died at its work, or took too long and was ended.
-
-    Attributes:
-        code: `crashed` or `timeout`.
-        detail: A sentence that explains the code.
-    """
+    """A child died or took too long; `detail` is a sentence that explains the code."""
 
     def __init__(self, code: Literal["crashed", "timeout"], detail: str) -> None:
         super().__init__(detail)
@@ -36,30 +31,19 @@ class LostError(Exception):
 
 
 class Child:
-    """A process that holds one object and calls its methods, one call at a time.
+    """A process that holds one object and calls its methods, one call at a time, for any thread.
 
-    The first call starts it, and the first call after it was lost starts it again. Any number of
-    threads may call.
+    The first call starts it, and the first call after it was lost starts it again.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
-        """Starts nothing yet.
-
-        Args:
-            make: Makes the object in the child; it and its arguments are pickled.
-            arguments: Arguments of `make`.
-        """
+        """Remember the function that makes the object in the child; all is pickled."""
         self._given = make, arguments
         self._lock = Lock()
         self._running: tuple[BaseProcess, Connection] | None = None
 
     def ask(self, method: str, *arguments: Any, seconds: float = SECONDS) -> Any:
-        """Calls a method of the object.
-
-        Args:
-            method: The method's name.
-            arguments: Its arguments; they are pickled, as is the answer.
-            seconds: Time that the call may take.
+        """Call a method of the object, by name; arguments and answer are pickled.
 
         Raises:
             LostError: The child died or took too long.
@@ -84,7 +68,7 @@ class Child:
         return answer
 
     def end(self) -> None:
-        """Ends the process after the current call; the next call starts another."""
+        """End the process after the current call; the next call starts another."""
         with self._lock:
             self._end()
 

@@ -1,4 +1,4 @@
-"""An image in, an answer out: read, decode, predict. All that classifies stands on it."""
+"""Reads and decodes images, and predicts their labels: for the stream, the library and the page."""
 
 from __future__ import annotations
 
@@ -47,20 +47,10 @@ class Answer:
 
 
 class Classifier:
-    """A loaded model with the limits that its images must keep.
-
-    Attributes:
-        model: The model, without the bytes of its file, which only loading needs.
-    """
+    """A loaded model, with limits for its images; `model` is without the content of its file."""
 
     def __init__(self, model: ServedModel, limits: Limits, top_k: int) -> None:
-        """Starts the model's engine.
-
-        Args:
-            model: The model that answers.
-            limits: Larger images are rejected.
-            top_k: Labels of an answer, at most.
-        """
+        """Start the model's engine; answers have at most `top_k` labels."""
         self.model = replace(model, content=b"")
         self._engine = model.load()
         self._preprocessing = model.preprocessing
@@ -70,14 +60,7 @@ class Classifier:
         self._chunk = max(1, min(MOST, PIXELS // (side.height * side.width)))
 
     def __call__(self, images: Sequence[Image]) -> list[Answer]:
-        """Classifies images; one that cannot be read or decoded gets an answer with an error.
-
-        Args:
-            images: Local files by their paths, and others by their bytes.
-
-        Returns:
-            An answer for each image, in order.
-        """
+        """Return an answer for each image, in order; where it is rejected, with an error code."""
         return [
             answer
             for start in range(0, len(images), self._chunk)
@@ -85,16 +68,7 @@ class Classifier:
         ]
 
     def occlusion(self, image: Image, label: int) -> NDArray[np.float32] | None:
-        """Maps how much each pixel counts for a label.
-
-        Args:
-            image: As in a call.
-            label: The index of the label.
-
-        Returns:
-            The map of `occlusion.occlusion` over the pixels that the model sees, float32
-            (height, width); None where the image cannot be decoded.
-        """
+        """Return the map of `occlusion` for the label of an index; None for a rejected image."""
         pixels = self._decode(image)[1]
         return None if pixels is None else occlusion(self._engine, pixels, label)
 

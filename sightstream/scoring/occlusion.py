@@ -1,4 +1,4 @@
-"""Which pixels decided: hide a patch, and see how far the score falls. Any engine will do."""
+"""The pixels that decide: a patch is hidden, and the score falls. It works with any engine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,11 @@ _BATCH = 64
 
 
 def occlusion(engine: Engine, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
-    """The occlusion map of Zeiler and Fergus 2014, arXiv:1311.2901.
-
-    Args:
-        engine: what answers.
-        pixels: an image as the engine takes it, uint8 (height, width, channels).
-        label: the index of the label that is asked about.
+    """Compute the occlusion map (Zeiler and Fergus 2014, arXiv:1311.2901) for a label's index.
 
     Returns:
-        float32 (height, width): how far the label's score falls, on average over the patches that
-        hide the pixel; from -1, where hiding it makes the label certain, to 1.
+        float32 (height, width): the fall of the label's score, averaged over the patches that hide
+        the pixel; from -1, where hiding it makes the label certain, to 1.
     """
     height, width, _ = pixels.shape
     patches = [(y, x) for y in _patches(height) for x in _patches(width)]

@@ -18,18 +18,10 @@ def classify(
     images: Iterable[Image | None], model: ServedModel, limits: Limits, top_k: int,
     seconds: float = SECONDS,
 ) -> Iterator[Answer]:  # fmt: skip
-    """Classifies images; one that ends its child, or takes too long, is rejected.
+    """Yield an answer for each image; one that ends its child, or takes too long, is rejected.
 
-    Args:
-        images: As a `Classifier` takes them, or None for an event without an image, which gets an
-            empty answer; each is requested after the one before has been answered.
-        model: The model that answers.
-        limits: Larger images are rejected.
-        top_k: Labels of an answer, at most.
-        seconds: Time that an image may take.
-
-    Yields:
-        An answer for each image, in order.
+    None, for an event without an image, gets an empty answer. Each image is requested after the
+    one before has been answered.
     """
     child = Child(Classifier, model, limits, top_k)
     try:

@@ -1,4 +1,4 @@
-"""A model applied to images in Spark's workers: the one way, for all that classify with Spark."""
+"""A model applied to images in Spark's workers, for the stream, the library and trainings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
@@ -20,18 +20,19 @@ from sightstream.tables.schema import ANSWER
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyspark import Broadcast
 
 PACKED = "events binary, answers binary"
-"""Columns of `packed_answers`: for each piece, a record batch of events and one of answers. Spark
-would take every field of every row apart and put it together again, twice.
+"""Columns of `packed_answers`: for each piece, a record batch of events and one of answers, since
+Spark would convert every field of every row twice.
 """
 
 KEPT = 4
 """Models that a process keeps loaded: those in use, and the one before a swap."""
 
 ASSIGNMENT = "sightstream.assignment"
-"""Local property that hands a job's assignment to its tasks; as a part of the plan, it would make
-Spark plan each job anew, which takes as long as to run it.
+"""Local property that passes a job's assignment to its tasks; as a part of the plan it would cost
+the planning of each job, which takes as long as running it.
 """
 
 _loaded: dict[tuple[str, Limits, int], Classifier] = {}
@@ -46,14 +47,6 @@ Udf = Callable[[Iterator["pd.DataFrame"]], Iterator["pd.DataFrame"]]
 """Function of `DataFrame.mapInPandas`."""
 
 
-class Shipped(Protocol):
-    """A model on its way to other processes: a `Broadcast`, or `Pickled`."""
-
-    @property
-    def value(self) -> ServedModel:
-        """The model; reading it may take as long as reading its file."""
-
-
 @dataclass(frozen=True)
 class Pickled:
     """A model that is pickled with the function that needs it, where nothing can be broadcast."""
@@ -61,40 +54,30 @@ class Pickled:
     value: ServedModel
 
 
+Shipped: TypeAlias = "Broadcast[ServedModel] | Pickled"
+"""A model for other processes."""
+
+
 def identity(model: ServedModel) -> str:
-    """A digest of all that answers depend on; two models of one name and number may differ."""
+    """Return a digest of all that answers depend on: models of one name and number may differ."""
     facts = (model.name, model.version, model.engine, model.labels, model.preprocessing)
     return hashlib.sha256(repr(facts).encode() + b"\0" + model.content).hexdigest()
 
 
 class Answering:
-    """A model that answers in whichever process this object was pickled to.
+    """A model that is pickled to other processes, and loaded there by the first call.
 
     A process loads each model once and keeps the last `KEPT` of them, across tasks and queries.
     """
 
     def __init__(self, model: Shipped, limits: Limits, top_k: int) -> None:
-        """Takes the model along; it is loaded by the first call.
-
-        Args:
-            model: the model, as other processes get it.
-            limits: larger images are rejected.
-            top_k: labels of an answer, at most.
-        """
         self._model = model
         self._limits = limits
         self._top_k = top_k
         self._key = identity(model.value), limits, top_k
 
     def __call__(self, images: Sequence[Image | None]) -> pa.Table:
-        """Classifies images.
-
-        Args:
-            images: as a `Classifier` takes them; None is answered by nulls alone.
-
-        Returns:
-            The columns of `ANSWER`, one row for each image, in order.
-        """
+        """Return the columns of `ANSWER`, a row for each image; nulls for None."""
         found = iter(self.classifier([image for image in images if image is not None]))
         return table([Answer() if image is None else next(found) for image in images])
 
@@ -108,7 +91,7 @@ class Answering:
         return _loaded[self._key]
 
     def prepare_worker(self) -> None:
-        """Loads the model in a Spark worker."""
+        """Load the model in a Spark worker."""
         if self._key in _loaded:
             return
         _ = self.classifier
@@ -118,7 +101,7 @@ class Answering:
 
 
 def packed_answers(answering: Answering, read: Read) -> Udf:
-    """A function for `mapInPandas` from a source's tasks to rows of `PACKED`."""
+    """Make a function for `mapInPandas` from a source's tasks to rows of `PACKED`."""
 
     def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import pandas as pd
@@ -132,7 +115,7 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
                 (packed(events), packed(answering(images)))
                 for events, images in chain.from_iterable(pieces)
             ]
-            # All at once: what Spark does with each frame takes 2 ms of a core.
+            # All at once: each frame costs Spark 2 ms of a core.
             if done:
                 yield pd.DataFrame(done, columns=["events", "answers"])
 
@@ -140,23 +123,23 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
 
 
 def nothing(_rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
-    """Reads no images, for tasks that only load the model."""
+    """Read no images, in tasks that only load the model."""
     return iter(())
 
 
 def table(answers: Sequence[Answer]) -> pa.Table:
-    """Answers as Arrow."""
+    """Return answers as a table of `ANSWER`."""
     columns = {name: [getattr(each, name) for each in answers] for name in ANSWER.names}
     return pa.table(columns, ANSWER)
 
 
 def packed(rows: pa.Table) -> bytes:
-    """A piece as the bytes of one Arrow record batch, without its schema."""
+    """Serialize a table as one Arrow record batch, without its schema."""
     (batch,) = rows.combine_chunks().to_batches()
     return bytes(batch.serialize())
 
 
 def unpacked(pieces: Iterable[pa.Scalar], schema: pa.Schema) -> pa.Table:
-    """The rows of all pieces, in their order."""
+    """Read the rows of all pieces, in their order."""
     batches = [pa.ipc.read_record_batch(piece.as_buffer(), schema) for piece in pieces]
     return pa.Table.from_batches(batches, schema)

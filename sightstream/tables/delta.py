@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def plain(rows: pa.Table) -> pa.Table:
-    """Rows without comments on their columns, which must be those of the table word for word."""
+    """Drop the comments on columns: delta-rs refuses rows with others than the table has."""
     import pyarrow as pa
 
     return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
@@ -27,11 +27,7 @@ def plain(rows: pa.Table) -> pa.Table:
 
 @lru_cache(8)
 def store(place: str) -> FileSystem:
-    """A folder as Arrow's file system, with paths relative to it.
-
-    Args:
-        place: its absolute path, or its uri.
-    """
+    """Return Arrow's file system of a folder, from its absolute path or uri."""
     from pyarrow import fs
 
     if "://" in place:
@@ -42,14 +38,7 @@ def store(place: str) -> FileSystem:
 
 @contextmanager
 def reached(place: str) -> Iterator[None]:
-    """Tells in a sentence what a store's client tells in ten lines.
-
-    Args:
-        place: the folder that is looked into; errors of local ones say enough.
-
-    Raises:
-        EnvironmentUnfitError: the store is away, or refuses us.
-    """
+    """Raise EnvironmentUnfitError, with one line of the client's ten, where a store fails."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -63,13 +52,9 @@ def reached(place: str) -> Iterator[None]:
 
 
 def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dataset:
-    """The rows of an open table as Arrow reads them.
+    """Return the rows of an open table in a folder, for Arrow to read.
 
-    Args:
-        table: the open table.
-        place: its folder, as an absolute path or a uri.
-        since: leaves out the days before, whose files are then not even listed; for a table that
-            is partitioned by date.
+    In a table that is partitioned by date, files of days before `since` are not even listed.
     """
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).

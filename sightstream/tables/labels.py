@@ -1,11 +1,10 @@
-"""The labels table: what people say images show, kept as a history that is only added to."""
+"""The labels table: a history of the labels that people give to images; rows are only added."""
 
 from __future__ import annotations
 
 import csv
 import unicodedata
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,22 +19,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SMALL_FILES = 64
-"""Files after which they are merged; each commit adds one."""
+"""Number of files above which they are merged; each commit adds one."""
 
 MAX_BYTES = 200
-"""Of a label in UTF-8; file systems take 255, and a suffix may have to fit in."""
+"""Longest label in UTF-8; names of files have at most 255 bytes, with their suffix."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A row of the table.
-
-    Attributes:
-        event_id: the image's row in the predictions.
-        label: what it shows; None: the label was withdrawn.
-        labelled_at: when it was said, UTC.
-        labelled_by: who said it.
-    """
+    """A row of the table: a label of the image with this event id, or None for its withdrawal."""
 
     event_id: str
     label: str | None
@@ -44,81 +36,71 @@ class Label:
 
 
 class Labels:
-    """The table, created by the first label. Any number of processes may write to it at once."""
+    """The table in a folder, created by the first label; several processes may write to it."""
 
     def __init__(self, path: Path) -> None:
-        """Remembers the table's folder; each call reads the table anew."""
         self.path = path
 
     def put(self, pairs: Mapping[str, str | None], by: str) -> list[Label]:
-        """Labels images, all in one commit, and returns the rows that were added.
-
-        Args:
-            pairs: a label for each event id; None withdraws the one it has.
-            by: who says so.
+        """Add a label for each event id, or its withdrawal (None), in one commit by a user.
 
         Raises:
-            InputError: a label cannot be the name of a class; nothing is written.
+            InputError: A label cannot be the name of a class; nothing is written.
         """
         for label in pairs.values():
             if label is not None:
                 require_class_name(label)
         if not pairs:
             return []
-        with self._alone():
+        self.path.mkdir(parents=True, exist_ok=True)
+        # delta-rs fails where two create a table, and two that merge the same files keep both
+        # copies: https://github.com/delta-io/delta-rs/pull/3982
+        with locked(self.path / "_writing"):
             now = self._now()
             rows = [Label(event_id, label, now, by) for event_id, label in pairs.items()]
             self._append(rows)
         return rows
 
     def undo(self, event_id: str, by: str) -> Label:
-        """Gives an image back the label that it had before its last change.
+        """Add the label that an image had before its last change, or None where it had none.
 
-        That is a row too: the history stays, and a second undo takes back the first.
-
-        Args:
-            event_id: the image's row in the predictions.
-            by: who says so.
-
-        Returns:
-            The row that was added; its label is None where the image had none before.
+        The history is kept, so that a second undo reverts the first.
 
         Raises:
-            InputError: the image was never labelled.
+            InputError: The image was never labelled.
         """
         import pyarrow.compute as pc
 
         history = self._history()
-        said = history.filter(pc.equal(history["event_id"], event_id))["label"].to_pylist()
-        if not said:
+        labels = history.filter(pc.equal(history["event_id"], event_id))["label"].to_pylist()
+        if not labels:
             raise InputError(f"event {event_id!r} has no label that could be undone")
-        before = next((label for label in reversed(said) if label != said[-1]), None)
+        before = next((label for label in reversed(labels) if label != labels[-1]), None)
         (row,) = self.put({event_id: before}, by)
         return row
 
     def current(self) -> pa.Table:
-        """The labels that hold, columns as in `schema`; withdrawn ones are left out."""
+        """Return the newest row of each image, columns as in `LABEL`, without withdrawn labels."""
         import numpy as np
         import pyarrow.compute as pc
 
         history = self._history()
         numbered = history.append_column("row", [np.arange(history.num_rows)])
         newest = numbered.group_by("event_id").aggregate([("row", "max")])["row_max"]
-        held = history.take(newest)
-        return held.filter(pc.is_valid(held["label"]))
+        current = history.take(newest)
+        return current.filter(pc.is_valid(current["label"]))
 
     def _history(self) -> pa.Table:
-        """All rows, the oldest first."""
         from deltalake import DeltaTable
 
         if not DeltaTable.is_deltatable(str(self.path)):
             return LABEL.empty_table()
         rows = delta.dataset(DeltaTable(self.path), str(self.path.absolute())).to_table()
-        # Two that were written in the same microsecond must not change places from look to look.
+        # The order of two rows of the same microsecond must not differ from read to read.
         return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
 
     def _now(self) -> datetime:
-        """After all that was said before, also when the clock was set back."""
+        """The time, but later than any row, even if the clock was set back."""
         import pyarrow.compute as pc
 
         newest = pc.max(self._history()["labelled_at"]).as_py()
@@ -130,32 +112,18 @@ class Labels:
         from deltalake import DeltaTable, write_deltalake
 
         table = DeltaTable.create(
-            self.path,
-            LABEL,
-            mode="ignore",
-            name="labels",
-            description="What people say that images show; the newest row of an event id counts.",
-        )
+            self.path, LABEL, mode="ignore", name="labels",
+            description="Labels that people gave; the newest row of an event id counts.",
+        )  # fmt: skip
         added = pa.Table.from_pylist(list(map(vars, rows)), LABEL)
         write_deltalake(table, delta.plain(added), mode="append")
         if len(table.file_uris()) > SMALL_FILES:
             table.optimize.compact()
             table.vacuum(dry_run=False)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One writer at a time.
-
-        delta-rs refuses one of two that create a table, and lets two that merge the same files both
-        put a copy in their place: https://github.com/delta-io/delta-rs/pull/3982
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / "_writing"):
-            yield
-
 
 def user() -> str:
-    """Who labels: the name of the user that this process runs as."""
+    """Return the name of the user that this process runs as."""
     import getpass
     import os
 
@@ -166,24 +134,16 @@ def user() -> str:
 
 
 def require_class_name(label: str) -> None:
-    """Refuses what cannot be the name of a class, and so of a folder.
-
-    Raises:
-        InputError: it is empty, longer than `MAX_BYTES`, begins with a dot, has "/" or control
-            characters in it, or spaces around it.
-    """
+    """Raise InputError for a label that cannot be the name of a class, and so of a folder."""
     if fault := _label_fault(label):
         raise InputError(fault)
 
 
 def from_csv(file: Path) -> tuple[dict[str, str], dict[str, int]]:
-    """Reads lines of `event_id,label`, which may stand below a line that says just that.
-
-    Returns:
-        The label of each event id, and the number of its line.
+    """Read lines of `event_id,label`: the label of each id, and the number of its line.
 
     Raises:
-        InputError: the file cannot be read, is empty, or a line of it, which is named, is wrong.
+        InputError: The file cannot be read, is empty, or has a wrong line, which is named.
     """
     pairs: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -217,7 +177,7 @@ def _row_fault(row: list[str], lines: Mapping[str, int]) -> str | None:
 
 
 def _label_fault(label: str) -> str | None:
-    # Of what is not printable, joiners belong to the spelling of several languages.
+    # Joiners are not printable either, but several languages need them.
     control = any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in label)
     size = len(label.encode("utf-8", "surrogatepass"))
     faults = {

@@ -1,4 +1,7 @@
-"""The predictions table: its schema, its commits, and reading it without Spark."""
+"""The predictions table without Spark; `path` is its folder, as an absolute path or a uri.
+
+Functions that read raise InputError where there is no table yet.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Collection, Iterator
-from datetime import datetime
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -29,107 +30,80 @@ SMALL_FILES = 256
 """Commits after which the small files of a trickle are merged."""
 
 MERGED = 32 * 2**20
-"""Bytes from which a file is left as it is: a day's only file would be written anew, in seconds,
-for each few hundred rows.
-"""
+"""Bytes from which a file is left as it is, so that no large file is rewritten for few rows."""
 
 KEPT_HOURS = 1
-"""How long readers that opened the table earlier can go on reading the files they know."""
+"""Hours that merged files are kept for readers that opened the table earlier."""
 
 LOG_MINUTES = 10
-"""How long the entries of the log are kept: every commit lists them, and all its checkpoints."""
+"""Minutes that log entries are kept; each commit lists all of them."""
 
 REPLAYED = 20
-"""Commits from checkpoint to checkpoint: each commit replays all that came after the one that the
-table was opened with.
-"""
+"""Commits between checkpoints; each commit replays those since the last one."""
 
 GAP = 2.0
-"""Seconds without a new version after which a follower asks whether it has missed any."""
+"""Seconds without a new version after which a follower looks for missed ones."""
 
 
 class Predictions:
     """The table as the stream writes it, one commit for each micro-batch."""
 
     def __init__(self, path: str) -> None:
-        """Opens the table, and creates it where there is none.
+        """Open the table, and create it where there is none."""
+        from deltalake import DeltaTable
 
-        Args:
-            path: the table's folder, as an absolute path or a uri.
-        """
         self.path = path
+        configuration = {
+            "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
+            "delta.checkpointInterval": str(REPLAYED),
+        }
         with delta.reached(path):
+            self._table = DeltaTable.create(
+                path, ROW, mode="ignore", partition_by=["date"], name="predictions",
+                description="One row for each image that arrived, classified or rejected.",
+                configuration=configuration,
+            )  # fmt: skip
             self._unmerged = len(self._table.file_uris())
             self._opened_at = self._table.version()
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
         self._access = Lock()
 
-    @cached_property
-    def _table(self) -> DeltaTable:
-        from deltalake import DeltaTable
-
-        return DeltaTable.create(
-            self.path,
-            ROW,
-            mode="ignore",
-            partition_by=["date"],
-            name="predictions",
-            description="One row for each image that arrived, classified or rejected.",
-            configuration={
-                "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
-                "delta.checkpointInterval": str(REPLAYED),
-            },
-        )
-
     def last_batch(self, app_id: str) -> int | None:
-        """The last micro-batch that a checkpoint committed here; None before the first."""
+        """Return the last micro-batch that was committed for a checkpoint, if any."""
         with self._access:
             self._table.update_incremental()
             return self._table.transaction_version(app_id)
 
     def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
-        """Commits a micro-batch; readers see all of its rows or none.
+        """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole."""
+        import deltalake
 
-        Args:
-            rows: columns as in `schema.ROW`.
-            app_id: the id of the checkpoint.
-            batch_id: the micro-batch.
-        """
-        from deltalake import (
-            ColumnProperties,
-            CommitProperties,
-            DeltaTable,
-            PostCommitHookProperties,
-            Transaction,
-            WriterProperties,
-            write_deltalake,
+        once = deltalake.CommitProperties(
+            app_transactions=[deltalake.Transaction(app_id, batch_id)]
         )
-
-        once = CommitProperties(app_transactions=[Transaction(app_id, batch_id)])
-        # To look for old log entries takes as long as the rest, and upkeep does so in time.
-        after = PostCommitHookProperties(cleanup_expired_logs=False)
-        # Dictionaries take a third of the time, and most values are found once. What `maintain`
-        # merges has them.
-        plainly = WriterProperties(
-            compression="SNAPPY",
-            default_column_properties=ColumnProperties(dictionary_enabled=False),
+        # Looking for old log entries takes as long as the rest, and upkeep does it.
+        after = deltalake.PostCommitHookProperties(cleanup_expired_logs=False)
+        # Dictionaries take a third of the time, and most values occur once. Merged files have them.
+        columns = deltalake.ColumnProperties(dictionary_enabled=False)
+        plainly = deltalake.WriterProperties(
+            compression="SNAPPY", default_column_properties=columns
         )
         with self._access:
             if self._table.version() - self._opened_at >= REPLAYED:
-                self._table = DeltaTable(self.path)
+                self._table = deltalake.DeltaTable(self.path)
                 self._opened_at = self._table.version()
             else:
-                # Upkeep may have removed the log entry that the version at hand stands on.
+                # Upkeep may have removed the log entry of the open version.
                 self._table.update_incremental()
-            write_deltalake(
+            deltalake.write_deltalake(
                 self._table, delta.plain(rows), mode="append", commit_properties=once,
                 post_commithook_properties=after, writer_properties=plainly,
             )  # fmt: skip
             self._unmerged += 1
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
-        """Which of these event ids the table holds already, looking only at their dates."""
+        """Return those of these event ids that the table holds on these dates."""
         import pyarrow.dataset as ds
 
         event_ids, dates = event_ids.combine_chunks(), dates.combine_chunks().unique()
@@ -141,38 +115,29 @@ class Predictions:
         return set(found["event_id"].to_pylist())
 
     def maintain(self, *, quiet: bool) -> bool:
-        """Merges small files, drops unused ones and old log entries, when there is reason to.
-
-        Args:
-            quiet: nothing has arrived for a while, so that a few files are reason enough.
+        """Merge small files, and remove unused ones and old log entries.
 
         Returns:
-            Whether there was reason to.
+            False where it had nothing to do: there are too few files, of which two are enough in
+            a `quiet` time.
         """
-        with self._upkeep:
-            return self._maintain(quiet=quiet)
-
-    def _maintain(self, *, quiet: bool) -> bool:
         from deltalake import DeltaTable
 
-        files = self._unmerged
-        if files < (2 if quiet else SMALL_FILES):
-            return False
-        table = DeltaTable(self.path)
-        table.optimize.compact(target_size=MERGED)
-        table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
-        table.create_checkpoint()
-        table.cleanup_metadata()
-        self._unmerged -= files
-        return True
+        with self._upkeep:
+            files = self._unmerged
+            if files < (2 if quiet else SMALL_FILES):
+                return False
+            table = DeltaTable(self.path)
+            table.optimize.compact(target_size=MERGED)
+            table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
+            table.create_checkpoint()
+            table.cleanup_metadata()
+            self._unmerged -= files
+            return True
 
 
 def version(path: str) -> int | None:
-    """The table's number of commits so far, by which a change shows; None where there is none.
-
-    Raises:
-        InputError: there is one, and it cannot be read.
-    """
+    """Return the table's last version, which each commit changes; None where there is no table."""
     from deltalake import DeltaTable
 
     with delta.reached(path):
@@ -180,14 +145,9 @@ def version(path: str) -> int | None:
 
 
 def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
-    """The model that answered each of these events; None for an image that was rejected.
+    """Return the model that answered each of these events, or None where it was rejected.
 
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        event_ids: those that the table does not hold are left out of the answer.
-
-    Raises:
-        InputError: there is no table yet.
+    Events that the table does not hold are left out.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -199,15 +159,7 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
 
 
 def ask(path: str, sql: str) -> pa.Table:
-    """Runs SQL over the table `predictions` in the engine of delta-rs; needs no DuckDB.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        sql: DataFusion's dialect; only the columns that it names are read.
-
-    Raises:
-        InputError: there is no table yet.
-    """
+    """Run SQL in DataFusion's dialect over the table `predictions`; needs no DuckDB."""
     import pyarrow as pa
     from deltalake import QueryBuilder
 
@@ -216,15 +168,7 @@ def ask(path: str, sql: str) -> pa.Table:
 
 
 def latest(path: str, count: int) -> pa.Table:
-    """The rows that were committed last, the newest at the end; none where there is no table.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        count: how many, at most.
-
-    Returns:
-        All columns of `schema` but `top`.
-    """
+    """Return the last rows without `top`, the newest at the end; none where there is no table."""
     import pyarrow as pa
 
     columns = pa.schema(field for field in ROW if field.name != "top")
@@ -239,15 +183,7 @@ def latest(path: str, count: int) -> pa.Table:
 
 
 def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
-    """Yields the rows that are committed from now on, a list for each commit.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        interval: seconds between two looks.
-
-    Raises:
-        InputError: there is no table yet.
-    """
+    """Yield the rows of each commit from now on; look for it every `interval` seconds."""
     version, looked = current_version(path) + 1, time.monotonic()
     while True:
         rows = added(path, version)
@@ -265,30 +201,22 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
 
 
 def current_version(path: str) -> int:
-    """The table's last version.
-
-    Raises:
-        InputError: there is no table yet.
-    """
+    """Return the table's last version."""
     return opened(path).version()
 
 
 def added(path: str, version: int) -> list[dict[str, Any]] | None:
-    """The rows of a commit; None where it has not been made, or its log entry is gone.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        version: of the table.
+    """Return the rows of a version's commit; None where there is no log entry for it.
 
     Raises:
-        FileNotFoundError: its files were merged and removed since.
+        FileNotFoundError: Its files were merged and removed since.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
 
     store = delta.store(path)
     adds = added_files(store, version)
-    if not adds:
+    if not adds:  # None, or no rows
         return adds
     names = [unquote(add["path"]) for add in adds]
     parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
@@ -297,14 +225,7 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
 
 
 def added_files(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
-    """What the log tells of the files with a commit's rows; None as in `added`.
-
-    Merging small files adds none (Delta protocol, "dataChange").
-
-    Args:
-        store: the table's folder, as `delta.store` gives it.
-        version: of the table.
-    """
+    """Return the log's actions "add" of a version, or None; merging adds no rows ("dataChange")."""
     try:
         with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
             commit = log.read().decode()
@@ -315,15 +236,7 @@ def added_files(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
 
 
 def since(path: str, moment: datetime) -> list[dict[str, Any]]:
-    """The rows that were processed at a moment or later, in this order.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        moment: with its time zone.
-
-    Raises:
-        InputError: there is no table yet.
-    """
+    """Return the rows that were processed at a moment or later, in order of time."""
     import pyarrow.dataset as ds
 
     here = ds.field("processed_at") >= moment
@@ -332,11 +245,11 @@ def since(path: str, moment: datetime) -> list[dict[str, Any]]:
 
 
 def opened(path: str) -> DeltaTable:
-    """The table, as it is now.
+    """Open the table as it is now.
 
     Raises:
-        InputError: there is no table yet, or it cannot be read.
-        EnvironmentUnfitError: its store is away.
+        InputError: There is no table yet, or it cannot be read.
+        EnvironmentUnfitError: Its store cannot be reached.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError

@@ -1,4 +1,4 @@
-"""The predictions table asked in SQL, and by what the page asks; without Spark."""
+"""Queries on the tables of a home, in SQL and for the page, without Spark."""
 
 from __future__ import annotations
 
@@ -17,65 +17,41 @@ from sightstream.tables.schema import ANSWERED, LABEL
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
+    from duckdb import DuckDBPyConnection
 
 
 def query(path: str, sql: str, *, labels: Path | None = None) -> pa.Table:
-    """Runs SQL over the tables `predictions`, `dead_letters` and `labels`, without Spark.
-
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        sql: DuckDB's dialect.
-        labels: the labels table's folder; while it is None or not there, nothing is labelled.
-
-    Raises:
-        InputError: there is no table yet, or the SQL is wrong.
-    """
+    """Run SQL as `Snapshot.ask` does, over the tables of `snapshot`."""
     with snapshot(path, labels=labels) as now:
         return now.ask(sql)
 
 
 class Snapshot:
-    """The tables as they are at one moment, for any number of questions; made by `snapshot`."""
+    """The tables as they are at one moment, for any number of queries; made by `snapshot`."""
 
-    def __init__(self, connection: Any, table: DeltaTable) -> None:
-        """Remembers what to ask.
-
-        Args:
-            connection: DuckDB's, which knows the tables by name.
-            table: the predictions.
-        """
+    def __init__(self, connection: DuckDBPyConnection, table: DeltaTable) -> None:
         self._connection = connection
         self._table = table
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
-        """Runs SQL; of the predictions, only the days and columns that it names are read.
+        """Run SQL in DuckDB's dialect, with a `?` for each value; InputError where it is wrong.
 
-        Args:
-            sql: DuckDB's dialect, with a `?` in the place of each value.
-            values: in their order.
-
-        Raises:
-            InputError: the SQL is wrong.
+        Of the predictions, only the days and columns that it names are read.
         """
         import duckdb
         import pyarrow as pa
 
         try:
             relation = self._connection.sql(sql, params=list(values) or None)
-            # A statement such as COPY answers nothing.
+            # A statement such as COPY has no result.
             return pa.table({}) if relation is None else relation.to_arrow_table()
         except duckdb.Error as error:
             raise InputError(f"the query failed: {error}") from None
 
     def newest(self, wanted: Filter, count: int, *, skip: int = 0) -> list[dict[str, Any]]:
-        """The rows that arrived last, the newest first, all columns but `top`.
+        """Return the rows that arrived last without `top`, the newest first.
 
         Days are read from the newest on, until there are enough rows.
-
-        Args:
-            wanted: what the rows must be.
-            count: how many, at most.
-            skip: leaves out so many of the newest.
         """
         where, values = wanted.sql()
         found: list[dict[str, Any]] = []
@@ -95,11 +71,7 @@ class Snapshot:
         return found[skip:]
 
     def trend(self, wanted: Filter, bins: int) -> pa.Table:
-        """How many images there were over time, of each label, and how long they took.
-
-        Args:
-            wanted: which rows to count.
-            bins: spans of equal length, of a whole number of seconds, that time is divided into.
+        """Count images and their latency by label, over time spans of a whole number of seconds.
 
         Returns:
             A row for each span, where `label` is null and `whole` true, and one for each label in
@@ -127,12 +99,12 @@ class Snapshot:
         )
 
     def row(self, event_id: str) -> dict[str, Any] | None:
-        """All columns of an image's row; None where there is none."""
+        """Return all columns of an image's row, or None."""
         rows = self.ask("SELECT * FROM predictions WHERE event_id = ?", [event_id])
         return next(iter(rows.to_pylist()), None)
 
     def kinds(self, since: datetime | None = None) -> Kinds:
-        """What there is to choose from among the images that arrived since then."""
+        """Return the values that filters can choose from, of images that arrived since a time."""
         where, values = Filter(since).sql()
         columns = "label, source, model, model_version"
         rows = self.ask(f"SELECT DISTINCT {columns} FROM predictions WHERE {where}", values)
@@ -144,14 +116,8 @@ class Snapshot:
         )
 
     def uncertain(self, model: str, count: int, but: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Rows that nobody has labelled, all columns, the lowest scores first.
-
-        Args:
-            model: that answered.
-            count: how many, at most.
-            but: event ids to leave out.
-        """
-        # Two steps, so that the columns that are not looked through are read of few rows only.
+        """Return a model's unlabelled rows except some event ids, the lowest scores first."""
+        # Two steps: the second reads all columns, but of few rows.
         found = self.ask(
             "SELECT event_id, date FROM predictions ANTI JOIN labels USING (event_id) "
             "WHERE status = 'ok' AND model = ? AND NOT list_contains(?::VARCHAR[], event_id) "
@@ -171,13 +137,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Kinds:
-    """What rows can be told apart by, each in alphabetical order.
-
-    Attributes:
-        labels: best labels.
-        sources: the ways that images came.
-        versions: names and numbers of the model versions that answered.
-    """
+    """Values of columns, sorted; `versions` are names and numbers of the models that answered."""
 
     labels: tuple[str, ...]
     sources: tuple[str, ...]
@@ -188,15 +148,12 @@ class Kinds:
 def snapshot(
     path: str, *, labels: Path | None = None, since: datetime | None = None
 ) -> Iterator[Snapshot]:
-    """Opens the tables `predictions`, `dead_letters` and `labels` for questions.
+    """Open the tables `predictions`, `dead_letters` and `labels` for queries.
 
-    Args:
-        path: the table's folder, as an absolute path or a uri.
-        labels: the labels table's folder; while it is None or not there, nothing is labelled.
-        since: leaves out the predictions of the days before.
+    Without `labels`, that table is empty. Predictions of days before `since` are left out.
 
     Raises:
-        InputError: there is no table yet, or it cannot be read.
+        InputError: There is no table yet, or it cannot be read.
     """
     import duckdb
 
@@ -216,29 +173,20 @@ def snapshot(
 
 @dataclass(frozen=True)
 class Filter:
-    """Which rows are wanted; what is None or empty does not matter.
+    """Conditions on rows; one that is None or empty is left out."""
 
-    Attributes:
-        since: the earliest arrival.
-        status: ok or rejected.
-        labels: best labels, one of which a row must have.
-        sources: ways the image came, likewise.
-        versions: names and numbers of model versions, likewise.
-        scores: the lowest and the highest score; rejected rows have none.
-    """
-
-    since: datetime | None = None
-    status: str | None = None
-    labels: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    versions: tuple[tuple[str, int], ...] = ()
-    scores: tuple[float, float] | None = None
+    since: datetime | None = None  # the earliest arrival
+    status: str | None = None  # ok or rejected
+    labels: tuple[str, ...] = ()  # best labels; a row has one of them
+    sources: tuple[str, ...] = ()  # ways of arrival, likewise
+    versions: tuple[tuple[str, int], ...] = ()  # names and numbers of models, likewise
+    scores: tuple[float, float] | None = None  # the lowest and the highest
 
     def sql(self) -> tuple[str, list[Any]]:
-        """A condition in SQL, with a `?` in the place of each value; and the values."""
+        """Return a condition in SQL, with a `?` for each value, and the values."""
         parts: list[tuple[str, list[Any]]] = [("TRUE", [])]
         if self.since:
-            # The day too, so that other days' files are never opened.
+            # With the day, files of other days are not opened.
             since = "date >= ?::DATE AND event_time >= ?"
             parts.append((since, [self.since.date().isoformat(), self.since]))
         if self.status:

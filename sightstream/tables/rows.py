@@ -14,15 +14,7 @@ _UTC = pa.timestamp("us", "UTC")
 
 
 def results(answers: pa.Table, model: ServedModel) -> pa.Table:
-    """Resolves labels and names the model.
-
-    Args:
-        answers: columns of `schema.ANSWER`.
-        model: what answered.
-
-    Returns:
-        The columns of `schema.RESULT`, one row for each answer, in order.
-    """
+    """Turn `schema.ANSWER` into `schema.RESULT`, with labels by name, one row for each answer."""
     answer = {name: answers[name].combine_chunks() for name in answers.column_names}
     top = _top(answer["classes"], answer["scores"], model.labels)
     best = pc.list_element(top, 0)
@@ -39,21 +31,11 @@ def results(answers: pa.Table, model: ServedModel) -> pa.Table:
 
 
 def rows(events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int) -> pa.Table:
-    """Brings a micro-batch into the table's columns.
-
-    Args:
-        events: columns of `schema.EVENT`.
-        answers: columns of `schema.ANSWER`, one row for each event, in their order.
-        model: what answered.
-        batch_id: the micro-batch.
-
-    Returns:
-        The columns of `schema.ROW`, one row for each event.
-    """
+    """Turn `schema.EVENT`, and an answer of `schema.ANSWER` for each event, into `schema.ROW`."""
     if len(events) != len(answers):
         raise ValueError(f"{len(answers)} answers for {len(events)} events")
     for name in ("error_code", "error_detail", "bytes"):
-        # What the arrival says of errors counts first; of the size, what was read.
+        # The error of the arrival counts first, and the size of what was read.
         first, second = (answers, events) if name == "bytes" else (events, answers)
         column = pc.coalesce(first[name].combine_chunks(), second[name].combine_chunks())
         answers = answers.set_column(answers.column_names.index(name), name, column)

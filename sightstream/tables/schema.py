@@ -22,14 +22,7 @@ _SPARK = {
 
 
 class Column(NamedTuple):
-    """A column, as every schema that has it describes it.
-
-    Attributes:
-        name: Its name.
-        kind: Its type, a key of `_TYPES`.
-        meaning: A phrase that documents it; the Delta table's comment on it.
-        required: It is never null in a Delta table.
-    """
+    """A column; `kind` is a key of `_TYPES`, and `meaning` the comment on it in a Delta table."""
 
     name: str
     kind: str
@@ -99,7 +92,6 @@ def _arrow(columns: Iterable[Column]) -> pa.Schema:
 
 
 def _delta(columns: Iterable[Column]) -> pa.Schema:
-    """Columns of a Delta table, with a comment on each."""
     return pa.schema(
         pa.field(each.name, _TYPES[each.kind], not each.required, {"comment": each.meaning})
         for each in columns
@@ -107,12 +99,12 @@ def _delta(columns: Iterable[Column]) -> pa.Schema:
 
 
 def ddl(columns: Iterable[Column]) -> str:
-    """Columns as Spark's DDL."""
+    """Return columns as Spark's DDL."""
     return ", ".join(f"{each.name} {_SPARK.get(each.kind, each.kind)}" for each in columns)
 
 
 def markdown(columns: Iterable[Column]) -> str:
-    """Columns as a Markdown table for the documentation."""
+    """Return columns as a Markdown table for the documentation."""
     rows = (f"| `{c.name}` | {_SPARK.get(c.kind, c.kind)} | {c.meaning} |\n" for c in columns)
     return "| column | type | meaning |\n|---|---|---|\n" + "".join(rows)
 
@@ -135,13 +127,9 @@ ANSWER = _arrow((*_ERROR, *_SCORES, *_SHAPE, _BYTES, *_MILLISECONDS, *_STATISTIC
 """Schema of a classifier's answers, in the order of `scoring.classifier.Answer`."""
 
 RESULT = _arrow(RESULT_COLUMNS)
-"""Schema of `RESULT_COLUMNS`."""
-
 ROW = _delta(ROW_COLUMNS)
-"""Schema of the predictions table."""
-
 LABEL = _delta(_LABELLED)
 """Schema of the labels table, in the order of `tables.labels.Label`."""
 
 ANSWERED = tuple(each.name for each in (_STATUS, *_LABEL, *_MODEL, *_MILLISECONDS))
-"""Columns of a row that say nothing about an image that was rejected."""
+"""Columns of a row that are of no interest where the image was rejected."""

@@ -1,8 +1,11 @@
 """The library in a session of anybody's: docs/library.md as it stands, and what it promises."""
 
+import gc
 import os
 import re
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import sightstream
 from sightstream import classify, classify_udf, load_model, predict
 from sightstream.config import ENV_PREFIX, Settings
 from sightstream.scoring import api
+from sightstream.scoring.udf import identity
 from sightstream.tables.schema import RESULT, RESULT_COLUMNS, markdown
 from tests import tiny_model
 
@@ -145,6 +149,19 @@ def test_each_image_is_classified_once(spark, model, monkeypatch):
     asked = rows.filter("score > 0.5 and label = 'bright'").select("label", "score", "top")
     assert len(asked.collect()) == 1
     assert seen.value == len(STATUS)
+
+
+def test_a_model_is_broadcast_once_and_freed_after_its_last_use(spark, model):
+    other = replace(model, name="another")
+    key = spark.sparkContext.applicationId, identity(other)
+    function = classify_udf(other)
+    broadcast = weakref.ref(api._broadcasts[key])
+    again = classify_udf(replace(other))
+    assert api._broadcasts[key] is broadcast()
+    del function, again
+    gc.collect()
+    assert broadcast() is None
+    assert key not in api._broadcasts
 
 
 def test_two_models_answer_in_one_query(spark, model, place):

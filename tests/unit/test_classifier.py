@@ -33,9 +33,9 @@ class Reddish:
 def model(monkeypatch):
     ours = {"sightstream.engines": {"reddish": Reddish}}
     monkeypatch.setattr(plugins, "installed", lambda group: ours.get(group, {}))
-    engines._engines.cache_clear()
+    engines.installed.cache_clear()
     yield ServedModel("m", 1, ("red", "blue"), Preprocessing(24, 24), "reddish", b"")
-    engines._engines.cache_clear()
+    engines.installed.cache_clear()
 
 
 def png(red: int) -> bytes:

@@ -39,9 +39,9 @@ class Even:
 @pytest.fixture
 def even(monkeypatch):
     monkeypatch.setattr(plugins, "installed", lambda _group: {"even": Even})
-    engines._engines.cache_clear()
+    engines.installed.cache_clear()
     yield
-    engines._engines.cache_clear()
+    engines.installed.cache_clear()
 
 
 def test_the_entry_points_are_onnx_and_keras():
