@@ -260,7 +260,8 @@ def stop(session: SparkSession) -> None:
     """Ends a session and its JVM, so that the next one is built with its own settings."""
     sockets = None
     if is_alive(session):
-        sockets = _short(Path(session.conf.get("spark.local.dir")))
+        if scratch := session.conf.get("spark.local.dir", None):  # a session that `start` built
+            sockets = _short(Path(scratch))
         session.stop()
     inside.end_jvm()
     if sockets:
