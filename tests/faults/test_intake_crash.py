@@ -26,6 +26,7 @@ DYING = """
 import json, os, signal, sys
 from pathlib import Path
 from sightstream import config
+from sightstream.io import durable
 from streaming.folder import intake
 from tests.intakes import intake_of
 
@@ -103,9 +104,9 @@ elif where == "before publish":
 elif where == "after publish":
     Path.rename = after(Path.rename)
 elif where == "before sync":
-    intake._sync = before(intake._sync)
+    durable.sync = before(durable.sync)
 elif where == "after sync":
-    intake._sync = after(intake._sync)
+    durable.sync = after(durable.sync)
 elif where.startswith("cut "):
     intake.write = cut_short
 elif where == "any step":
