@@ -21,6 +21,7 @@ from sightstream.errors import ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Limits
 from sightstream.models.registry import Registry, resolve
 from sightstream.models.version import Card, write_card
+from sightstream.runtime import spark
 from sightstream.scoring.classifier import Classifier
 from tests.conftest import end_session
 from tests.integration.test_version import TINY, node, onnx_model
@@ -154,7 +155,7 @@ def test_spark_udf_answers_as_the_classifier(pyfunc, expected, monkeypatch):
         images = session.createDataFrame([(image,) for image in IMAGES], "image binary")
         rows = images.select(answer("image").alias("answer")).select("answer.*").collect()
     finally:
-        session.stop()
+        spark.stop(session)
     assert cells(row.asDict() for row in rows) == expected
     assert [each["label"] for each in rows[0]["top"]] == ["a", "b"]
 
