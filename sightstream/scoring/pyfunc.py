@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightstream import config
+from sightstream.errors import InputError
 from sightstream.images.decode import Rejected
 from sightstream.images.store import Image, Store
 from sightstream.models.version import serve
@@ -35,6 +36,8 @@ class PyFunc:
         """Classify images by their column `image` or `uri`; return the signature's columns."""
         import pandas as pd
 
+        if not {"image", "uri"} & {*rows.columns}:  # of which MLflow has removed all others
+            raise InputError("send a column `image`, the content of files, or `uri`")
         nothing = [None] * len(rows)
         cells = zip(rows.get("image", nothing), rows.get("uri", nothing), strict=True)
         answers = table(self._classifier([self._image(*each) for each in cells]))

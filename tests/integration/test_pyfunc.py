@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sightstream.errors import ModelDamagedError, ModelNotFoundError
+from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Limits
 from sightstream.models.registry import Registry, resolve
 from sightstream.models.version import Card, write_card
@@ -138,6 +138,11 @@ def test_a_version_of_bare_artifacts_is_still_served(registry, tmp_path):
     version = registry.version("old", 1)
     assert registry.load(version).labels == ("a", "b")
     assert (registry.report(version) / "index.html").read_text() == "a page"
+
+
+def test_rows_without_a_column_that_it_knows_are_an_error(pyfunc):
+    with pytest.raises(InputError, match="send a column `image`"):
+        pyfunc.load_model(CHAMPION).predict(pd.DataFrame({"content": [b"no image"]}))
 
 
 def test_spark_udf_answers_as_the_classifier(pyfunc, expected, monkeypatch):
