@@ -5,10 +5,12 @@ See JEP 350, Dynamic CDS Archives. A JVM that does not fit an archive starts wit
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightstream.errors import first_line
 from sightstream.runtime import spark
 
 if TYPE_CHECKING:
@@ -59,4 +61,7 @@ def _use(session: SparkSession, checkpoint: Path) -> None:
 
 
 if __name__ == "__main__":
-    make()
+    try:
+        make()
+    except Exception as error:  # whatever Spark or Java does wrong: it is of use, not of need
+        sys.exit(f"sightstream: {first_line(error)}")

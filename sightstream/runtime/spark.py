@@ -13,8 +13,8 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -121,7 +121,7 @@ def start(
         conf.set("spark.driver.bindAddress", "127.0.0.1")
     before = {*psutil.Process().children()}
     try:
-        with chatter_to(home / "logs" / "spark.log"):
+        with chatter_to(home / "logs" / "spark.log"), _blocked(signal.SIGTERM):
             context = SparkContext.getOrCreate(conf)
             _interruptible(context)
             session = SparkSession.builder.getOrCreate()
@@ -170,7 +170,9 @@ def _jvm_options(driver_memory: str, kafka: bool, optimised: bool) -> dict[str, 
     archive = f'-XX:SharedArchiveFile="{ARCHIVE}" -Xlog:cds=off -Xlog:cds+dynamic=off'
     return {
         "spark.driver.memory": driver_memory,
-        "spark.driver.extraJavaOptions": f"{flags} {heap} {archive}",
+        # With -Xrs, SIGTERM stays blocked: sent to all processes of a service, it would otherwise
+        # end the JVM before the current micro-batch.
+        "spark.driver.extraJavaOptions": f"-Xrs {flags} {heap} {archive}",
         "spark.executor.extraJavaOptions": flags,
         # Local files, since packages would be put on the workers' Python path too.
         **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),
@@ -237,6 +239,16 @@ def _end_unborn(before: set[psutil.Process]) -> None:
     for child in {*psutil.Process().children()} - before:
         with suppress(psutil.Error):
             child.kill()
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Blocks a signal in this thread and, for good, in processes that it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _interruptible(context: SparkContext) -> None:

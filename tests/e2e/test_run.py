@@ -1,6 +1,7 @@
 """`sightstream run` as its user sees it: images into the inbox, rows out of the table."""
 
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -278,7 +279,7 @@ class TestLive:
 
     def test_ctrl_c_leaves_cleanly(self, home, run):
         rows = home.table().num_rows
-        run.send_signal(signal.SIGINT)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
         assert run.wait(timeout=60) == 0
         assert "finishing the current micro-batch" in (home.settings.root / "run.err").read_text()
         assert home.table().num_rows == rows

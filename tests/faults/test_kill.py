@@ -1,4 +1,4 @@
-"""The stream under kill -9: of all of it, and of the Python workers alone."""
+"""The stream under kill -9, of all of it and of the Python workers alone, and under SIGTERM."""
 
 import itertools
 import os
@@ -65,6 +65,11 @@ def test_the_program_is_killed_three_times_and_no_image_is_lost_or_told_twice(ho
                 until(lambda before=before: home.count() > before, 60)
                 Event().wait(moments.uniform(0, 3))
         assert drops.done.wait(120)
+    with home.running() as run:  # which then ends as a service does
+        until(lambda: workers(psutil.Process(run.pid)), 60)
+        for each in [*psutil.Process(run.pid).children(recursive=True), run]:
+            each.terminate()
+        assert run.wait(timeout=60) == 0, (home.settings.root / "run.err").read_text()
     last = home("run", "--once", "--metrics-port", "0")
     assert last.returncode == 0, last.stderr
     rows = home.table()
