@@ -88,6 +88,7 @@ def status(
 
     Example: sightstream status --source kafka
     """
+    from sightstream.errors import InputError
     from sightstream.io import lock
     from sightstream.models.registry import Registry
     from streaming.folder.source import waiting
@@ -95,6 +96,11 @@ def status(
     from streaming.observe import status as state
 
     settings = options.settings(home, source=source or None, kafka_topic=topic)
+    if not settings.root.is_dir():
+        raise InputError(
+            f"there is no home folder {settings.root}; name one with --home, or make one with: "
+            "sightstream run"
+        )
     found = {
         "running": lock.is_held(settings.root),
         "model": state.champion(Registry(settings.registry_address), settings.model),

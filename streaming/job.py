@@ -160,7 +160,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         registry = Registry(settings.registry_address)
         if not registry.exists:
             raise ModelNotFoundError(
-                f"the registry {registry.uri} is empty; train a model with: sightstream train"
+                f"the registry {registry.shown} is empty; train a model with: sightstream train"
             )
         # Faults of a source are raised before anything is started.
         table = Predictions(settings.predictions)

@@ -46,10 +46,11 @@ def train(
     """Trains, evaluates and registers a model; an empty source is that of the recipe."""
     _require_fitting(recipe, options)
     registry = Registry(settings.registry_address)
+    if recipe.prepare and source == Source():
+        source = Source((recipe.prepare(settings.root),))
+    source.list()  # a fault of the data shows before Spark has started
     with learning(settings, recipe, options.workers, progress) as session:
         run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
-        if recipe.prepare and source == Source():
-            source = Source((recipe.prepare(settings.root),))
         progress.on_step("decoding the images")
         dataset = datasets.load(
             session, source, recipe.preprocessing, settings.limits, shares=recipe.shares,

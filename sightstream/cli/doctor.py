@@ -134,7 +134,7 @@ def _model(settings: Settings) -> str:
         return "the registry is empty; `sightstream run` trains the starter model"
     if not registry.exists:
         raise EnvironmentUnfitError(
-            f"the registry {registry.uri} is empty; train the model with: "
+            f"the registry {registry.shown} is empty; train the model with: "
             f"sightstream train {settings.model}"
         )
     if settings.registry_uri:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Registry:
         Nothing is opened, and MLflow is not imported, before the first use.
         """
         self.uri = uri
+        self.shown = re.sub("//[^/]*@", "//", uri)  # without a password
         self._local = uri.startswith("sqlite:///")
         self._database = Path(uri.removeprefix("sqlite:///"))
 
@@ -83,8 +85,8 @@ class Registry:
             return _version(found)
         kind = "version" if str(which).isdigit() else "alias"
         raise ModelNotFoundError(
-            f"no version of '{name}' has the {kind} '{which}'; see: sightstream models list, "
-            f"or train one with: sightstream train {name}"
+            f"no version of '{name}' has the {kind} '{which}' in the registry {self.shown}; see: "
+            f"sightstream models list, or train one with: sightstream train {name}"
         )
 
     def champion_number(self, name: str) -> int | None:
@@ -270,7 +272,7 @@ class Registry:
             reason = "it is locked by another process; try again when that is done"
             if "locked" not in str(error):
                 reason = _reason(error)
-            raise RegistryUnavailableError(f"the registry {self.uri} failed: {reason}") from error
+            raise RegistryUnavailableError(f"the registry {self.shown} failed: {reason}") from error
 
 
 def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:

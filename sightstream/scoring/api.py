@@ -86,6 +86,7 @@ def predict(
     """
     if isinstance(images, (str, bytes, os.PathLike)):
         raise TypeError("predict takes a list of images; for one, write: predict([image], ...)")
+    _require_model(model)
     results_of = _Results(Pickled(model), Limits(max_bytes, max_pixels), top_k)
     left, found = iter(images), list[dict[str, Any]]()
     while piece := list(islice(left, _PIECE)):
@@ -125,6 +126,11 @@ def classify(
         >>> files = spark.read.format("binaryFile").load("photos")  # doctest: +SKIP
         >>> classify(files, model).select("path", "label", "score").show()  # doctest: +SKIP
     """
+    if not hasattr(df, "schema"):
+        raise TypeError(
+            f"classify takes a DataFrame of Spark, and not {type(df)}; for images in this process, "
+            "write: predict([image, ...], model)"
+        )
     _require_columns(df, image)
     # Spark copies what is deterministic into filters and projections, and would classify twice.
     answer = _udf(
@@ -172,10 +178,16 @@ def _require_columns(df: DataFrame, image: str) -> None:
         )
 
 
+def _require_model(model: object) -> None:
+    if not isinstance(model, ServedModel):
+        raise TypeError(f"{model!r} is no loaded model; write: load_model(...)")
+
+
 def _shipped(session: SparkSession, model: ServedModel) -> Shipped:
     """Broadcast a model to the workers of a session, once for all functions that use it."""
     from pyspark.sql.utils import is_remote
 
+    _require_model(model)
     if is_remote():  # Spark Connect has no broadcasts
         return Pickled(model)
     context = session.sparkContext
@@ -219,6 +231,8 @@ class _Results:
     """Makes results from images as anybody's rows hold them; pickled to the workers."""
 
     def __init__(self, model: Shipped, limits: Limits, top_k: int) -> None:
+        if top_k < 1:
+            raise ValueError(f"top_k is 1 or more, not {top_k}")
         self.answering = Answering(model, limits, top_k)
         self._store = Store(None, limits)
 
@@ -241,4 +255,8 @@ class _Results:
             return Rejected("empty", "There is no image: the value is null.")
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
-        return self._store(os.fspath(value))
+        if isinstance(value, (str, os.PathLike)):
+            return self._store(os.fspath(value))
+        raise TypeError(
+            f"an image is its content, its path or its uri, and not {value!r} of {type(value)}"
+        )

@@ -41,10 +41,10 @@ open("table.svg", "w").write(svg + "\\n")
 def run(starter, tmp_path_factory):
     """Runs a text in a folder with photos, whose registry has the starter model."""
     here = tmp_path_factory.mktemp("readme")
-    (here / "photos").mkdir()
-    for digit in reversed(starter.digits):
-        shutil.copyfile(digit, here / "photos" / f"{digit.parent.name}.png")
-    (here / "photos" / "cut.png").write_bytes((here / "photos" / "3.png").read_bytes()[:60])
+    for folder in (starter.home / "starter" / "digits").iterdir():
+        (photos := here / "photos" / folder.name).mkdir(parents=True)
+        shutil.copy(min(folder.iterdir()), photos)
+    (here / "photos" / "cut.png").write_bytes(next(photos.iterdir()).read_bytes()[:60])
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SIGHTSTREAM_")}
     environment = clean | {
         "SIGHTSTREAM_REGISTRY_URI": f"sqlite:///{starter.database}",
@@ -75,7 +75,7 @@ def outputs(examples):
 
 @pytest.fixture(scope="module")
 def names(run):
-    return {photo.name for photo in (run.folder / "photos").iterdir()}
+    return {photo.name for photo in (run.folder / "photos").rglob("*.png")}
 
 
 @pytest.mark.parametrize("number", "12345")
@@ -93,7 +93,7 @@ def test_sql_answers_with_labels_and_with_what_was_rejected(outputs):
 
 
 def test_a_file_is_classified_without_spark(outputs):
-    assert outputs["3"].startswith("photos/3.png  3 ")
+    assert outputs["3"].startswith("photos/3/3-0003.png  3 ")
     assert len(re.findall(r"\b[01]\.\d+", outputs["3"])) == 3
 
 

@@ -52,6 +52,28 @@ def test_columns_of_the_same_name(model):
     assert "df.drop('Label', 'score')" in str(raised.value)
 
 
+@pytest.mark.parametrize("other", ["bright-or-dark", None])
+def test_what_is_no_model(other):
+    with pytest.raises(TypeError, match=r"is no loaded model; write: load_model\("):
+        predict([b""], other)
+
+
+def test_what_is_no_dataframe_of_spark(model):
+    with pytest.raises(TypeError, match="takes a DataFrame of Spark, and not <class 'list'>"):
+        classify([b""], model)
+
+
+def test_what_is_no_image(model):
+    with pytest.raises(TypeError, match="its path or its uri, and not 3 of <class 'int'>"):
+        predict([3], model)
+
+
+@pytest.mark.parametrize("limit", ["top_k", "max_bytes", "max_pixels"])
+def test_a_limit_of_nothing(model, limit):
+    with pytest.raises(ValueError, match=limit):
+        predict([], model, **{limit: 0})
+
+
 def test_a_folder_is_a_model(model, files):
     assert (model.name, model.version, model.engine) == ("bright-or-dark", 0, "onnx")
 
