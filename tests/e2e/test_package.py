@@ -50,19 +50,24 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """The programs of an environment that holds the core alone, as locked.
-
-    pyspark is linked: it has no wheel, and an installation would build it for 40 s.
-    """
+    """The programs of an environment that holds the core alone, as locked."""
     folder = tmp_path_factory.mktemp("core")
     pins = folder / "pins.txt"
     locked = (ROOT / "requirements.lock").read_text()
     pins.write_text("\n".join(re.findall(r"^[a-zA-Z0-9].*==[^\\\n]*", locked, re.MULTILINE)))
+    return installed(wheel, folder, sys.executable, "--constraints", pins)
+
+
+def installed(wheel, folder, python, *options):
+    """The programs of a new environment that holds the core.
+
+    pyspark is linked: it has no wheel, and an installation would build it for 40 s.
+    """
     without = folder / "without.txt"
     without.write_text("pyspark; python_version < '3'\n")
-    run(UV, "venv", "--python", sys.executable, folder / "venv")
+    run(UV, "venv", "--python", python, folder / "venv")
     programs = folder / "venv" / "bin"
-    options = ("--constraints", pins, "--overrides", without)
+    options = ("--overrides", without, *options)
     run(UV, "pip", "install", "--python", programs / "python", *options, wheel, cwd=folder)
     (packages,) = programs.parent.glob("lib/python3*/site-packages")
     for name in ("pyspark", "py4j"):
@@ -100,6 +105,18 @@ def test_a_version_that_was_trained_elsewhere_is_served(environment, home):
 def test_predict_needs_no_spark(environment, home):
     image = tiny_model.photograph(home / "grey.png", 128)
     answer = run(environment / "sightstream", "predict", image, "--home", home, cwd=home.parent)
+    assert "grey" in answer
+
+
+def test_the_oldest_python_and_packages_serve(wheel, home, tmp_path):
+    """The bounds of pyproject.toml are those of versions that work, pyspark's aside."""
+    oldest = subprocess.run([UV, "python", "find", "3.11"], capture_output=True, text=True)
+    if oldest.returncode:
+        pytest.skip("Python 3.11 is not installed")
+    lowest = "--resolution", "lowest-direct"
+    programs = installed(wheel, tmp_path, oldest.stdout.strip(), *lowest)
+    image = tiny_model.photograph(tmp_path / "grey.png", 128)
+    answer = run(programs / "sightstream", "predict", image, "--home", home, cwd=home.parent)
     assert "grey" in answer
 
 
