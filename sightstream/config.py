@@ -24,6 +24,7 @@ from sightstream.images.decode import Limits
 ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")
 
+_Source = Literal["folder", "kafka"]
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 
 
@@ -40,97 +41,76 @@ class Broker:
 
 
 class Settings(BaseSettings):
-    """What a user can set; `sightstream config show` prints the descriptions."""
+    """What a user can set; `sightstream config show` prints the sentence below each field."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
-    home: Path = Field(Path("data"), description="the folder that holds all state")
-    model: str = Field("starter", pattern=r"^[\w.-]+$", description="the registered model to serve")
-    engine: Literal["auto", "onnx", "keras"] = Field(
-        "auto", description="what runs the model; auto takes ONNX where the export agrees"
-    )
-    registry_uri: str = Field(
-        "", description="MLflow tracking server; empty: SQLite and files under home"
-    )
-    predictions_uri: str = Field(
-        "", description="folder or uri of the predictions table; empty: under home"
-    )
-    master: str = Field(
-        "local[*,4]",
-        pattern=r"^(local(\[.+\])?|yarn|(spark|k8s)://.+)$",
-        description="Spark master: local[*,4], spark://host:7077, yarn or k8s://...",
-    )
-    spark: dict[str, str] = Field(
-        {}, description="further options of Spark by name, which win over ours"
-    )
-    driver_memory: str = Field(
-        "1g", pattern=r"^\d+[mg]$", description="heap of Spark's driver, such as 1g"
-    )
-    images_per_batch: int = Field(
-        20_000, ge=1, le=1_000_000, description="images that a micro-batch aims at"
-    )
-    max_image_bytes: int = Field(
-        20 * 2**20, ge=1, le=2**31 - 1, description="larger files are rejected, in bytes"
-    )
-    max_image_pixels: int = Field(
-        50_000_000, ge=1, le=2**28, description="images of more pixels are rejected"
-    )
-    top_k: int = Field(3, ge=1, le=100, description="labels a row carries, best first")
-    settle_seconds: float = Field(
-        2.0,
-        ge=0,
-        le=3600,
-        description="rest before a file is taken that is empty, hidden or has a temporary name",
-    )
-    retention_days: int = Field(
-        0, ge=0, description="days that images are kept after their prediction; 0: for ever"
-    )
-    source: Annotated[tuple[Literal["folder", "kafka"], ...], NoDecode] = Field(
-        ("folder",), min_length=1, description="where images come from: folder, kafka or both"
-    )
-    kafka_servers: str = Field(
-        "localhost:9092", min_length=1, description="Kafka's bootstrap servers, separated by commas"
-    )
-    kafka_topic: str = Field(
-        "images", pattern=_TOPIC, description="the topic that images come from"
-    )
-    kafka_predictions_topic: str = Field(
-        "", pattern=f"^$|{_TOPIC}", description="the topic that new rows go to; empty: none"
-    )
-    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="Kafka's security protocol"
-    )
-    kafka_ca: Path | None = Field(
-        None, description="PEM file of the authority that Kafka's certificate must come from"
-    )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "SCRAM-SHA-512", description="how to log in to Kafka"
-    )
-    kafka_user: str = Field("", description="the user to log in to Kafka as")
-    kafka_password: SecretStr = Field(
-        SecretStr(""), description="its password; better in the environment than in a file"
-    )
-    kafka_starting_offsets: Literal["earliest", "latest"] = Field(
-        "earliest", description="where the first start of a stream begins in the topic"
-    )
-    kafka_fail_on_data_loss: bool = Field(
-        True, description="stop when messages are gone that were never read"
-    )
-    kafka_max_offsets: int = Field(
-        0, ge=0, description="messages that a micro-batch takes at most; 0: as memory allows"
-    )
-    kafka_uri_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="uris below which messages may name their image instead of carrying it"
-    )
-    metrics_host: str = Field("127.0.0.1", description="address of the metrics endpoint")
-    metrics_port: int = Field(
-        9108, ge=0, le=65535, description="port of the metrics endpoint; 0: any free one"
-    )
-    web_host: str = Field("127.0.0.1", description="address of the page; it knows no users")
-    web_port: int = Field(8501, ge=0, le=65535, description="port of the page; 0: any free one")
-    web_promote: Literal["loopback", "always", "never"] = Field(
-        "loopback", description="where the page may promote models and roll them back"
-    )
+    home: Path = Path("data")
+    """the folder that holds all state"""
+    model: str = Field("starter", pattern=r"^[\w.-]+$")
+    """the registered model to serve"""
+    engine: Literal["auto", "onnx", "keras"] = "auto"
+    """what runs the model; auto takes ONNX where the export agrees"""
+    registry_uri: str = ""
+    """MLflow tracking server; empty: SQLite and files under home"""
+    predictions_uri: str = ""
+    """folder or uri of the predictions table; empty: under home"""
+    master: str = Field("local[*,4]", pattern=r"^(local(\[.+\])?|yarn|(spark|k8s)://.+)$")
+    """Spark master: local[*,4], spark://host:7077, yarn or k8s://..."""
+    spark: dict[str, str] = {}
+    """further options of Spark by name, which win over ours"""
+    driver_memory: str = Field("1g", pattern=r"^\d+[mg]$")
+    """heap of Spark's driver, such as 1g"""
+    images_per_batch: int = Field(20_000, ge=1, le=1_000_000)
+    """images that a micro-batch aims at"""
+    max_image_bytes: int = Field(20 * 2**20, ge=1, le=2**31 - 1)
+    """larger files are rejected, in bytes"""
+    max_image_pixels: int = Field(50_000_000, ge=1, le=2**28)
+    """images of more pixels are rejected"""
+    top_k: int = Field(3, ge=1, le=100)
+    """labels a row carries, best first"""
+    settle_seconds: float = Field(2.0, ge=0, le=3600)
+    """rest before a file is taken that is empty, hidden or has a temporary name"""
+    retention_days: int = Field(0, ge=0)
+    """days that images are kept after their prediction; 0: for ever"""
+    source: Annotated[tuple[_Source, ...], NoDecode] = Field(("folder",), min_length=1)
+    """where images come from: folder, kafka or both"""
+    kafka_servers: str = Field("localhost:9092", min_length=1)
+    """Kafka's bootstrap servers, separated by commas"""
+    kafka_topic: str = Field("images", pattern=_TOPIC)
+    """the topic that images come from"""
+    kafka_predictions_topic: str = Field("", pattern=f"^$|{_TOPIC}")
+    """the topic that new rows go to; empty: none"""
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """Kafka's security protocol"""
+    kafka_ca: Path | None = None
+    """PEM file of the authority that Kafka's certificate must come from"""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """how to log in to Kafka"""
+    kafka_user: str = ""
+    """the user to log in to Kafka as"""
+    kafka_password: SecretStr = SecretStr("")
+    """its password; better in the environment than in a file"""
+    kafka_starting_offsets: Literal["earliest", "latest"] = "earliest"
+    """where the first start of a stream begins in the topic"""
+    kafka_fail_on_data_loss: bool = True
+    """stop when messages are gone that were never read"""
+    kafka_max_offsets: int = Field(0, ge=0)
+    """messages that a micro-batch takes at most; 0: as memory allows"""
+    kafka_uri_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
+    """uris below which messages may name their image instead of carrying it"""
+    metrics_host: str = "127.0.0.1"
+    """address of the metrics endpoint"""
+    metrics_port: int = Field(9108, ge=0, le=65535)
+    """port of the metrics endpoint; 0: any free one"""
+    web_host: str = "127.0.0.1"
+    """address of the page; it knows no users"""
+    web_port: int = Field(8501, ge=0, le=65535)
+    """port of the page; 0: any free one"""
+    web_promote: Literal["loopback", "always", "never"] = "loopback"
+    """where the page may promote models and roll them back"""
 
     @field_validator("kafka_ca", mode="before")
     @classmethod
@@ -214,13 +194,9 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, *_: Any, **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
         """Flags win over the environment, which wins over the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, FILE)
 
