@@ -1,7 +1,5 @@
 """Settings: defaults < sightstream.toml < SIGHTSTREAM_* < flags, validated once."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from dataclasses import dataclass, field

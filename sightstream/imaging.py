@@ -1,7 +1,5 @@
 """Former place of `sightstream.images.decode`: recipe files of version 0.1.0 import from here."""
 
-from __future__ import annotations
-
 from sightstream import terminal
 from sightstream.images.decode import Preprocessing as Preprocessing
 

@@ -1,7 +1,5 @@
 """Parts that installed packages add: formats, engines, commands and checks, by entry point."""
 
-from __future__ import annotations
-
 import logging
 from importlib.metadata import EntryPoint, distributions
 from typing import Any

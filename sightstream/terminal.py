@@ -1,7 +1,5 @@
 """The terminal: two consoles, a file for what libraries print, and Ctrl-C."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -11,7 +11,7 @@ import streamlit as st
 
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
-from sightstream.tables.query import Filter, Kinds, snapshot
+from sightstream.tables.query import Filter, snapshot
 from sightstream.terminal import shortened
 from web import charts, page, pictures
 from web.page import plain
@@ -199,7 +199,7 @@ def _look(
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def _kinds(path: str, version: int | None, since: datetime | None) -> Kinds:
+def _kinds(path: str, version: int | None, since: datetime | None) -> Filter:
     with snapshot(path, since=since) as now:
         return now.kinds(since)
 

@@ -1,7 +1,5 @@
 """Registers the commands that need neither the stream nor training."""
 
-from __future__ import annotations
-
 import typer
 
 from sightstream import terminal

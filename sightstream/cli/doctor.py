@@ -1,7 +1,5 @@
 """The checks of `sightstream doctor`: those of the library, and those that packages add."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

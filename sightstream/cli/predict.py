@@ -1,7 +1,5 @@
 """`sightstream predict`: images classified in this process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

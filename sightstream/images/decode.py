@@ -182,7 +182,7 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
     except Image.DecompressionBombError as error:
         if limits.max_pixels > 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
             raise
-        return Rejected("too_many_pixels", f"{error}.", format.name, *_shown(size))
+        return _reject("too_many_pixels", f"{error}.", format, size)
     except Exception as error:  # Pillow's decoders raise nearly everything on hostile bytes.
         return _undecodable(error, format, data, size)
 
@@ -273,26 +273,27 @@ def _too_many_pixels(
 ) -> Rejected | None:
     if size is None or size[0] * size[1] <= limits.max_pixels:
         return None
-    limit = f"the limit is {limits.max_pixels / 1e6:g}."
-    sentence = f"{size[0] * size[1] / 1e6:,.1f} megapixels; {limit}"
-    return Rejected("too_many_pixels", sentence, format.name, *_shown(size))
-
-
-def _shown(size: tuple[int, int] | None) -> tuple[int, int] | tuple[None, None]:
-    """Size that a header claims, where the 32-bit columns of a row can hold it."""
-    return size if size and max(size) <= _INT32 else (None, None)
+    millions, most = size[0] * size[1] / 1e6, limits.max_pixels / 1e6
+    sentence = f"{millions:,.1f} megapixels; the limit is {most:g}."
+    return _reject("too_many_pixels", sentence, format, size)
 
 
 def _undecodable(
     error: Exception, format: Format, data: bytes, size: tuple[int, int] | None
 ) -> Rejected:
-    name, dimensions = format.name, _shown(size)
+    name = format.name
     if re.search("data too large|Too much memory", str(error)):
         sentence = f"The {name} holds compressed text that would expand beyond 1 MiB."
-        return Rejected("too_large", sentence, name, *dimensions)
+        return _reject("too_large", sentence, format, size)
     if "truncated" in str(error).lower() or len(data) < 12 or format.is_cut_short(data):
         sentence = f"The {name} ends too early, after {len(data):,} bytes."
-        return Rejected("truncated", sentence, name, *dimensions)
+        return _reject("truncated", sentence, format, size)
     invalid = size is None and isinstance(error, SyntaxError | IndexError | TypeError)
     reason = "its header is invalid" if invalid else str(error) or type(error).__name__
-    return Rejected("corrupt", f"The {name} cannot be decoded: {reason}.", name, *dimensions)
+    return _reject("corrupt", f"The {name} cannot be decoded: {reason}.", format, size)
+
+
+def _reject(code: ErrorCode, detail: str, format: Format, size: tuple[int, int] | None) -> Rejected:
+    # A header may claim a size that the 32-bit columns of a row cannot hold.
+    width, height = size if size and max(size) <= _INT32 else (None, None)
+    return Rejected(code, detail, format.name, width, height)

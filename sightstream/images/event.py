@@ -1,7 +1,5 @@
 """An image event, and its encoding as the headers of a Kafka message."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 An entry opens bytes with one plugin of Pillow, so that no format is tried that is not listed here.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Callable

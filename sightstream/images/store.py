@@ -3,8 +3,6 @@
 Uris and names come from outside: whatever is wrong with one is a value (`Rejected`).
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable, Sequence

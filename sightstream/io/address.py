@@ -1,7 +1,5 @@
 """Addresses of network services: parsed, tried, and chosen."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterable
 

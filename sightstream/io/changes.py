@@ -4,8 +4,6 @@ It reports nothing of folders in the folder, and nothing on some file systems, s
 look now and then anyway.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select

@@ -1,7 +1,5 @@
 """Files that a crash of the machine leaves whole."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

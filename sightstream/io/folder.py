@@ -4,8 +4,6 @@ The folder is listed again and again: accepted files leave it, so that a look is
 nothing, and works the same on file systems that report no events.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import logging

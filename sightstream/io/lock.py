@@ -1,7 +1,5 @@
 """Locks on files, which the system releases whatever ends their process."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Iterator

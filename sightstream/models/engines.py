@@ -1,7 +1,5 @@
 """Engines that run a version's file; packages add others as entry points `sightstream.engines`."""
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

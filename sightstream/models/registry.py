@@ -51,10 +51,7 @@ class Registry:
     """A registry in a SQLite database, with files beside it, or on a tracking server."""
 
     def __init__(self, uri: str) -> None:
-        """Remember the uri of an MLflow tracking server, or sqlite:/// and a database's path.
-
-        Nothing is opened, and MLflow is not imported, before the first use.
-        """
+        """Remember a tracking server's uri, or sqlite:/// and a path; the first use opens it."""
         self.uri = uri
         self.shown = re.sub("//[^/]*@", "//", uri)  # without a password
         self._local = uri.startswith("sqlite:///")
@@ -181,12 +178,7 @@ class Registry:
             self._client.set_model_version_tag(version.name, str(version.number), "decision", text)
 
     def promote(self, name: str, number: int) -> Version:
-        """Make a version the champion after a check of its files and of its answer.
-
-        Raises:
-            ModelNotFoundError: There is no such version.
-            ModelDamagedError: It would not serve; the champion stays.
-        """
+        """Make a version the champion; the champion stays where `load` raises."""
         version = self.version(name, number)
         self.load(version)
         with self._reaching():
@@ -196,20 +188,17 @@ class Registry:
         return self.version(name, number)
 
     def rollback(self, name: str) -> Version:
-        """Return the alias `champion` to the version that had it before.
+        """Return the alias `champion` to the version that had it before, as `promote` does.
 
         Raises:
             ModelNotFoundError: There was no champion before.
-            ModelDamagedError: That version does not serve any more; the champion stays.
         """
-        self.version(name)
-        with self._reaching():
-            earlier = self._history(name)[:-1]
-        if not earlier:
+        earlier = self.earlier(name)
+        if earlier is None:
             raise ModelNotFoundError(f"'{name}' had no champion before this one")
-        self.load(self.version(name, earlier[-1]))
+        self.load(self.version(name, earlier))
         with self._reaching():
-            self._set_champion(name, earlier)
+            self._set_champion(name, self._history(name)[:-1])
         return self.version(name)
 
     def _download(self, uri: str) -> Path:

@@ -1,7 +1,5 @@
 """A model version: its files, their checksums, its labels and preprocessing."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

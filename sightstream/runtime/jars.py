@@ -1,7 +1,5 @@
 """Jars of Spark's Kafka connector, fetched once from Maven Central and verified at each use."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

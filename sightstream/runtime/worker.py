@@ -1,7 +1,5 @@
 """The Python of Spark's workers: what it imports, who can reach it, and the memory it keeps."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import runpy

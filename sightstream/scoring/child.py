@@ -1,7 +1,5 @@
 """A child process for work on untrusted data: it may die without harm to its parent."""
 
-from __future__ import annotations
-
 import resource
 import signal
 from collections.abc import Callable

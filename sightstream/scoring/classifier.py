@@ -1,7 +1,5 @@
 """Reads and decodes images, and predicts their labels: for the stream, the library and the page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter

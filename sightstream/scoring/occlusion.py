@@ -1,7 +1,5 @@
 """The pixels that decide: a patch is hidden, and the score falls. It works with any engine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Retry of a micro-batch whose job failed: image by image, in a child process that may die."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator
 

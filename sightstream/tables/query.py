@@ -103,16 +103,17 @@ class Snapshot:
         rows = self.ask("SELECT * FROM predictions WHERE event_id = ?", [event_id])
         return next(iter(rows.to_pylist()), None)
 
-    def kinds(self, since: datetime | None = None) -> Kinds:
-        """Return the values that filters can choose from, of images that arrived since a time."""
+    def kinds(self, since: datetime | None = None) -> Filter:
+        """Return the filter with all values that rows which arrived since a time have, sorted."""
         where, values = Filter(since).sql()
         columns = "label, source, model, model_version"
         rows = self.ask(f"SELECT DISTINCT {columns} FROM predictions WHERE {where}", values)
         pairs = zip(rows["model"].to_pylist(), rows["model_version"].to_pylist(), strict=True)
-        return Kinds(
-            tuple(sorted(rows["label"].drop_null().unique().to_pylist())),
-            tuple(sorted(rows["source"].unique().to_pylist())),
-            tuple(sorted({pair for pair in pairs if None not in pair})),
+        return Filter(
+            since,
+            labels=tuple(sorted(rows["label"].drop_null().unique().to_pylist())),
+            sources=tuple(sorted(rows["source"].unique().to_pylist())),
+            versions=tuple(sorted({pair for pair in pairs if None not in pair})),
         )
 
     def uncertain(self, model: str, count: int, but: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -133,15 +134,6 @@ class Snapshot:
             [*found["date"].to_pylist(), *found["event_id"].to_pylist()],
         )
         return list(rows.to_pylist())
-
-
-@dataclass(frozen=True)
-class Kinds:
-    """Values of columns, sorted; `versions` are names and numbers of the models that answered."""
-
-    labels: tuple[str, ...]
-    sources: tuple[str, ...]
-    versions: tuple[tuple[str, int], ...]
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """From answers to results, which anybody gets, and to rows of the predictions table."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pyarrow as pa

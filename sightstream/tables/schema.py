@@ -1,7 +1,5 @@
 """Every column of events, answers, results, rows and labels, once; all schemas follow from here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 
