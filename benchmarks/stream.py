@@ -20,7 +20,7 @@ import psutil
 from sightstream.config import Settings
 from sightstream.io import changes
 from sightstream.tables import delta
-from sightstream.tables.predictions import added_files, current_version, follow
+from sightstream.tables.predictions import added_files, follow, opened
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
     Of each commit its log entry is read and no more, when the system tells of one: to look takes
     time from what is measured, 1.4 % of both cores if done every 10 ms.
     """
-    store, begin = delta.store(settings.predictions), current_version(settings.predictions) + 1
+    store, begin = delta.store(settings.predictions), opened(settings.predictions).version() + 1
     log = os.fsencode(settings.predictions) + b"/_delta_log"
 
     def wait() -> None:

@@ -120,7 +120,7 @@ class Answers:
         self._error: Exception | None = None
         self.answered = 0
         self.latencies = array("d")
-        version = predictions.current_version(table) + 1
+        version = predictions.opened(table).version() + 1
         Thread(target=self._follow, args=(version,), daemon=True).start()
 
     def record(self, key: str, signed: float) -> None:

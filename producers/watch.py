@@ -21,7 +21,7 @@ from producers.publish import Messages
 from producers.topic import Destination, Message, Publisher
 from sightstream.errors import AlreadyRunningError, InputError
 from sightstream.images.event import new_event_id
-from sightstream.io import lock
+from sightstream.io import disk
 from sightstream.io.folder import PAUSE, Arrivals, files, pause
 from sightstream.terminal import printable
 
@@ -72,7 +72,7 @@ class Watch:
         if not self._folder.is_dir():
             raise InputError(f"there is no folder {self._folder}")
         try:
-            with lock.held(self._publishing):
+            with disk.held(self._publishing):
                 self._run(stop)
         except AlreadyRunningError:
             raise AlreadyRunningError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
-from sightstream.io import lock
+from sightstream.io import disk
 from sightstream.io.address import free_port
 from streaming.checkpoint import require_match
 from streaming.kafka.lag import topic
@@ -107,7 +107,7 @@ def _metrics_port(settings: Settings) -> str:
                 f"{host}:{port} cannot be opened ({error.strerror}); set metrics_host to an "
                 "address of this machine, or metrics_port to 0"
             ) from None
-        if lock.is_held(settings.root):
+        if disk.is_held(settings.root):
             return f"{port}, in use by the sightstream that runs on this home folder"
         raise EnvironmentUnfitError(
             f"port {port} is in use by {_listener(port)}; choose another: "

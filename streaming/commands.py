@@ -89,7 +89,7 @@ def status(
     Example: sightstream status --source kafka
     """
     from sightstream.errors import InputError
-    from sightstream.io import lock
+    from sightstream.io import disk
     from sightstream.models.registry import Registry
     from streaming.folder.source import waiting
     from streaming.kafka import lag
@@ -102,7 +102,7 @@ def status(
             "sightstream run"
         )
     found = {
-        "running": lock.is_held(settings.root),
+        "running": disk.is_held(settings.root),
         "model": state.champion(Registry(settings.registry_address), settings.model),
         **state.rows(settings.predictions),
         "behind": waiting(settings.manifests, settings.checkpoint("folder")),

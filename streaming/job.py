@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError, StreamFailedError
-from sightstream.io import lock
+from sightstream.io import disk
 from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
@@ -154,7 +154,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
     """
     metrics = Metrics()
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
-        stack.enter_context(lock.held(settings.root))
+        stack.enter_context(disk.held(settings.root))
         spark.clear(settings.root, "run")
         stack.callback(metrics.serve(settings.metrics_host, settings.metrics_port))
         registry = Registry(settings.registry_address)

@@ -42,11 +42,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def seconds(option: str, value: str) -> float:
-    """Seconds of an option's interval such as 30s, 10m, 1h.
-
-    Raises:
-        InputError: the text has another form, or the interval is zero.
-    """
+    """Seconds of an option's interval such as 30s, 10m, 1h; InputError for any other text or 0."""
     found = _INTERVAL.match(value)
     interval = float(found[1]) * _SECONDS[found[2]] if found else 0
     if not interval:

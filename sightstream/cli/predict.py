@@ -29,15 +29,15 @@ def predict(
 
     Example: sightstream predict photo.jpg --top 3
     """
-    from sightstream.models.registry import Registry
+    from sightstream.models.registry import resolve
     from sightstream.scoring import api
 
     settings = options.settings(home, model=model)
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
-    registry = Registry(settings.registry_address)
-    served = registry.load(registry.version(settings.model, version), settings.engine)
+    wanted = f"{settings.model}@{version}"
+    served = resolve(wanted, settings.registry_address, settings.engine)
     answers = api.predict(
         files, served, top_k=top, max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,

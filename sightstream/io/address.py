@@ -17,11 +17,7 @@ def split(address: str) -> tuple[str, int]:
 
 
 def unreachable(addresses: Iterable[str], seconds: float) -> dict[str, str]:
-    """Return the reason why each address accepts no connection; empty where one does.
-
-    Args:
-        addresses: host:port of each; they are tried in turn.
-        seconds: to wait for each of them.
+    """Try addresses in turn; return why each accepts no connection, or nothing where one does.
 
     Raises:
         ValueError: an address is not host:port.

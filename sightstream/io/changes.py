@@ -16,12 +16,7 @@ _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x008, 0x080, 0x100
 
 
 def wait(folder: bytes, seconds: float) -> None:
-    """Wait until something has come into a folder since the last call, or for some time.
-
-    Args:
-        folder: its path.
-        seconds: how long to wait, at most.
-    """
+    """Wait until something has come into a folder since the last call, for some time at most."""
     events = _events(folder)
     if events is None:
         time.sleep(seconds)

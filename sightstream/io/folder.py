@@ -53,7 +53,7 @@ class Arrivals:
 
         Args:
             root: the folder.
-            settle_seconds: how long doubtful files must rest before they are complete.
+            settle_seconds: time that doubtful files must rest before they are complete.
             leave: names directly below the folder that are left out.
         """
         self._root = root
@@ -137,11 +137,8 @@ def files(
 ) -> Iterator[os.DirEntry[bytes]]:
     """Walk a folder, following no link; a folder that cannot be read is logged once, and left out.
 
-    Args:
-        root: the folder.
-        leave: paths of folders that are left out.
-        bare: kept from one walk to the next, so that folders without files are listed only when
-            they have changed.
+    Paths in `leave` are left out too. With the same `bare` from walk to walk, folders without files
+    are listed only when they have changed.
     """
     folders, bare = [root], {} if bare is None else bare
     settled = time.time_ns() - int(TICK * 1e9)

@@ -72,11 +72,7 @@ def spark_options(broker: Broker) -> dict[str, str]:
 
 
 def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient:
-    """Open an administration client, waiting for a broker that does not answer yet.
-
-    Args:
-        broker: how to reach it.
-        timeout: in seconds.
+    """Open an administration client; wait `timeout` seconds for a broker that does not answer yet.
 
     Raises:
         BrokerUnavailableError: no broker answers in time.
@@ -157,10 +153,7 @@ def _quoted(value: str) -> str:
 
 @cache
 def _prepare_library() -> None:
-    """Quieten kafka-python's log, and make it read the last bytes of a connection.
-
-    It drops those, and with them the reason why a broker refuses a login.
-    """
+    """Quieten kafka-python's log, and keep the bytes in which a broker refuses a login."""
     # Failures are raised as our errors: without a handler, logging prints them to stderr as well.
     logging.getLogger("kafka").addHandler(logging.NullHandler())
     try:

@@ -113,7 +113,7 @@ def write_card(directory: Path, card: Card) -> str:
 
 
 def read_card(directory: Path, digest: str | None = None) -> Card:
-    """Read a version's card after every file has been compared with its checksum.
+    """Read a version's card, and compare every file with its checksum.
 
     The digest is that of version.json in the registry; None for a folder that is not registered.
 

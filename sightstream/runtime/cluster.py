@@ -25,11 +25,7 @@ def is_local(master: str) -> bool:
 
 
 def require_master(master: str) -> None:
-    """Checks that a standalone cluster's master answers; Spark would try for minutes.
-
-    Raises:
-        EnvironmentUnfitError: none does.
-    """
+    """Raises EnvironmentUnfitError where a standalone master is away; Spark tries for minutes."""
     if not master.startswith("spark://"):
         return
     try:

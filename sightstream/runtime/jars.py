@@ -20,11 +20,7 @@ Spark 4.2 reads and writes with Spark 4.3, too.
 
 
 def spark_kafka() -> list[Path]:
-    """Jars that Spark needs to read Kafka, besides those that it has.
-
-    Raises:
-        EnvironmentUnfitError: they cannot be fetched, or are not what they should be.
-    """
+    """Jars that Spark needs to read Kafka, besides those that it has, as `fetch` finds them."""
     lines = [line.split() for line in _CONNECTORS.read_text().splitlines()[1:]]
     installed = _numbers(version("pyspark"))
     release = max((r for r, _, _ in lines if _numbers(r) <= installed), key=_numbers)
@@ -32,10 +28,10 @@ def spark_kafka() -> list[Path]:
 
 
 def fetch(name: str, digests: dict[str, str]) -> list[Path]:
-    """Jars by their coordinates, from the cache or else from Maven Central.
+    """Jars by their coordinates, from a folder of the cache or else from Maven Central.
 
     Args:
-        name: Folder of the jars in the cache.
+        name: of the folder.
         digests: SHA-256 of each, in hexadecimal, by group:artifact:version.
 
     Raises:
@@ -69,15 +65,9 @@ def cache() -> Path:
 
 
 def retrieve(folder: Path, *coordinates: str, transitive: bool = False) -> None:
-    """Fetches jars with Ivy, which pyspark brings; no Maven is needed.
+    """Fetches jars by group:artifact:version into a new folder, with Ivy, which pyspark brings.
 
-    Args:
-        folder: Created; gets the jars.
-        coordinates: group:artifact:version of each.
-        transitive: Takes what these depend on, too.
-
-    Raises:
-        OSError: Ivy has failed, with its reason.
+    With `transitive`, what these depend on, too. OSError where Ivy fails, with its reason.
     """
     import pyspark
 
@@ -97,12 +87,11 @@ def retrieve(folder: Path, *coordinates: str, transitive: bool = False) -> None:
 
 def _module(coordinates: tuple[str, ...], *, transitive: bool) -> str:
     """The module that Ivy resolves, as the file that it reads."""
-    dependencies = []
+    dependencies, follows = [], str(transitive).lower()
     for each in coordinates:
         keys = zip(("org", "name", "rev"), each.split(":"), strict=True)
         attributes = " ".join(f"{key}={quoteattr(value)}" for key, value in keys)
-        passes = str(transitive).lower()
-        dependencies.append(f'<dependency {attributes} conf="*->default" transitive="{passes}"/>')
+        dependencies.append(f'<dependency {attributes} conf="*->default" transitive="{follows}"/>')
     return (
         '<ivy-module version="2.0"><info organisation="sightstream" module="jars"/>'
         f"<dependencies>{''.join(dependencies)}</dependencies></ivy-module>"

@@ -28,11 +28,7 @@ def java_version() -> int | None:
 
 
 def require_java() -> str:
-    """Returns the program that is Spark's Java.
-
-    Raises:
-        EnvironmentUnfitError: it is missing, or of another version.
-    """
+    """Spark's Java, a program; EnvironmentUnfitError where it is missing or of another version."""
     version = java_version()
     if version not in JAVA:
         found = f"Java {version}" if version else "no Java"

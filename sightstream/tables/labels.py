@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
-from sightstream.io.lock import locked
+from sightstream.io.disk import locked
 from sightstream.tables import delta
 from sightstream.tables.schema import LABEL
 

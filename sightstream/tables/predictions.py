@@ -184,7 +184,7 @@ def latest(path: str, count: int) -> pa.Table:
 
 def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each commit from now on; look for it every `interval` seconds."""
-    version, looked = current_version(path) + 1, time.monotonic()
+    version, looked = opened(path).version() + 1, time.monotonic()
     while True:
         rows = added(path, version)
         if rows is not None:
@@ -194,22 +194,16 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
         elif time.monotonic() - looked <= GAP:
             time.sleep(interval)
         else:
-            newest, looked = current_version(path), time.monotonic()
+            newest, looked = opened(path).version(), time.monotonic()
             if newest >= version and added(path, version) is None:
                 log.warning("rows were merged before they were seen; a query shows them")
                 version = newest
 
 
-def current_version(path: str) -> int:
-    """Return the table's last version."""
-    return opened(path).version()
-
-
 def added(path: str, version: int) -> list[dict[str, Any]] | None:
     """Return the rows of a version's commit; None where there is no log entry for it.
 
-    Raises:
-        FileNotFoundError: Its files were merged and removed since.
+    FileNotFoundError where its files were merged and removed since.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds

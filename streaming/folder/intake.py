@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
-from sightstream.io import changes, durable
+from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
 from streaming.folder.manifests import SUFFIX, published, read, write
@@ -181,7 +181,7 @@ def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
     last = max(published(manifests), default="0" + SUFFIX)
     number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
     pending.rename(manifests / f"{number:020d}{SUFFIX}")
-    durable.sync(manifests)
+    disk.sync(manifests)
 
 
 def _suffix(path: bytes) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sightstream.io import durable
+from sightstream.io import disk
 from sightstream.tables.schema import EVENT
 
 SUFFIX = ".arrow"
@@ -41,7 +41,7 @@ def write(path: Path, events: pa.Table) -> None:
     with pa.ipc.new_file(sink, EVENT) as writer:
         writer.write_table(events)
     path.write_bytes(sink.getvalue())
-    durable.sync(path)
+    disk.sync(path)
 
 
 def read(manifests: Sequence[Path]) -> pa.Table:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream.config import Broker
 from sightstream.errors import BrokerUnavailableError
-from sightstream.io import durable, kafka
+from sightstream.io import disk, kafka
 from sightstream.tables import predictions
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Publisher:
         self._producer: KafkaProducer | None = None
         _require(broker, topic)
         self._position = self._remembered() or Position(
-            self._topic, predictions.current_version(self._table), time.time()
+            self._topic, predictions.opened(self._table).version(), time.time()
         )
         self._remember(self._position)
 
@@ -118,7 +118,7 @@ class Publisher:
         except FileNotFoundError:
             rows, missing = None, True
         if rows is None and missing:
-            newest = predictions.current_version(self._table)
+            newest = predictions.opened(self._table).version()
             if newest >= number:
                 log.info("versions %d to %d of the table were merged", number, newest)
                 moment = datetime.fromtimestamp(self._position.processed_at, UTC) - OVERLAP
@@ -165,7 +165,7 @@ class Publisher:
 
     def _remember(self, position: Position) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        durable.replace(self._file, json.dumps(vars(position)).encode())
+        disk.replace(self._file, json.dumps(vars(position)).encode())
         self._position = position
 
 

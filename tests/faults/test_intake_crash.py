@@ -26,7 +26,7 @@ DYING = """
 import json, os, signal, sys
 from pathlib import Path
 from sightstream import config
-from sightstream.io import durable
+from sightstream.io import disk
 from streaming.folder import intake
 from tests.intakes import intake_of
 
@@ -104,9 +104,9 @@ elif where == "before publish":
 elif where == "after publish":
     Path.rename = after(Path.rename)
 elif where == "before sync":
-    durable.sync = before(durable.sync)
+    disk.sync = before(disk.sync)
 elif where == "after sync":
-    durable.sync = after(durable.sync)
+    disk.sync = after(disk.sync)
 elif where.startswith("cut "):
     intake.write = cut_short
 elif where == "any step":

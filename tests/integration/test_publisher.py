@@ -96,7 +96,7 @@ def test_rows_whose_files_were_merged_are_told_from_the_table(place, table, brok
 def test_rows_whose_versions_are_gone_from_the_log_are_told_from_the_table(place, table, broker):
     with publishing(place):
         append(table, "a")
-    before = predictions.current_version(place.predictions)
+    before = predictions.opened(place.predictions).version()
     append(table, "b")
     append(table, "c")
     table._table.create_checkpoint()

@@ -1,4 +1,4 @@
-"""Locks on files, which the system releases whatever ends their process."""
+"""Locks, which end with their process whatever ends it, and files that a crash leaves whole."""
 
 import fcntl
 import os
@@ -11,14 +11,9 @@ from sightstream.errors import AlreadyRunningError, EnvironmentUnfitError
 
 @contextmanager
 def locked(file: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Hold a lock on a file, which is created where it does not exist.
+    """Hold a lock on a file, which is created where it does not exist, in a mode of flock(2).
 
-    Args:
-        file: in a folder that exists.
-        mode: of flock(2).
-
-    Raises:
-        BlockingIOError: another process holds it, and `mode` says not to wait.
+    BlockingIOError where another process holds it, and the mode is not to wait.
     """
     with file.open("a") as opened:
         fcntl.flock(opened, mode)
@@ -27,10 +22,7 @@ def locked(file: Path, mode: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 @contextmanager
 def held(root: Path) -> Iterator[None]:
-    """Hold the lock of a home folder: one stream runs on it at a time.
-
-    Args:
-        root: the home folder; created where it does not exist.
+    """Hold the lock of a home folder, which is created: one stream runs on it at a time.
 
     Raises:
         AlreadyRunningError: another process holds it.
@@ -63,3 +55,21 @@ def is_held(root: Path) -> bool:
     except (FileNotFoundError, BlockingIOError) as error:
         return isinstance(error, BlockingIOError)
     return False
+
+
+def sync(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Give a file a new content; after a crash it has either the old or the new one."""
+    aside = path.with_name(f"{path.name}.new")
+    aside.write_bytes(content)
+    sync(aside)
+    aside.replace(path)
+    sync(path.parent)

@@ -1,0 +1,96 @@
+"""Locks, and files that a crash leaves whole."""
+
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from sightstream.errors import AlreadyRunningError, EnvironmentUnfitError
+from sightstream.io import disk
+
+
+def test_a_locked_file_lets_nobody_else_in_until_it_is_given_back(tmp_path):
+    at_once = fcntl.LOCK_EX | fcntl.LOCK_NB
+    refused = pytest.raises(BlockingIOError)
+    with disk.locked(tmp_path / "a"), refused, disk.locked(tmp_path / "a", at_once):
+        pass
+    with disk.locked(tmp_path / "a", at_once):
+        pass
+
+
+def test_a_home_is_held_by_one_whose_number_the_other_is_given(tmp_path):
+    root = tmp_path / "home"
+    assert not disk.is_held(root)
+    with disk.held(root):
+        assert disk.is_held(root)
+        refused = pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} runs on {root}")
+        with refused, disk.held(root):
+            pass
+        assert disk.is_held(root)
+    assert not disk.is_held(root)
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+    code = (
+        "import os, pathlib, sys; from sightstream.io import disk\n"
+        "with disk.held(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
+    assert (tmp_path / "lock").read_text() != str(os.getpid())
+    with disk.held(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_an_error_of_the_block_stays_what_it_is(tmp_path):
+    with pytest.raises(BlockingIOError), disk.held(tmp_path):
+        raise BlockingIOError
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(EnvironmentUnfitError, match="cannot be written to: Not a directory")
+    with refused, disk.held(tmp_path / "file" / "home"):
+        pass
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What is synced and renamed, in this order."""
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def syncs(descriptor):
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        done.append(kind)
+        fsync(descriptor)
+
+    def renames(*paths, **other):
+        done.append("rename")
+        replace(*paths, **other)
+
+    monkeypatch.setattr(os, "fsync", syncs)
+    monkeypatch.setattr(os, "replace", renames)
+    return done
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path, steps):
+    for content in (b"old", b"new"):
+        steps.clear()
+        disk.replace(tmp_path / "position.json", content)
+        assert (tmp_path / "position.json").read_bytes() == content
+        assert steps == ["file", "rename", "folder"]
+    assert [each.name for each in tmp_path.iterdir()] == ["position.json"]
+
+
+def test_a_crash_before_the_rename_leaves_the_old_content(tmp_path, monkeypatch):
+    disk.replace(tmp_path / "a", b"old")
+
+    def crash(_):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(OSError, match="no space"):
+        disk.replace(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
