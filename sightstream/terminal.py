@@ -134,11 +134,7 @@ def shortened(text: str, most: int = 60) -> str:
 
 
 def log_to(file: Path) -> None:
-    """Sends the log of this process to a file.
-
-    Raises:
-        EnvironmentUnfitError: the file cannot be written.
-    """
+    """Sends the log of this process to a file; EnvironmentUnfitError where it cannot be written."""
     import logging
 
     logging.basicConfig(

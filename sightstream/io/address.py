@@ -5,11 +5,7 @@ from collections.abc import Iterable
 
 
 def split(address: str) -> tuple[str, int]:
-    """Return the host and the port of an address such as kafka:9092 or [::1]:9092.
-
-    Raises:
-        ValueError: the address has no such form.
-    """
+    """Return host and port of an address, kafka:9092 or [::1]:9092; else raise ValueError."""
     host, _, port = address.strip().rpartition(":")
     if not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{address!r} is not host:port")
@@ -36,8 +32,7 @@ def unreachable(addresses: Iterable[str], seconds: float) -> dict[str, str]:
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
     """Return a port that a server can listen on now: the given one, or for 0 any free one.
 
-    Raises:
-        OSError: the port is in use, or the host is not this machine.
+    OSError where the port is in use, or the host is not this machine.
     """
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as probe:

@@ -52,11 +52,7 @@ def client_options(broker: Broker) -> dict[str, Any]:
 
 
 def spark_options(broker: Broker) -> dict[str, str]:
-    """Return the options with which Spark's Kafka source reaches the broker.
-
-    Raises:
-        ConfigError: kafka_user is missing, or the file of kafka_ca.
-    """
+    """Return the options with which Spark's Kafka source does what `client_options` does."""
     options = {"bootstrap.servers": broker.servers, "security.protocol": broker.security}
     if ca := _ca(broker):
         options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": ca}

@@ -40,11 +40,7 @@ def require_master(master: str) -> None:
 
 
 def require_workers(session: SparkSession, master: str, home: Path) -> None:
-    """Checks that the executors can do our work, and see the home folder under the same path.
-
-    Raises:
-        EnvironmentUnfitError: there are none, or they lack our packages or the folder.
-    """
+    """Raises EnvironmentUnfitError where executors, our packages or the home folder are missing."""
     context = session.sparkContext
     deadline = time.monotonic() + EXECUTOR_SECONDS
     # The driver is one of them.

@@ -32,17 +32,11 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Executor:
-    """An executor; in local mode and on a cluster, the driver is one too.
+    """An executor; in local mode and on a cluster, the driver is one too."""
 
-    Attributes:
-        tasks: running now.
-        storage_used: bytes of the heap that cached data take.
-        storage_all: bytes of the heap that cached data can take.
-    """
-
-    tasks: int
-    storage_used: int
-    storage_all: int
+    tasks: int  # running now
+    storage_used: int  # bytes of the heap that cached data take
+    storage_all: int  # bytes of the heap that cached data can take
 
 
 def _guarded(reach: Callable[_Given, _Found]) -> Callable[_Given, _Found | None]:
@@ -157,13 +151,9 @@ def checkpoint_file_manager(context: SparkContext) -> str | None:
 def give_whole_events(session: SparkSession, listener: object, events: object) -> None:
     """Makes a listener that is not added yet get events as they are in the JVM.
 
-    pyspark copies each event field by field, in 2,000 calls that take 100 ms of a core.
-
-    Args:
-        session: the listener's.
-        listener: a `StreamingQueryListener`; whose own methods are called no more.
-        events: has the listener's methods, which take the JVM's event, and a class `Java` whose
-            `implements` holds "org.apache.spark.sql.streaming.PythonStreamingQueryListener".
+    pyspark copies each event field by field, in 2,000 calls that take 100 ms of a core. Instead of
+    the listener's methods, those of `events` are called, which has a class `Java` whose
+    `implements` holds "org.apache.spark.sql.streaming.PythonStreamingQueryListener".
     """
     jvm: Any = session.sparkContext._jvm
     wrapper = jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,10 +64,8 @@ class Labels:
     def undo(self, event_id: str, by: str) -> Label:
         """Add the label that an image had before its last change, or None where it had none.
 
-        The history is kept, so that a second undo reverts the first.
-
-        Raises:
-            InputError: The image was never labelled.
+        The history is kept, so that a second undo reverts the first. InputError where the image
+        was never labelled.
         """
         import pyarrow.compute as pc
 
@@ -142,30 +140,24 @@ def require_class_name(label: str) -> None:
 def from_csv(file: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Read lines of `event_id,label`: the label of each id, and the number of its line.
 
-    Raises:
-        InputError: The file cannot be read, is empty, or has a wrong line, which is named.
+    InputError where the file cannot be read, is empty, or has a wrong line, which is named.
     """
     pairs: dict[str, str] = {}
     lines: dict[str, int] = {}
     try:
-        for number, row in _rows(file):
-            if fault := _row_fault(row, lines):
-                raise InputError(f"{file} line {number}: {fault}")
-            event_id, label = row
-            pairs[event_id], lines[event_id] = label, number
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.reader(opened, strict=True)
+            for row in filter(None, reader):
+                if row == ["event_id", "label"]:
+                    continue
+                if fault := _row_fault(row, lines):
+                    raise InputError(f"{file} line {reader.line_num}: {fault}")
+                pairs[row[0]], lines[row[0]] = row[1], reader.line_num
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
     if not pairs:
         raise InputError(f"{file} has no lines of event_id,label")
     return pairs, lines
-
-
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        reader = csv.reader(opened, strict=True)
-        for row in reader:
-            if row and row != ["event_id", "label"]:
-                yield reader.line_num, row
 
 
 def _row_fault(row: list[str], lines: Mapping[str, int]) -> str | None:

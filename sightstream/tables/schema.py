@@ -101,12 +101,6 @@ def ddl(columns: Iterable[Column]) -> str:
     return ", ".join(f"{each.name} {_SPARK.get(each.kind, each.kind)}" for each in columns)
 
 
-def markdown(columns: Iterable[Column]) -> str:
-    """Return columns as a Markdown table for the documentation."""
-    rows = (f"| `{c.name}` | {_SPARK.get(c.kind, c.kind)} | {c.meaning} |\n" for c in columns)
-    return "| column | type | meaning |\n|---|---|---|\n" + "".join(rows)
-
-
 EVENT_COLUMNS = (*_ARRIVAL, _ARRIVED_AT, _BYTES, *_ERROR)
 """Columns of an image's arrival, in the order of `ImageEvent`."""
 

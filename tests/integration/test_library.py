@@ -15,7 +15,7 @@ from sightstream import classify, classify_udf, load_model, predict
 from sightstream.config import ENV_PREFIX, Settings
 from sightstream.scoring import api
 from sightstream.scoring.udf import identity
-from sightstream.tables.schema import RESULT, RESULT_COLUMNS, markdown
+from sightstream.tables.schema import RESULT, RESULT_COLUMNS, ddl
 from tests import tiny_model
 
 PAGE = Path(sightstream.__file__).parents[1] / "docs" / "library.md"
@@ -94,7 +94,12 @@ def test_the_examples_of_the_page_run(spark, place, capsys):
 
 def test_the_page_lists_the_columns():
     listed = PAGE.read_text().partition("<!-- columns -->\n")[2].partition("<!-- /columns -->")[0]
-    assert listed == markdown(RESULT_COLUMNS)
+    types = [ddl([column]).removeprefix(f"{column.name} ") for column in RESULT_COLUMNS]
+    rows = [
+        f"| `{column.name}` | {type_} | {column.meaning} |\n"
+        for column, type_ in zip(RESULT_COLUMNS, types, strict=True)
+    ]
+    assert listed == "| column | type | meaning |\n|---|---|---|\n" + "".join(rows)
 
 
 @pytest.mark.parametrize("image", ["content", "path"])

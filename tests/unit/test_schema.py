@@ -11,10 +11,8 @@ from sightstream.tables.schema import (
     EVENT_COLUMNS,
     LABEL,
     RESULT,
-    RESULT_COLUMNS,
     ROW,
     ddl,
-    markdown,
 )
 
 TOP = "list<item: struct<label: string, score: double>>"
@@ -57,9 +55,3 @@ def test_each_record_has_the_fields_of_its_schema_in_order():
 
 def test_a_result_is_a_part_of_a_row():
     assert all(ROW.field(name).type == RESULT.field(name).type for name in RESULT.names)
-
-
-def test_the_documentation_has_a_line_for_each_column():
-    lines = markdown(RESULT_COLUMNS).splitlines()
-    assert len(lines) == 2 + len(RESULT_COLUMNS)
-    assert lines[2] == "| `status` | string | ok or rejected |"
