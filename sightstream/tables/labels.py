@@ -1,22 +1,18 @@
 """The labels table: a history of the labels that people give to images; rows are only added."""
 
-from __future__ import annotations
-
 import csv
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from sightstream.errors import InputError
 from sightstream.io.disk import locked
 from sightstream.tables import delta
 from sightstream.tables.schema import LABEL
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SMALL_FILES = 64
 """Number of files above which they are merged; each commit adds one."""
@@ -106,7 +102,6 @@ class Labels:
         return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
     def _append(self, rows: list[Label]) -> None:
-        import pyarrow as pa
         from deltalake import DeltaTable, write_deltalake
 
         table = DeltaTable.create(

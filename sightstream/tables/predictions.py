@@ -13,6 +13,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from sightstream.errors import InputError, first_line
 from sightstream.tables import delta
 from sightstream.tables.schema import ROW
@@ -20,7 +22,6 @@ from sightstream.tables.schema import ROW
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import pyarrow as pa
     from deltalake import DeltaTable
     from pyarrow.fs import FileSystem
 
@@ -149,7 +150,6 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
 
     Events that the table does not hold are left out.
     """
-    import pyarrow as pa
     import pyarrow.dataset as ds
 
     here = ds.field("event_id").isin(pa.array(event_ids, pa.string()))
@@ -160,7 +160,6 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
 
 def ask(path: str, sql: str) -> pa.Table:
     """Run SQL in DataFusion's dialect over the table `predictions`; needs no DuckDB."""
-    import pyarrow as pa
     from deltalake import QueryBuilder
 
     with delta.reached(path):
@@ -169,8 +168,6 @@ def ask(path: str, sql: str) -> pa.Table:
 
 def latest(path: str, count: int) -> pa.Table:
     """Return the last rows without `top`, the newest at the end; none where there is no table."""
-    import pyarrow as pa
-
     columns = pa.schema(field for field in ROW if field.name != "top")
     if version(path) is None:
         return columns.empty_table()
@@ -205,7 +202,6 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
 
     FileNotFoundError where its files were merged and removed since.
     """
-    import pyarrow as pa
     import pyarrow.dataset as ds
 
     store = delta.store(path)

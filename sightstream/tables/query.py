@@ -9,13 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from sightstream.errors import InputError
 from sightstream.tables import delta
 from sightstream.tables.predictions import opened
 from sightstream.tables.schema import ANSWERED, LABEL
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
@@ -39,7 +40,6 @@ class Snapshot:
         Of the predictions, only the days and columns that it names are read.
         """
         import duckdb
-        import pyarrow as pa
 
         try:
             relation = self._connection.sql(sql, params=list(values) or None)
