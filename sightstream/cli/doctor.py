@@ -18,7 +18,6 @@ from sightstream.errors import (
     first_line,
 )
 from sightstream.runtime import jvm, spark
-from sightstream.tables import delta
 
 PYTHON = ((3, 11), (3, 14))
 """The oldest and the newest Python that this package supports."""
@@ -154,6 +153,8 @@ def _predictions(settings: Settings) -> str:
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
     from pyarrow.fs import FileSelector
+
+    from sightstream.tables import delta
 
     path = settings.predictions
     try:

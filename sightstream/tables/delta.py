@@ -9,27 +9,24 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+from pyarrow import fs
+
 from sightstream.errors import EnvironmentUnfitError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
-    from pyarrow.fs import FileSystem
 
 
 def plain(rows: pa.Table) -> pa.Table:
     """Drop the comments on columns: delta-rs refuses rows with others than the table has."""
-    import pyarrow as pa
-
     return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
 
 
 @lru_cache(8)
-def store(place: str) -> FileSystem:
+def store(place: str) -> fs.FileSystem:
     """Return Arrow's file system of a folder, from its absolute path or uri."""
-    from pyarrow import fs
-
     if "://" in place:
         files, folder = fs.FileSystem.from_uri(place)
         return fs.SubTreeFileSystem(folder, files)
