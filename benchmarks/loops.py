@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sightstream.config import Settings
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.version import ServedModel
 from sightstream.scoring.classifier import Classifier
 

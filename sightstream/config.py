@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from sightstream.errors import ConfigError
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 
 ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
-    from sightstream.images.decode import Limits
+    from sightstream.images.limits import Limits
     from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
 

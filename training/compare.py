@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.images.store import local_path
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream.errors import InputError
-from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
+from sightstream.images.decode import Decoded, Preprocessing, decode
+from sightstream.images.limits import Limits
 from sightstream.images.store import local_path, read
 from sightstream.tables.labels import require_class_name
 from training import split

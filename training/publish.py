@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_card
 from training import compare, drift_reference, report

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Decoded, Limits, Preprocessing, decode
+from sightstream.images.decode import Decoded, Preprocessing, decode
+from sightstream.images.limits import Limits
 from sightstream.images.store import read
 from sightstream.terminal import printable, shortened
 from training.evaluate import CONFIDENCE_BINS, Evaluation

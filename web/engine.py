@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.errors import ModelDamagedError
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.registry import Version
 from sightstream.models.version import ServedModel, serve
 from sightstream.scoring.child import Child, LostError

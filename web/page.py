@@ -15,7 +15,7 @@ import streamlit as st
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.errors import RegistryUnavailableError, SightstreamError
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import Card
 from sightstream.terminal import printable

@@ -8,7 +8,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Aspect, Limits
+from sightstream.images.decode import Aspect
+from sightstream.images.limits import Limits
 from sightstream.images.store import local_path
 from sightstream.scoring.child import Child, LostError
 from web import page

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightstream.images.decode import Aspect, Decoded, Limits, Preprocessing, decode
+from sightstream.images.decode import Aspect, Decoded, Preprocessing, decode
+from sightstream.images.limits import Limits
 from sightstream.images.store import read
 
 # Orange to yellow on grey: bright where it matters, also for those who see no colours.

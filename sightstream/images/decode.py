@@ -17,17 +17,20 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE
 
 from sightstream.images import formats
 from sightstream.images.formats import Format
+from sightstream.images.limits import (
+    DEFAULT_LIMITS,
+    INT32,
+    MAX_PIXELS,
+    ErrorCode,
+    Limits,
+    Rejected,
+    require_integer,
+)
 
-ErrorCode = Literal[
-    "empty", "too_large", "too_many_pixels", "unsupported_format",
-    "truncated", "corrupt", "not_found", "unreadable", "uri_refused",
-]  # fmt: skip
 Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
 Aspect = Literal["stretch", "crop", "pad"]
 
-MAX_PIXELS = 2**28
 MAX_SIDE = 2**14
-_INT32 = 2**31 - 1
 
 _FILTERS = Lock()
 """Held while the process's filters for warnings are changed; other threads may decode."""
@@ -42,11 +45,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def _require_integer(field: str, value: object, most: int) -> None:
-    if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"{field} must be an integer from 1 to {most:,}, not {value!r}")
 
 
 def _require_one_of(field: str, value: object, choices: tuple[object, ...]) -> None:
@@ -70,8 +68,8 @@ class Preprocessing:
     aspect: Aspect = "stretch"
 
     def __post_init__(self) -> None:
-        _require_integer("height", self.height, MAX_SIDE)
-        _require_integer("width", self.width, MAX_SIDE)
+        require_integer("height", self.height, MAX_SIDE)
+        require_integer("width", self.width, MAX_SIDE)
         _require_one_of("channels", self.channels, (1, 3))
         _require_one_of("resize", self.resize, get_args(Resize))
         _require_one_of("aspect", self.aspect, get_args(Aspect))
@@ -80,26 +78,6 @@ class Preprocessing:
     def shape(self) -> tuple[int, int, int]:
         """Height, width, channels."""
         return self.height, self.width, self.channels
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds that are checked before an image is read (`max_bytes`) or decoded (`max_pixels`)."""
-
-    max_bytes: int = 20 * 2**20
-    max_pixels: int = 50_000_000
-
-    def __post_init__(self) -> None:
-        _require_integer("max_bytes", self.max_bytes, _INT32)
-        _require_integer("max_pixels", self.max_pixels, MAX_PIXELS)
-
-    def rejection(self, size: int) -> "Rejected | None":
-        """Reject a file of `size` bytes; None where it is within bounds."""
-        if size == 0:
-            return Rejected("empty", "The file has no bytes.")
-        if size > self.max_bytes:
-            return Rejected("too_large", f"{size:,} bytes; the limit is {self.max_bytes:,}.")
-        return None
 
 
 @dataclass(frozen=True)
@@ -114,20 +92,6 @@ class Decoded:
     format: str
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """Reason why an image was not decoded, and the format and size in its header, if known."""
-
-    code: ErrorCode
-    detail: str
-    format: str | None = None
-    width: int | None = None
-    height: int | None = None
-
-
-DEFAULT_LIMITS = Limits()
 
 
 def decode(
@@ -295,5 +259,5 @@ def _undecodable(
 
 def _reject(code: ErrorCode, detail: str, format: Format, size: tuple[int, int] | None) -> Rejected:
     # A header may claim a size that the 32-bit columns of a row cannot hold.
-    width, height = size if size and max(size) <= _INT32 else (None, None)
+    width, height = size if size and max(size) <= INT32 else (None, None)
     return Rejected(code, detail, format.name, width, height)

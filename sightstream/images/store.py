@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sightstream.errors import first_line
-from sightstream.images.decode import DEFAULT_LIMITS, Limits, Rejected
+from sightstream.images.limits import DEFAULT_LIMITS, Limits, Rejected
 
 Image = str | bytes | Rejected
 """The path of a local file, the content of one, or why there is neither."""

@@ -7,7 +7,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Decoded, Limits, Rejected, decode
+from sightstream.images.decode import Decoded, decode
+from sightstream.images.limits import Limits, Rejected
 from sightstream.images.store import Image, read
 from sightstream.models import drift
 from sightstream.models.version import ServedModel

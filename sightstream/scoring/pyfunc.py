@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightstream import config
 from sightstream.errors import InputError
-from sightstream.images.decode import Rejected
+from sightstream.images.limits import Rejected
 from sightstream.images.store import Image, Store
 from sightstream.models.version import serve
 from sightstream.scoring.classifier import Classifier

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
 from sightstream.scoring.child import SECONDS, Child, LostError

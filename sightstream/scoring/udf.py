@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
 from sightstream.runtime.worker import at_work

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
-from sightstream.images.decode import Limits
 from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
+from sightstream.images.limits import Limits
 from sightstream.images.store import Store
 from sightstream.io import kafka
 from sightstream.tables.schema import EVENT

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 
 from sightstream.errors import EnvironmentUnfitError
-from sightstream.images.decode import ErrorCode
+from sightstream.images.limits import ErrorCode
 from sightstream.models import drift
 from streaming.observe.definitions import METRICS
 

@@ -11,7 +11,7 @@ from typing import get_args
 import psutil
 import pytest
 
-from sightstream.images.decode import ErrorCode
+from sightstream.images.limits import ErrorCode
 from sightstream.models.registry import Registry
 from sightstream.runtime import spark
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.registry import Registry
 from sightstream.scoring import retry
 

@@ -13,7 +13,7 @@ import pytest
 import sightstream
 from sightstream import classify, classify_udf, load_model, predict
 from sightstream.config import ENV_PREFIX, Settings
-from sightstream.scoring import api
+from sightstream.scoring import results
 from sightstream.scoring.udf import identity
 from sightstream.tables.schema import RESULT, RESULT_COLUMNS, ddl
 from tests import tiny_model
@@ -144,12 +144,12 @@ def test_no_rows_and_more_rows_than_a_piece(spark, model, place):
 def test_each_image_is_classified_once(spark, model, monkeypatch):
     seen = spark.sparkContext.accumulator(0)
 
-    class Counting(api._Results):
+    class Counting(results._Results):
         def __call__(self, images):
             seen.add(len(images))
             return super().__call__(images)
 
-    monkeypatch.setattr(api, "_Results", Counting)
+    monkeypatch.setattr(results, "_Results", Counting)
     rows = classify(files(spark), model)
     asked = rows.filter("score > 0.5 and label = 'bright'").select("label", "score", "top")
     assert len(asked.collect()) == 1
@@ -160,13 +160,13 @@ def test_a_model_is_broadcast_once_and_freed_after_its_last_use(spark, model):
     other = replace(model, name="another")
     key = spark.sparkContext.applicationId, identity(other)
     function = classify_udf(other)
-    broadcast = weakref.ref(api._broadcasts[key])
+    broadcast = weakref.ref(results._broadcasts[key])
     again = classify_udf(replace(other))
-    assert api._broadcasts[key] is broadcast()
+    assert results._broadcasts[key] is broadcast()
     del function, again
     gc.collect()
     assert broadcast() is None
-    assert key not in api._broadcasts
+    assert key not in results._broadcasts
 
 
 def test_two_models_answer_in_one_query(spark, model, place):

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.registry import Registry, resolve
 from sightstream.models.version import Card, write_card
 from sightstream.runtime import spark

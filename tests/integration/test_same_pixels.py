@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from sightstream.images.decode import Limits, Preprocessing, decode
+from sightstream.images.decode import Preprocessing, decode
+from sightstream.images.limits import Limits
 from sightstream.images.store import read
 from sightstream.models.version import ServedModel
 from sightstream.runtime import spark

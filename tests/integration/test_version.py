@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sightstream.errors import ModelDamagedError
-from sightstream.images.decode import Limits, Preprocessing, decode
+from sightstream.images.decode import Preprocessing, decode
+from sightstream.images.limits import Limits
 from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel

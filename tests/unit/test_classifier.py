@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from sightstream import plugins
-from sightstream.images.decode import Limits, Preprocessing
+from sightstream.images.decode import Preprocessing
+from sightstream.images.limits import Limits
 from sightstream.models import engines
 from sightstream.models.version import ServedModel
 from sightstream.scoring.classifier import MOST, PIXELS, Classifier

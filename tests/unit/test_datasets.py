@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from sightstream.errors import InputError
-from sightstream.images.decode import Limits, Preprocessing
+from sightstream.images.decode import Preprocessing
+from sightstream.images.limits import Limits
 from sightstream.images.store import local_path
 from tests.examples import digest, divide, faults, images, seen
 from training.datasets import Dataset, Example, Source, _row, class_folders, require_readable

@@ -7,8 +7,9 @@ from PIL import Image
 
 from sightstream import plugins
 from sightstream.images import formats
-from sightstream.images.decode import Decoded, Preprocessing, Rejected, decode
+from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.formats import Format
+from sightstream.images.limits import Rejected
 
 SAME = Preprocessing(3, 2)
 

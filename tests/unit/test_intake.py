@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sightstream.images.decode import Rejected
+from sightstream.images.limits import Rejected
 from sightstream.images.store import local_path
 from sightstream.images.store import read as read_image
 from sightstream.io import folder

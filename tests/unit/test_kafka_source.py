@@ -18,7 +18,7 @@ from sightstream.errors import (
     MessagesLostError,
     TopicNotFoundError,
 )
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from streaming.kafka import source as module
 from streaming.kafka.lag import Topic
 from streaming.kafka.source import KafkaSource

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sightstream import terminal
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from web import page
 from web.thumbnails import Painter
 

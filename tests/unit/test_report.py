@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from training import report
 from training.evaluate import evaluate
 from training.report import Picture

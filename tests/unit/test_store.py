@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sightstream.images.decode import DEFAULT_LIMITS, Limits, Rejected
+from sightstream.images.limits import DEFAULT_LIMITS, Limits, Rejected
 from sightstream.images.store import Store, is_below, local_path, read
 
 

@@ -4,7 +4,7 @@ import pickle
 
 from pyspark import Broadcast
 
-from sightstream.images.decode import Limits
+from sightstream.images.limits import Limits
 from sightstream.models.version import ServedModel
 from sightstream.scoring import udf
 from tests import tiny_model
