@@ -211,7 +211,8 @@ def load(**flags: Any) -> Settings:
     try:
         return Settings(**{key: value for key, value in flags.items() if value is not None})
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(dict(e)) for e in error.errors())) from None
+        first = {each["loc"][0]: dict(each) for each in reversed(error.errors())}  # of each field
+        raise ConfigError("; ".join(map(_explain, reversed(first.values())))) from None
     except SettingsError as error:
         raise ConfigError(f"{error}; it takes JSON") from None
     except (ValueError, OSError) as error:

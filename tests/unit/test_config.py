@@ -176,3 +176,9 @@ def test_options_of_spark_are_a_table_of_the_file_or_json_in_the_environment(mon
 def test_the_table_is_under_home_or_where_its_uri_says(monkeypatch, uri, place):
     monkeypatch.setenv("HOME", "/somebody")
     assert config.load(home="~/x", predictions_uri=uri).predictions == place
+
+
+def test_a_value_that_is_wrong_in_two_ways_is_named_once():
+    with pytest.raises(ConfigError) as raised:
+        config.load(source=["ftp"])
+    assert str(raised.value) == "source: input should be 'folder' or 'kafka', not 'ftp'"
