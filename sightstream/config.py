@@ -23,6 +23,7 @@ ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")
 
 _Source = Literal["folder", "kafka"]
+_MASTER = r"^(local(\[(\*|[1-9]\d*)(,\d+)?\])?|yarn|(spark|k8s)://.+)$"
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 
 
@@ -55,7 +56,7 @@ class Settings(BaseSettings):
     """MLflow tracking server; empty: SQLite and files under home"""
     predictions_uri: str = ""
     """folder or uri of the predictions table; empty: under home"""
-    master: str = Field("local[*,4]", pattern=r"^(local(\[.+\])?|yarn|(spark|k8s)://.+)$")
+    master: str = Field("local[*,4]", pattern=_MASTER)
     """Spark master: local[*,4], spark://host:7077, yarn or k8s://..."""
     spark: dict[str, str] = {}
     """further options of Spark by name, which win over ours"""
@@ -232,4 +233,5 @@ def _explain(error: dict[str, Any]) -> str:
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         _known(key, key)
-    return f"{key}: {error['msg'].lower()}, not {error['input']!r}"
+    sentence = error["msg"][0].lower() + error["msg"][1:]
+    return f"{key}: {sentence}, not {error['input']!r}"

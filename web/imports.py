@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from sightstream.errors import ModelDamagedError
 from sightstream.models.engines import hidden
 from sightstream.models.registry import Registry, Version
@@ -11,12 +9,7 @@ from sightstream.scoring.child import Child, LostError
 
 
 def import_mlflow() -> None:
-    """Imports MLflow without pyspark, which takes seconds; it does without where that is missing.
-
-    By default it tries a server that is away for minutes, too long for the reader of a page.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    """Imports MLflow without pyspark, which takes seconds and which it does not need."""
     with hidden("pyspark"):
         import mlflow.tracking  # noqa: F401
 

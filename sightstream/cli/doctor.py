@@ -134,10 +134,6 @@ def _model(settings: Settings) -> str:
             f"the registry {registry.shown} is empty; train the model with: "
             f"sightstream train {settings.model}"
         )
-    if settings.registry_uri:
-        # MLflow asks a server that does not answer for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     version = registry.version(settings.model)
     try:
         card = registry.card(version)

@@ -28,6 +28,9 @@ _HISTORY = "champions"
 _POINTS = 1000
 """Most metrics that MLflow accepts in one request."""
 
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Environment variables for MLflow, which by default asks a server that is away for minutes."""
+
 _MLFLOW_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
 """Environment variables that MLflow and GitPython read when they are imported."""
 
@@ -251,7 +254,8 @@ class Registry:
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
-            yield
+            with _unset_afterwards(_PATIENCE):
+                yield
         except Exception as error:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError

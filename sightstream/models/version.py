@@ -69,6 +69,8 @@ class ServedModel:
         """Run on a grey image; ModelDamagedError where it answers without proper probabilities."""
         try:
             answer = self.load()(np.full((1, *self.preprocessing.shape), 128, np.uint8))
+        except ModuleNotFoundError:  # an extra is not installed
+            raise
         except Exception as error:
             raise ModelDamagedError(f"{self} does not run: {first_line(error)}") from error
         if answer.shape != (1, len(self.labels)):

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sightstream.errors import EnvironmentUnfitError, first_line
 from sightstream.runtime import cluster, jars, jvm
 from sightstream.runtime import pyspark_inside as inside
 from sightstream.runtime.worker import mute_pyspark
@@ -125,9 +126,13 @@ def start(
             context = SparkContext.getOrCreate(conf)
             _interruptible(context)
             session = SparkSession.builder.getOrCreate()
-    except BaseException:
+    except BaseException as error:
         if not inside.has_jvm():
             _end_unborn(before)
+        if isinstance(error, Exception):
+            raise EnvironmentUnfitError(
+                f"Spark cannot start: {first_line(error)}; details are in {home}/logs/spark.log"
+            ) from error
         raise
     if not local:
         try:

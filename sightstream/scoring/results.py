@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import pyarrow as pa
 
 from sightstream.errors import InputError
-from sightstream.images.limits import Limits, Rejected
+from sightstream.images.limits import INT32, Limits, Rejected, require_integer
 from sightstream.images.store import Image, Store
 from sightstream.models.version import ServedModel
 from sightstream.scoring.udf import Answering, Pickled, Shipped, identity
@@ -50,6 +50,8 @@ def of_rows(df: DataFrame, model: ServedModel, image: str, limits: Limits, top_k
             f"classify takes a DataFrame of Spark, and not {type(df)}; for images in this process, "
             "write: predict([image, ...], model)"
         )
+    if not isinstance(image, str):
+        raise TypeError(f"image is the name of a column, and not {type(image)}")
     _require_columns(df, image)
     # Spark copies what is deterministic into filters and projections, and would classify twice.
     answer = udf(df.sparkSession, model, limits, top_k).asNondeterministic()
@@ -129,8 +131,7 @@ class _Results:
     """Makes results from images as anybody's rows hold them; pickled to the workers."""
 
     def __init__(self, model: Shipped, limits: Limits, top_k: int) -> None:
-        if top_k < 1:
-            raise ValueError(f"top_k is 1 or more, not {top_k}")
+        require_integer("top_k", top_k, INT32)
         self.answering = Answering(model, limits, top_k)
         self._store = Store(None, limits)
 

@@ -153,6 +153,13 @@ def test_an_unknown_version_is_named(registry, which):
         registry.version("starter", which)
 
 
+def test_a_server_that_is_away_is_told_in_seconds():
+    begin = time.monotonic()
+    with pytest.raises(RegistryUnavailableError, match="127.0.0.1:1 failed: Connection refused"):
+        Registry("http://me:secret@127.0.0.1:1").version("starter")
+    assert time.monotonic() - begin < 60
+
+
 def test_a_locked_registry_is_told_in_a_line(home):
     database = home.settings.registry / "mlflow.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as other:

@@ -63,6 +63,11 @@ def test_what_is_no_dataframe_of_spark(model):
         classify([b""], model)
 
 
+def test_a_column_in_place_of_its_name(model):
+    with pytest.raises(TypeError, match="image is the name of a column, and not <class 'tuple'>"):
+        classify(rows(content=BinaryType), model, image=("content",))
+
+
 def test_what_is_no_image(model):
     with pytest.raises(TypeError, match="its path or its uri, and not 3 of <class 'int'>"):
         predict([3], model)

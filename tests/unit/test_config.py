@@ -118,11 +118,18 @@ def test_other_programs_variables_do_not_matter(monkeypatch):
         ("model", "a/b"),
         ("master", "spak://host:7077"),
         ("master", "host:7077"),
+        ("master", "local[0]"),
     ],
 )
 def test_a_wrong_value_names_its_key_and_itself(monkeypatch, key, value):
     monkeypatch.setenv(f"SIGHTSTREAM_{key.upper()}", value)
     with pytest.raises(ConfigError, match=f"^{key}: .*not '{value}'$"):
+        config.load()
+
+
+def test_the_values_of_a_choice_are_named_as_they_are_written(monkeypatch):
+    monkeypatch.setenv("SIGHTSTREAM_KAFKA_SECURITY", "ssl")
+    with pytest.raises(ConfigError, match="^kafka_security: input .*'SSL'.*, not 'ssl'$"):
         config.load()
 
 
