@@ -155,7 +155,9 @@ def test_an_unknown_version_is_named(registry, which):
 
 def test_a_server_that_is_away_is_told_in_seconds():
     begin = time.monotonic()
-    with pytest.raises(RegistryUnavailableError, match="127.0.0.1:1 failed: Connection refused"):
+    with pytest.raises(
+        RegistryUnavailableError, match=r"127\.0\.0\.1:1 failed: Connection refused"
+    ):
         Registry("http://me:secret@127.0.0.1:1").version("starter")
     assert time.monotonic() - begin < 60
 
