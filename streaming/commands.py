@@ -169,8 +169,8 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
         **dict(inputs[source] for source in settings.source),
         "table": settings.predictions,
         "logs": settings.logs,
-        "metrics": f"http://{settings.metrics_host}:{stream.metrics_port}/metrics",
-        "model": stream.model,
+        "metrics": f"http://{settings.metrics_host}:{stream.metrics.port}/metrics",
+        "model": stream.champion.model,
     }
 
 

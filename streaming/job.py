@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -55,57 +56,50 @@ TRIGGER_SECONDS = 0.0
 """Seconds from micro-batch to micro-batch that are aimed at; 0: as soon as images wait."""
 
 
+@dataclass
 class Stream:
-    """A running stream: a query for each source, one table, one champion; made by `running`."""
+    """A running stream, made by `running`; once `stopping` is set, no micro-batch begins."""
 
-    def __init__(
-        self, queries: Sequence[Query], champion: Champion, workers: Workers, table: Predictions,
-        metrics: Metrics, stopping: Event, alive: Callable[[], bool],
-    ) -> None:  # fmt: skip
-        """Start nothing yet; once `stopping` is set, no query begins another micro-batch."""
-        self.metrics_port = metrics.port
-        self._queries = queries
-        self._champion = champion
-        self._workers = workers
-        self._table = table
-        self._metrics = metrics
-        self._stopping = stopping
-        self._alive = alive
-        metrics.of["images_behind"].set_function(lambda: self.behind)
-        metrics.of["trigger_interval_seconds"].set(TRIGGER_SECONDS)
-        self._expect(champion.model)
-        metrics.use(champion.model)
+    queries: Sequence[Query]
+    champion: Champion
+    workers: Workers
+    table: Predictions
+    metrics: Metrics
+    stopping: Event
+    alive: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self.metrics.of["images_behind"].set_function(lambda: self.behind)
+        self.metrics.of["trigger_interval_seconds"].set(TRIGGER_SECONDS)
+        model = self.champion.model
+        self._expect(model)
+        self.metrics.of["model_version"].labels(model.name).set(model.version)
 
     @property
     def behind(self) -> int:
         """Images that have arrived and have no row yet."""
-        return sum(query.source.behind for query in self._queries)
-
-    @property
-    def model(self) -> str:
-        """The model in use, with its version."""
-        return str(self._champion.model)
+        return sum(query.source.behind for query in self.queries)
 
     @property
     def idle(self) -> float:
         """Seconds since the last micro-batch; 0 while images wait for one."""
-        latest = max(query.progress for query in self._queries)
+        latest = max(query.progress for query in self.queries)
         return 0.0 if self.behind > 0 else time.monotonic() - latest
 
     def start(self) -> None:
         """Start the queries, and load the model in the workers meanwhile."""
         Thread(target=self._warm_up, daemon=True).start()
-        for query in self._queries:
+        for query in self.queries:
             query.start()
 
     def watch(self, stop: Event) -> None:
         """Take what arrives from now on, until `stop` is set."""
-        for query in self._queries:
+        for query in self.queries:
             query.source.watch(stop)
 
     def drain(self) -> int:
         """Take what is there, and return the number of images."""
-        return sum(query.source.drain() for query in self._queries)
+        return sum(query.source.drain() for query in self.queries)
 
     def tend(self) -> None:
         """Restart queries that failed; to be called several times a second.
@@ -114,35 +108,35 @@ class Stream:
             StreamFailedError: a query failed `query.FAILURES` times without a micro-batch between.
             SightstreamError: a source needs a person.
         """
-        for query in self._queries:
+        for query in self.queries:
             query.tend()
 
     def finish(self, stop: Event) -> None:
         """Classify all that was taken, and return; earlier if `stop` is set. See also `tend`."""
         while self.behind > 0 and not stop.wait(0.02):
             self.tend()
-        self._table.maintain(quiet=False)
+        self.table.maintain(quiet=False)
 
     def stop(self) -> None:
         """Let the current micro-batches end, and begin no other."""
-        self._stopping.set()
-        if self._alive():
-            for query in self._queries:
+        self.stopping.set()
+        if self.alive():
+            for query in self.queries:
                 query.stop()
 
     def ready(self, model: ServedModel) -> None:
         """Load a version in the workers, ahead of the first micro-batch that it answers for."""
-        self._workers.load(model)
+        self.workers.load(model)
         self._expect(model)
 
     def _warm_up(self) -> None:
         try:
-            self.ready(self._champion.model)
+            self.ready(self.champion.model)
         except Exception as error:  # the first micro-batch fails for the same reason, and logs it
             log.info("the model was not loaded ahead of its first images: %s", reason(error))
 
     def _expect(self, model: ServedModel) -> None:
-        self._metrics.expect([query.source.name for query in self._queries], model)
+        self.metrics.expect([query.source.name for query in self.queries], model)
 
 
 @contextmanager
@@ -166,8 +160,10 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         table = Predictions(settings.predictions)
         sources = _sources(settings, table, metrics)
         # MLflow's import and Spark's start take seconds each.
-        model, reloaded = settings.model, metrics.reloaded
-        champion = beside.submit(Champion, model, settings.engine, registry, reloaded)
+        champion = beside.submit(
+            Champion, settings.model, settings.engine, registry,
+            lambda result: metrics.of["model_reloads"].labels(result).inc(),
+        )  # fmt: skip
         session = spark.start(
             "run", settings.root, settings.master, settings.driver_memory,
             {**SPARK, **settings.spark}, kafka="kafka" in settings.source,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -29,25 +30,26 @@ LEAVE_SECONDS = 10.0
 """Seconds that a query without a micro-batch is given to end by itself."""
 
 OnBatch = Callable[["DataFrame", int], None]
-Start = Callable[[OnBatch], "StreamingQuery"]
+Launch = Callable[[OnBatch], "StreamingQuery"]
 """Starts a streaming query that calls the function with each micro-batch and its number."""
 
 
+@dataclass
 class Query:
-    """Keeps the query of a source running; its methods are called from one thread."""
+    """Keeps the query of a source running; its methods are called from one thread.
 
-    def __init__(
-        self, source: Source, batches: MicroBatches, start: Start, stopping: Event,
-        on_restart: Callable[[], None], logs: Path,
-    ) -> None:  # fmt: skip
-        """Start nothing yet; once `stopping` is set, no other micro-batch begins."""
-        self.source = source
+    Once `stopping` is set, no other micro-batch begins.
+    """
+
+    source: Source
+    batches: MicroBatches
+    launch: Launch
+    stopping: Event
+    on_restart: Callable[[], None]
+    logs: Path
+
+    def __post_init__(self) -> None:
         self.progress = time.monotonic()
-        self._batches = batches
-        self._start = start
-        self._stopping = stopping
-        self._on_restart = on_restart
-        self._logs = logs
         self._failures = 0
         self._next = 0.0
         self._busy = False
@@ -61,7 +63,7 @@ class Query:
 
         self._query = None
         try:
-            self._query = self._start(self._batch)
+            self._query = self.launch(self._batch)
         # Spark asks a Python worker for the source, and any worker may die.
         except (PySparkException, Py4JError) as error:
             self._error = error
@@ -96,22 +98,22 @@ class Query:
         if self._failures >= FAILURES:
             raise StreamFailedError(
                 f"the stream failed {FAILURES} times in a row: {reason(error)}; nothing is lost: "
-                f"correct that and start again; details are in {self._logs}"
+                f"correct that and start again; details are in {self.logs}"
             )
         log.error("the query failed and is started again: %s", reason(error))
-        self._on_restart()
-        self._batches.doubt()
+        self.on_restart()
+        self.batches.doubt()
 
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             raise InterruptedError("the stream is being stopped")
         self._busy = True
         try:
-            self._batches.run(batch, batch_id, self._goes_on)
+            self.batches.run(batch, batch_id, self._goes_on)
             self._failures = 0
             self.progress = time.monotonic()
         finally:
             self._busy = False
 
     def _goes_on(self) -> bool:
-        return not self._stopping.is_set() and bool(self._query and self._query.isActive)
+        return not self.stopping.is_set() and bool(self._query and self._query.isActive)

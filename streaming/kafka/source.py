@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ class KafkaSource:
             MessagesLostError: the broker has deleted messages that were never read.
         """
         self.checkpoint = topic.checkpoint
-        self.read: Read = Contents(Store(uri_prefixes, limits))
+        self.read: Read = partial(contents, Store(uri_prefixes, limits))
         self._topic = topic
         self._recent = recent
         self._metrics = metrics
@@ -174,23 +174,17 @@ class KafkaSource:
         return ends
 
 
-@dataclass(frozen=True)
-class Contents:
-    """Reader of the rows of `events`; goes to the workers with the UDF."""
-
-    store: Store
-
-    def __call__(self, rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
-        """Yield the events of the messages, and the images that they carry or claim."""
-        # In Arrow, since a missing text is None or NaN in pandas, as its version has it.
-        events = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
-        codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
-        # Rows that the driver takes from Spark hold bytearrays.
-        images = [
-            None if code is not None else self.store(uri) if content is None else bytes(content)
-            for code, uri, content in zip(codes, uris, rows["content"], strict=True)
-        ]
-        yield events, images
+def contents(store: Store, rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
+    """Yield, in a worker, the events of rows of `events`, and the images they carry or claim."""
+    # In Arrow, since a missing text is None or NaN in pandas, as its version has it.
+    events = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
+    codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
+    # Rows that the driver takes from Spark hold bytearrays.
+    images = [
+        None if code is not None else store(uri) if content is None else bytes(content)
+        for code, uri, content in zip(codes, uris, rows["content"], strict=True)
+    ]
+    yield events, images
 
 
 def events(messages: DataFrame, max_bytes: int) -> DataFrame:

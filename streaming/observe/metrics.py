@@ -85,7 +85,7 @@ class Metrics:
         self.of["predict_seconds"].observe(rows["predict_ms"].to_numpy() / 1000)
         self.of["score_ratio"].observe(rows["score"].to_numpy())
         self.of["batches"].inc()
-        self.use(model)
+        self.of["model_version"].labels(model.name).set(model.version)
         self.idle()
 
     def compare(self, answers: pa.Table, model: ServedModel) -> None:
@@ -119,11 +119,3 @@ class Metrics:
     def idle(self) -> None:
         """Record that a micro-batch was committed, or that nothing is waiting."""
         self.of["last_progress_timestamp_seconds"].set_to_current_time()
-
-    def use(self, model: ServedModel) -> None:
-        """Record the model in use."""
-        self.of["model_version"].labels(model.name).set(model.version)
-
-    def reloaded(self, result: str) -> None:
-        """Count a new champion, `loaded` or `failed`."""
-        self.of["model_reloads"].labels(result).inc()

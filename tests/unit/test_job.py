@@ -7,7 +7,7 @@ import pytest
 
 from sightstream.errors import StreamFailedError
 from streaming import job, query
-from tests.streams import MODEL, Checkpoint, Running, Source, Table
+from tests.streams import Checkpoint, Running, Source, Table
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_stop_leaves_the_rest_to_the_next_start(make):
 
 def test_no_question_goes_to_a_spark_that_has_ended(make):
     running = make().run()
-    running.stream._alive = lambda: False
+    running.stream.alive = lambda: False
     running.stream.stop()
     assert running.spark.isActive
     assert running.stopping.is_set()
@@ -139,11 +139,6 @@ def test_its_sources_watch_until_the_same_moment(make):
     running, stop = make(), Event()
     running.stream.watch(stop)
     assert running.source.watched is stop
-
-
-def test_its_model_is_the_champion(make):
-    running = make()
-    assert running.stream.model == str(MODEL)
 
 
 @pytest.mark.parametrize("alive", [True, False])

@@ -126,7 +126,7 @@ def test_what_a_source_needs_a_person_for_ends_the_stream_at_once(running):
 def test_a_query_that_spark_cannot_start_is_started_again(running, clock):
     from pyspark.errors import PySparkRuntimeError
 
-    start, times = running.query._start, []
+    start, times = running.query.launch, []
 
     def fails_once(on_batch):
         times.append(clock.now)
@@ -134,7 +134,7 @@ def test_a_query_that_spark_cannot_start_is_started_again(running, clock):
             raise PySparkRuntimeError("the worker that was asked for the source has ended")
         return start(on_batch)
 
-    running.query._start = fails_once
+    running.query.launch = fails_once
     running.query.start()
     while len(times) < 2:
         running.query.tend()
