@@ -105,12 +105,12 @@ def _drawings(
     yield _save(_reliability(evaluation), directory / "reliability.png", "Calibration", alt)
     if wrong:
         alt = f"The {len(wrong)} wrong answers with the highest scores; the list below names them."
-        sheet = _wrong(wrong, names, limits)
+        sheet = _sheet(wrong, names, limits)
         yield _save(sheet, directory / "wrong.png", "Most confidently wrong", alt)
     if samples:
         short = [shortened(name, 40) for name in names]
         alt = "; ".join(f"is {short[p.truth]}, said {short[p.label]}" for p in samples)
-        sheet = _samples(samples, names, limits)
+        sheet = _sheet(samples, names, limits)
         yield _save(sheet, directory / "samples.png", "Sample predictions", alt)
 
 
@@ -247,18 +247,25 @@ def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _sheet(width: float, height: float) -> Axes:
-    """Axes that fill a figure; their coordinates are inches from the upper left corner."""
-    axes = _figure(width, height, arranged=False).add_axes((0, 0, 1, 1))
+def _sheet(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) -> Figure:
+    """Tiles of pictures, each with its label and the answer below; coordinates are inches."""
+    columns, width, height, side = min(6, len(pictures)), 1.9, 2.05, 1.55
+    rows = -(-len(pictures) // columns)
+    across, down = columns * width + 0.2, rows * height + 0.1
+    figure = _figure(across, down, arranged=False)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-    return axes
-
-
-def _place(axes: Axes, picture: Picture, limits: Limits, left: float, top: float,
-           side: float) -> None:  # fmt: skip
-    axes.imshow(_pixels(picture.path, limits), extent=(left, left + side, top + side, top),
-                aspect="auto")  # fmt: skip
+    axes.set(xlim=(0, across), ylim=(down, 0), autoscale_on=False)
+    for place, picture in enumerate(pictures):
+        left, top = place % columns * width + 0.2, place // columns * height + 0.15
+        extent = (left, left + side, top + side, top)
+        axes.imshow(_pixels(picture.path, limits), extent=extent, aspect="auto")
+        right = picture.truth == picture.label
+        mark, colour = ("✓", _BLUE) if right else ("✗", _ORANGE)
+        answer = f"{mark} said {shortened(names[picture.label], 18)} {picture.score:.2f}"
+        _write(axes, left, top + side + 0.05, f"is {shortened(names[picture.truth], 24)}")
+        _write(axes, left, top + side + 0.2, answer, color=colour)
+    return figure
 
 
 def _pixels(path: str, limits: Limits) -> NDArray[np.uint8]:
@@ -269,43 +276,11 @@ def _pixels(path: str, limits: Limits) -> NDArray[np.uint8]:
     return np.full((_TILE.height, _TILE.width, _TILE.channels), 190, np.uint8)
 
 
-def _write(axes: Axes, left: float, top: float, width: float, text: str, **style: Any) -> None:
-    """Draws text that is clipped at the end of its column."""
+def _write(axes: Axes, left: float, top: float, text: str, **style: Any) -> None:
+    """Draws text that is clipped at the end of its tile."""
     from matplotlib.transforms import Bbox, TransformedBbox
 
-    box = TransformedBbox(Bbox([[left, top - 0.1], [left + width, top + 0.3]]), axes.transData)
+    box = TransformedBbox(Bbox([[left, top - 0.1], [left + 1.8, top + 0.3]]), axes.transData)
     drawn = axes.text(left, top, text, va="top", fontsize=8, parse_math=False, **style)
     drawn.set_clip_on(True)
     drawn.set_clip_box(box)
-
-
-def _wrong(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) -> Figure:
-    columns, width, height, side = min(6, len(pictures)), 1.9, 2.05, 1.55
-    rows = -(-len(pictures) // columns)
-    axes = _sheet(columns * width + 0.2, rows * height + 0.1)
-    for place, picture in enumerate(pictures):
-        left, top = place % columns * width + 0.2, place // columns * height + 0.15
-        _place(axes, picture, limits, left, top, side)
-        answer = f"said {shortened(names[picture.label], 19)} {picture.score:.2f}"
-        _write(axes, left, top + side + 0.05, 1.8, f"is {shortened(names[picture.truth], 24)}")
-        _write(axes, left, top + side + 0.2, 1.8, answer, color=_ORANGE)
-    return axes.get_figure(root=True)  # type: ignore[return-value]
-
-
-def _samples(pictures: Sequence[Picture], names: Sequence[str], limits: Limits) -> Figure:
-    rows, side, width = min(10, len(pictures)), 0.62, 5.4
-    blocks = -(-len(pictures) // rows)
-    axes = _sheet(blocks * width, rows * 0.72 + 0.5)
-    for block in range(blocks):
-        for offset, heading in ((0.2, "image"), (1.0, "prediction"), (3.2, "label")):
-            _write(axes, block * width + offset, 0.15, 2.1, heading, fontweight="bold")
-    for place, picture in enumerate(pictures):
-        left, top = place // rows * width, place % rows * 0.72 + 0.42
-        right = picture.truth == picture.label
-        answer = (
-            f"{'✓' if right else '✗'} {shortened(names[picture.label], 24)} {picture.score:.2f}"
-        )
-        _place(axes, picture, limits, left + 0.2, top, side)
-        _write(axes, left + 1.0, top + 0.24, 2.15, answer, color=_BLUE if right else _ORANGE)
-        _write(axes, left + 3.2, top + 0.24, 2.1, shortened(names[picture.truth], 28))
-    return axes.get_figure(root=True)  # type: ignore[return-value]

@@ -37,20 +37,19 @@ def overview(trend: pa.Table, zone: tzinfo) -> None:
     data["time"] = data["time"].dt.tz_localize(None)
     spans, labels = data[data["whole"]], data[~data["whole"]]
     _figures(spans, labels)
-    first, second, third = st.columns([3, 3, 4])
     seconds = data["start"].max() - data["start"].min()
     shown = "%H:%M:%S" if seconds < 300 else "%H:%M" if seconds < 172_800 else "%d %b"
     axis = alt.Axis(labelOverlap=True, tickCount=4, format=shown)
     time = alt.X("time:T", title=None, axis=axis)
-    with first:
-        st.markdown("**Images per second**")
-        st.altair_chart(_rate(labels, time), height=_HEIGHT)
-    with second:
-        st.markdown("**Seconds from arrival to row**")
-        st.altair_chart(_latency(spans, time), height=_HEIGHT)
-    with third:
-        st.markdown("**Share of labels**")
-        st.altair_chart(_mix(labels, time), height=_HEIGHT)
+    charts = {
+        "Images per second": _rate(labels, time),
+        "Seconds from arrival to row": _latency(spans, time),
+        "Share of labels": _mix(labels, time),
+    }
+    for column, (title, chart) in zip(st.columns([3, 3, 4]), charts.items(), strict=True):
+        with column:
+            st.markdown(f"**{title}**")
+            st.altair_chart(chart, height=_HEIGHT)
 
 
 def _figures(spans: pd.DataFrame, labels: pd.DataFrame) -> None:
@@ -73,27 +72,19 @@ def _rate(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     marked = labels.assign(status=labels["label"].isna().map({True: "rejected", False: "ok"}))
     data = marked.groupby(["time", "seconds", "status"])["images"].sum().reset_index()
     data["rate"] = data["images"] / data["seconds"]
-    colour = alt.Color(
-        "status:N", title=None, legend=alt.Legend(orient="top"),
-        scale=alt.Scale(domain=["ok", "rejected"], range=[COLOURS[0], COLOURS[5]]),
-    )  # fmt: skip
     tips = ["time:T", "status:N", "images:Q", alt.Tooltip("rate:Q", format=".3g")]
     described = f"Images a second over time; at most {data['rate'].max():.3g}."
-    chart: alt.Chart = alt.Chart(data, description=described).mark_bar(size=_bar(data)).encode(
-        time, alt.Y("rate:Q", title=None), colour, tooltip=tips
-    )  # fmt: skip
-    return chart
+    colour = _colour("status", ["ok", "rejected"], [COLOURS[0], COLOURS[5]], orient="top")
+    return _bars(data, described, tips).encode(time, alt.Y("rate:Q", title=None), colour)
 
 
 def _latency(spans: pd.DataFrame, time: alt.X) -> alt.Chart:
     import altair as alt
 
-    names = {"p50": "median", "p95": "95th percentile"}
-    data = spans.rename(columns=names).melt("time", list(names.values()), "figure", "latency")
-    colour = alt.Color(
-        "figure:N", title=None, legend=alt.Legend(orient="top", symbolType="stroke"),
-        scale=alt.Scale(domain=list(names.values()), range=[COLOURS[0], COLOURS[1]]),
-    )  # fmt: skip
+    names = ["median", "95th percentile"]
+    named = spans.rename(columns={"p50": names[0], "p95": names[1]})
+    data = named.melt("time", names, "figure", "latency")
+    colour = _colour("figure", names, list(COLOURS[:2]), orient="top", symbolType="stroke")
     tips = ["time:T", "figure:N", alt.Tooltip("latency:Q", format=".2f")]
     described = "Seconds from an image's arrival to its row over time, median and 95th percentile."
     chart: alt.Chart = alt.Chart(data, description=described).mark_line(point=True).encode(
@@ -113,16 +104,26 @@ def _mix(labels: pd.DataFrame, time: alt.X) -> alt.Chart:
     data = data.assign(label=data["label"].map(named).fillna("others"))
     data = data.groupby(["time", "label"])["images"].sum().reset_index()
     domain = [*named.values(), *(["others"] if len(counts) > NAMED else [])]
-    colour = alt.Color(
-        "label:N", title=None, sort=domain, legend=alt.Legend(orient="right"),
-        scale=alt.Scale(domain=domain, range=[*COLOURS[: len(top)], COLOURS[-1]]),
-    )  # fmt: skip
+    colour = _colour("label", domain, [*COLOURS[: len(top)], COLOURS[-1]], orient="right")
+    share = alt.Y("images:Q", title=None, stack="normalize", axis=alt.Axis(format="%"))
     described = f"Share of each label over time; most frequent: {', '.join(named.values())}."
-    chart: alt.Chart = alt.Chart(data, description=described).mark_bar(size=_bar(data)).encode(
-        time, alt.Y("images:Q", title=None, stack="normalize", axis=alt.Axis(format="%")), colour,
-        tooltip=["time:T", "label:N", "images:Q"],
-    )  # fmt: skip
-    return chart
+    return _bars(data, described, ["time:T", "label:N", "images:Q"]).encode(time, share, colour)
+
+
+def _bars(data: pd.DataFrame, described: str, tips: list[Any]) -> alt.Chart:
+    """Bars over time that leave a gap between them, in a third of a page."""
+    import altair as alt
+
+    width = max(1.5, 240 / max(12, data["time"].nunique() * 1.6))
+    bars: alt.Chart = alt.Chart(data, description=described).mark_bar(size=width)
+    return bars.encode(tooltip=tips)
+
+
+def _colour(field: str, names: list[str], colours: list[str], **legend: Any) -> alt.Color:
+    import altair as alt
+
+    scale = alt.Scale(domain=names, range=colours)
+    return alt.Color(f"{field}:N", title=None, sort=names, scale=scale, legend=alt.Legend(**legend))
 
 
 def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], figure: str) -> None:
@@ -159,8 +160,3 @@ def curves(runs: Mapping[str, Mapping[str, Sequence[float]]], figure: str) -> No
         alt.Y("value:Q", title=None, scale=alt.Scale(zero=False)), colour, dash, tooltip=tips,
     )  # fmt: skip
     st.altair_chart(drawn, height=320)
-
-
-def _bar(data: pd.DataFrame) -> float:
-    """The width of bars that leave a gap between them, in a third of a page."""
-    return max(1.5, 240 / max(12, data["time"].nunique() * 1.6))
