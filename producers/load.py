@@ -124,10 +124,7 @@ class Answers:
         Thread(target=self._follow, args=(version,), daemon=True).start()
 
     def record(self, key: str, signed: float) -> None:
-        """Records the time when an image was sent, or minus the time of its row, in either order.
-
-        Times are in seconds since the epoch.
-        """
+        """Records when an image was sent, or minus the time of its row, in seconds of the epoch."""
         with self._lock:
             other = self._open.pop(key, None)
             if other is None:
@@ -163,20 +160,12 @@ def load(
     timeout: float = 60, notify: Callable[[str], None] = lambda _: None,
     on_answers: Callable[[int], None] = lambda _: None,
 ) -> Report:  # fmt: skip
-    """Sends images at a rate a second, waits for their rows, and reports both.
+    """Sends images at a rate a second for some seconds, waits for their rows, and reports both.
 
-    Args:
-        to: the inbox, as `inbox.dropping` opens it, or the topic.
-        table: folder or uri of the predictions table.
-        good: images to send in turn.
-        mix: see `shares`.
-        rate: images a second.
-        seconds: how long images are sent.
-        largest: bytes of the largest image that the stream takes.
-        seed: of the bad images, and of the order.
-        timeout: seconds without an answer after which images are given up.
-        notify: called with a sentence about a wait, and about an image that was not sent.
-        on_answers: called with the number of rows so far.
+    `to` is the inbox, as `inbox.dropping` opens it, or the topic; `mix` the result of `shares`;
+    `largest` the bytes of the largest image that the stream takes. After `timeout` seconds without
+    an answer images are given up. `notify` is called with a sentence about a wait, and about an
+    image that was not sent; `on_answers` with the number of rows so far.
 
     Raises:
         SightstreamError: there is no table yet, or as `Publisher` raises it.

@@ -26,13 +26,12 @@ ClaimCheck = Literal["auto", "always", "never"]
 
 
 def find(places: Sequence[str]) -> Iterator[tuple[Path | str, Path]]:
-    """Yields images with their names; one of an object store comes as its uri.
+    """Yields the images of files and folders, given as paths or uris, with their names.
 
-    Args:
-        places: files and folders: paths of this machine, or uris.
+    One of an object store comes as its uri.
 
     Raises:
-        InputError: one does not exist, or holds no file.
+        InputError: a place does not exist, or holds no file.
     """
     local = [Path(place) for place in places if "://" not in place]
     found = inbox.find(local) if local else iter(())
@@ -119,21 +118,13 @@ def publish(
 
 @dataclass(frozen=True)
 class Messages:
-    """Makes the messages of files for one topic.
+    """Makes the messages of files for one topic."""
 
-    Attributes:
-        prefixes: uris below which the stream may read images.
-        publisher: knows which messages fit.
-        sender: becomes `ce_source` of the messages.
-        key: of the messages; with "hash" equal pictures have the same event id too.
-        claim_check: which images are sent as their uri: those that do not fit, all, or none.
-    """
-
-    prefixes: Sequence[str]
-    publisher: Publisher
-    sender: str
-    key: Key = "id"
-    claim_check: ClaimCheck = "auto"
+    prefixes: Sequence[str]  # uris below which the stream may read images
+    publisher: Publisher  # knows which messages fit
+    sender: str  # becomes `ce_source` of the messages
+    key: Key = "id"  # with "hash" equal pictures have the same event id too
+    claim_check: ClaimCheck = "auto"  # as their uri go those that do not fit, all, or none
 
     def of(
         self, file: Path | str, name: bytes, event_id: str = "", when: float | None = None

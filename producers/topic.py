@@ -33,17 +33,11 @@ _OVERHEAD = 1024
 
 @dataclass(frozen=True)
 class Message:
-    """An image that is sent to a topic.
+    """An image that is sent to a topic."""
 
-    Attributes:
-        event: its id stays the same however often the message is sent.
-        key: decides on the partition.
-        value: the image's bytes; empty for a claim check.
-    """
-
-    event: ImageEvent
-    key: bytes
-    value: bytes
+    event: ImageEvent  # its id stays the same however often the message is sent
+    key: bytes  # decides on the partition
+    value: bytes  # the image's bytes; empty for a claim check
 
     @property
     def size(self) -> int:
@@ -56,21 +50,13 @@ OnAnswer = Callable[[Message, str, float], None]
 
 @dataclass(frozen=True)
 class Destination:
-    """A topic, and how to reach it.
-
-    Attributes:
-        broker: of Kafka.
-        topic: its name.
-        timeout: seconds that the broker may be unreachable, and that a message may take.
-        partitions: of the topic, which is created if it does not exist; 0: it must exist.
-        image_bytes: size of the largest image that a topic that is created has to take.
-    """
+    """A topic, and how to reach it."""
 
     broker: Broker
     topic: str
-    timeout: float = 60
-    partitions: int = 0
-    image_bytes: int = 20 * 2**20
+    timeout: float = 60  # seconds that the broker may be unreachable, and that a message may take
+    partitions: int = 0  # of the topic, which is created if it does not exist; 0: it must exist
+    image_bytes: int = 20 * 2**20  # the largest image that a topic that is created has to take
 
 
 class Publisher:

@@ -32,13 +32,9 @@ PUBLISHED = "published"
 class Watch:
     """A folder whose files go to a topic.
 
-    Args:
-        folder: its files are published.
-        to: the topic.
-        prefixes: uris below which the stream may read images.
-        settle_seconds: rest of a file that may be incomplete before it is taken.
-        keep: keeps published files below `published`; else they are removed.
-        notify: called with a sentence about a file that stays, and about a wait.
+    The stream may read images below `prefixes`. A file that may be incomplete rests for
+    `settle_seconds`. With `keep` files stay below `published`; else they are removed. `notify` is
+    called with a sentence about a file that stays, and about a wait.
     """
 
     def __init__(

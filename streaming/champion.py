@@ -25,13 +25,9 @@ class Champion:
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None]
     ) -> None:
-        """Load the champion.
+        """Load the champion; raises as `Registry.version` and `load` do.
 
         `on_reload` is called with `loaded` or `failed` when another version became champion.
-
-        Raises:
-            ModelNotFoundError: there is no champion.
-            ModelDamagedError: its files are damaged, or it does not answer as a model must.
         """
         self._name = name
         self._engine = engine

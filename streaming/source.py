@@ -26,35 +26,27 @@ SMALL = 32
 
 
 class Work(NamedTuple):
-    """The tasks of a micro-batch.
-
-    Attributes:
-        images: their number.
-        tasks: a row or more for each task, in as many partitions as there are tasks. A source that
-            returns the same DataFrame again has it planned once for each model version.
-        assignment: makes the text that each task gets beside its rows; called once for each job
-            that runs the tasks, so that a job that failed leaves nothing to the next.
-    """
+    """The tasks of a micro-batch of some images."""
 
     images: int
     tasks: DataFrame
+    """A row or more for each task, in a partition of its own; planned once for each model version
+    if it is the same DataFrame each time."""
     assignment: Callable[[], str] = str
+    """Makes the text that each task gets beside its rows; called once for each job that runs the
+    tasks, so that a job that failed leaves nothing to the next."""
 
 
 class Source(Protocol):
-    """A way for images to come in.
-
-    Attributes:
-        name: of the query, its pool of tasks, and the column `source` of its rows. It must not
-            change, since rows in the table carry it.
-        checkpoint: the folder of the query's checkpoint; Spark alone writes there.
-        read: reads the images of a task. It is pickled and runs in Spark's workers, any number at
-            once and again for a task that failed, so it must not change anything.
-    """
+    """A way for images to come in."""
 
     name: str
+    """Of the query, its pool of tasks, and the column `source` of its rows; never changed."""
     checkpoint: Path
+    """The folder of the query's checkpoint; Spark alone writes there."""
     read: Read
+    """Reads the images of a task. It is pickled and runs in Spark's workers, any number at once
+    and again for a task that failed, so it must not change anything."""
 
     @property
     def behind(self) -> int:

@@ -28,7 +28,6 @@ class Workers:
     """The workers of a session, for all sources and models; its methods are safe in any thread."""
 
     def __init__(self, session: SparkSession, limits: Limits, top_k: int) -> None:
-        """Start nothing yet; `top_k` is the number of labels in an answer, at most."""
         self._session = session
         self._limits = limits
         self._top_k = top_k

@@ -27,21 +27,13 @@ UNREADABLE = 0.05
 
 @dataclass(frozen=True)
 class Example:
-    """An image of a data set, as the driver holds it: without its pixels.
-
-    Attributes:
-        path: file name.
-        label: name of its class.
-        digest: SHA-256 of its bytes; empty where it cannot be read.
-        split: train, validation or test; empty where it is left out.
-        fault: why it is left out; empty where it is not.
-    """
+    """An image of a data set, as the driver holds it: without its pixels."""
 
     path: str
     label: str
-    digest: str = ""
-    split: str = ""
-    fault: str = ""
+    digest: str = ""  # SHA-256 of its bytes; empty where it cannot be read
+    split: str = ""  # one of `SPLITS`; empty where it is left out
+    fault: str = ""  # why it is left out; empty where it is not
 
     @property
     def uri(self) -> str:
@@ -51,21 +43,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Source:
-    """Places of a data set's images.
+    """Places of a data set's images."""
 
-    Attributes:
-        folders: each holds a folder of images for each class.
-        test: a folder of that kind; all its images are test images.
-        split_file: CSV file of path, label and split instead; its paths start at its folder.
-        examples: further images, such as those that people have labelled.
-        known: splits by digest, decided by an earlier training.
-    """
-
-    folders: tuple[Path, ...] = ()
-    test: Path | None = None
-    split_file: Path | None = None
-    examples: tuple[Example, ...] = ()
-    known: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()  # each holds a folder of images for each class
+    test: Path | None = None  # a folder of that kind; all its images are test images
+    split_file: Path | None = None  # CSV of path, label and split; its paths start at its folder
+    examples: tuple[Example, ...] = ()  # further images, such as those that people have labelled
+    known: Mapping[str, str] = field(default_factory=dict)  # earlier splits by digest
 
     def list(self) -> list[Example]:
         """Lists all images without reading them, each with its split if the source decides it.
@@ -91,19 +75,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images in Spark's cache, and their names on the driver.
+    """Decoded images in Spark's cache, and their names on the driver."""
 
-    Attributes:
-        labels: names of the classes, in the order of the network's outputs.
-        images: a DataFrame of uri, label (index), split, digest, width, height (upright, in
-            pixels) and pixels (uint8, row by row).
-        examples: all images found, also those left out.
-        preprocessing: shape of the pixels.
-    """
-
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # in the order of the network's outputs
     images: DataFrame
-    examples: Sequence[Example]
+    """Columns uri, label (index), split, digest, width and height (upright, in pixels), and pixels
+    (uint8, row by row)."""
+    examples: Sequence[Example]  # all images found, also those left out
     preprocessing: Preprocessing
 
     def split(self, name: str) -> DataFrame:

@@ -47,14 +47,10 @@ def require() -> None:
 
 
 def trainer(learner: Any, mode: Mode, batch_size: int) -> Callable[[Any, int], list[History]]:
-    """Prepares the training of a compiled Keras model by Elephas, in place.
+    """Returns a function that trains a compiled Keras model by Elephas, in place.
 
-    The mode synchronous averages the workers' weights after the passes; in the others each worker
-    exchanges weights with a parameter server after each pass.
-
-    Returns:
-        A function that trains on an RDD of (input, target) for a number of passes, and returns
-        each worker's history; in the asynchronous modes there is none.
+    It gets an RDD of (input, target) and a number of passes, and returns each worker's history; in
+    the asynchronous modes, where weights go by a parameter server after each pass, there is none.
     """
     model = _model(learner, mode, batch_size)
     ours = mode == "synchronous" and _takes_workers()

@@ -27,17 +27,14 @@ class Average:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class against all others; a figure that divides by zero is 0.
-
-    `fpr` is the false positive rate, `support` the number of its test images.
-    """
+    """One class against all others; a figure that divides by zero is 0."""
 
     label: str
     precision: float
     recall: float
     f1: float
     fpr: float
-    support: int
+    support: int  # test images of the class
 
 
 @dataclass(frozen=True)
@@ -52,31 +49,18 @@ class Bin:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a model; all fractions are from 0 to 1.
+    """Figures of a model on test images; all fractions are from 0 to 1."""
 
-    Attributes:
-        labels: names of the classes, in the order of the network's outputs.
-        images: number of test images.
-        accuracy: fraction with the right answer.
-        top3_accuracy: fraction whose class is among the three highest scores; 1 up to 3 classes.
-        ece: expected calibration error, the mean distance of confidence and accuracy.
-        macro: mean of the classes that have test images.
-        weighted: mean of the classes, weighted with their support.
-        classes: figures of each label.
-        reliability: bins that hold an image, by confidence.
-        confusion: number of images of class (row) predicted to be of class (column).
-    """
-
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # in the order of the network's outputs
     images: int
     accuracy: float
-    top3_accuracy: float
-    ece: float
-    macro: Average
-    weighted: Average
+    top3_accuracy: float  # of the three highest scores; 1 up to 3 classes
+    ece: float  # expected calibration error, the mean distance of confidence and accuracy
+    macro: Average  # of the classes that have test images
+    weighted: Average  # with the classes' support
     classes: tuple[ClassFigures, ...]
-    reliability: tuple[Bin, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[Bin, ...]  # those that hold an image, by confidence
+    confusion: tuple[tuple[int, ...], ...]  # images of class (row) predicted as class (column)
 
     def metrics(self) -> dict[str, float]:
         """The main figures, flat, as MLflow keeps them."""

@@ -115,10 +115,8 @@ def transformer(model: Any) -> Any:
 def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
     """Fits a Spark ML Pipeline of a `featuriser` and a LogisticRegression to pixels and labels.
 
-    `regularization` is MLlib's regParam, on standardised features.
-
-    Returns:
-        The head: an uncompiled Keras model from features to probabilities.
+    `regularization` is MLlib's regParam, on standardised features. Returns the head: an uncompiled
+    Keras model from features to probabilities.
     """
     from pyspark.ml import Pipeline
     from pyspark.ml.classification import LogisticRegression

@@ -145,8 +145,7 @@ def examples(images: DataFrame, column: str, workers: int, seed: int) -> Any:
 def probabilities(network: Any, inputs: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Applies a Keras model to an RDD of (input, label index) in Spark's workers.
 
-    Returns:
-        Probabilities (n, labels) and the right labels (n,), in the order of the RDD.
+    Returns probabilities (n, labels) and the right labels (n,), in the order of the RDD.
     """
     shipped = networks.Shipped(inputs.context, network)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,12 +90,20 @@ def publish(
         figures = judged.evaluation.metrics()
         digest = write_card(files, replace(card, metrics=figures, reference=reference))
         run.progress.on_step("registering")
-        page = _write_report(run, dataset, judged, curves, card.training, pages)
+        page = report.write(
+            pages, run.name, judged.evaluation, asdict(curves) if curves.loss else None,
+            compare.pictures(judged.scores, judged.images, dataset.labels), card.training,
+            run.limits,
+        )  # fmt: skip
         version = run.registry.publish(
             run.name, files, digest, parameters=card.training, metrics=figures,
             curves=asdict(curves), report=pages,
         )  # fmt: skip
-        kept = _keep(pages, run.home / "reports" / run.name / str(version.number))
+        # Where a person looks for it, in place of an earlier one.
+        kept = run.home / "reports" / run.name / str(version.number)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        pages.rename(kept)
     version, promoted, reason = _decide(run, version, judged, margin)
     return Trained(version, promoted, reason, kept / page.name, dataset.left_out)
 
@@ -124,22 +131,6 @@ def _judge(run: Run, dataset: Dataset, card: Card, files: Path) -> _Judged:
     evaluation = compare.evaluation(scores, images, labels)
     rival = compare.champion(run.session, run.registry, run.name, images, labels, run.limits)
     return _Judged(images, scores, evaluation, rival)
-
-
-def _write_report(
-    run: Run, dataset: Dataset, judged: _Judged, curves: Curves, facts: Mapping[str, object],
-    pages: Path,
-) -> Path:  # fmt: skip
-    pictures = compare.pictures(judged.scores, judged.images, dataset.labels)
-    drawn = asdict(curves) if curves.loss else None
-    return report.write(pages, run.name, judged.evaluation, drawn, pictures, facts, run.limits)
-
-
-def _keep(pages: Path, folder: Path) -> Path:
-    """Moves a report to where a person looks for it, in place of an earlier one."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return pages.rename(folder)
 
 
 def _decide(

@@ -64,11 +64,8 @@ def times(every: str | None) -> Iterator[None]:
 def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Trained | None:
     """Trains the champion of a name further, and promotes the outcome when it is not worse.
 
-    The images of the champion's training stay on their side of the split; new ones are dealt out
-    in the recipe's shares, so that neither model has seen the images that both are evaluated on.
-
-    Returns:
-        The outcome; None where too few images are new.
+    The images of the champion's training stay on their side of the split, so that neither model
+    has seen the images that both are evaluated on. Returns None where too few images are new.
 
     Raises:
         ModelNotFoundError: there is no champion.

@@ -27,24 +27,21 @@ def divide(
     found: Iterable[Example], seen: Mapping[str, tuple[str, str]], shares: Shares, seed: int, *,
     known: Mapping[str, str] = MappingProxyType({}), learned: Collection[str] = (),
 ) -> list[Example]:  # fmt: skip
-    """Gives each image its side of the split, or the reason why it has none.
+    """Gives each image its side of the split, or the reason why it has none; sorted by path.
 
-    Args:
-        found: the images; some may have a side already.
-        seen: digest and fault of each image by its URI; an unreadable one has a fault.
-        shares: of each class, for the images that have no side yet.
-        seed: another one deals out the same images in another way.
-        known: sides by digest, decided by an earlier training.
-        learned: classes of an earlier model. A class beside them that has too few images is left
-            out until it has more; without any, it is an error.
-
-    Returns:
-        The images, sorted by path.
+    Images that have a side keep it. `seen` has the digest and fault of each image by its URI,
+    `known` the sides by digest of an earlier training. `learned` are the classes of an earlier
+    model: a class beside them that has too few images is left out until it has more.
 
     Raises:
         InputError: a class has too few images for its sides, or none to train on.
     """
-    usable, left_out = _usable([_inspected(e, *seen[e.uri]) for e in found])
+    inspected = []
+    for e in found:
+        digest, fault = seen[e.uri]
+        side = "" if fault else e.split
+        inspected.append(replace(e, digest=digest, fault=fault, split=side))
+    usable, left_out = _usable(inspected)
     sided = [replace(e, split=e.split or known.get(e.digest, "")) for e in usable]
     decided = [e for e in sided if e.split]
     held = defaultdict[str, Counter[str]](Counter)
@@ -80,10 +77,6 @@ def sides(count: int, shares: Shares, held: Mapping[str, int] = MappingProxyType
         wanted = max(1, round(total * share)) if share else 0
         found += [split] * min(max(0, wanted - held.get(split, 0)), count - len(found))
     return ["train"] * (count - len(found)) + found
-
-
-def _inspected(example: Example, digest: str, fault: str) -> Example:
-    return replace(example, digest=digest, fault=fault, split="" if fault else example.split)
 
 
 def _usable(images: list[Example]) -> tuple[list[Example], list[Example]]:

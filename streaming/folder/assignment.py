@@ -38,21 +38,14 @@ Part = tuple[int, int]
 
 @dataclass(frozen=True)
 class Assignment:
-    """The manifests of a micro-batch, and how its tasks divide their events.
-
-    Attributes:
-        start: the manifests are those after this one,
-        end: up to this one.
-        images: the events in these manifests.
-        tasks: the tasks that divide them.
-        turns: the file of `taken`, where all tasks are on one machine; empty: shares are equal.
-    """
+    """The manifests after `start` up to `end`, and how tasks divide the images in them."""
 
     start: Offset
     end: Offset
     images: int
     tasks: int
     turns: str = ""
+    """The file of `taken`, where all tasks are on one machine; empty: shares are equal."""
 
     def parts(self, task: int) -> Iterable[Part]:
         """Return the events that a task takes; to be iterated while it runs."""

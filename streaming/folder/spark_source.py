@@ -33,7 +33,7 @@ class ManifestSource(DataSource):
 
     @classmethod
     def name(cls) -> str:
-        """Return the format's name."""
+        """Name of the format."""
         return "sightstream_manifests"
 
     def schema(self) -> str:

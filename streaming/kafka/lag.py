@@ -23,19 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Partition:
-    """Where the stream stands in a partition.
-
-    Attributes:
-        number: of the partition.
-        begin: the first offset that the broker still has.
-        committed: the first offset that has no row yet.
-        end: the offset that the next message will get.
-    """
+    """Where the stream stands in a partition, in offsets of messages."""
 
     number: int
-    begin: int
-    committed: int
-    end: int
+    begin: int  # the first that the broker still has
+    committed: int  # the first that has no row yet
+    end: int  # that of the next message
 
     @property
     def lag(self) -> int:
@@ -96,11 +89,7 @@ class Topic:
         return stands
 
     def require_all(self, stands: list[Partition]) -> None:
-        """Raise where the stream must stop because the broker has deleted unread messages.
-
-        Raises:
-            MessagesLostError: with their offsets, and the cure.
-        """
+        """Raise MessagesLostError where the broker deleted unread messages and that matters."""
         lost = [
             f"partition {each.number}: offsets {each.lost.start} to {each.lost.stop - 1}"
             for each in stands
@@ -114,18 +103,13 @@ class Topic:
             )
 
     def look(self) -> tuple[list[Partition], dict[int, float]]:
-        """Return the partitions, and the age of each one's oldest message without a row.
-
-        Raises:
-            BrokerUnavailableError: no broker answers, or it refuses this client.
-            TopicNotFoundError: the topic does not exist.
-        """
+        """Return `partitions` and their `waiting_seconds`; raises as `connect` does too."""
         with connect(self.broker) as client:
             stands = self.partitions(client)
         return stands, self.waiting_seconds(stands)
 
     def waiting_seconds(self, stands: list[Partition]) -> dict[int, float]:
-        """Return the age of the oldest message without a row, by partition; 0 where none waits."""
+        """Return the age of each partition's oldest message without a row; 0 where none waits."""
         from kafka import KafkaConsumer, TopicPartition
 
         seconds = {each.number: 0.0 for each in stands}

@@ -41,14 +41,11 @@ OVERLAP = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Position:
-    """Position of the topic in the table: all rows up to its version were acknowledged.
-
-    The newest of them was processed at `processed_at`, in seconds since the epoch.
-    """
+    """Position of the topic in the table: all rows up to its version were acknowledged."""
 
     topic: str
     version: int
-    processed_at: float
+    processed_at: float  # that of the newest of them, in seconds since the epoch
 
 
 class Publisher:
@@ -68,10 +65,9 @@ class Publisher:
         self._file = position
         self._producer: KafkaProducer | None = None
         _require(broker, topic)
-        self._position = self._remembered() or Position(
-            self._topic, predictions.opened(self._table).version(), time.time()
+        self._remember(
+            self._remembered() or Position(topic, predictions.opened(table).version(), time.time())
         )
-        self._remember(self._position)
 
     @contextmanager
     def running(self) -> Iterator[None]:

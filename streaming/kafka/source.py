@@ -49,16 +49,11 @@ class KafkaSource:
         self, topic: Topic, recent: Recent, metrics: Metrics, limits: Limits,
         uri_prefixes: Sequence[str], images_per_batch: int, max_offsets: int = 0,
     ) -> None:  # fmt: skip
-        """Compare the checkpoint with the broker.
+        """Compare the checkpoint with the broker; raises as `check` does, and if none answers.
 
-        Images over `limits` are rejected before they are copied anywhere. Messages may name their
-        image, below `uri_prefixes`, instead of carrying it. A micro-batch has `images_per_batch`
-        messages at most, fewer where they are large; or `max_offsets`, whatever their size.
-
-        Raises:
-            BrokerUnavailableError: no broker answers, or it refuses us.
-            TopicNotFoundError: the topic does not exist.
-            MessagesLostError: the broker has deleted messages that were never read.
+        Images over `limits` are rejected before they are copied anywhere. A micro-batch has
+        `images_per_batch` messages at most, fewer where they are large; or `max_offsets`, whatever
+        their size.
         """
         self.checkpoint = topic.checkpoint
         self.read: Read = partial(contents, Store(uri_prefixes, limits))

@@ -19,7 +19,6 @@ class Histogram(Collector):
         self, name: str, documentation: str, labels: Sequence[str] = (), *,
         buckets: Sequence[float], registry: CollectorRegistry,
     ) -> None:  # fmt: skip
-        """Register it; `buckets` are the upper ends of all buckets but the last."""
         self.name, self.documentation = name, documentation
         self._labelnames = tuple(labels)
         self._edges = np.array(buckets)

@@ -42,49 +42,33 @@ class Recipe:
 
     A file of a recipe holds one as `RECIPE`, and further ones, by the name that `--network`
     gives, in `NETWORKS`.
-
-    Attributes:
-        name: name of the recipe and of the registered model.
-        preprocessing: how an image becomes the network's input, in training and in serving.
-        network: labels to an uncompiled Keras model from uint8 pixels to probabilities; None
-            where a featuriser with a linear head is the network.
-        shares: fractions of each class's images to train on, to validate with, to test with.
-        epochs: passes over the images.
-        passes: passes in a round, after which the driver averages the workers' weights.
-        batch_size: images in a step of one worker.
-        learning_rate: highest learning rate, of Adam.
-        label_smoothing: probability taken from the right label and shared among all.
-        augmentation: Keras layers that vary the images while training.
-        callbacks: number of rounds and learning rate to Keras callbacks, which the driver calls
-            around each round.
-        featuriser: pretrained network used where `network` is None; see `training.features`.
-        regularization: of the logistic regression on the featuriser's features.
-        prepare: writes the recipe's own images as class folders below a folder, and returns the
-            folder that holds them; None for a recipe without images.
     """
 
-    name: str
-    preprocessing: Preprocessing
+    name: str  # also that of the registered model
+    preprocessing: Preprocessing  # in training and in serving
     network: Callable[[int], Any] | None = None
+    """Number of labels to an uncompiled Keras model from uint8 pixels to probabilities; None where
+    a featuriser with a linear head is the network."""
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Fractions of each class's images to train on, to validate with, to test with."""
     epochs: int = 20
-    passes: int = 1
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    label_smoothing: float = 0.0
-    augmentation: Callable[[], list[Any]] = list
+    passes: int = 1  # epochs in a round, after which the driver averages the workers' weights
+    batch_size: int = 32  # of one worker
+    learning_rate: float = 1e-3  # the highest, of Adam
+    label_smoothing: float = 0.0  # probability taken from the right label, shared among all
+    augmentation: Callable[[], list[Any]] = list  # Keras layers that vary the training images
     callbacks: Callable[[int, float], list[Any]] = cosine
-    featuriser: str = "squeezenet"
-    regularization: float = 0.03
+    """Rounds and learning rate to Keras callbacks, which the driver calls around each round."""
+    featuriser: str = "squeezenet"  # where `network` is None; see `training.features`
+    regularization: float = 0.03  # of the logistic regression on the featuriser's features
     prepare: Callable[[Path], Path] | None = None
+    """Writes the recipe's own images below a folder; returns the folder of class folders."""
 
 
 def find(name: str, network: str | None = None) -> Recipe:
     """Finds a recipe by its name, or in a file like those of this package (a path to a `.py`).
 
-    Args:
-        name: of a recipe, or a path.
-        network: one of its `NETWORKS`; None for its `RECIPE`.
+    `network` is one of its `NETWORKS`; None for its `RECIPE`.
 
     Raises:
         InputError: there is no such recipe, or the file has a mistake, whose line is named.

@@ -45,11 +45,7 @@ def augmentation() -> list[Any]:
 
 
 def prepare(home: Path) -> Path:
-    """Writes the digits as PNG files below `starter/digits/<label>`, one a class into samples.
-
-    Returns:
-        The folder of the class folders.
-    """
+    """Writes the digits as PNG files below `starter/digits/<label>`, one a class into samples."""
     from PIL import Image, ImageOps
     from sklearn.datasets import load_digits
 
