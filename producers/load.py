@@ -25,14 +25,10 @@ from sightstream.tables import predictions
 
 GOOD, BAD = "good", "bad"
 
-QUIET_SECONDS = 1.0
-"""Wait after the last answer, in which a second row of an image may still come."""
-
+QUIET_SECONDS = 1.0  # wait after the last answer, in which a second row of an image may still come
 _LOOK_SECONDS = 0.01
-_VARIANTS = 20
-"""Bad images of each kind."""
-_LARGE_EVERY = 100
-"""Number of bad images of which one is too large."""
+_VARIANTS = 20  # bad images of each kind
+_LARGE_EVERY = 100  # number of bad images of which one is too large
 
 
 @dataclass

@@ -12,8 +12,7 @@ from sightstream.models.version import ServedModel
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Seconds between two looks at the registry."""
+LOOK_SECONDS = 2.0  # between two looks at the registry
 
 
 class Champion:

@@ -17,9 +17,7 @@ from sightstream.io.address import free_port
 from streaming.checkpoint import require_match
 from streaming.kafka.lag import topic
 
-FREE_BYTES = 2**30
-"""Space that the disk of the home folder must have left."""
-
+FREE_BYTES = 2**30  # space that the disk of the home folder must have left
 _EPOCH = 1_767_225_600  # 2026-01-01: no clock that is right shows less
 
 

@@ -20,15 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILURES = 8
-"""Failures in a row, without a committed micro-batch between them, that end the stream."""
-
-LONGEST_PAUSE = 30.0
-"""Seconds until a failed query is restarted, at most; the first restart comes after one."""
-
-LEAVE_SECONDS = 10.0
-"""Seconds that a query without a micro-batch is given to end by itself."""
-
+FAILURES = 8  # failures in a row, without a committed micro-batch between them, that end the stream
+LONGEST_PAUSE = 30.0  # seconds until a failed query is restarted; the first restart comes after one
+LEAVE_SECONDS = 10.0  # for a query without a micro-batch to end by itself
 OnBatch = Callable[["DataFrame", int], None]
 Launch = Callable[[OnBatch], "StreamingQuery"]
 """Starts a streaming query that calls the function with each micro-batch and its number."""

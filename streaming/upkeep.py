@@ -14,8 +14,7 @@ from sightstream.tables.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
-QUIET_SECONDS = 10.0
-"""Seconds without a micro-batch after which even a few small files are merged."""
+QUIET_SECONDS = 10.0  # without a micro-batch after which even a few small files are merged
 
 
 def run(

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
-UNREADABLE = 0.05
-"""Fraction of unreadable images above which a data set is refused."""
+UNREADABLE = 0.05  # fraction of unreadable images above which a data set is refused
 
 
 @dataclass(frozen=True)

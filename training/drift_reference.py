@@ -16,8 +16,7 @@ from training.datasets import Dataset
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK_IMAGES = 64
-"""Images whose statistics are computed at once."""
+CHUNK_IMAGES = 64  # images whose statistics are computed at once
 
 
 def of(dataset: Dataset, scores: NDArray[np.float32]) -> Reference:

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
     from training.recipes import Recipe
 
-Logs = dict[str, float]
-"""Values of one round, by the names that Keras gives them."""
-
-ASYNCHRONOUS_ROUNDS = 4
-"""Rounds of an asynchronous training, whose passes need no driver."""
+Logs = dict[str, float]  # values of one round, by the names that Keras gives them
+ASYNCHRONOUS_ROUNDS = 4  # rounds of an asynchronous training, whose passes need no driver
 
 
 @dataclass

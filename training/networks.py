@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from sightstream.models.engines import import_keras
 
-CHUNK = 64
-"""Inputs that a network answers at once."""
+CHUNK = 64  # inputs that a network answers at once
 
 
 class Shipped:

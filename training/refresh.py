@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 EPOCHS_FRACTION = 1 / 3
 """Fraction of the recipe's epochs that a refresh runs; it starts from trained weights."""
 
-RATE_FRACTION = 0.3
-"""Fraction of the recipe's learning rate that a refresh learns with."""
+RATE_FRACTION = 0.3  # fraction of the recipe's learning rate that a refresh learns with
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WRONG, SAMPLES = 24, 20
-"""Largest number of pictures on each sheet."""
-
+WRONG, SAMPLES = 24, 20  # largest number of pictures on each sheet
 _TILE = Preprocessing(112, 112, 3, aspect="pad")
 _DPI = 144
 # Okabe and Ito's colours, which colour-blind people tell apart.

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 
-Shares = tuple[float, float, float]
-"""Fraction of each class's images for each of `SPLITS`."""
+Shares = tuple[float, float, float]  # fraction of each class's images for each of `SPLITS`
 
 
 def divide(

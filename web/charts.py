@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NAMED = 7
-"""Labels with their own colour; the others share one."""
+NAMED = 7  # labels with their own colour; the others share one
 
 # Okabe and Ito's colours, which colour-blind people tell apart, on light and on dark.
 COLOURS = (

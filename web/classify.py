@@ -19,11 +19,8 @@ if TYPE_CHECKING:
     from sightstream.models.registry import Version
     from web.engine import Engine
 
-# Pixels of a picture's longest side.
-SIDE = 320
-
-# Answers that are drawn at once.
-CARDS = 12
+SIDE = 320  # pixels of a picture's longest side
+CARDS = 12  # answers that are drawn at once
 
 
 @dataclass(frozen=True)

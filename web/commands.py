@@ -73,11 +73,6 @@ def web(
 
 
 def _port(settings: Settings) -> int:
-    """The port to listen on.
-
-    Raises:
-        EnvironmentUnfitError: it is in use, or the address is not one of this machine.
-    """
     host, port = settings.web_host, settings.web_port
     try:
         return free_port(host, port)

@@ -14,16 +14,11 @@ from sightstream.models.version import ServedModel, serve
 from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, Classifier
 
-SHOWN_LABELS = 5
-"""Labels of an answer, unless the setting top_k is larger."""
+SHOWN_LABELS = 5  # labels of an answer, unless the setting top_k is larger
 
 
 class Engine:
-    """Classifies images; an image that fails gets an answer with an error code.
-
-    Attributes:
-        model: the model, without the bytes of its file.
-    """
+    """Classifies images; an image that fails gets an answer with an error code."""
 
     def __init__(
         self, directory: Path, version: Version, engine: str, limits: Limits, top_k: int

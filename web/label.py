@@ -16,14 +16,9 @@ from sightstream.terminal import shortened
 from web import page, pictures
 from web.page import plain
 
-# Rows that are asked for at once.
-QUEUE = 50
-
-# Labels with a button and a key of their own.
-KEYS = 9
-
-# Pixels of the picture's longest side.
-SIDE = 480
+QUEUE = 50  # rows that are asked for at once
+KEYS = 9  # labels with a button and a key of their own
+SIDE = 480  # pixels of the picture's longest side
 
 Row = dict[str, Any]
 

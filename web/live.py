@@ -28,14 +28,9 @@ SPANS = {
     "all time": None,
 }
 
-# Rows on a page.
-ROWS = 20
-
-# Between two looks at the table.
-LOOK_SECONDS = 1.0
-
-# Points of a chart over time.
-BINS = 60
+ROWS = 20  # on a page
+LOOK_SECONDS = 1.0  # between two looks at the table
+BINS = 60  # points of a chart over time
 
 
 def draw() -> None:

@@ -11,7 +11,8 @@ import streamlit as st
 
 from sightstream.errors import SightstreamError
 from sightstream.models.registry import Registry, Version
-from web import charts, imports, page
+from sightstream.scoring.child import Child, LostError
+from web import charts, page
 from web.page import plain
 
 # The figures shown first; of the last, less is better.
@@ -87,18 +88,23 @@ def _confirm(question: str, future: int | None, verb: str, name: str, number: in
 
 
 def _move(name: str, number: int | None) -> None:
-    """Promotes or rolls back, as confirmed, and shows the outcome."""
+    """Promotes or rolls back (None), in a process that verifies the files; shows the outcome."""
+    child = Child(Registry, page.registry().uri)
     try:
         with st.spinner("Verifying the version"):
-            version = imports.moved(page.registry().uri, name, number)
+            version = child.ask("promote", name, number) if number else child.ask("rollback", name)
+    except LostError as lost:
+        fault = f"{name} could not be verified: {lost.detail}"
     except SightstreamError as error:
-        st.error(plain(str(error)), icon=":material/error:")
+        fault = str(error)
+    else:
+        st.cache_data.clear()
+        done = f"Version {version.number} of {plain(version.name)} is the champion."
+        st.success(done, icon=":material/check:")
         return
-    st.cache_data.clear()
-    st.success(
-        f"Version {version.number} of {plain(version.name)} is the champion.",
-        icon=":material/check:",
-    )
+    finally:
+        child.end()
+    st.error(plain(fault), icon=":material/error:")
 
 
 def _pair(versions: list[Version]) -> list[Version]:

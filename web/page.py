@@ -28,8 +28,7 @@ HASHES: dict[str | type[Any], Callable[[Any], Any]] = {
 }
 """Streamlit's `hash_funcs` for results that are cached by registry and version."""
 
-_KEPT_ENGINES = 3
-"""Engines that run at once; each is a process."""
+_KEPT_ENGINES = 3  # engines that run at once; each is a process
 
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; }

@@ -15,8 +15,7 @@ from sightstream.scoring.child import Child, LostError
 from web import page
 from web.thumbnails import Painter, Picture
 
-PICTURE_SECONDS = 20.0
-"""Time that a picture may take."""
+PICTURE_SECONDS = 20.0  # time that a picture may take
 
 
 _NONE = (

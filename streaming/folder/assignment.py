@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 _TURNS = "turns-"
 _WIDTH = 4
 
-Part = tuple[int, int]
-"""The first event, and the one behind the last."""
+Part = tuple[int, int]  # the first event, and the one behind the last
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,7 @@ from streaming.folder.manifests import SUFFIX, published, read, write
 
 log = logging.getLogger(__name__)
 
-MANIFEST_IMAGES = 1000
-"""Images in a manifest, at most."""
-
+MANIFEST_IMAGES = 1000  # images in a manifest, at most
 _PENDING = "pending"
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",

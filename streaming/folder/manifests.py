@@ -14,12 +14,8 @@ from sightstream.tables.schema import EVENT
 
 SUFFIX = ".arrow"
 
-Offset = dict[str, str]
-"""The position after a manifest, by its name; empty before the first."""
-
-KEY = "manifest"
-"""Name of an offset's only field."""
-
+Offset = dict[str, str]  # the position after a manifest, by its name; empty before the first
+KEY = "manifest"  # name of an offset's only field
 _MANIFEST = re.compile(r"\d{20}\.arrow$")
 
 

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 WAIT = 0.2
 """Seconds that a question for the latest offset waits for a manifest; asking anew costs more."""
 
-LOOK = 0.05
-"""Seconds between two looks meanwhile, unless the system reports a manifest earlier."""
+LOOK = 0.05  # seconds between two looks meanwhile, unless the system reports a manifest earlier
 
 
 class ManifestSource(DataSource):

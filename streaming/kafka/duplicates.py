@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 
 from sightstream.tables.predictions import Predictions, ask
 
-WINDOW_ROWS = 200_000
-"""Rows whose event ids are remembered; about 20 MB of memory."""
+WINDOW_ROWS = 200_000  # rows whose event ids are remembered; about 20 MB of memory
 
 
 class Recent:

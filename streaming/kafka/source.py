@@ -30,14 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 512 * 2**20
-"""Bytes of messages that a micro-batch aims to stay below."""
-
-TYPICAL_BYTES = 64 * 2**10
-"""Assumed bytes of a message while the topic has none."""
-
-LOOK_SECONDS = 2.0
-"""Seconds between two looks at the lag."""
+BATCH_BYTES = 512 * 2**20  # bytes of messages that a micro-batch aims to stay below
+TYPICAL_BYTES = 64 * 2**10  # assumed bytes of a message while the topic has none
+LOOK_SECONDS = 2.0  # between two looks at the lag
 
 
 class KafkaSource:

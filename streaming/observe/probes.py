@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0
-"""Time between two looks."""
-
+LOOK_SECONDS = 10.0  # time between two looks
 DECISIONS = ("promoted", "refused", "undecided")
 """How a training's decision about its version may have ended."""
 

@@ -17,8 +17,7 @@ from rich.text import Text
 from sightstream import terminal
 from sightstream.tables.predictions import latest
 
-ROWS = 12
-"""Rows of the live table."""
+ROWS = 12  # rows of the live table
 
 
 class Screen:

@@ -10,8 +10,7 @@ from sightstream.models.registry import Registry
 from sightstream.tables import predictions
 from streaming.kafka.lag import Topic
 
-RECENT_MINUTES = 5
-"""Time that the rate is the mean of."""
+RECENT_MINUTES = 5  # time that the rate is the mean of
 
 
 def rows(table: str) -> dict[str, Any]:

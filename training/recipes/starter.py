@@ -14,8 +14,7 @@ import numpy as np
 from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 
-SAMPLES = 10
-"""Digits that are kept out of the class folders, one of each class, for a first look."""
+SAMPLES = 10  # digits that are kept out of the class folders, one of each class, for a first look
 
 
 def network(labels: int) -> Any:
