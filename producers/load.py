@@ -52,11 +52,7 @@ class Report:
 
 
 def shares(mix: str) -> dict[str, float]:
-    """Parses a mix such as good=95,bad=5 into fractions.
-
-    Raises:
-        ConfigError: it is not of that form.
-    """
+    """Parses a mix such as good=95,bad=5 into fractions; raises ConfigError for another form."""
     try:
         pairs = dict(part.split("=") for part in mix.split(","))
         found = {name: float(share) for name, share in pairs.items()}
@@ -105,11 +101,7 @@ class Answers:
     """Watches the rows of a run arrive, and measures the latency of each."""
 
     def __init__(self, table: str, run: str, key: str) -> None:
-        """Starts to watch the table for rows whose original names begin with `run`.
-
-        Raises:
-            InputError: there is no table yet.
-        """
+        """Watches the table, which must exist, for rows whose original names begin with `run`."""
         self._table, self._run, self._key = table, f"{run}/", key
         self._open: dict[str, float] = {}
         self._lock = Lock()

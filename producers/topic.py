@@ -236,7 +236,7 @@ def _create(admin: KafkaAdminClient, to: Destination) -> None:
 
 
 def _limit(admin: KafkaAdminClient, topic: str) -> int:
-    """Returns the largest message of a topic that the broker takes, in bytes."""
+    """The largest message of a topic that the broker takes, in bytes."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     asked = [ConfigResource(ConfigResourceType.TOPIC, topic)]

@@ -58,8 +58,6 @@ class Watch:
     def run(self, stop: Event) -> None:
         """Publishes the files that an earlier run left, and then those that arrive, until a stop.
 
-        No file is lost by an error.
-
         Raises:
             InputError: there is no such folder.
             AlreadyRunningError: another process watches it.

@@ -16,10 +16,7 @@ LOOK_SECONDS = 2.0  # between two looks at the registry
 
 
 class Champion:
-    """The model in use: the registry's champion, or the one before while that cannot be loaded.
-
-    Any thread may read `model`, which one thread replaces.
-    """
+    """The model in use: the registry's champion, or the one before while that cannot be loaded."""
 
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None]
@@ -32,6 +29,7 @@ class Champion:
         self._engine = engine
         self._registry = registry
         self._on_reload = on_reload
+        # One thread replaces it, any may read it.
         self.model = registry.load(registry.version(name), engine)
         self._seen = self.model.version
 

@@ -50,10 +50,9 @@ class Source(Protocol):
 
     @property
     def behind(self) -> int:
-        """Images that arrived and have no row yet.
+        """Images that arrived and have no row yet, as of the last look; 0 means all is done.
 
-        Read several times a second, from any thread. It must return at once, and neither ask a
-        broker nor list a folder: an estimate as of the last look is enough; 0 means all is done.
+        Read several times a second, from any thread, so it must not ask a broker or list a folder.
         """
 
     def events(self, session: SparkSession) -> DataFrame:
@@ -85,10 +84,7 @@ class Source(Protocol):
         """
 
     def drain(self) -> int:
-        """Take all images that are there, and return their number; may block while files settle.
-
-        Called where the stream is to end when these are classified.
-        """
+        """Take the images after which the stream is to end; return their number; may block."""
 
     def watch(self, stop: Event) -> None:
         """Take images from now on, until `stop` is set.

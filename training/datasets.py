@@ -136,11 +136,7 @@ def load(
 
 
 def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
-    """Refuses data sets of which more than `UNREADABLE` cannot be read, unless allowed.
-
-    Raises:
-        InputError: too many images cannot be read.
-    """
+    """Raises InputError where more than `UNREADABLE` cannot be read, unless allowed."""
     if len(unreadable) > UNREADABLE * images and not allow:
         raise InputError(
             f"{len(unreadable)} of {images} images cannot be read, such as {unreadable[0].path}; "
@@ -228,7 +224,6 @@ def _decoded(
 
 
 def _names(examples: Sequence[Example], first: Sequence[str]) -> tuple[str, ...]:
-    """The classes of a data set: `first`, each of which must have an image, then the others."""
     there = {e.label for e in examples if e.split}
     if missing := sorted(set(first) - there):
         raise InputError(f"no usable image is left of the class(es) {', '.join(missing)}")

@@ -106,10 +106,7 @@ def _server(network: dict[str, Any], port: int, mode: Mode) -> Any:
 
 @cache
 def _takes_workers() -> bool:
-    """Checks and logs once whether Elephas' workers are as `_our_workers` needs them.
-
-    Its own workers train as well, but build and trace their network anew in each round.
-    """
+    """Checks, and logs once, whether Elephas' workers are as `_our_workers` needs them."""
     from elephas import spark_model
 
     worker: Any = getattr(spark_model, "SparkWorker", None)

@@ -17,12 +17,12 @@ CONFIDENCE_BINS = 15
 
 @dataclass(frozen=True)
 class Average:
-    """Figures over classes, each from 0 to 1; `fpr` is the false positive rate."""
+    """Figures over classes, each from 0 to 1."""
 
     precision: float
     recall: float
     f1: float
-    fpr: float
+    fpr: float  # false positive rate
 
 
 @dataclass(frozen=True)

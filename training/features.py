@@ -25,12 +25,10 @@ _POOLED = (4, 5, 6, 7, 8, 9)
 
 
 def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> Any:
-    """Builds a frozen Keras model from uint8 RGB pixels to features.
+    """Builds a frozen Keras model from uint8 RGB pixels (height, width, 3) to features.
 
-    Args:
-        name: `squeezenet`, or a function of `keras.applications` such as `MobileNetV2`.
-        weights: a file, or `imagenet` for the weights that keras.applications downloads.
-        shape: height, width and channels of the pixels; 3 channels.
+    `name` is `squeezenet`, or a function of `keras.applications` such as `MobileNetV2`; `weights` a
+    file, or `imagenet` for those that keras.applications downloads.
 
     Raises:
         InputError: there is no such network, or the weights do not fit it.
@@ -69,11 +67,7 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
 
 
 def require_weights(name: str, weights: str | None) -> None:
-    """Refuses a pretrained network without weights.
-
-    Raises:
-        InputError: no weights are given, or there is no such file.
-    """
+    """Raises InputError where a pretrained network has no weights, or there is no such file."""
     if weights is None:
         raise InputError(
             f"{name} needs its pretrained weights: --weights FILE, or --weights imagenet for a "

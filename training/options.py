@@ -42,11 +42,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Progress:
-    """Follows a training.
+    """Follows a training."""
 
-    `on_step` is called with a sentence as each step begins, `on_round` after each round with the
-    epochs done, all epochs, and the curves so far.
-    """
-
-    on_step: Callable[[str], None]
-    on_round: Callable[[int, int, Curves], None]
+    on_step: Callable[[str], None]  # gets a sentence as each step begins
+    on_round: Callable[[int, int, Curves], None]  # gets epochs done, all epochs, curves so far

@@ -25,21 +25,16 @@ from training.split import SPLITS
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-COMPARED_IMAGES = 256
-"""Images on which the answers of the ONNX file are compared with those of the Keras file."""
+COMPARED_IMAGES = 256  # on which the answers of the ONNX file are compared with Keras' own
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training in progress.
+    """A training in progress."""
 
-    `home` holds unfinished files (`tmp`) and reports (`reports`); the workers of `session` train,
-    and answer for the models that are compared.
-    """
-
-    session: SparkSession
+    session: SparkSession  # its workers train, and answer for the models that are compared
     registry: Registry
-    home: Path
+    home: Path  # holds unfinished files (`tmp`) and reports (`reports`)
     limits: Limits
     recipe: Recipe
     options: Options

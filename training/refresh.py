@@ -45,11 +45,7 @@ class Wish:
 
 
 def times(every: str | None) -> Iterator[None]:
-    """Yields at each moment that a refresh is due: at an interval such as 10m, or once.
-
-    Raises:
-        InputError: the interval is not of that form.
-    """
+    """Yields when a refresh is due: at an interval such as 10m, else InputError, or once."""
     if every is None:
         yield
         return

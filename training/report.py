@@ -64,10 +64,9 @@ def write(
 ) -> Path:  # fmt: skip
     """Writes evaluation.json, PNG files, and report.html, which needs no other file.
 
-    An earlier report in the directory is replaced. The `WRONG` most confidently wrong pictures are
-    shown in wrong.png, `SAMPLES` of all in samples.png; there is no sheet without pictures, and no
-    curves.png without curves: a value for each round, by the names of `fit.Curves`. Facts may be
-    mappings and sequences. Returns the path of report.html.
+    An earlier report in the directory is replaced. `curves` have a value for each round, by the
+    names of `fit.Curves`; facts may be mappings and sequences. Without curves or pictures there are
+    no files of them. Returns the path of report.html.
     """
     directory.mkdir(parents=True, exist_ok=True)
     figures = json.dumps(evaluation.as_dict(), indent=1) + "\n"

@@ -150,8 +150,8 @@ def _report() -> None:
 def _labels(model: str) -> tuple[str, ...]:
     """The labels of the champion; none if the registry does not answer."""
     try:
-        version = page.champion_of(page.versions(model))
-        return page.card(version).labels if version else ()
+        version = page.champion_of(page.versions(page.registry(), model))
+        return page.card(page.registry(), version).labels if version else ()
     except SightstreamError:
         return ()
 

@@ -51,7 +51,7 @@ def draw() -> None:
         st.session_state.setdefault("skip", 0)
         if st.session_state.get("asked") != (span, wanted):
             st.session_state["asked"], st.session_state["skip"] = (span, wanted), 0
-        st.fragment(_body, run_every=LOOK_SECONDS if moving else None)(path, wanted, back)
+        st.fragment(_rows, run_every=LOOK_SECONDS if moving else None)(path, wanted, back)
         if event := st.query_params.get("event"):
             _details(event)
 
@@ -88,12 +88,9 @@ def _since(back: timedelta | None) -> datetime | None:
     return datetime.fromtimestamp(now // step * step, UTC) - back
 
 
-def _body(path: str, wanted: Filter, back: timedelta | None) -> None:
-    with page.errors_shown():  # A fragment that runs again runs outside of its page.
-        _rows(path, replace(wanted, since=_since(back)))
-
-
-def _rows(path: str, wanted: Filter) -> None:
+@page.errors_shown()  # A fragment that runs again runs outside of its page.
+def _rows(path: str, wanted: Filter, back: timedelta | None) -> None:
+    wanted = replace(wanted, since=_since(back))
     skip, version = st.session_state["skip"], predictions.version(path)
     if version is None:
         st.rerun()

@@ -33,7 +33,7 @@ def draw() -> None:
             name = page.model()
             if name is None:
                 return
-            versions = page.versions(name)
+            versions = page.versions(page.registry(), name)
             if not versions:
                 page.missing(f"{name} has no version yet. Train one:", f"sightstream train {name}")
                 return
@@ -233,7 +233,7 @@ def _classes(version: Version) -> None:
 
 
 def _training(version: Version) -> None:
-    card = page.card(version)
+    card = page.card(page.registry(), version)
     facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
     facts["onnx_difference"] = card.onnx_difference
     page.facts(facts)

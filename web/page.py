@@ -85,14 +85,15 @@ def choice(names: list[str]) -> str:
     return chosen or names[0]
 
 
-def versions(name: str) -> list[Version]:
+@st.cache_data(ttl=2, max_entries=64, show_spinner=False, hash_funcs=HASHES)
+def versions(registry: Registry, name: str) -> list[Version]:
     """A model's versions, the newest first; looked up again after two seconds."""
-    return _versions(registry(), name)
+    return registry.versions(name)
 
 
 def champion(name: str) -> Version | None:
     """The champion; shows a hint and returns None if there is none."""
-    found = champion_of(versions(name))
+    found = champion_of(versions(registry(), name))
     if found is None:
         missing(
             f"No version of {name} is the champion yet. Promote one:",
@@ -112,9 +113,10 @@ def engine(version: Version) -> Engine:
     return _engine(registry(), version, now.engine, now.limits, now.top_k)
 
 
-def card(version: Version) -> Card:
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=HASHES)
+def card(registry: Registry, version: Version) -> Card:
     """The card of a version."""
-    return _card(registry(), version)
+    return registry.card(version)
 
 
 def may_promote() -> bool:
@@ -171,16 +173,6 @@ def _registry(address: str) -> Registry:
 @st.cache_data(ttl=10, max_entries=4, show_spinner=False, hash_funcs=HASHES)
 def _names(registry: Registry) -> list[str]:
     return sorted(registry.names())
-
-
-@st.cache_data(ttl=2, max_entries=64, show_spinner=False, hash_funcs=HASHES)
-def _versions(registry: Registry, name: str) -> list[Version]:
-    return registry.versions(name)
-
-
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs=HASHES)
-def _card(registry: Registry, version: Version) -> Card:
-    return registry.card(version)
 
 
 @st.cache_resource(

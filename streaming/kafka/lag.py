@@ -45,17 +45,13 @@ class Partition:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic as the stream reads it; safe to ask beside a running stream and without one.
-
-    With `from_end`, a stream without a checkpoint begins at the newest message. With
-    `fail_on_loss`, it must stop when unread messages were deleted.
-    """
+    """A topic as the stream reads it; safe to ask beside a running stream and without one."""
 
     broker: Broker
     name: str
     checkpoint: Path
-    from_end: bool = False
-    fail_on_loss: bool = True
+    from_end: bool = False  # without a checkpoint, the stream begins at the newest message
+    fail_on_loss: bool = True  # the stream must stop when unread messages were deleted
 
     def committed_offsets(self, batch: int | None = None) -> dict[int, int]:
         """Return the offset at which a micro-batch ends, by partition; see `checkpoint.offset`."""

@@ -23,16 +23,13 @@ _PARTITION = ("topic", "partition")
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric; its name is without the prefix, and without the `_total` of a counter.
-
-    A histogram's `buckets` are the upper ends of all but the last, which has none.
-    """
+    """A metric; its name is without the prefix, and without the `_total` of a counter."""
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
     help: str
     labels: tuple[str, ...] = ()
-    buckets: Sequence[float] = ()
+    buckets: Sequence[float] = ()  # upper ends of a histogram's, but for the last, without one
 
     @property
     def full_name(self) -> str:

@@ -1,7 +1,4 @@
-"""Handwritten digits by transfer learning, after the published project on Bengali digits.
-
-A pretrained network without its last layer makes features, a regression of MLlib reads them.
-"""
+"""Handwritten digits by transfer learning, after the published project on Bengali digits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Diseases of plant leaves from 24x24 pixels, after the published Spark and Elephas project.
-
-A row of the DataFrame holds an image as 1,728 numbers; the network gives them their shape back.
-"""
+"""Diseases of plant leaves from 24x24 pixels, after the published Spark and Elephas project."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Pneumonia or normal from chest X-rays, after the published Spark and Elephas project.
-
-Pictures of any height are read: only the workers decode, each one picture at a time.
-"""
+"""Pneumonia or normal from chest X-rays, after the published Spark and Elephas project."""
 
 from __future__ import annotations
 
