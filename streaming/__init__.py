@@ -1,1 +1,1 @@
-"""Intake, sources, classifier and outcomes; job.py wires them."""
+"""The stream: images become rows; job.py wires its parts."""

@@ -60,11 +60,15 @@ def web(
 
     Example: sightstream web --port 8080
     """
+    from sightstream.config import ENV_PREFIX
+
     extras.require("streamlit", "duckdb")
     settings = options.settings(home, web_host=host, web_port=port, model=model)
     terminal.log_to(settings.logs / "web.log")
     number = _port(settings)
-    _hand_over(settings)
+    # The page's script reads the settings anew; flags may have changed these.
+    changed = {"HOME": str(settings.root), "WEB_HOST": settings.web_host, "MODEL": settings.model}
+    os.environ.update({f"{ENV_PREFIX}{name}": value for name, value in changed.items()})
     place = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
     terminal.err.print(f"the page is at http://{place}:{number}", highlight=False)
     terminal.err.print("Ctrl-C ends", style="dim")
@@ -81,15 +85,6 @@ def _port(settings: Settings) -> int:
             f"the page cannot listen on {host}:{port}: {error.strerror}; "
             "give another --port or --host"
         ) from None
-
-
-def _hand_over(settings: Settings) -> None:
-    """Passes settings that flags may have changed to the page's script, by the environment."""
-    from sightstream.config import ENV_PREFIX
-
-    os.environ[f"{ENV_PREFIX}HOME"] = str(settings.root)
-    os.environ[f"{ENV_PREFIX}WEB_HOST"] = settings.web_host
-    os.environ[f"{ENV_PREFIX}MODEL"] = settings.model
 
 
 def _serve(settings: Settings, port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -38,7 +37,8 @@ def draw() -> None:
         if state.get("labelling") != model:
             state.update(labelling=model, queue=[], done=[], skipped=set())
         if not state.queue:
-            state.queue = _uncertain(settings.predictions, settings.labels, model, state.skipped)
+            with snapshot(settings.predictions, labels=settings.labels) as now:
+                state.queue = now.uncertain(model, QUEUE, state.skipped)
         _report()
         if state.queue:
             _ask(model, state.queue[0])
@@ -51,11 +51,6 @@ def _model(path: str) -> str | None:
     with snapshot(path) as now:
         names = sorted({model for model, _ in now.kinds().versions})
     return page.choice(names) if names else None
-
-
-def _uncertain(path: str, labels: Path, model: str, skipped: set[str]) -> list[Row]:
-    with snapshot(path, labels=labels) as now:
-        return now.uncertain(model, QUEUE, skipped)
 
 
 def _ask(model: str, row: Row) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -53,7 +52,7 @@ def draw() -> None:
             st.session_state["asked"], st.session_state["skip"] = (span, wanted), 0
         st.fragment(_rows, run_every=LOOK_SECONDS if moving else None)(path, wanted, back)
         if event := st.query_params.get("event"):
-            _details(event)
+            st.dialog("Row", width="medium", position="right", on_dismiss=_close)(_details)(event)
 
 
 @st.fragment(run_every=LOOK_SECONDS)
@@ -153,10 +152,6 @@ def _close() -> None:
 
 
 def _details(event: str) -> None:
-    st.dialog("Row", width="medium", position="right", on_dismiss=_close)(_everything)(event)
-
-
-def _everything(event: str) -> None:
     settings = page.settings()
     with snapshot(settings.predictions) as now:
         row = now.row(event)
@@ -171,14 +166,10 @@ def _everything(event: str) -> None:
     if row["error_code"]:
         sentence = f"**{plain(row['error_code'])}**: {plain(row['error_detail'] or '')}"
         st.warning(sentence, icon=":material/block:")
-    if label := _labelled(settings.labels, event):
-        st.success(f"Labelled as **{plain(label)}**", icon=":material/label:")
+    for label in Labels(settings.labels).current().to_pylist():
+        if label["event_id"] == event:
+            st.success(f"Labelled as **{plain(label['label'])}**", icon=":material/label:")
     page.facts({key: v for key, v in row.items() if key != "top" and v is not None})
-
-
-def _labelled(path: Path, event: str) -> str | None:
-    rows = Labels(path).current().to_pylist()
-    return next((row["label"] for row in rows if row["event_id"] == event), None)
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
