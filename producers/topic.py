@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
 IN_FLIGHT_BYTES = 32 * 2**20  # largest total size of messages that wait for their acknowledgement
-LARGEST_MESSAGE = 64 * 2**20
-"""Largest message size that a topic is created with; a broker takes requests of 100 MB."""
-
+LARGEST_MESSAGE = 64 * 2**20  # of a topic that is created; a broker takes requests of 100 MB
 SILENCE_SECONDS = 3.0  # time without an answer after which the wait is reported
 _BATCH = 512 * 2**10
 _OVERHEAD = 1024

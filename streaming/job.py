@@ -52,8 +52,7 @@ SPARK = {
 }
 """Options of the stream's session."""
 
-TRIGGER_SECONDS = 0.0
-"""Seconds from micro-batch to micro-batch that are aimed at; 0: as soon as images wait."""
+TRIGGER_SECONDS = 0.0  # from micro-batch to micro-batch; 0: as soon as images wait
 
 
 @dataclass

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from sightstream.scoring.udf import Read
 
-SMALL = 32
-"""Images below which a micro-batch is one task: dividing it would cost more than it saves."""
+SMALL = 32  # images below which a micro-batch is one task: to divide it costs more than it saves
 
 
 class Work(NamedTuple):

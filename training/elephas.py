@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 Mode = Literal["synchronous", "asynchronous", "hogwild"]
 
 History = dict[str, list[float]]  # loss and accuracy of one worker, a value for each of its passes
-OLDEST = (7, 3)
-"""The oldest release that is used: earlier ones unpickle what anyone sends to their server."""
-
+OLDEST = (7, 3)  # earlier releases unpickle what anyone sends to their server
 _WORKER_FIELDS = {"json", "parameters", "train_config", "master_optimizer", "master_loss"}
 
 

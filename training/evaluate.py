@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from sightstream.errors import InputError
 
-CONFIDENCE_BINS = 15
-"""Bins of equal width for the calibration, as in Guo et al. 2017, arXiv:1706.04599."""
+CONFIDENCE_BINS = 15  # of equal width, as in Guo et al. 2017, arXiv:1706.04599
 
 
 @dataclass(frozen=True)

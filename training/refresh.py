@@ -25,10 +25,8 @@ from training.train import learn, learning
 if TYPE_CHECKING:
     from training.recipes import Recipe
 
-EPOCHS_FRACTION = 1 / 3
-"""Fraction of the recipe's epochs that a refresh runs; it starts from trained weights."""
-
-RATE_FRACTION = 0.3  # fraction of the recipe's learning rate that a refresh learns with
+EPOCHS_FRACTION = 1 / 3  # of the recipe's epochs, since a refresh starts from trained weights
+RATE_FRACTION = 0.3  # of the recipe's learning rate
 
 
 @dataclass(frozen=True)

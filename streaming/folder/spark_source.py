@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
 
-WAIT = 0.2
-"""Seconds that a question for the latest offset waits for a manifest; asking anew costs more."""
-
+WAIT = 0.2  # seconds that `latestOffset` waits for a manifest; asking anew costs more
 LOOK = 0.05  # seconds between two looks meanwhile, unless the system reports a manifest earlier
 
 

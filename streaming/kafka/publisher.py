@@ -29,8 +29,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.05  # between two looks at the table
 RETRY_SECONDS = 2.0  # until a failed broker is tried again, or a missing version is looked for
 LEAVE_SECONDS = 30.0  # for sending the last rows at the end; the next start sends the rest
-OVERLAP = timedelta(minutes=10)
-"""Window that is sent again where versions were merged away: a row is older than its version."""
+OVERLAP = timedelta(minutes=10)  # sent again after a merge, since a row is older than its version
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0  # time between two looks
-DECISIONS = ("promoted", "refused", "undecided")
-"""How a training's decision about its version may have ended."""
-
-FIGURES = ("accuracy", "f1_macro", "precision_macro", "recall_macro")
-"""Figures of an evaluation that become metrics."""
+DECISIONS = ("promoted", "refused", "undecided")  # of a training about its version
+FIGURES = ("accuracy", "f1_macro", "precision_macro", "recall_macro")  # that become metrics
 
 Figures = Iterator[tuple[str, float, *tuple[str, ...]]]
 Values = dict[tuple[str, ...], float]
