@@ -1,7 +1,5 @@
 """Images into the inbox: each file is completed beside it, then moved in at once."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

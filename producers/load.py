@@ -1,7 +1,5 @@
 """Load on a stream: images are sent at a rate, and looked up in the table."""
 
-from __future__ import annotations
-
 import os
 import random
 import time

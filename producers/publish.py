@@ -1,7 +1,5 @@
 """Messages of files: the image itself, or its uri where it is too large for the topic."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import stat

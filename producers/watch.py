@@ -5,8 +5,6 @@ acknowledged, to `published`. However the program ends, the next start sends the
 `.publishing` again, under the same ids, so that the stream makes one row of each.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

@@ -1,7 +1,5 @@
 """Images classified in anybody's Spark job, or without Spark; see docs/library.md."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

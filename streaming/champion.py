@@ -1,7 +1,5 @@
 """The champion: watched in the registry, loaded beside the stream, taken by each micro-batch."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from threading import Event

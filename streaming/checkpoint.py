@@ -3,8 +3,6 @@
 This is the one module that reads Spark's own files: `metadata`, `offsets` and `commits`.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The checks of the stream that `sightstream doctor` runs."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

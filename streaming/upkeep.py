@@ -1,7 +1,5 @@
 """Upkeep beside the stream: small files of the table are merged, and old images removed."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections.abc import Callable

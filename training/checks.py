@@ -1,7 +1,5 @@
 """The check of training that `sightstream doctor` runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from sightstream.cli import extras

@@ -1,7 +1,5 @@
 """Every reach into Elephas: its workers, its parameter server and the release that is needed."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Evaluation of a model on images that it was not trained on; `report` draws it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Keras networks in Spark's Python workers: each is built once and kept for later tasks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The choices of a user for one training, and who follows its progress."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """A model version in a child process, which an image may crash and TensorFlow may fill."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Keeps Spark and TensorFlow out of the page's process."""
 
-from __future__ import annotations
-
 from sightstream.models.engines import hidden
 
 

@@ -1,7 +1,5 @@
 """The page that asks people what images show, the least certain answers first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

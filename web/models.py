@@ -1,7 +1,5 @@
 """The page that compares the versions of a model, and moves the champion's alias."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

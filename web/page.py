@@ -1,7 +1,5 @@
 """Shared by the pages: settings, registry, engines, hints, and texts from outside."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Pictures for the page: small, with a text alternative, decoded in a process of their own."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 
 import numpy as np

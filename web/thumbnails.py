@@ -1,7 +1,5 @@
 """Small WebP files of images, made in a process beside the page."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from typing import NamedTuple
 

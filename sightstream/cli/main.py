@@ -1,7 +1,5 @@
 """The command line `sightstream`; installed packages add commands by entry point."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import os

@@ -4,8 +4,6 @@ A crash may come at any step; `recover` completes what it interrupted, so that n
 events or none.
 """
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

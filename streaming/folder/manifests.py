@@ -1,7 +1,5 @@
 """Manifests: Arrow files of accepted images, a row each; their names are in order of arrival."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Duplicates: event ids that a producer sent twice get one row each, within a window."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice

@@ -3,8 +3,6 @@
 The last version of the table whose rows were all acknowledged is recorded in a file.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time

@@ -1,7 +1,5 @@
 """A histogram for Prometheus that takes a column of values at once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from threading import Lock
 

@@ -1,7 +1,5 @@
 """The metrics of a running stream as a table; docs/metrics.md is made from it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

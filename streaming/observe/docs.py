@@ -1,7 +1,5 @@
 """Writes the table in docs/metrics.md from the code: `python -m streaming.observe.docs`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from streaming.observe.definitions import METRICS

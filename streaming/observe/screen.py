@@ -1,7 +1,5 @@
 """New rows on stdout: a live table, plain lines, or JSON."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The state of a home folder for `sightstream status`, whether or not a stream runs on it."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

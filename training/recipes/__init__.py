@@ -1,7 +1,5 @@
 """Recipes: how a model of one kind is trained; one file for each."""
 
-from __future__ import annotations
-
 import math
 import sys
 import traceback

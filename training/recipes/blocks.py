@@ -1,7 +1,5 @@
 """Pieces of networks that recipes share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 By default, therefore, a pretrained network sees the picture; `--network` has those that learn all.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Handwritten digits by transfer learning, after the published project on Bengali digits."""
 
-from __future__ import annotations
-
 from sightstream.images.decode import Preprocessing
 from training.recipes import Recipe
 

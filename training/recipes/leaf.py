@@ -1,7 +1,5 @@
 """Diseases of plant leaves from 24x24 pixels, after the published Spark and Elephas project."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sightstream.images.decode import Preprocessing

@@ -1,7 +1,5 @@
 """Nine kinds of skin lesions, after the published project: an MLP with dropout and softmax."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

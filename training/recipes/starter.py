@@ -4,8 +4,6 @@ Source of the images: E. Alpaydin and C. Kaynak, Optical Recognition of Handwrit
 Machine Learning Repository, 1998: 1,797 digits of 8x8 pixels in 17 shades.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pneumonia or normal from chest X-rays, after the published Spark and Elephas project."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sightstream.images.decode import Preprocessing
