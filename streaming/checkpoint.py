@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightstream.errors import CheckpointMismatchError, first_line
+from sightstream.errors import CheckpointMismatchError, InputError, first_line
 
 
 def app_id(checkpoint: Path) -> str:
@@ -81,6 +81,8 @@ def _last_batch(predictions: str, name: str) -> int:
         if not DeltaTable.is_deltatable(predictions):
             return -1
         last = Predictions(predictions).last_batch(name)
+    except InputError as error:
+        raise CheckpointMismatchError(str(error)) from error
     except (DeltaError, OSError) as error:
         raise CheckpointMismatchError(
             f"the predictions table {predictions} cannot be read: {first_line(error)}"

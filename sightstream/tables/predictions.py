@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -58,7 +59,7 @@ class Predictions:
             "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
             "delta.checkpointInterval": str(REPLAYED),
         }
-        with delta.reached(path):
+        with delta.reached(path), _readable(path):
             self._table = DeltaTable.create(
                 path, ROW, mode="ignore", partition_by=["date"], name="predictions",
                 description="One row for each image that arrived, classified or rejected.",
@@ -242,14 +243,24 @@ def opened(path: str) -> DeltaTable:
         EnvironmentUnfitError: Its store cannot be reached.
     """
     from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
+    from deltalake.exceptions import TableNotFoundError
 
     try:
-        with delta.reached(path):
+        with _readable(path), delta.reached(path):
             return DeltaTable(path)
     except TableNotFoundError:
         raise InputError(
             f"there are no predictions in {path} yet; start the stream with: sightstream run"
         ) from None
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        yield
     except DeltaError as error:
-        raise InputError(f"the table {path} cannot be read: {first_line(error)}") from None
+        if isinstance(error, TableNotFoundError) and "scheme" not in str(error):
+            raise
+        raise InputError(f"the table {path} cannot be read: {first_line(error)[:160]}") from None

@@ -673,3 +673,9 @@ def test_a_look_at_100_000_rows_takes_under_a_second(table, path):
             assert now.trend(Filter(since), 60).num_rows
         seconds.append(time.monotonic() - begin)
     assert max(seconds) < 1, seconds
+
+
+@pytest.mark.parametrize("place", ["none://x/y", "/dev/null"])
+def test_a_place_where_no_table_can_be_is_told(place):
+    with pytest.raises(InputError, match=f"the table {place} cannot be read: "):
+        Predictions(place)
