@@ -82,12 +82,17 @@ def _model(learner: Any, mode: Mode, batch_size: int) -> Any:
     model = Model(
         learner, batch_size=batch_size, mode=mode, parameter_server_mode="socket", port=port
     )
-    model.parameter_server = _server(model.serialized_model, port, mode)
+    try:
+        model.parameter_server = _server(model.serialized_model, port, mode)
+    except (ImportError, AttributeError) as error:
+        log.warning("this Elephas has another server than 7.3, which is used as it is: %s", error)
     return model
 
 
 def _server(network: dict[str, Any], port: int, mode: Mode) -> Any:
     from elephas.parameter.server import SocketServer
+
+    _ = SocketServer.action_listener, SocketServer.update_parameters, SocketServer.get_parameters
 
     class Server(SocketServer):
         """Ends a connection's thread with its connection; Elephas' own spins until the end."""

@@ -113,6 +113,15 @@ def test_the_server_takes_what_workers_send_and_leaves_no_thread(learner, rows, 
     assert threading.active_count() == before
 
 
+def test_a_server_of_another_kind_is_used_as_it_is(learner, monkeypatch, caplog):
+    from elephas.parameter.server import SocketServer
+
+    monkeypatch.delattr(SocketServer, "action_listener")
+    with caplog.at_level(logging.WARNING):
+        elephas.trainer(learner, "hogwild", BATCH)
+    assert "this Elephas has another server than 7.3, which is used as it is" in caplog.text
+
+
 def test_the_server_ends_with_a_training_that_fails(learner, rows):
     before = threading.active_count()
     broken = rows.map(lambda row: row[0] / "no number")
