@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
-from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
+from sightstream.images.event import CE_ID, CE_SOURCE, CE_SUBJECT, CE_TIME, SEPARATOR, URI
 from sightstream.images.limits import Limits
 from sightstream.images.store import Store
 from sightstream.io import kafka
@@ -192,6 +192,7 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         "value",
         f"{place} AS place",
         f"{_header(CE_ID, 255)} AS id",
+        f"{_sender()} AS sender",
         f"{_header(URI, 4096)} AS claim",
         f"{_header(CE_SUBJECT, 4096)} AS subject",
         f"{_text('key', 4096)} AS named",
@@ -209,7 +210,8 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         "THEN sent ELSE received END AS time",
     )
     columns = {
-        "event_id": "coalesce(id, place)",
+        "event_id": "coalesce("
+        f"CASE WHEN sender IS NULL THEN id ELSE concat(sender, '{SEPARATOR}', id) END, place)",
         "source": "'kafka'",
         "uri": "CASE WHEN size = 0 AND claim IS NOT NULL THEN claim "
         "ELSE concat('kafka://', place) END",
@@ -224,6 +226,20 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
     return judged.selectExpr(
         *(f"{columns[name]} AS {name}" for name in EVENT.names),
         "CASE WHEN size > 0 AND error_code IS NULL THEN value END AS content",
+    )
+
+
+def _sender() -> str:
+    """Return SQL for the source of a message; null where it names none.
+
+    Its hash stands for a source that could be mistaken for another: one that has the separator
+    in it, is no UTF-8, or is too long.
+    """
+    raw = f"try_element_at(header, '{CE_SOURCE}')"
+    text = _text(raw, 1024)
+    return (
+        f"CASE WHEN length({raw}) > 0 THEN CASE WHEN instr({text}, '{SEPARATOR}') = 0 THEN {text} "
+        f"ELSE concat('sha256:', sha2({raw}, 256)) END END"
     )
 
 

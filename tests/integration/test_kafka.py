@@ -1,6 +1,7 @@
 """`sightstream run --source kafka` against a real broker: what messages become."""
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -23,8 +24,22 @@ from tests.topics import create, messages, send
 DAY = timedelta(days=1)
 
 
+def as_bytes(text):
+    return text if isinstance(text, bytes) else text.encode()
+
+
 def headers(**values):
-    return [(name, v if isinstance(v, bytes) else v.encode()) for name, v in values.items()]
+    return [(name, as_bytes(value)) for name, value in values.items()]
+
+
+SENDERS = {
+    each: f"{each}#5"
+    for each in ("/cam-a", "/cam-b", "/cam-a/5", "urn:uuid:6e8b", "Tor 7, Süd", "x" * 1024)
+} | {
+    each: f"sha256:{hashlib.sha256(as_bytes(each)).hexdigest()}#5"
+    for each in ("https://site/cams#a", "https://site/cams#b", "y" * 1025, b"\xff\xfe")
+}
+"""The event id of a message with id 5, by its source."""
 
 
 class TestOnce:
@@ -70,6 +85,23 @@ class TestOnce:
             "doubled header": {
                 "value": digit, "headers": [*headers(ce_id="event 2"), *headers(ce_id="event 3")]
             },
+            **{
+                f"5 of {sender!r}": {
+                    "value": digit, "partition": 0, "headers": headers(ce_id="5", ce_source=sender)
+                }
+                for sender in SENDERS
+            },
+            "5 of nobody": {"value": digit, "headers": headers(ce_id="5")},
+            "5 of an empty source": {
+                "value": digit, "partition": 0, "headers": headers(ce_id="5", ce_source="")
+            },
+            "no id": {"value": digit, "headers": headers(ce_source="/cam-a")},
+            "a claim of cam-c": {
+                "value": b"",
+                "headers": headers(
+                    ce_id="5", ce_source="/cam-c", uri=(claims / "a digit.png").as_uri()
+                ),
+            },
             "long id": {"value": digit, "headers": headers(ce_id="x" * 256)},
             "empty id": {"value": digit, "headers": headers(ce_id="")},
             "from the future": {
@@ -109,13 +141,17 @@ class TestOnce:
         """The row of each message that has one, by the message's name."""
         assert once.returncode == 0, once.stderr
         names = {place: name for name, place in sent.items()}
-        described = {"event 1": "described", "event 2": "doubled header"}
+        described = {
+            "event 1": "described", "event 2": "doubled header", "5": "5 of nobody",
+            "/cam-c#5": "a claim of cam-c",
+            **{event_id: f"5 of {sender!r}" for sender, event_id in SENDERS.items()},
+        }  # fmt: skip
         rows = home.table().to_pylist()
         return {names.get(r["event_id"]) or described[r["event_id"]]: r for r in rows}
 
     def test_each_message_is_one_row_and_what_was_sent_twice_is_one_too(self, rows, sent, home):
-        assert set(rows) == set(sent) - {"sent twice"}
-        assert home.count() == len(sent) - 1
+        assert set(rows) == set(sent) - {"sent twice", "5 of an empty source"}
+        assert home.count() == len(sent) - 2
 
     def test_its_last_word_is_how_many_were_taken(self, rows, once):
         assert once.stderr.splitlines()[-1].endswith(" images taken, 0 of them left behind")
@@ -132,9 +168,16 @@ class TestOnce:
         assert rows["20 MB of noise"]["bytes"] == 20 * 2**20 + 1
 
     def test_a_message_without_an_id_has_that_of_its_place(self, rows, sent):
-        named = {"described", "doubled header"}
+        named = {each for each in rows if each.startswith("5 of ")}
+        named |= {"described", "doubled header", "a claim of cam-c"}
         assert all(rows[name]["event_id"] == sent[name] for name in set(rows) - named)
         assert rows["plain"]["uri"] == f"kafka://{sent['plain']}"
+
+    def test_an_event_is_its_source_and_its_id(self, rows):
+        found = {sender: rows[f"5 of {sender!r}"]["event_id"] for sender in SENDERS}
+        assert found == SENDERS
+        assert rows["5 of nobody"]["event_id"] == "5"
+        assert rows["a claim of cam-c"]["event_id"] == "/cam-c#5"
 
     def test_headers_and_key_name_the_image(self, rows, sent):
         assert rows["described"]["original_name"] == "gate/7.png"
