@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +37,11 @@ class Recent:
         self.remember(reversed(latest["event_id"].to_pylist()))
         # With a new checkpoint come more messages again than are remembered.
         self._doubtful = bool(latest.num_rows)
+
+    def is_first(self, topic: str, topic_id: str) -> bool:
+        """Return whether the table knows no other topic of this name, from before it."""
+        number = UUID(topic_id).int >> 65  # the table keeps 63 bits
+        return self._table.mark(f"sightstream: first topic {topic}", number) == number
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leave out rows whose event came before, in this micro-batch or in the table."""
