@@ -117,6 +117,8 @@ class Predictions:
         found = self._of(
             pa.array(set(event_ids), pa.string()), pa.array(dates, pa.date32()), columns
         )
+        if not len(found):
+            return []
         before = datetime.fromtimestamp(self.mark(SOURCES_COUNT, int(time.time())), UTC)
         return [row for row in found.to_pylist() if row["processed_at"] < before]
 

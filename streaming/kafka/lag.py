@@ -85,6 +85,9 @@ class Topic:
         require_topics(client, self.name)
         (found,) = client.describe_topics([self.name])
         topic_id = _text(found.get("topic_id"))
+        anew = self._is_other(topic_id)
+        # Before the broker's, which a running stream must not seem to be ahead of.
+        committed = {} if anew else self.committed_offsets()
         parts = [TopicPartition(self.name, each["partition_index"]) for each in found["partitions"]]
         begin, stored, end = (
             client.list_partition_offsets(dict.fromkeys(parts, spec), isolation)
@@ -94,8 +97,6 @@ class Topic:
                 (OffsetSpec.LATEST, self.isolation),
             )
         )
-        anew = self._is_other(topic_id)
-        committed = {} if anew else self.committed_offsets()
         unread = end if self.from_end and not committed and not anew else begin
         return [
             Partition(
@@ -108,7 +109,8 @@ class Topic:
 
     def is_anew(self, stands: list[Partition]) -> bool:
         """Return whether the topic was deleted and made anew since the checkpoint was begun."""
-        return any(each.committed > each.last or self._is_other(each.topic_id) for each in stands)
+        beyond = any(each.committed > each.last for each in stands)
+        return beyond or self._is_other(stands[0].topic_id)
 
     def note(self, topic_id: str) -> None:
         """Record in the checkpoint which topic of this name it is of."""

@@ -12,12 +12,15 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from sightstream import config
 from sightstream.config import Broker
 from sightstream.errors import BrokerRefusedError
 from sightstream.io import kafka
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import ROW
 from tests.broker import MECHANISM, PASSWORD, USER
 from tests.topics import create, messages, send
 
@@ -225,6 +228,30 @@ class TestOnce:
         for number, offset in first.items():
             assert f"partition {number}: offsets {offset} to {offset + 1}" in done.stderr
         assert "SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false" in done.stderr
+
+
+def test_a_message_that_has_a_row_of_before_sources_counted_gets_no_second_one(
+    new_home, broker, starter, topic
+):
+    create(broker, topic, partitions=1)
+    home = new_home(kafka_servers=broker.address, kafka_topic=topic, source="kafka")
+    digit, other = (path.read_bytes() for path in starter.digits[:2])
+    then = datetime.now(UTC) - timedelta(minutes=1)
+    before = {
+        "event_id": "5", "source": "kafka", "uri": f"kafka://{topic}/0/0", "status": "ok",
+        "original_name": f"{topic}/0/0", "bytes": len(digit), "processed_at": then,
+        "date": then.date(),
+    }  # fmt: skip
+    table = Predictions(home.settings.predictions)
+    table.append(pa.Table.from_pylist([before], ROW), "an earlier checkpoint", 0)
+    sent = [(digit, "/cam-a"), (other, "/cam-b"), (digit, "/cam-a")]
+    send(
+        broker, topic,
+        [{"value": each, "headers": headers(ce_id="5", ce_source=name)} for each, name in sent],
+    )  # fmt: skip
+    done = home("run", "--once", "--metrics-port", "0")
+    assert done.returncode == 0, done.stderr
+    assert sorted(home.table()["event_id"].to_pylist()) == ["/cam-b#5", "5"]
 
 
 def test_wrong_credentials_a_topic_that_is_not_there_and_a_broker_that_is_away(new_home, broker):

@@ -266,6 +266,20 @@ def test_a_message_carries_its_image_or_claims_it_or_was_refused(make, tmp_path)
     assert (images[0], images[1].code, images[2]) == (b"abc", "uri_refused", None)
 
 
+def test_a_stream_that_goes_on_meanwhile_is_not_ahead_of_the_broker(make, client, planned):
+    planned(0, committed=True, p0=60, p1=40)
+    listed = client.list_partition_offsets
+
+    def list_and_go_on(asked, isolation):
+        found = listed(asked, isolation)
+        client.end = {0: 80, 1: 40}
+        planned(1, committed=True, p0=80, p1=40)
+        return found
+
+    client.list_partition_offsets = list_and_go_on
+    assert make().changed() is False
+
+
 def test_what_an_open_transaction_holds_back_is_waited_for(make, client, planned):
     planned(0, committed=True, p0=60, p1=40)
     source = make()
