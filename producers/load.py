@@ -175,7 +175,7 @@ def load(
             notify(f"{message.event.original_name} was not sent: {error}")
         else:
             report.sent += 1
-            answers.record(message.event.event_id, when)
+            answers.record(message.event.message_id, when)
 
     begin = time.monotonic()
     with TemporaryDirectory() as folder:

@@ -196,7 +196,7 @@ class Messages:
             event_time=when,
             bytes=len(value or b""),
         )
-        return Message(event, key or event.event_id.encode(), value or b"")
+        return Message(event, key or event.message_id.encode(), value or b"")
 
 
 def _digest(file: Path, value: bytes | None) -> str:

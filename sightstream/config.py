@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """where the first start of a stream begins in the topic"""
     kafka_fail_on_data_loss: bool = True
     """stop when messages are gone that were never read"""
+    kafka_isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    """whether messages of open and aborted transactions are left out"""
     kafka_max_offsets: int = Field(0, ge=0)
     """messages that a micro-batch takes at most; 0: as memory allows"""
     kafka_uri_prefixes: Annotated[tuple[str, ...], NoDecode] = ()

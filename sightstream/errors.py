@@ -64,7 +64,7 @@ class TopicNotFoundError(SightstreamError, exit_code=7):
 
 
 class MessagesLostError(SightstreamError, exit_code=8):
-    """The Kafka broker has deleted messages that the stream never read."""
+    """The Kafka broker has deleted messages that the stream never read, or the whole topic."""
 
 
 def first_line(error: object) -> str:

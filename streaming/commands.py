@@ -143,7 +143,8 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             taken = stream.drain()
             stream.start()
             stream.finish(stop)
-            terminal.say(f"{taken} images taken, {stream.behind} of them left behind")
+            images = taken - stream.gaps
+            terminal.say(f"{images} images taken, {stream.behind} of them left behind")
         else:
             _follow(settings, stream, screen, stop)
 

@@ -80,6 +80,11 @@ class Stream:
         return sum(query.source.behind for query in self.queries)
 
     @property
+    def gaps(self) -> int:
+        """Number of what was counted as an image that arrived, and was none."""
+        return sum(query.batches.gaps for query in self.queries)
+
+    @property
     def idle(self) -> float:
         """Seconds since the last micro-batch; 0 while images wait for one."""
         latest = max(query.progress for query in self.queries)

@@ -44,6 +44,8 @@ class MicroBatches:
     on_rows: OnRows
 
     def __post_init__(self) -> None:
+        # Offsets that hold no message, such as the ends of Kafka's transactions.
+        self.gaps = 0
         self.doubt()
 
     def doubt(self) -> None:
@@ -69,6 +71,7 @@ class MicroBatches:
             self.metrics.phase("classify", time.monotonic() - begin)
             rows = self._committed(events, answers, model, batch_id)
             self._report(rows, answers, model)
+            self.gaps += work.images - len(events)
         self.source.done(batch_id, work.images, rows)
 
     def _committed(

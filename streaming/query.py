@@ -64,6 +64,8 @@ class Query:
 
     def tend(self) -> None:
         """Restart the query if it failed, after a pause; see `Stream.tend`."""
+        if self.source.changed() and self._query and self._query.isActive:
+            self._query.stop()
         # The question whether it is active takes Spark 2 ms while the cores are busy.
         if self._busy or (self._query and self._query.isActive):
             return
@@ -94,7 +96,7 @@ class Query:
                 f"the stream failed {FAILURES} times in a row: {reason(error)}; nothing is lost: "
                 f"correct that and start again; details are in {self.logs}"
             )
-        log.error("the query failed and is started again: %s", reason(error))
+        log.error("the query failed and is started again: %s", reason(error or "its input is new"))
         self.on_restart()
         self.batches.doubt()
 

@@ -42,7 +42,7 @@ class Source(Protocol):
     name: str
     """Of the query, its pool of tasks, and the column `source` of its rows; never changed."""
     checkpoint: Path
-    """The folder of the query's checkpoint; Spark alone writes there."""
+    """The folder of the query's checkpoint; but for Kafka's topic id, Spark alone writes there."""
     read: Read
     """Reads the images of a task. It is pickled and runs in Spark's workers, any number at once
     and again for a task that failed, so it must not change anything."""
@@ -90,6 +90,15 @@ class Source(Protocol):
 
         It must return at once: what it does runs in a daemon thread of its own, which must survive
         any failure and end soon after `stop` is set.
+        """
+
+    def changed(self) -> bool:
+        """Return whether the input is another since the query started, which must start anew.
+
+        Called several times a second, so it tells what the last look found.
+
+        Raises:
+            SightstreamError: the input needs a person; the stream ends with this error.
         """
 
     def check(self) -> bool:

@@ -55,6 +55,9 @@ class Source:
     def watch(self, stop):
         self.watched = stop
 
+    def changed(self):
+        return False
+
     def check(self):
         return self.there
 

@@ -9,9 +9,13 @@ from pathlib import PurePosixPath
 # CloudEvents 1.0, Kafka protocol binding, binary mode: the message's value is the image.
 CONTENT_TYPE = "content-type"
 CE_ID = "ce_id"
+CE_SOURCE = "ce_source"
 CE_TIME = "ce_time"
 CE_SUBJECT = "ce_subject"
 """Header of the original name."""
+
+SEPARATOR = "#"
+"""Stands between source and id in the event id of a message that has both."""
 
 URI = "uri"
 """Header of a claim check: the message has no value, and the image lies at this uri."""
@@ -32,6 +36,11 @@ class ImageEvent:
     error_code: str | None = None  # set where the arrival itself was refused, as for a symlink
     error_detail: str | None = None
 
+    @property
+    def message_id(self) -> str:
+        """The event id of the row that a message with these headers gets."""
+        return f"{self.source}{SEPARATOR}{self.event_id}"
+
     def to_headers(self) -> Headers:
         """Return the headers of a Kafka message; without a `uri` the image is its value."""
         when = datetime.fromtimestamp(self.event_time, UTC)
@@ -41,7 +50,7 @@ class ImageEvent:
             CONTENT_TYPE: kind or "application/octet-stream",
             "ce_specversion": "1.0",
             CE_ID: self.event_id,
-            "ce_source": self.source,
+            CE_SOURCE: self.source,
             "ce_type": "sightstream.image",
             CE_TIME: when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             CE_SUBJECT: self.original_name,

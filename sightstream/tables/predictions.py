@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -21,8 +22,6 @@ from sightstream.tables import delta
 from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from deltalake import DeltaTable
     from pyarrow.fs import FileSystem
 
@@ -42,6 +41,9 @@ LOG_MINUTES = 10
 
 REPLAYED = 20
 """Commits between checkpoints; each commit replays those since the last one."""
+
+SOURCES_COUNT = "sightstream: seconds of the epoch since which a message's source counts"
+"""Mark of the table, for rows that have the id of a message alone as their event id."""
 
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
@@ -106,15 +108,45 @@ class Predictions:
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
+        found = self._of(event_ids.combine_chunks(), dates.combine_chunks().unique(), ["event_id"])
+        return set(found["event_id"].to_pylist())
+
+    def earlier(self, event_ids: Iterable[str], dates: Iterable[date]) -> list[dict[str, Any]]:
+        """Return rows of these event ids and dates from before a message's source counted."""
+        columns = ["event_id", "uri", "original_name", "bytes", "processed_at"]
+        found = self._of(
+            pa.array(set(event_ids), pa.string()), pa.array(dates, pa.date32()), columns
+        )
+        if not len(found):
+            return []
+        before = datetime.fromtimestamp(self.mark(SOURCES_COUNT, int(time.time())), UTC)
+        return [row for row in found.to_pylist() if row["processed_at"] < before]
+
+    def mark(self, name: str, value: int) -> int:
+        """Return the number that the table keeps under a name: the value of the first call."""
+        import deltalake
+
+        with self._access:
+            self._table.update_incremental()
+            held = self._table.transaction_version(name)
+            if held is None:
+                once = deltalake.CommitProperties(
+                    app_transactions=[deltalake.Transaction(name, value)]
+                )
+                schema = pa.schema([field.remove_metadata() for field in ROW])
+                self._table.create_write_transaction(
+                    [], "append", schema, ["date"], commit_properties=once
+                )
+        return value if held is None else held
+
+    def _of(self, event_ids: pa.Array, dates: pa.Array, columns: list[str]) -> pa.Table:
         import pyarrow.dataset as ds
 
-        event_ids, dates = event_ids.combine_chunks(), dates.combine_chunks().unique()
         here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
         with self._access:
             self._table.update_incremental()
             rows = delta.dataset(self._table, self.path)
-        found = rows.to_table(columns=["event_id"], filter=here)
-        return set(found["event_id"].to_pylist())
+        return rows.to_table(columns=columns, filter=here)
 
     def maintain(self, *, quiet: bool) -> bool:
         """Merge small files, and remove unused ones and old log entries.

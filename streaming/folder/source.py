@@ -87,6 +87,10 @@ class Folder:
         """Take what is dropped into the inbox from now on."""
         Thread(target=self._intake.run, args=(stop,), name="intake", daemon=True).start()
 
+    def changed(self) -> bool:
+        """Return False: a folder stays what it is."""
+        return False
+
     def check(self) -> bool:
         """Return True: faults of a local folder are those of the query."""
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
-from sightstream.images.event import CE_ID, CE_SUBJECT, CE_TIME, URI
+from sightstream.images.event import CE_ID, CE_SOURCE, CE_SUBJECT, CE_TIME, SEPARATOR, URI
 from sightstream.images.limits import Limits
 from sightstream.images.store import Store
 from sightstream.io import kafka
@@ -58,7 +59,11 @@ class KafkaSource:
         self._max_bytes = limits.max_bytes
         self._images_per_batch = images_per_batch
         self._max_offsets = max_offsets
+        self._stands: list[Partition] = []
+        self._suffix = ""
         with kafka.connect(topic.broker) as client:
+            self._look(client)
+            self._recognise()
             self._look(client)
         self._committed = {each.number: each.committed for each in self._stands}
 
@@ -69,9 +74,13 @@ class KafkaSource:
 
     def events(self, session: SparkSession) -> DataFrame:
         """Return the messages as a stream of events, with the content that they carry."""
+        if self.changed():
+            self._recognise()
+            self._stands = [replace(each, committed=each.begin) for each in self._stands]
+            self._committed = {}
         options = self._options(session.sparkContext.defaultParallelism)
         messages = session.readStream.format("kafka").options(**options).load()
-        return events(messages, self._max_bytes)
+        return events(messages, self._max_bytes, self._suffix)
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:
         """Return one task for a few messages, else as Spark has divided the micro-batch."""
@@ -99,8 +108,19 @@ class KafkaSource:
         """Look at the lag from now on, until `stop` is set."""
         Thread(target=self._watch, args=(stop,), name="lag", daemon=True).start()
 
+    def changed(self) -> bool:
+        """Return whether the topic was made anew.
+
+        Raises:
+            MessagesLostError: the same, where that must not be.
+        """
+        if not self._topic.is_anew(self._stands):
+            return False
+        self._topic.require_all(self._stands)
+        return True
+
     def check(self) -> bool:
-        """Return whether the broker answers.
+        """Return whether the broker answers, and no open transaction holds back what was read.
 
         Raises:
             MessagesLostError: the broker has deleted messages that were never read.
@@ -115,7 +135,8 @@ class KafkaSource:
             return True
         except (BrokerUnavailableError, KafkaError):
             return False
-        return True
+        # As after a change of kafka_isolation_level. Spark would call that a loss.
+        return not any(each.end < each.committed <= each.last for each in self._stands)
 
     def _options(self, cores: int) -> dict[str, str | int | bool]:
         topic = self._topic
@@ -123,6 +144,7 @@ class KafkaSource:
         return {
             **kafka.spark_options(topic.broker),
             "subscribe": topic.name,
+            "kafka.isolation.level": topic.isolation,
             "includeHeaders": True,
             "startingOffsets": "latest" if topic.from_end else "earliest",
             # A task that asks at the end of a partition would wait for half a second.
@@ -134,6 +156,17 @@ class KafkaSource:
             "maxOffsetsPerTrigger": self._max_offsets or most,
             **({"minPartitions": cores} if len(self._stands) < cores else {}),
         }
+
+    def _recognise(self) -> None:
+        """Note which topic of this name is read; one that was made anew from its beginning."""
+        name, topic_id = self._topic.name, self._stands[0].topic_id
+        if self._topic.is_anew(self._stands):
+            self._topic.put_aside()
+        self._topic.note(topic_id)
+        # Places in a topic that was made anew must not be taken for those in the former one.
+        first = not topic_id or self._recent.is_first(name, topic_id)
+        self._suffix = "" if first else f"@{topic_id[:8]}"
+        self._topic = replace(self._topic, from_end=self._topic.from_end and first)
 
     def _look(self, client: KafkaAdminClient) -> None:
         self._stands = self._topic.partitions(client)
@@ -177,11 +210,12 @@ def contents(store: Store, rows: pd.DataFrame, _assignment: str) -> Iterator[Pie
     yield events, images
 
 
-def events(messages: DataFrame, max_bytes: int) -> DataFrame:
+def events(messages: DataFrame, max_bytes: int, suffix: str = "") -> DataFrame:
     """Return the columns of `schema.EVENT`, and `content`: the image, null where none is decoded.
 
     Messages come as Spark's Kafka source returns them, with headers. A header that is no UTF-8 or
-    too long counts as missing; of several with one name the first counts.
+    too long counts as missing; of several with one name the first counts. `suffix` follows the
+    topic's name in the event ids of messages that bring none.
     """
     place = "concat_ws('/', topic, partition, offset)"
     today = "date_trunc('DAY', current_timestamp())"
@@ -191,7 +225,9 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
     named = mapped.selectExpr(
         "value",
         f"{place} AS place",
+        f"concat_ws('/', concat(topic, '{suffix}'), partition, offset) AS own",
         f"{_header(CE_ID, 255)} AS id",
+        f"{_sender()} AS sender",
         f"{_header(URI, 4096)} AS claim",
         f"{_header(CE_SUBJECT, 4096)} AS subject",
         f"{_text('key', 4096)} AS named",
@@ -209,7 +245,8 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
         "THEN sent ELSE received END AS time",
     )
     columns = {
-        "event_id": "coalesce(id, place)",
+        "event_id": "coalesce("
+        f"CASE WHEN sender IS NULL THEN id ELSE concat(sender, '{SEPARATOR}', id) END, own)",
         "source": "'kafka'",
         "uri": "CASE WHEN size = 0 AND claim IS NOT NULL THEN claim "
         "ELSE concat('kafka://', place) END",
@@ -224,6 +261,20 @@ def events(messages: DataFrame, max_bytes: int) -> DataFrame:
     return judged.selectExpr(
         *(f"{columns[name]} AS {name}" for name in EVENT.names),
         "CASE WHEN size > 0 AND error_code IS NULL THEN value END AS content",
+    )
+
+
+def _sender() -> str:
+    """Return SQL for the source of a message; null where it names none.
+
+    Its hash stands for a source that could be mistaken for another: one that has the separator
+    in it, is no UTF-8, or is too long.
+    """
+    raw = f"try_element_at(header, '{CE_SOURCE}')"
+    text = _text(raw, 1024)
+    return (
+        f"CASE WHEN length({raw}) > 0 THEN CASE WHEN instr({text}, '{SEPARATOR}') = 0 THEN {text} "
+        f"ELSE concat('sha256:', sha2({raw}, 256)) END END"
     )
 
 

@@ -11,9 +11,9 @@ from streaming.kafka import duplicates
 from streaming.kafka.duplicates import Recent
 
 
-def rows(*event_ids, hours=0):
+def rows(*event_ids, hours=0, **more):
     now = datetime.now(UTC) - timedelta(hours=hours)
-    required = {"source": "kafka", "status": "ok", "processed_at": now, "date": now.date()}
+    required = {"source": "kafka", "status": "ok", "processed_at": now, "date": now.date()} | more
     return pa.Table.from_pylist([{"event_id": each, **required} for each in event_ids], ROW)
 
 
@@ -47,3 +47,57 @@ def test_the_memory_is_bounded_and_forgets_the_oldest(table, monkeypatch):
     table.append(rows("a", "b", "c", "d"), "app", 0)
     recent.remember(["a", "b", "c", "d"])
     assert ids(recent.first(rows("a", "b", "d"))) == ["a"]
+
+
+PLACE = {"uri": "kafka://images/0/7", "original_name": "images/0/7", "bytes": 900}
+
+
+def message(**changes):
+    return rows("/cam-a#5", **PLACE | {"uri": "kafka://images/0/9"} | changes)
+
+
+@pytest.fixture
+def before(settings):
+    """A table with a row that an earlier version wrote of a message with a source and an id."""
+    path = settings.predictions
+    table = predictions.Predictions(path)
+    table.append(rows("5", **PLACE, hours=1), "app", 0)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("sent", "new"),
+    [
+        pytest.param(message(uri=PLACE["uri"]), False, id="the same message"),
+        pytest.param(message(original_name="images/0/9"), False, id="again, without a name"),
+        pytest.param(message(original_name="gate.png"), True, id="of another name"),
+        pytest.param(message(bytes=901), True, id="of another size"),
+        pytest.param(
+            message(uri="file:///x", original_name="images/0/9"), True, id="another claim check"
+        ),
+    ],
+)
+def test_a_row_of_before_sources_counted_answers_for_its_message_alone(before, sent, new):
+    for _ in range(2):  # after a restart too
+        assert Recent(before, "kafka").first(sent).num_rows == new
+
+
+def test_a_row_of_before_is_found_behind_the_memory_while_all_comes_again(before, monkeypatch):
+    monkeypatch.setattr(duplicates, "WINDOW_ROWS", 1)
+    before.append(rows("x"), "app", 1)
+    recent = Recent(before, "kafka")
+    again = rows("/cam-a#5", **PLACE)
+    assert recent.first(again).num_rows == 0
+    assert recent.first(rows("/cam-a#6")).num_rows == 1
+    assert recent.first(again).num_rows == 1  # a micro-batch had none of them
+
+
+def test_an_id_without_a_source_is_another_event_than_one_with_it(table):
+    recent = Recent(table, "kafka")
+    ids_sent = ["5", "/cam-a#5", "/cam-b#5"]
+    for batch, each in enumerate(ids_sent):
+        left = recent.first(rows(each, **PLACE))
+        assert ids(left) == [each]
+        table.append(left, "app", batch)
+        recent.remember([each])
+    assert ids(Recent(table, "kafka").first(rows(*ids_sent, "/cam-c#5", **PLACE))) == ["/cam-c#5"]

@@ -1,6 +1,7 @@
 """`sightstream run --source kafka` against a real broker: what messages become."""
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -11,20 +12,37 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from sightstream import config
 from sightstream.config import Broker
 from sightstream.errors import BrokerRefusedError
 from sightstream.io import kafka
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import ROW
 from tests.broker import MECHANISM, PASSWORD, USER
 from tests.topics import create, messages, send
 
 DAY = timedelta(days=1)
 
 
+def as_bytes(text):
+    return text if isinstance(text, bytes) else text.encode()
+
+
 def headers(**values):
-    return [(name, v if isinstance(v, bytes) else v.encode()) for name, v in values.items()]
+    return [(name, as_bytes(value)) for name, value in values.items()]
+
+
+SENDERS = {
+    each: f"{each}#5"
+    for each in ("/cam-a", "/cam-b", "/cam-a/5", "urn:uuid:6e8b", "Tor 7, Süd", "x" * 1024)
+} | {
+    each: f"sha256:{hashlib.sha256(as_bytes(each)).hexdigest()}#5"
+    for each in ("https://site/cams#a", "https://site/cams#b", "y" * 1025, b"\xff\xfe")
+}
+"""The event id of a message with id 5, by its source."""
 
 
 class TestOnce:
@@ -70,6 +88,23 @@ class TestOnce:
             "doubled header": {
                 "value": digit, "headers": [*headers(ce_id="event 2"), *headers(ce_id="event 3")]
             },
+            **{
+                f"5 of {sender!r}": {
+                    "value": digit, "partition": 0, "headers": headers(ce_id="5", ce_source=sender)
+                }
+                for sender in SENDERS
+            },
+            "5 of nobody": {"value": digit, "headers": headers(ce_id="5")},
+            "5 of an empty source": {
+                "value": digit, "partition": 0, "headers": headers(ce_id="5", ce_source="")
+            },
+            "no id": {"value": digit, "headers": headers(ce_source="/cam-a")},
+            "a claim of cam-c": {
+                "value": b"",
+                "headers": headers(
+                    ce_id="5", ce_source="/cam-c", uri=(claims / "a digit.png").as_uri()
+                ),
+            },
             "long id": {"value": digit, "headers": headers(ce_id="x" * 256)},
             "empty id": {"value": digit, "headers": headers(ce_id="")},
             "from the future": {
@@ -109,13 +144,17 @@ class TestOnce:
         """The row of each message that has one, by the message's name."""
         assert once.returncode == 0, once.stderr
         names = {place: name for name, place in sent.items()}
-        described = {"event 1": "described", "event 2": "doubled header"}
+        described = {
+            "event 1": "described", "event 2": "doubled header", "5": "5 of nobody",
+            "/cam-c#5": "a claim of cam-c",
+            **{event_id: f"5 of {sender!r}" for sender, event_id in SENDERS.items()},
+        }  # fmt: skip
         rows = home.table().to_pylist()
         return {names.get(r["event_id"]) or described[r["event_id"]]: r for r in rows}
 
     def test_each_message_is_one_row_and_what_was_sent_twice_is_one_too(self, rows, sent, home):
-        assert set(rows) == set(sent) - {"sent twice"}
-        assert home.count() == len(sent) - 1
+        assert set(rows) == set(sent) - {"sent twice", "5 of an empty source"}
+        assert home.count() == len(sent) - 2
 
     def test_its_last_word_is_how_many_were_taken(self, rows, once):
         assert once.stderr.splitlines()[-1].endswith(" images taken, 0 of them left behind")
@@ -132,9 +171,16 @@ class TestOnce:
         assert rows["20 MB of noise"]["bytes"] == 20 * 2**20 + 1
 
     def test_a_message_without_an_id_has_that_of_its_place(self, rows, sent):
-        named = {"described", "doubled header"}
+        named = {each for each in rows if each.startswith("5 of ")}
+        named |= {"described", "doubled header", "a claim of cam-c"}
         assert all(rows[name]["event_id"] == sent[name] for name in set(rows) - named)
         assert rows["plain"]["uri"] == f"kafka://{sent['plain']}"
+
+    def test_an_event_is_its_source_and_its_id(self, rows):
+        found = {sender: rows[f"5 of {sender!r}"]["event_id"] for sender in SENDERS}
+        assert found == SENDERS
+        assert rows["5 of nobody"]["event_id"] == "5"
+        assert rows["a claim of cam-c"]["event_id"] == "/cam-c#5"
 
     def test_headers_and_key_name_the_image(self, rows, sent):
         assert rows["described"]["original_name"] == "gate/7.png"
@@ -182,6 +228,30 @@ class TestOnce:
         for number, offset in first.items():
             assert f"partition {number}: offsets {offset} to {offset + 1}" in done.stderr
         assert "SIGHTSTREAM_KAFKA_FAIL_ON_DATA_LOSS=false" in done.stderr
+
+
+def test_a_message_that_has_a_row_of_before_sources_counted_gets_no_second_one(
+    new_home, broker, starter, topic
+):
+    create(broker, topic, partitions=1)
+    home = new_home(kafka_servers=broker.address, kafka_topic=topic, source="kafka")
+    digit, other = (path.read_bytes() for path in starter.digits[:2])
+    then = datetime.now(UTC) - timedelta(minutes=1)
+    before = {
+        "event_id": "5", "source": "kafka", "uri": f"kafka://{topic}/0/0", "status": "ok",
+        "original_name": f"{topic}/0/0", "bytes": len(digit), "processed_at": then,
+        "date": then.date(),
+    }  # fmt: skip
+    table = Predictions(home.settings.predictions)
+    table.append(pa.Table.from_pylist([before], ROW), "an earlier checkpoint", 0)
+    sent = [(digit, "/cam-a"), (other, "/cam-b"), (digit, "/cam-a")]
+    send(
+        broker, topic,
+        [{"value": each, "headers": headers(ce_id="5", ce_source=name)} for each, name in sent],
+    )  # fmt: skip
+    done = home("run", "--once", "--metrics-port", "0")
+    assert done.returncode == 0, done.stderr
+    assert sorted(home.table()["event_id"].to_pylist()) == ["/cam-b#5", "5"]
 
 
 def test_wrong_credentials_a_topic_that_is_not_there_and_a_broker_that_is_away(new_home, broker):

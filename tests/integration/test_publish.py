@@ -59,7 +59,7 @@ def test_every_image_is_delivered_byte_for_byte_with_its_headers(run, broker, ph
     for message in found:
         told = headers(message)
         assert (told["ce_specversion"], told["ce_source"]) == ("1.0", "publish")
-        assert message.key.decode() == told["ce_id"]
+        assert message.key.decode() == f"{told['ce_source']}#{told['ce_id']}"
         assert UUID(told["ce_id"]).version == 7
         assert abs(message.timestamp / 1000 - time.time()) < 60
     assert {m.partition for m in found} <= set(range(3))

@@ -74,6 +74,10 @@ def test_headers_are_those_of_a_cloud_event_in_binary_mode():
     }
 
 
+def test_the_id_of_a_message_is_that_of_its_source_too():
+    assert event(event_id="5", source="/site/cam-a").message_id == "/site/cam-a#5"
+
+
 def test_a_claim_check_says_where_the_image_is():
     assert dict(event(uri="file:///a%20b.jpg").to_headers())[URI] == b"file:///a%20b.jpg"
     assert URI not in dict(event(uri="").to_headers())

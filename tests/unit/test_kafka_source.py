@@ -2,9 +2,11 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 from types import SimpleNamespace
+from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
@@ -32,16 +34,19 @@ class Client:
         self.begin, self.end = {0: 0, 1: 0}, {0: 60, 1: 40}
         self.bytes = 24_000 * 100
         self.fault = None
+        self.id = UUID(int=1 << 100)
+        self.open = {}  # offsets from which an open transaction holds messages back
 
     def describe_topics(self, names):
         code = 0 if self.end else 3
         parts = [{"partition_index": number} for number in self.end]
-        return [{"error_code": code, "partitions": parts}]
+        return [{"error_code": code, "partitions": parts, "topic_id": self.id}]
 
-    def list_partition_offsets(self, asked):
+    def list_partition_offsets(self, asked, isolation):
         if self.fault:
             raise self.fault
-        offsets = {-2: self.begin, -1: self.end}
+        readable = self.end | (self.open if isolation == "read_committed" else {})
+        offsets = {-2: self.begin, -1: readable}
         return {
             part: SimpleNamespace(offset=offsets[spec.value][part.partition])
             for part, spec in asked.items()
@@ -59,6 +64,10 @@ class Recent:
 
     def __init__(self):
         self.ids = []
+        self.topics = {}
+
+    def is_first(self, topic, topic_id):
+        return self.topics.setdefault(topic, topic_id) == topic_id
 
     def first(self, rows):
         return rows.filter([each not in self.ids for each in rows["event_id"].to_pylist()])
@@ -82,7 +91,7 @@ def client(monkeypatch):
 
 @pytest.fixture
 def topic(tmp_path):
-    return Topic(Broker("here:9092"), "images", tmp_path)
+    return Topic(Broker("here:9092"), "images", tmp_path / "images")
 
 
 @pytest.fixture
@@ -105,8 +114,9 @@ def planned(topic):
         offsets = {"images": {name.removeprefix("p"): end for name, end in ends.items()}}
         content = f"v1\n{{}}\n{json.dumps(offsets)}"
         for folder in ("offsets", "commits") if committed else ("offsets",):
-            (topic.checkpoint / folder).mkdir(exist_ok=True)
+            (topic.checkpoint / folder).mkdir(exist_ok=True, parents=True)
             (topic.checkpoint / folder / str(number)).write_text(content)
+        (topic.checkpoint / "metadata").write_text('{"id": "app"}')
 
     return write
 
@@ -254,3 +264,57 @@ def test_a_message_carries_its_image_or_claims_it_or_was_refused(make, tmp_path)
     ((events, images),) = make().read(messages, "")
     assert events["event_id"].to_pylist() == ["a", "b", "c"]
     assert (images[0], images[1].code, images[2]) == (b"abc", "uri_refused", None)
+
+
+def test_a_stream_that_goes_on_meanwhile_is_not_ahead_of_the_broker(make, client, planned):
+    planned(0, committed=True, p0=60, p1=40)
+    listed = client.list_partition_offsets
+
+    def list_and_go_on(asked, isolation):
+        found = listed(asked, isolation)
+        client.end = {0: 80, 1: 40}
+        planned(1, committed=True, p0=80, p1=40)
+        return found
+
+    client.list_partition_offsets = list_and_go_on
+    assert make().changed() is False
+
+
+def test_what_an_open_transaction_holds_back_is_waited_for(make, client, planned):
+    planned(0, committed=True, p0=60, p1=40)
+    source = make()
+    client.open = {0: 50}
+    assert source.check() is False
+    assert make().behind == 0
+    client.open = {}
+    assert source.check() is True
+
+
+def test_a_topic_that_was_made_anew_ends_the_stream(make, client, planned):
+    planned(0, committed=True, p0=10, p1=10)
+    source = make()
+    assert source.changed() is False
+    client.id = UUID(int=2 << 100)
+    with pytest.raises(MessagesLostError, match="deleted and made anew"):
+        source.check()
+    with pytest.raises(MessagesLostError, match="deleted and made anew"):
+        source.changed()
+    with pytest.raises(MessagesLostError, match="deleted and made anew"):
+        make()
+
+
+@pytest.mark.parametrize("longer", [True, False])
+def test_where_losses_are_allowed_a_topic_made_anew_is_read_from_its_beginning(
+    make, client, planned, topic, longer
+):
+    allowed, recent = replace(topic, fail_on_loss=False, from_end=True), Recent()
+    make(allowed, recent)
+    planned(0, committed=True, p0=10, p1=10)
+    running = make(allowed, recent)
+    client.id = UUID(int=2 << 100)
+    client.end = {0: 30, 1: 30} if longer else {0: 3, 1: 4}
+    assert running.check() is True
+    assert running.changed() is True
+    assert make(allowed, recent).behind == sum(client.end.values())
+    assert len(list(topic.checkpoint.parent.iterdir())) == 2
+    assert make(allowed, recent).changed() is False
