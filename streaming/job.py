@@ -199,7 +199,7 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
         scratch = spark.scratch_folder(settings.root, "run")
         folder = Folder(
             Folders(settings.inbox, settings.images, settings.manifests),
-            settings.checkpoint(Folder.name), settings.settle_seconds, settings.images_per_batch,
+            settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
             scratch if cluster.is_local(settings.master) else None,
             metrics.of["arrived_images"].labels(Folder.name).inc,
         )  # fmt: skip
@@ -242,7 +242,9 @@ def _probes(
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
-        partial(probes.images, settings.inbox, settings.images, settings.retention_days),
+        partial(
+            probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
+        ),
         partial(probes.table, settings.predictions),
         probes.machine,
         partial(probes.registered, registry, settings.model),

@@ -8,4 +8,4 @@ def folders(settings):
 
 
 def intake_of(settings, **more):
-    return Intake(folders(settings), settings.settle_seconds, settings.images_per_batch, **more)
+    return Intake(folders(settings), settings.acceptance, settings.images_per_batch, **more)

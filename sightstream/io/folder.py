@@ -14,7 +14,9 @@ import time
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 
+from sightstream.config import Acceptance
 from sightstream.images.event import readable
+from sightstream.io.ignored import Ignored, ignored
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,8 @@ RELIST = 1.0
 TICK = 0.02
 """Seconds within which a second change of a folder may leave its time as the first one did."""
 
-_TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I)
+# Hidden, an editor's copy, or a download of AWS' command line; others are of `io.ignored`.
+_TEMPORARY = re.compile(rb"^\.|~$|\.[0-9a-f]{8}$", re.I)
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
@@ -48,16 +51,11 @@ Bare = dict[bytes, tuple[int, list[bytes]]]
 class Arrivals:
     """A folder with all below it; it remembers the files that must rest."""
 
-    def __init__(self, root: bytes, settle_seconds: float, leave: Collection[bytes] = ()) -> None:
-        """Look at nothing yet.
-
-        Args:
-            root: the folder.
-            settle_seconds: time that doubtful files must rest before they are complete.
-            leave: names directly below the folder that are left out.
-        """
+    def __init__(self, root: bytes, when: Acceptance, leave: Collection[bytes] = ()) -> None:
+        """Look at nothing yet; `leave` are names directly below the folder that are left out."""
         self._root = root
-        self._settle = settle_seconds
+        self._when = when
+        self._ignored = ignored(when.ignore)
         self._leave = {os.path.join(root, name) for name in leave}
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
         self._put_off: dict[bytes, float] = {}
@@ -76,7 +74,7 @@ class Arrivals:
         if time.monotonic() - self._listed >= RELIST:
             self._bare.clear()
             self._listed = time.monotonic()
-        for entry in files(self._root, self._leave, self._bare):
+        for entry in files(self._root, self._ignored, self._leave, self._bare):
             path = entry.path
             unseen.discard(path)
             try:
@@ -124,7 +122,8 @@ class Arrivals:
         if written or before != state:
             since = time.monotonic()
         self._unsettled[path] = (state, since)
-        return info if time.monotonic() - since >= self._settle and not written else None
+        rested = time.monotonic() - since >= self._when.settle_seconds
+        return info if rested and not written else None
 
 
 def pause(seconds: float) -> float:
@@ -133,12 +132,13 @@ def pause(seconds: float) -> float:
 
 
 def files(
-    root: bytes, leave: Collection[bytes] = (), bare: Bare | None = None
-) -> Iterator[os.DirEntry[bytes]]:
+    root: bytes, is_ignored: Ignored | None = None, leave: Collection[bytes] = (),
+    bare: Bare | None = None,
+) -> Iterator[os.DirEntry[bytes]]:  # fmt: skip
     """Walk a folder, following no link; a folder that cannot be read is logged once, and left out.
 
-    Paths in `leave` are left out too. With the same `bare` from walk to walk, folders without files
-    are listed only when they have changed.
+    Ignored names and paths in `leave` are left out too. With the same `bare` from walk to walk,
+    folders without files are listed only when they have changed.
     """
     folders, bare = [root], {} if bare is None else bare
     settled = time.time_ns() - int(TICK * 1e9)
@@ -152,6 +152,8 @@ def files(
                 continue
             found, inside = list[os.DirEntry[bytes]](), list[bytes]()
             for each in os.scandir(folder):
+                if is_ignored and is_ignored(each.name):
+                    continue
                 if not each.is_dir(follow_symlinks=False):
                     found.append(each)
                 elif each.path not in leave:

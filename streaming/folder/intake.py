@@ -18,6 +18,7 @@ from threading import Event
 
 import pyarrow as pa
 
+from sightstream.config import Acceptance
 from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
 from sightstream.io import changes, disk
@@ -51,21 +52,20 @@ class Intake:
     """The inbox of one home folder."""
 
     def __init__(
-        self, folders: Folders, settle_seconds: float, chunk: int = MANIFEST_IMAGES,
+        self, folders: Folders, when: Acceptance, chunk: int = MANIFEST_IMAGES,
         on_arrival: Callable[[int], object] = int,
     ) -> None:  # fmt: skip
         """Create the folders; the first look completes what a crash interrupted.
 
-        Doubtful files must rest for `settle_seconds`. A manifest has at most `chunk` images, whose
-        number `on_arrival` gets.
+        A manifest has at most `chunk` images, whose number `on_arrival` gets.
         """
         self._inbox = os.fsencode(folders.inbox)
         self._images, self._images_uri = str(folders.images), folders.images.as_uri()
         self._manifests = folders.manifests
-        self._settle = settle_seconds
+        self._settle = when.settle_seconds
         self._chunk = min(MANIFEST_IMAGES, chunk)
         self._on_arrival = on_arrival
-        self._arrivals = Arrivals(self._inbox, settle_seconds)
+        self._arrivals = Arrivals(self._inbox, when)
         for folder in (folders.inbox, folders.images, folders.manifests):
             folder.mkdir(parents=True, exist_ok=True)
 

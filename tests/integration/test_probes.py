@@ -88,6 +88,7 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
     caplog.set_level(logging.WARNING)
     settings.inbox.mkdir(parents=True)
     (settings.inbox / "waits.png").touch()
+    (settings.inbox / ".DS_Store").touch()
     (settings.images / "2026-05-01").mkdir(parents=True)
     Predictions(settings.predictions)
     metrics = Metrics()

@@ -255,24 +255,28 @@ def test_an_empty_file_that_is_held_open_waits_for_its_writer(intake, settings):
     assert intake.drain() == 1
 
 
-TEMPORARY = [
+UNFINISHED = [
     ".x.jpg.part", ".x.jpg.Ab12Cd", "x.jpg.tmp", "x.jpg.PART", "x.jpg.crdownload", "x.jpg.filepart",
-    "x.jpg~", "x.jpg.partial",
+    "x.jpg.partial", ".in.x.jpg.", ".~tmp~/x.jpg", ".rsync-partial/x.jpg", "._copying_/x.jpg",
+    ".syncthing.x.jpg.tmp", ".x.jpg.~1a2b3c", ".pending-1689-x.jpg",
 ]  # fmt: skip
+DOUBTFUL = [".x.jpg", "x.jpg~", "x.jpg.6eF5b5da"]
 
 
-@pytest.mark.parametrize("name", TEMPORARY)
-def test_a_temporary_name_rests_and_is_taken_once_under_its_final_name(intake, drop, told, name):
+@pytest.mark.parametrize("name", [*UNFINISHED, *DOUBTFUL])
+def test_a_temporary_name_rests_and_is_taken_once_under_its_final_name(
+    intake, settings, drop, told, name
+):
     path = drop(name, b"picture")
     assert intake.take() == 0
-    path.rename(path.with_name("x.jpg"))
+    path.rename(settings.inbox / "x.jpg")
     assert intake.take() == 1
     assert intake.drain() == 0
     assert (names(told()), content(told()[0])) == (["x.jpg"], b"picture")
 
 
-@pytest.mark.parametrize("name", TEMPORARY)
-def test_a_temporary_name_that_nobody_changes_is_taken_in_the_end(intake, drop, told, name):
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_a_doubtful_name_that_nobody_changes_is_taken_in_the_end(intake, drop, told, name):
     begin = time.monotonic()
     drop(name)
     assert intake.drain() == 1
@@ -280,8 +284,8 @@ def test_a_temporary_name_that_nobody_changes_is_taken_in_the_end(intake, drop, 
     assert names(told()) == [name]
 
 
-def test_a_temporary_file_rests_as_long_as_it_changes(intake, drop):
-    path = drop(".x.jpg.part")
+def test_a_doubtful_file_rests_as_long_as_it_changes(intake, drop):
+    path = drop(".x.jpg")
 
     def append():
         with path.open("ab") as file:
@@ -292,10 +296,70 @@ def test_a_temporary_file_rests_as_long_as_it_changes(intake, drop):
 
 
 def test_a_doubtful_file_holds_up_no_other(intake, drop, told):
-    drop(".a.jpg.part")
+    drop(".a.jpg")
     drop("b.jpg")
     assert intake.take() == 1
     assert names(told()) == ["b.jpg"]
+
+
+# What other programs keep
+
+
+OTHERS = [
+    *UNFINISHED, "@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg", ".Trash-1000/files/deleted.png",
+    ".stversions/x~20261127-101010.png", ".stfolder/x", ".Trashes/501/x.png", "#recycle/x.jpg",
+    "@Recycle/x.jpg", "@tmp/x.jpg", ".DS_Store", "cam/.DS_Store", "._x.jpg", ".AppleDouble/x.jpg",
+    "Thumbs.db", "THUMBS.DB", "desktop.ini", "$RECYCLE.BIN/S-1-5/$R1.jpg", "lost+found/#12",
+    "System Volume Information/x", ".owncloudsync.log", ".sync_0a1b.db-wal", ".sync/Archive/x.jpg",
+    ".nfs000000000012", ".fuse_hidden0001", "__MACOSX/._x.jpg", "Icon\r", "x.jpg.nextcloud",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_other_programs_keep_is_left_alone(intake, drop, told, left, name):
+    drop(name)
+    drop("a.jpg")
+    assert intake.drain() == 1
+    assert names(told()) == ["a.jpg"]
+    assert left() == {os.fsencode(name)}
+
+
+def test_a_setting_names_further_files_and_folders_that_are_left_alone(settings, drop, told):
+    wanted = settings.model_copy(update={"ignore": ("*.thumb", "Proxy?", "[Originals]")})
+    for name in ("x.THUMB", "proxy1/x.jpg", "cam/proxy2/a/x.jpg", "proxy.jpg", "O"):
+        drop(name)
+    assert intake_of(wanted).drain() == 1
+    assert names(told()) == ["proxy.jpg"]
+
+
+RSYNC = [
+    ["-a", "--delay-updates"], ["-a"], ["-a", "--partial-dir=.rsync-partial"], ["-r", "--inplace"],
+    ["-a", "--temp-dir=."],
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is not installed")
+@pytest.mark.parametrize("options", RSYNC, ids=" ".join)
+def test_rsync_into_a_watched_inbox_ends_well_and_each_file_is_taken_once(
+    settings, tmp_path, told, until, options
+):
+    (tmp_path / "from/cam").mkdir(parents=True)
+    pictures = {f"cam/{n}.png": b"%d" % n * 9000 for n in range(30)} | {".hidden.png": b"h" * 9000}
+    for name, picture in pictures.items():
+        (tmp_path / "from" / name).write_bytes(picture)
+    stop = threading.Event()
+    thread = threading.Thread(target=intake_of(settings).run, args=(stop,))
+    thread.start()
+    done = subprocess.run(
+        ["rsync", *options, "--bwlimit=200", f"{tmp_path}/from/", f"{settings.inbox}/"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    until(lambda: len(told()) >= len(pictures))
+    stop.set()
+    thread.join(timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {event.original_name: content(event) for event in told()} == pictures
+    assert len(told()) == len(pictures)
 
 
 # Names
