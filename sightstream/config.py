@@ -44,6 +44,7 @@ class Acceptance:
     """When a file that has arrived is taken; `Settings` describes the fields."""
 
     settle_seconds: float
+    settle_closed: bool = False
     ignore: tuple[str, ...] = ()
 
 
@@ -79,7 +80,9 @@ class Settings(BaseSettings):
     top_k: int = Field(3, ge=1, le=100)
     """labels a row carries, best first"""
     settle_seconds: float = Field(2.0, ge=0, le=3600)
-    """rest before a file is taken that is empty, hidden or has a temporary name"""
+    """rest before a file is taken that is empty or has a doubtful name"""
+    settle_closed: bool = False
+    """let every file rest so, for writers that open a file anew for each part of it"""
     ignore: Annotated[tuple[str, ...], NoDecode] = ()
     """glob patterns of further names in the inbox that are left alone"""
     retention_days: int = Field(0, ge=0)
@@ -207,7 +210,7 @@ class Settings(BaseSettings):
     @property
     def acceptance(self) -> Acceptance:
         """When a file that has arrived is taken."""
-        return Acceptance(self.settle_seconds, self.ignore)
+        return Acceptance(self.settle_seconds, self.settle_closed, self.ignore)
 
     @property
     def limits(self) -> Limits:

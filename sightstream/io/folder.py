@@ -114,7 +114,7 @@ class Arrivals:
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
         info, written = _opened(path)
-        doubtful = written is None or not info.st_size or _TEMPORARY.search(entry.name)
+        doubtful = not info.st_size or self._when.settle_closed or _TEMPORARY.search(entry.name)
         if written is False and not doubtful:
             return info
         state = (info.st_ino, info.st_size, info.st_mtime_ns)

@@ -302,6 +302,47 @@ def test_a_doubtful_file_holds_up_no_other(intake, drop, told):
     assert names(told()) == ["b.jpg"]
 
 
+# Writers that close a file after each part of it
+
+
+@pytest.fixture
+def patient(settings):
+    return settings.model_copy(update={"settle_closed": True})
+
+
+def test_a_file_that_is_closed_after_each_part_is_taken_once_and_whole(patient, settings, told):
+    intake, path, parts = intake_of(patient), settings.inbox / "x.jpg", []
+
+    def append():
+        parts.append(b"part %d, " % len(parts))
+        with path.open("ab") as file:
+            file.write(parts[-1])
+
+    takes_nothing_while(intake, append, seconds=3 * SETTLE)
+    assert intake.drain() == 1
+    (event,) = told()
+    assert content(event) == b"".join(parts)
+
+
+def test_a_part_that_is_written_over_another_makes_a_file_rest_anew(patient, drop, told):
+    intake = intake_of(patient)
+    takes_nothing_while(intake, lambda: drop("x.jpg", b"%20d" % time.monotonic_ns()))
+    final = drop("x.jpg", b"whole").read_bytes()
+    assert intake.drain() == 1
+    assert [content(event) for event in told()] == [final]
+
+
+def test_every_file_rests_where_closed_ones_do(patient, settings, tmp_path, drop, told, until):
+    intake, begin = intake_of(patient), time.monotonic()
+    (tmp_path / "moved.jpg").write_bytes(b"moved")
+    (tmp_path / "moved.jpg").rename(settings.inbox / "moved.jpg")
+    drop("closed.jpg")
+    assert intake.take() == 0
+    until(lambda: intake.take() or len(told()) == 2)
+    assert time.monotonic() - begin >= SETTLE
+    assert sorted(names(told())) == ["closed.jpg", "moved.jpg"]
+
+
 # What other programs keep
 
 
