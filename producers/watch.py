@@ -117,7 +117,7 @@ class Watch:
 
     def _stays(self, path: bytes, why: str) -> None:
         self._notify(f"{printable(os.fsdecode(path))} stays where it is: {why}")
-        self._arrivals.put_off(path)
+        self._arrivals.put_off(path, why)
 
     def _send(self, messages: Messages, publisher: Publisher, place: Path) -> None:
         event_id, *parts = place.relative_to(self._publishing).parts

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
         return place if "://" in place else str(Path(place).expanduser().absolute())
 
     @property
+    def stuck(self) -> Path:
+        """Where the intake writes down what it cannot take."""
+        return self.root / "stuck.json"
+
+    @property
     def labels(self) -> Path:
         """The labels table."""
         return self.root / "labels"

@@ -198,7 +198,7 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
     if "folder" in settings.source:
         scratch = spark.scratch_folder(settings.root, "run")
         folder = Folder(
-            Folders(settings.inbox, settings.images, settings.manifests),
+            Folders(settings.inbox, settings.images, settings.manifests, settings.stuck),
             settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
             scratch if cluster.is_local(settings.master) else None,
             metrics.of["arrived_images"].labels(Folder.name).inc,
@@ -242,6 +242,7 @@ def _probes(
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
+        partial(probes.stuck, settings.stuck),
         partial(
             probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
         ),

@@ -4,7 +4,7 @@ from streaming.folder.intake import Folders, Intake
 
 
 def folders(settings):
-    return Folders(settings.inbox, settings.images, settings.manifests)
+    return Folders(settings.inbox, settings.images, settings.manifests, settings.stuck)
 
 
 def intake_of(settings, **more):

@@ -58,7 +58,8 @@ class Arrivals:
         self._ignored = ignored(when.ignore)
         self._leave = {os.path.join(root, name) for name in leave}
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
-        self._put_off: dict[bytes, float] = {}
+        self._put_off: dict[bytes, tuple[float, str]] = {}
+        self._unreadable: dict[bytes, str] = {}
         self._looked = 0.0
         self._bare: Bare = {}
         self._listed = 0.0
@@ -71,10 +72,11 @@ class Arrivals:
         Anything but a regular file, such as a symbolic link, is complete as it is.
         """
         begin, unseen = time.time(), {*self._unsettled, *self._put_off}
+        unreadable = dict[bytes, str]()
         if time.monotonic() - self._listed >= RELIST:
             self._bare.clear()
             self._listed = time.monotonic()
-        for entry in files(self._root, self._ignored, self._leave, self._bare):
+        for entry in files(self._root, self._ignored, self._leave, self._bare, unreadable):
             path = entry.path
             unseen.discard(path)
             try:
@@ -82,23 +84,33 @@ class Arrivals:
             except FileNotFoundError:
                 continue  # deleted since it was listed
             except OSError as error:
-                _warn(f"{readable(path)} stays where it is: {error.strerror}")
+                unreadable[path] = f"cannot be read: {error.strerror}"
+                _warn(f"{readable(path)} stays where it is: it {unreadable[path]}")
                 continue
             if info:
                 yield path, info, self._came(path, info)
         for path in unseen:
             self._unsettled.pop(path, None)
             self._put_off.pop(path, None)
-        self._looked = begin
+        self._looked, self._unreadable = begin, unreadable
 
     @property
     def settling(self) -> bool:
         """Whether there are files that must rest before they are complete."""
         return bool(self._unsettled)
 
-    def put_off(self, path: bytes) -> None:
-        """Leave out a file that could not be moved, for `RETRY` seconds."""
-        self._put_off[path] = time.monotonic() + RETRY
+    @property
+    def stuck(self) -> dict[bytes, str]:
+        """What cannot be read, or was put off, by its path; with the reason."""
+        now = time.monotonic()
+        put_off = {path: why for path, (until, why) in self._put_off.items() if until > now}
+        return self._unreadable | put_off
+
+    def put_off(self, path: bytes, why: str) -> bool:
+        """Leave out a file that could not be moved, for `RETRY` seconds; return if it is new."""
+        is_new = path not in self._put_off
+        self._put_off[path] = time.monotonic() + RETRY, why
+        return is_new
 
     def _came(self, path: bytes, info: os.stat_result) -> float:
         # The inode's last change is the arrival, and no program can set it; but moving a folder
@@ -109,7 +121,7 @@ class Arrivals:
     def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
         """Return the status of a file that its writer has finished; None of any other."""
         path = entry.path
-        if self._put_off.get(path, 0) > time.monotonic():
+        if path in self._put_off and self._put_off[path][0] > time.monotonic():
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
@@ -133,12 +145,13 @@ def pause(seconds: float) -> float:
 
 def files(
     root: bytes, is_ignored: Ignored | None = None, leave: Collection[bytes] = (),
-    bare: Bare | None = None,
+    bare: Bare | None = None, unreadable: dict[bytes, str] | None = None,
 ) -> Iterator[os.DirEntry[bytes]]:  # fmt: skip
     """Walk a folder, following no link; a folder that cannot be read is logged once, and left out.
 
     Ignored names and paths in `leave` are left out too. With the same `bare` from walk to walk,
-    folders without files are listed only when they have changed.
+    folders without files are listed only when they have changed. Folders that cannot be read are
+    noted in `unreadable`.
     """
     folders, bare = [root], {} if bare is None else bare
     settled = time.time_ns() - int(TICK * 1e9)
@@ -160,6 +173,8 @@ def files(
                     inside.append(each.path)
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
+            if unreadable is not None and not isinstance(error, FileNotFoundError):
+                unreadable[folder] = f"cannot be looked into: {error.strerror}"
             continue
         if changed < settled and not found:
             bare[folder] = changed, inside
@@ -173,10 +188,7 @@ _warn = lru_cache(10_000)(log.warning)
 
 def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
     """Return a file's status, and whether it has a writer, by one descriptor."""
-    try:
-        descriptor = os.open(path, _READ)
-    except OSError:
-        return os.lstat(path), None
+    descriptor = os.open(path, _READ)
     try:
         return os.fstat(descriptor), _has_writer(descriptor)
     finally:

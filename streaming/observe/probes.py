@@ -22,6 +22,7 @@ from sightstream.io.folder import files
 from sightstream.io.ignored import ignored
 from sightstream.runtime import cluster, pyspark_inside
 from streaming import upkeep
+from streaming.folder import stuck as stuck_in_inbox
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -79,6 +80,11 @@ def images(inbox: Path, ignore: Iterable[str], kept: Path, retention_days: int) 
     if days := upkeep.days(kept):
         oldest = datetime.combine(min(days), datetime.min.time(), UTC)
         yield "oldest_image_timestamp_seconds", oldest.timestamp()
+
+
+def stuck(file: Path) -> Figures:
+    """Yield the number of files that the intake cannot take."""
+    yield "inbox_stuck_files", stuck_in_inbox.read(file).count
 
 
 def table(path: str) -> Figures:

@@ -21,6 +21,7 @@ from sightstream.images.store import local_path
 from sightstream.images.store import read as read_image
 from sightstream.io import folder
 from sightstream.io.folder import files
+from streaming.folder import stuck
 from streaming.folder.intake import MANIFEST_IMAGES
 from streaming.folder.manifests import between, published, read
 from tests.intakes import intake_of
@@ -640,15 +641,15 @@ def test_files_may_be_deleted_at_any_moment(intake, drop, told, left):
 
 
 @contextmanager
-def immovable(path):
-    """Makes a file that even root cannot move."""
-    fix = ["chattr", "+i", path]
+def immovable(*paths):
+    """Makes files that even root cannot move."""
+    fix = ["chattr", "+i", *paths]
     if not shutil.which("chattr") or subprocess.run(fix, capture_output=True).returncode:
         pytest.skip("chattr +i needs root and a file system that has it, such as ext4")
     try:
         yield
     finally:
-        subprocess.run(["chattr", "-i", path], check=True)
+        subprocess.run(["chattr", "-i", *paths], check=True)
 
 
 @contextmanager
@@ -719,7 +720,7 @@ print(intake_of(config.load(home=sys.argv[1], settle_seconds=0.3)).drain())
 
 
 def drained_without_privileges(settings):
-    """Runs `drain` in a process for which the permissions of files count, even when we are root."""
+    """Takes what a process can take for which permissions count, even when we are root."""
     plain = []
     if ROOT:
         if not shutil.which("setpriv"):
@@ -755,6 +756,8 @@ def test_a_folder_that_cannot_be_looked_into_holds_up_no_other(settings, drop, t
     mode(settings.inbox / "closed", bits)
     assert drained_without_privileges(settings) == 1
     assert names(told()) == ["open/x.jpg"]
+    ((path, why),) = stuck.read(settings.stuck).named.items()
+    assert path.startswith("closed") and why.endswith("Permission denied")
 
 
 def test_a_file_in_a_folder_that_cannot_be_written_stays(settings, drop, told, mode):
@@ -763,16 +766,68 @@ def test_a_file_in_a_folder_that_cannot_be_written_stays(settings, drop, told, m
     mode(settings.inbox / "fixed", 0o500)
     assert drained_without_privileges(settings) == 1
     assert names(told()) == ["open/x.jpg"]
+    assert stuck.read(settings.stuck).named == {"fixed/x.jpg": "cannot be moved: Permission denied"}
 
 
-def test_a_file_that_cannot_be_read_settles_and_is_taken(settings, drop, told, mode):
-    path = drop("x.jpg")
-    mode(path, 0o000)
+def test_a_file_that_cannot_be_read_stays_until_it_can(settings, drop, told, left, mode):
+    drop("a.jpg")
+    mode(drop("x.jpg"), 0o000)
     assert drained_without_privileges(settings) == 1
-    assert names(told()) == ["x.jpg"]
-    (image,) = settings.images.glob("*/*")
-    path.touch()  # for `mode`, which gives back its permissions
-    image.chmod(0o600)
+    assert (names(told()), left()) == (["a.jpg"], {b"x.jpg"})
+    assert stuck.read(settings.stuck).named == {"x.jpg": "cannot be read: Permission denied"}
+    (settings.inbox / "x.jpg").chmod(0o600)
+    assert drained_without_privileges(settings) == 1
+    assert (names(told()), left()) == (["a.jpg", "x.jpg"], set())
+    assert stuck.read(settings.stuck) == stuck.Stuck()
+    drop("x.jpg")  # for `mode`, which gives back its permissions
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+def test_a_private_file_of_somebody_else_stays(settings, drop, told, left):
+    drop("a.jpg")
+    path = drop("x.jpg")
+    path.chmod(0o600)
+    os.chown(path, 65534, 65534)
+    assert drained_without_privileges(settings) == 1
+    assert (names(told()), left()) == (["a.jpg"], {b"x.jpg"})
+    assert stuck.read(settings.stuck).named == {"x.jpg": "cannot be read: Permission denied"}
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+def test_a_file_of_somebody_else_in_a_sticky_folder_stays(settings, drop, told, left):
+    own, path = drop("shared/own.jpg"), drop("shared/x.jpg")
+    for each in (own.parent, path):
+        os.chown(each, 65534, 65534)
+    own.parent.chmod(0o1777)
+    assert drained_without_privileges(settings) == 1
+    assert (names(told()), left()) == (["shared/own.jpg"], {b"shared/x.jpg"})
+    why = "cannot be moved: Operation not permitted"
+    assert stuck.read(settings.stuck).named == {"shared/x.jpg": why}
+
+
+def test_what_is_stuck_is_told_and_no_longer_when_it_is_gone(intake, drop, settings):
+    for n in range(stuck.NAMED + 5):
+        drop(f"{n:02d}.jpg")
+    files = [settings.inbox / f"{n:02d}.jpg" for n in range(stuck.NAMED + 5)]
+    with immovable(*files):
+        assert intake.take() == 0
+        found = stuck.read(settings.stuck)
+        assert found.count == stuck.NAMED + 5
+        assert list(found.named) == [f"{n:02d}.jpg" for n in range(stuck.NAMED)]
+    for path in files:
+        path.unlink()
+    intake.take()
+    assert stuck.read(settings.stuck).count == 0
+
+
+def test_what_was_stuck_and_could_be_moved_is_told_no_longer(intake, drop, settings, monkeypatch):
+    monkeypatch.setattr(folder, "RETRY", 0.2)
+    with immovable(drop("x.jpg")):
+        assert intake.take() == 0
+        assert stuck.read(settings.stuck).count == 1
+    time.sleep(0.3)
+    assert intake.take() == 1
+    assert stuck.read(settings.stuck).count == 0
 
 
 @pytest.mark.skipif(not ROOT, reason="only root gives files away")
