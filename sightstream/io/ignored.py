@@ -47,8 +47,8 @@ KNOWN = (
     ".localized", ".lsoverride", ".pkinstallsandboxmanager*", "icon\r", "__macosx",
     "*.sb-????????-??????", "network trash folder", "temporary items",
     # Windows
-    "thumbs.db", "thumbs.db:*", "ehthumbs*.db", "desktop.ini", "$recycle.bin", "recycler",
-    "recycled", "system volume information", "found.[0-9][0-9][0-9]", "indexervolumeguid",
+    "thumbs.db", "thumbs.db:*", "ehthumbs*.db", "desktop.ini", "$recycle.bin",
+    "system volume information", "found.[0-9][0-9][0-9]", "indexervolumeguid",
     "*:zone.identifier", "~$*",
     # Linux and Android
     ".trash-*", "lost+found", ".thumbnails", ".sh_thumbnails", ".xvpics", ".directory",
