@@ -60,12 +60,12 @@ def drop(
     from producers import inbox
 
     settings = options.settings(home)
-    total, dropped = sum(1 for _ in inbox.find(paths)), 0
+    total, dropped = sum(1 for _ in inbox.find(paths, settings.ignore)), 0
     with (
         inbox.dropping(settings.inbox, settings.staging) as drop_one,
         _bar("dropping", total) as (advance, _),
     ):
-        for file, name in inbox.paced(inbox.find(paths), rate):
+        for file, name in inbox.paced(inbox.find(paths, settings.ignore), rate):
             drop_one(file, name)
             advance()
             dropped += 1
@@ -115,13 +115,13 @@ def publish(
 
     extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
-    sent = Sent(sum(1 for _ in find(images)))
+    sent = Sent(sum(1 for _ in find(images, settings.ignore)))
     try:
         with _bar("publishing", sent.images) as (advance, _):
             publish_all(
                 images, _destination(settings, timeout, partitions if create_topic else 0),
                 settings.kafka_uri_prefixes, sent, notify=terminal.say, on_answer=advance,
-                rate=rate, key=key, claim_check=claim_check,
+                rate=rate, key=key, claim_check=claim_check, ignore=settings.ignore,
             )  # fmt: skip
     finally:
         if as_json:
@@ -164,8 +164,7 @@ def watch(
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
     watched = Watch(
         folder, _destination(settings, timeout, partitions if create_topic else 0),
-        settings.kafka_uri_prefixes, settle_seconds=settings.settle_seconds, keep=not remove,
-        notify=terminal.say,
+        settings.kafka_uri_prefixes, settings.acceptance, keep=not remove, notify=terminal.say,
     )  # fmt: skip
     stop = terminal.stop_on_signals()
     terminal.say(
@@ -222,7 +221,7 @@ def load(
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
     shares, seconds = loads.shares(mix), options.seconds("--duration", duration)
     folder = images or settings.root / "starter" / "digits"
-    good = [file for file, _ in islice(inbox.find([folder]), 1000)]
+    good = [file for file, _ in islice(inbox.find([folder], settings.ignore), 1000)]
     with _bar("answered", max(1, round(rate * seconds))) as (_, reach):
         report = loads.load(
             _destination(settings, timeout) if target == "kafka"

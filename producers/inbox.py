@@ -12,39 +12,47 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.io.ignored import Ignored, ignored
 
 T = TypeVar("T")
 Drop = Callable[[Path, Path], None]
 
 
-def find(paths: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def find(paths: Sequence[Path], ignore: Iterable[str] = ()) -> Iterator[tuple[Path, Path]]:
     """Yields each file below some paths with its name at the destination.
 
-    A file keeps its name; one in a folder is named by its path from the folder's name on.
+    A file keeps its name; one in a folder is named by its path from the folder's name on. Names
+    that the inbox leaves alone are left out; `ignore` are patterns of further ones.
 
     Raises:
-        InputError: a path does not exist, or there is no file in any of them.
+        InputError: a path does not exist, is left alone by its name, or there is no file in any.
     """
+    is_ignored = ignored(ignore)
     for path in paths:
         if not os.path.lexists(path):
             raise InputError(f"there is no file or folder {path}")
-    found = chain.from_iterable(map(_files, paths))
+        if is_ignored(os.fsencode(path.absolute().name)):
+            raise InputError(
+                f"{path} has a name of unfinished uploads or of other programs' files, which the "
+                "inbox leaves alone; rename it"
+            )
+    found = chain.from_iterable(_files(path, is_ignored) for path in paths)
     first = next(found, None)
     if first is None:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
     return chain([first], found)
 
 
-def _files(path: Path) -> Iterator[tuple[Path, Path]]:
+def _files(path: Path, is_ignored: Ignored) -> Iterator[tuple[Path, Path]]:
     if not path.is_dir():
         yield path, Path(path.name)
         return
     path = path.resolve()
     for folder, folders, names in os.walk(path):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_ignored(os.fsencode(name)))
         for name in sorted(names):
             file = Path(folder, name)
-            if file.is_file():
+            if file.is_file() and not is_ignored(os.fsencode(name)):
                 yield file, file.relative_to(path.parent)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,25 +18,27 @@ from sightstream import terminal
 from sightstream.errors import InputError, first_line
 from sightstream.images.event import ImageEvent, new_event_id, readable
 from sightstream.images.store import is_below
+from sightstream.io.ignored import Ignored, ignored
 
 Key = Literal["id", "name", "path", "hash"]
 ClaimCheck = Literal["auto", "always", "never"]
 
 
-def find(places: Sequence[str]) -> Iterator[tuple[Path | str, Path]]:
+def find(places: Sequence[str], ignore: Iterable[str] = ()) -> Iterator[tuple[Path | str, Path]]:
     """Yields the images of files and folders, given as paths or uris, with their names.
 
-    One of an object store comes as its uri.
+    One of an object store comes as its uri. For `ignore` see `inbox.find`.
 
     Raises:
         InputError: a place does not exist, or holds no file.
     """
     local = [Path(place) for place in places if "://" not in place]
-    found = inbox.find(local) if local else iter(())
-    return chain(found, *[_remote(place) for place in places if "://" in place])
+    found = inbox.find(local, ignore) if local else iter(())
+    is_ignored = ignored(ignore)
+    return chain(found, *[_remote(place, is_ignored) for place in places if "://" in place])
 
 
-def _remote(place: str) -> list[tuple[str, Path]]:
+def _remote(place: str, is_ignored: Ignored) -> list[tuple[str, Path]]:
     from pyarrow import fs
 
     place = place.rstrip("/")
@@ -48,11 +50,12 @@ def _remote(place: str) -> list[tuple[str, Path]]:
     except (OSError, ValueError) as error:
         shown = terminal.printable(place)
         raise InputError(f"{shown} cannot be listed: {first_line(error)}") from None
-    paths = sorted(info.path for info in found if info.is_file)
-    if not paths:
-        raise InputError(f"there are no files in {terminal.printable(place)}")
     above = top.rpartition("/")[0]
-    return [(place + quote(p.removeprefix(top)), Path(os.path.relpath(p, above))) for p in paths]
+    names = {info.path: Path(os.path.relpath(info.path, above)) for info in found if info.is_file}
+    left = {p: n for p, n in names.items() if not any(map(is_ignored, map(os.fsencode, n.parts)))}
+    if not left:
+        raise InputError(f"there are no files in {terminal.printable(place)}")
+    return [(place + quote(p.removeprefix(top)), name) for p, name in sorted(left.items())]
 
 
 @dataclass
@@ -76,12 +79,14 @@ def publish(
     places: Sequence[str], to: Destination, prefixes: Sequence[str], sent: Sent, *,
     notify: Callable[[str], None], on_answer: Callable[[], None] = lambda: None,
     rate: float | None = None, key: Key = "id", claim_check: ClaimCheck = "auto",
+    ignore: Iterable[str] = (),
 ) -> None:  # fmt: skip
     """Publishes images, found as by `find`, to a topic; raises as `Publisher` does.
 
     `sent` is updated as images are answered, also before an error. `notify` is called with a
     sentence about an image that is refused, and about a wait; `on_answer` for each image that is
-    acknowledged or refused. `rate` is in images a second; for the others see `Messages`.
+    acknowledged or refused. `rate` is in images a second; for `ignore` see `find`, for the others
+    `Messages`.
     """
 
     def answered(message: Message, error: str, _: float) -> None:
@@ -102,7 +107,7 @@ def publish(
     with Publisher(to, answered, notify) as publisher:
         messages = Messages(prefixes, publisher, "publish", key=key, claim_check=claim_check)
         try:
-            for file, name in inbox.paced(find(places), rate):
+            for file, name in inbox.paced(find(places, ignore), rate):
                 try:
                     message = messages.of(file, os.fsencode(name))
                 except InputError as error:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from producers.publish import Messages
 from producers.topic import Destination, Message, Publisher
+from sightstream.config import Acceptance
 from sightstream.errors import AlreadyRunningError, InputError
 from sightstream.images.event import new_event_id
 from sightstream.io import disk
@@ -30,14 +31,13 @@ PUBLISHED = "published"
 class Watch:
     """A folder whose files go to a topic.
 
-    The stream may read images below `prefixes`. A file that may be incomplete rests for
-    `settle_seconds`. With `keep` files stay below `published`; else they are removed. `notify` is
-    called with a sentence about a file that stays, and about a wait.
+    The stream may read images below `prefixes`. With `keep` files stay below `published`; else they
+    are removed. `notify` is called with a sentence about a file that stays, and about a wait.
     """
 
     def __init__(
-        self, folder: Path, to: Destination, prefixes: Sequence[str], *,
-        settle_seconds: float, keep: bool, notify: Callable[[str], None],
+        self, folder: Path, to: Destination, prefixes: Sequence[str], when: Acceptance, *,
+        keep: bool, notify: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._folder = folder.absolute()
         self._publishing = self._folder / PUBLISHING
@@ -47,7 +47,7 @@ class Watch:
         self._keep = keep
         self._notify = notify
         self._arrivals = Arrivals(
-            os.fsencode(self._folder), settle_seconds,
+            os.fsencode(self._folder), when,
             leave=(os.fsencode(PUBLISHING), os.fsencode(PUBLISHED)),
         )  # fmt: skip
         self.published = 0
@@ -117,7 +117,7 @@ class Watch:
 
     def _stays(self, path: bytes, why: str) -> None:
         self._notify(f"{printable(os.fsdecode(path))} stays where it is: {why}")
-        self._arrivals.put_off(path)
+        self._arrivals.put_off(path, why)
 
     def _send(self, messages: Messages, publisher: Publisher, place: Path) -> None:
         event_id, *parts = place.relative_to(self._publishing).parts

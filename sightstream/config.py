@@ -39,6 +39,15 @@ class Broker:
     password: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True)
+class Acceptance:
+    """When a file that has arrived is taken; `Settings` describes the fields."""
+
+    settle_seconds: float
+    settle_closed: bool = False
+    ignore: tuple[str, ...] = ()
+
+
 class Settings(BaseSettings):
     """What a user can set; `sightstream config show` prints the sentence below each field."""
 
@@ -71,7 +80,11 @@ class Settings(BaseSettings):
     top_k: int = Field(3, ge=1, le=100)
     """labels a row carries, best first"""
     settle_seconds: float = Field(2.0, ge=0, le=3600)
-    """rest before a file is taken that is empty, hidden or has a temporary name"""
+    """rest before a file is taken that is empty or has a doubtful name"""
+    settle_closed: bool = False
+    """let every file rest so, for writers that open a file anew for each part of it"""
+    ignore: Annotated[tuple[str, ...], NoDecode] = ()
+    """glob patterns of further names in the inbox that are left alone"""
     retention_days: int = Field(0, ge=0)
     """days that images are kept after their prediction; 0: for ever"""
     source: Annotated[tuple[_Source, ...], NoDecode] = Field(("folder",), min_length=1)
@@ -119,11 +132,19 @@ class Settings(BaseSettings):
         """An empty variable of the environment sets nothing."""
         return value or None
 
-    @field_validator("source", "kafka_uri_prefixes", mode="before")
+    @field_validator("source", "ignore", "kafka_uri_prefixes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Several values in one variable of the environment are separated by commas."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("ignore")
+    @classmethod
+    def _names(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for each in patterns:
+            if "/" in each or not each.strip("*"):
+                raise ValueError(f"{each} is no pattern of a name: without /, and not * alone")
+        return patterns
 
     @property
     def root(self) -> Path:
@@ -157,6 +178,11 @@ class Settings(BaseSettings):
         return place if "://" in place else str(Path(place).expanduser().absolute())
 
     @property
+    def stuck(self) -> Path:
+        """Where the intake writes down what it cannot take."""
+        return self.root / "stuck.json"
+
+    @property
     def labels(self) -> Path:
         """The labels table."""
         return self.root / "labels"
@@ -187,6 +213,11 @@ class Settings(BaseSettings):
             self.kafka_servers, self.kafka_security, self.kafka_ca, self.kafka_sasl_mechanism,
             self.kafka_user, self.kafka_password.get_secret_value(),
         )  # fmt: skip
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """When a file that has arrived is taken."""
+        return Acceptance(self.settle_seconds, self.settle_closed, self.ignore)
 
     @property
     def limits(self) -> Limits:

@@ -13,6 +13,7 @@ from sightstream.errors import EnvironmentUnfitError
 from sightstream.io import disk
 from sightstream.io.address import free_port
 from streaming.checkpoint import require_match
+from streaming.folder import stuck
 from streaming.kafka.lag import topic
 
 FREE_BYTES = 2**30  # space that the disk of the home folder must have left
@@ -40,6 +41,16 @@ def _folders(settings: Settings) -> str:
             "renamed from one to the other; put both on one"
         )
     return f"{settings.root} can be written"
+
+
+def _inbox(settings: Settings) -> str:
+    found = stuck.read(settings.stuck)
+    if found.count:
+        raise EnvironmentUnfitError(
+            f"{found}; let the user that runs the stream read it and write its folder, or move it "
+            "away"
+        )
+    return str(found)
 
 
 def _existing(path: Path) -> Path:
@@ -124,6 +135,7 @@ def _listener(port: int) -> str:
 
 CHECKS: dict[str, Callable[[Settings], str]] = {
     "folders": _folders,
+    "inbox": _inbox,
     "disk": _disk,
     "checkpoint": _checkpoint,
     "Kafka": _kafka,

@@ -91,6 +91,7 @@ def status(
     from sightstream.errors import InputError
     from sightstream.io import disk
     from sightstream.models.registry import Registry
+    from streaming.folder import stuck
     from streaming.folder.source import waiting
     from streaming.kafka import lag
     from streaming.observe import status as state
@@ -106,10 +107,11 @@ def status(
         "model": state.champion(Registry(settings.registry_address), settings.model),
         **state.rows(settings.predictions),
         "behind": waiting(settings.manifests, settings.checkpoint("folder")),
+        "stuck": stuck.read(settings.stuck),
         **state.lag(lag.topic(settings) if "kafka" in settings.source else None),
     }
     if as_json:
-        terminal.out.print_json(data=found, default=str)
+        terminal.out.print_json(data=found | {"stuck": vars(found["stuck"])}, default=str)
         return
     rate, newest = found["rows_per_minute"], found["newest"]
     lines = {
@@ -118,7 +120,7 @@ def status(
         "rows today": f"{found['rows_today']}, {found['rejected_today']} of them rejected",
         "rate": f"{rate:.1f} rows a minute, in the last {state.RECENT_MINUTES} minutes",
         "newest row": f"{newest.astimezone():%Y-%m-%d %H:%M:%S}" if newest else "none yet",
-        "folder": f"{found['behind']} images behind",
+        "folder": f"{found['behind']} images behind; {found['stuck']}",
         **{
             f"partition {number}": f"{count} messages behind, the oldest by {seconds:.1f} s"
             for number, (count, seconds) in found["lag"].items()
@@ -130,6 +132,7 @@ def status(
 
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
+    from streaming.folder import stuck
     from streaming.job import running
     from streaming.observe.screen import Screen
 
@@ -145,6 +148,8 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             stream.finish(stop)
             images = taken - stream.gaps
             terminal.say(f"{images} images taken, {stream.behind} of them left behind")
+            if (found := stuck.read(settings.stuck)).count:
+                terminal.say(str(found))
         else:
             _follow(settings, stream, screen, stop)
 

@@ -203,8 +203,8 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
     if "folder" in settings.source:
         scratch = spark.scratch_folder(settings.root, "run")
         folder = Folder(
-            Folders(settings.inbox, settings.images, settings.manifests),
-            settings.checkpoint(Folder.name), settings.settle_seconds, settings.images_per_batch,
+            Folders(settings.inbox, settings.images, settings.manifests, settings.stuck),
+            settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
             scratch if cluster.is_local(settings.master) else None,
             metrics.of["arrived_images"].labels(Folder.name).inc,
         )  # fmt: skip
@@ -247,7 +247,10 @@ def _probes(
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
-        partial(probes.images, settings.inbox, settings.images, settings.retention_days),
+        partial(probes.stuck, settings.stuck),
+        partial(
+            probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
+        ),
         partial(probes.table, settings.predictions),
         probes.machine,
         partial(probes.registered, registry, settings.model),

@@ -4,8 +4,8 @@ from streaming.folder.intake import Folders, Intake
 
 
 def folders(settings):
-    return Folders(settings.inbox, settings.images, settings.manifests)
+    return Folders(settings.inbox, settings.images, settings.manifests, settings.stuck)
 
 
 def intake_of(settings, **more):
-    return Intake(folders(settings), settings.settle_seconds, settings.images_per_batch, **more)
+    return Intake(folders(settings), settings.acceptance, settings.images_per_batch, **more)

@@ -95,7 +95,10 @@ def evaluate(
     on_step("loading the model")
     version = registry.version(name, alias or "champion")
     model = registry.load(version, settings.engine)
-    images = datasets.class_folders(data)
+    images = datasets.one_spelling(datasets.class_folders(data), model.labels)
+    # Of a data set that is split, the images that it holds out.
+    held_out = ([e for e in images if e.split == name] for name in ("test", "validation"))
+    images = next(filter(None, held_out), images)
     if unknown := {e.label for e in images} - set(model.labels):
         raise InputError(
             f"{model} does not know the class(es) {', '.join(sorted(unknown))} of {data}"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+from unicodedata import is_normalized, normalize
 
 from sightstream.errors import InputError
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import local_path, read
 from sightstream.tables.labels import require_class_name
-from training import split
+from training import layout, split
 from training.split import SPLITS
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Source:
             found += [Example(e.path, e.label, split="test") for e in class_folders(self.test)]
         if self.split_file:
             found += _split_file(self.split_file)
-        found += self.examples
+        found = one_spelling([*found, *self.examples])
         labels = {e.label for e in found if e.split != "test"}
         if len(labels) < 2:
             where = self.split_file or ", ".join(map(str, self.folders)) or "the data"
@@ -118,13 +119,14 @@ def load(
     """
     from pyspark.sql import functions as F  # noqa: N812
 
-    found = source.list()
+    found = one_spelling(source.list(), labels)
     decoded = _decoded(spark, [e.uri for e in found], preprocessing, limits)
     seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
     unreadable = [e for e in found if seen[e.uri][1]]
     require_readable(unreadable, len(found), allow_unreadable)
+    tested = any(e.split == "test" for e in found)
     examples = split.divide(
-        found, seen, split.without_test(shares) if source.test else shares, seed,
+        found, seen, split.without_test(shares) if tested else shares, seed,
         known=source.known, learned=set(labels),
     )  # fmt: skip
     names = _names(examples, labels)
@@ -145,24 +147,56 @@ def require_readable(unreadable: Sequence[Example], images: int, allow: bool) ->
 
 
 def class_folders(folder: Path) -> list[Example]:
-    """Lists the files of class folders without reading them.
+    """Lists the files of class folders without reading them, or of splits that hold such.
 
     Raises:
         InputError: there is no such folder, or one without images.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give one that holds a folder for each class")
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if splits := layout.sides(folder):
+        found = [
+            replace(example, split=name)
+            for name, each in splits.items()
+            for example in _classes(each)
+        ]
+    else:
+        found = _classes(folder)
+    if any(e.split == "validation" for e in found):
+        return found
+    # Without a split to validate with, one is taken from the images to train on.
+    return [replace(e, split="") if e.split == "train" else e for e in found]
+
+
+def one_spelling(examples: Iterable[Example], labels: Iterable[str] = ()) -> list[Example]:
+    """Gives one label to classes whose names differ in code points only, as é does in NFC and NFD.
+
+    It is that of `labels` where there is one, else the composed one if it occurs.
+    """
+    found = list(examples)
+    names = {normalize("NFC", label): label for label in labels}
+    for label in sorted({e.label for e in found}, key=lambda each: not is_normalized("NFC", each)):
+        names.setdefault(normalize("NFC", label), label)
+    chosen = [names[normalize("NFC", e.label)] for e in found]
+    pairs = zip(found, chosen, strict=True)
+    return [e if e.label == label else replace(e, label=label) for e, label in pairs]
+
+
+def _classes(folder: Path) -> list[Example]:
+    classes = layout.folders(folder)
     if not classes:
         raise InputError(f"{folder} holds no folders; it needs one for each class")
     for each in classes:
         require_class_name(each.name)
+    split_inside = layout.all_split(classes)
     found = [
-        Example(str(path.absolute()), each.name)
+        Example(
+            str(path.absolute()), each.name,
+            split=layout.side(path.relative_to(each).parts[0]) if split_inside else "",
+        )
         for each in classes
-        for path in sorted(each.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(each).parts)
-    ]
+        for path in sorted(layout.files(each))
+    ]  # fmt: skip
     filled = {e.label for e in found}
     if empty := [c.name for c in classes if c.name not in filled]:
         raise InputError(f"no images in the class folder(s) {', '.join(empty)} of {folder}")
@@ -180,10 +214,11 @@ def read_split(path: Path) -> list[Example]:
 
 def _split_file(path: Path) -> list[Example]:
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            lines = [(rows.line_num, row) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
+            before, delimiter = _delimiter(file)
+            rows = csv.DictReader(file, delimiter=delimiter)
+            lines = [(before + rows.line_num, row) for row in rows if any(row.values())]
+    except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"the split file {path} cannot be read: {error}") from None
     found = []
     for number, row in lines:
@@ -195,9 +230,31 @@ def _split_file(path: Path) -> list[Example]:
                 f"{', '.join(SPLITS)}"
             )
         require_class_name(row["label"])
-        found.append(Example(str(path.parent.absolute() / row["path"]), row["label"],
-                             split=row["split"]))  # fmt: skip
+        image = _file(path.parent.absolute(), row["path"])
+        found.append(Example(str(image), row["label"], split=row["split"]))
     return found
+
+
+def _encoding(path: Path) -> str:
+    """UTF-8, or UTF-16 as spreadsheets mark it."""
+    with path.open("rb") as file:
+        marked = file.read(2) in {b"\xff\xfe", b"\xfe\xff"}
+    return "utf-16" if marked else "utf-8-sig"
+
+
+def _delimiter(file: TextIO) -> tuple[int, str]:
+    """The lines before the names of the columns, and what separates these: a comma, ; or a tab."""
+    head = file.readline()
+    if head.startswith("sep="):  # by which spreadsheets tell it
+        return 1, head[4:5]
+    file.seek(0)
+    return 0, max(",;\t", key=head.count)
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file of a split file, whose names may have Windows' separators."""
+    file = folder / name
+    return file if "\\" not in name or file.exists() else folder / name.replace("\\", "/")
 
 
 def _decoded(

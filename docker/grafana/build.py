@@ -105,7 +105,11 @@ DRIFT = Panel(
 )  # fmt: skip
 BEHIND = Panel(
     "Images without a row",
-    (("sightstream_images_behind", "accepted"), ("sightstream_inbox_files", "in the inbox")),
+    (
+        ("sightstream_images_behind", "accepted"),
+        ("sightstream_inbox_files", "in the inbox"),
+        ("sightstream_inbox_stuck_files", "stuck there"),
+    ),
 )
 
 PER_BATCH = " / ".join((rate("sightstream_images_total"), rate("sightstream_batches_total")))

@@ -14,7 +14,9 @@ import time
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 
+from sightstream.config import Acceptance
 from sightstream.images.event import readable
+from sightstream.io.ignored import Ignored, ignored
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,8 @@ RELIST = 1.0
 TICK = 0.02
 """Seconds within which a second change of a folder may leave its time as the first one did."""
 
-_TEMPORARY = re.compile(rb"^\.|\.(tmp|temp|part|partial|filepart|crdownload|download)$|~$", re.I)
+# Hidden, an editor's copy, or a download of AWS' command line; others are of `io.ignored`.
+_TEMPORARY = re.compile(rb"^\.|~$|\.[0-9a-f]{8}$", re.I)
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
@@ -48,19 +51,15 @@ Bare = dict[bytes, tuple[int, list[bytes]]]
 class Arrivals:
     """A folder with all below it; it remembers the files that must rest."""
 
-    def __init__(self, root: bytes, settle_seconds: float, leave: Collection[bytes] = ()) -> None:
-        """Look at nothing yet.
-
-        Args:
-            root: the folder.
-            settle_seconds: time that doubtful files must rest before they are complete.
-            leave: names directly below the folder that are left out.
-        """
+    def __init__(self, root: bytes, when: Acceptance, leave: Collection[bytes] = ()) -> None:
+        """Look at nothing yet; `leave` are names directly below the folder that are left out."""
         self._root = root
-        self._settle = settle_seconds
+        self._when = when
+        self._ignored = ignored(when.ignore)
         self._leave = {os.path.join(root, name) for name in leave}
         self._unsettled: dict[bytes, tuple[tuple[int, int, int], float]] = {}
-        self._put_off: dict[bytes, float] = {}
+        self._put_off: dict[bytes, tuple[float, str]] = {}
+        self._unreadable: dict[bytes, str] = {}
         self._looked = 0.0
         self._bare: Bare = {}
         self._listed = 0.0
@@ -73,10 +72,11 @@ class Arrivals:
         Anything but a regular file, such as a symbolic link, is complete as it is.
         """
         begin, unseen = time.time(), {*self._unsettled, *self._put_off}
+        unreadable = dict[bytes, str]()
         if time.monotonic() - self._listed >= RELIST:
             self._bare.clear()
             self._listed = time.monotonic()
-        for entry in files(self._root, self._leave, self._bare):
+        for entry in files(self._root, self._ignored, self._leave, self._bare, unreadable):
             path = entry.path
             unseen.discard(path)
             try:
@@ -84,23 +84,33 @@ class Arrivals:
             except FileNotFoundError:
                 continue  # deleted since it was listed
             except OSError as error:
-                _warn(f"{readable(path)} stays where it is: {error.strerror}")
+                unreadable[path] = f"cannot be read: {error.strerror}"
+                _warn(f"{readable(path)} stays where it is: it {unreadable[path]}")
                 continue
             if info:
                 yield path, info, self._came(path, info)
         for path in unseen:
             self._unsettled.pop(path, None)
             self._put_off.pop(path, None)
-        self._looked = begin
+        self._looked, self._unreadable = begin, unreadable
 
     @property
     def settling(self) -> bool:
         """Whether there are files that must rest before they are complete."""
         return bool(self._unsettled)
 
-    def put_off(self, path: bytes) -> None:
-        """Leave out a file that could not be moved, for `RETRY` seconds."""
-        self._put_off[path] = time.monotonic() + RETRY
+    @property
+    def stuck(self) -> dict[bytes, str]:
+        """What cannot be read, or was put off, by its path; with the reason."""
+        now = time.monotonic()
+        put_off = {path: why for path, (until, why) in self._put_off.items() if until > now}
+        return self._unreadable | put_off
+
+    def put_off(self, path: bytes, why: str) -> bool:
+        """Leave out a file that could not be moved, for `RETRY` seconds; return if it is new."""
+        is_new = path not in self._put_off
+        self._put_off[path] = time.monotonic() + RETRY, why
+        return is_new
 
     def _came(self, path: bytes, info: os.stat_result) -> float:
         # The inode's last change is the arrival, and no program can set it; but moving a folder
@@ -111,12 +121,12 @@ class Arrivals:
     def _complete(self, entry: os.DirEntry[bytes]) -> os.stat_result | None:
         """Return the status of a file that its writer has finished; None of any other."""
         path = entry.path
-        if self._put_off.get(path, 0) > time.monotonic():
+        if path in self._put_off and self._put_off[path][0] > time.monotonic():
             return None
         if not entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False)
         info, written = _opened(path)
-        doubtful = written is None or not info.st_size or _TEMPORARY.search(entry.name)
+        doubtful = not info.st_size or self._when.settle_closed or _TEMPORARY.search(entry.name)
         if written is False and not doubtful:
             return info
         state = (info.st_ino, info.st_size, info.st_mtime_ns)
@@ -124,7 +134,8 @@ class Arrivals:
         if written or before != state:
             since = time.monotonic()
         self._unsettled[path] = (state, since)
-        return info if time.monotonic() - since >= self._settle and not written else None
+        rested = time.monotonic() - since >= self._when.settle_seconds
+        return info if rested and not written else None
 
 
 def pause(seconds: float) -> float:
@@ -133,12 +144,14 @@ def pause(seconds: float) -> float:
 
 
 def files(
-    root: bytes, leave: Collection[bytes] = (), bare: Bare | None = None
-) -> Iterator[os.DirEntry[bytes]]:
+    root: bytes, is_ignored: Ignored | None = None, leave: Collection[bytes] = (),
+    bare: Bare | None = None, unreadable: dict[bytes, str] | None = None,
+) -> Iterator[os.DirEntry[bytes]]:  # fmt: skip
     """Walk a folder, following no link; a folder that cannot be read is logged once, and left out.
 
-    Paths in `leave` are left out too. With the same `bare` from walk to walk, folders without files
-    are listed only when they have changed.
+    Ignored names and paths in `leave` are left out too. With the same `bare` from walk to walk,
+    folders without files are listed only when they have changed. Folders that cannot be read are
+    noted in `unreadable`.
     """
     folders, bare = [root], {} if bare is None else bare
     settled = time.time_ns() - int(TICK * 1e9)
@@ -152,12 +165,16 @@ def files(
                 continue
             found, inside = list[os.DirEntry[bytes]](), list[bytes]()
             for each in os.scandir(folder):
+                if is_ignored and is_ignored(each.name):
+                    continue
                 if not each.is_dir(follow_symlinks=False):
                     found.append(each)
                 elif each.path not in leave:
                     inside.append(each.path)
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
+            if unreadable is not None and not isinstance(error, FileNotFoundError):
+                unreadable[folder] = f"cannot be looked into: {error.strerror}"
             continue
         if changed < settled and not found:
             bare[folder] = changed, inside
@@ -171,10 +188,7 @@ _warn = lru_cache(10_000)(log.warning)
 
 def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
     """Return a file's status, and whether it has a writer, by one descriptor."""
-    try:
-        descriptor = os.open(path, _READ)
-    except OSError:
-        return os.lstat(path), None
+    descriptor = os.open(path, _READ)
     try:
         return os.fstat(descriptor), _has_writer(descriptor)
     finally:

@@ -18,11 +18,13 @@ from threading import Event
 
 import pyarrow as pa
 
+from sightstream.config import Acceptance
 from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
 from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
+from streaming.folder import stuck
 from streaming.folder.manifests import SUFFIX, published, read, write
 
 log = logging.getLogger(__name__)
@@ -45,27 +47,30 @@ class Folders:
     inbox: Path
     images: Path
     manifests: Path
+    stuck: Path
+    """The file of `streaming.folder.stuck`."""
 
 
 class Intake:
     """The inbox of one home folder."""
 
     def __init__(
-        self, folders: Folders, settle_seconds: float, chunk: int = MANIFEST_IMAGES,
+        self, folders: Folders, when: Acceptance, chunk: int = MANIFEST_IMAGES,
         on_arrival: Callable[[int], object] = int,
     ) -> None:  # fmt: skip
         """Create the folders; the first look completes what a crash interrupted.
 
-        Doubtful files must rest for `settle_seconds`. A manifest has at most `chunk` images, whose
-        number `on_arrival` gets.
+        A manifest has at most `chunk` images, whose number `on_arrival` gets.
         """
         self._inbox = os.fsencode(folders.inbox)
         self._images, self._images_uri = str(folders.images), folders.images.as_uri()
         self._manifests = folders.manifests
-        self._settle = settle_seconds
+        self._settle = when.settle_seconds
         self._chunk = min(MANIFEST_IMAGES, chunk)
         self._on_arrival = on_arrival
-        self._arrivals = Arrivals(self._inbox, settle_seconds)
+        self._arrivals = Arrivals(self._inbox, when)
+        self._stuck_file = folders.stuck
+        self._stuck: dict[bytes, str] | None = None
         for folder in (folders.inbox, folders.images, folders.manifests):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -89,16 +94,22 @@ class Intake:
         taken, arrivals = 0, self._arrivals.look()
         while chunk := list(islice(arrivals, self._chunk)):
             taken += self._move(chunk)
+        self._tell_stuck()
         return taken
 
     def drain(self) -> int:
         """Take all that is there, doubtful files once they have settled; return their number."""
-        deadline = time.monotonic() + self._settle + 0.5
         taken = self.take()
+        deadline = time.monotonic() + self._settle + 0.5  # a first look may take long
         while self._arrivals.settling and time.monotonic() < deadline:
             time.sleep(PAUSE)
             taken += self.take()
         return taken
+
+    def _tell_stuck(self) -> None:
+        if (now := self._arrivals.stuck) != self._stuck:
+            stuck.write(self._stuck_file, self._inbox, now)
+            self._stuck = now
 
     def _move(self, chunk: list[Arrival]) -> int:
         # Each step for all files: all steps for one file after the other take a tenth longer.
@@ -144,8 +155,8 @@ class Intake:
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise
-            log.warning("%s stays in the inbox: %s", readable(path), error.strerror)
-            self._arrivals.put_off(path)
+            if self._arrivals.put_off(path, f"cannot be moved: {error.strerror}"):
+                log.warning("%s stays in the inbox: %s", readable(path), error.strerror)
             return False
         return True
 

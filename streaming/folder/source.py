@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+    from sightstream.config import Acceptance
     from sightstream.scoring.udf import Read
 
 
@@ -27,7 +28,7 @@ class Folder:
     name = "folder"
 
     def __init__(
-        self, folders: Folders, checkpoint: Path, settle_seconds: float, images_per_batch: int,
+        self, folders: Folders, checkpoint: Path, when: Acceptance, images_per_batch: int,
         turns: Path | None, on_arrival: Callable[[int], None],
     ) -> None:  # fmt: skip
         """Open the inbox, and count the images that wait from an earlier run.
@@ -36,7 +37,7 @@ class Folder:
         """
         self.checkpoint = checkpoint
         self.read: Read = AssignedImages(folders.images, folders.manifests)
-        self._intake = Intake(folders, settle_seconds, images_per_batch, self._arrived)
+        self._intake = Intake(folders, when, images_per_batch, self._arrived)
         self._manifests = folders.manifests
         self._images_per_batch = images_per_batch
         self._turns = turns

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
+from sightstream.io.folder import files
+from sightstream.io.ignored import ignored
 from sightstream.runtime import cluster, pyspark_inside
 from streaming import upkeep
+from streaming.folder import stuck as stuck_in_inbox
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -70,13 +73,18 @@ def disk(folder: Path) -> Figures:
     yield "disk_size_bytes", found.total
 
 
-def images(inbox: Path, kept: Path, retention_days: int) -> Figures:
+def images(inbox: Path, ignore: Iterable[str], kept: Path, retention_days: int) -> Figures:
     """Yield the files that wait in the inbox, and the age of the images that are kept."""
-    yield "inbox_files", sum(len(names) for _, _, names in os.walk(inbox))
+    yield "inbox_files", sum(1 for _ in files(os.fsencode(inbox), ignored(ignore)))
     yield "retention_seconds", 86_400 * retention_days
     if days := upkeep.days(kept):
         oldest = datetime.combine(min(days), datetime.min.time(), UTC)
         yield "oldest_image_timestamp_seconds", oldest.timestamp()
+
+
+def stuck(file: Path) -> Figures:
+    """Yield the number of files that the intake cannot take."""
+    yield "inbox_stuck_files", stuck_in_inbox.read(file).count
 
 
 def table(path: str) -> Figures:

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from sightstream.models.version import CARD_FILE, Card, sha256
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.schema import ROW
+from streaming.folder import stuck
 
 PETS = Card(
     labels=("cat", "dog", "[red]cow"),
@@ -296,3 +298,16 @@ def test_show_tells_all_that_is_on_the_card(run):
     ):
         assert row in shown
     assert {"created", "run_id", "source", "digest", "checksums"} <= {row[0] for row in shown}
+
+
+# What the state of a home tells
+
+
+def test_status_tells_what_is_stuck_in_the_inbox(run, home):
+    assert json.loads(run("status", "--json").stdout)["stuck"] == {"count": 0, "named": {}}
+    assert "images behind; nothing is stuck" in run("status").stdout
+    path, why = os.fsencode(home.inbox / "x.jpg"), "cannot be moved: Operation not permitted"
+    stuck.write(home.stuck, os.fsencode(home.inbox), {path: why})
+    found = json.loads(run("status", "--json").stdout)["stuck"]
+    assert found == {"count": 1, "named": {"x.jpg": why}}
+    assert f"1 file(s) stay in the inbox, such as x.jpg: it {why}" in run("status").stdout

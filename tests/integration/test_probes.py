@@ -1,6 +1,7 @@
 """Probes and progress events on a real Spark: the contracts with what pyspark keeps inside."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from sightstream.models.registry import Registry
 from sightstream.runtime import pyspark_inside, spark
 from sightstream.tables.predictions import Predictions
 from streaming import job
+from streaming.folder import stuck
 from streaming.observe import listener, probes
 from streaming.observe.metrics import Metrics
 from tests.streams import Sink
@@ -88,6 +90,9 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
     caplog.set_level(logging.WARNING)
     settings.inbox.mkdir(parents=True)
     (settings.inbox / "waits.png").touch()
+    (settings.inbox / ".DS_Store").touch()
+    inbox = os.fsencode(settings.inbox)
+    stuck.write(settings.stuck, inbox, {inbox + b"/waits.png": "cannot be read"})
     (settings.images / "2026-05-01").mkdir(parents=True)
     Predictions(settings.predictions)
     metrics = Metrics()
@@ -95,7 +100,7 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
     probes.watch(metrics.of, looks, Ended())
     samples = [each for family in metrics.registry.collect() for each in family.samples]
     found = {each.name: each.value for each in sorted(samples, key=lambda each: each.value)}
-    assert found["sightstream_inbox_files"] == 1
+    assert found["sightstream_inbox_files"] == found["sightstream_inbox_stuck_files"] == 1
     assert found["sightstream_oldest_image_timestamp_seconds"] == 1_777_593_600
     assert (found["sightstream_table_files"], found["sightstream_table_rows"]) == (0, 0)
     for name in ("disk_free_bytes", "spark_cores", "spark_driver_heap_bytes",

@@ -131,6 +131,16 @@ def test_what_is_no_file_stays_and_is_told(watching, broker, folder, topic, unti
     assert len(messages(broker, topic)) == 6
 
 
+def test_what_other_programs_keep_stays_and_is_not_sent(watching, broker, folder, topic, until):
+    others = {b".DS_Store", b"@eaDir/a.jpg", b"b.jpg.part", b"sub/proxy.jpg"}
+    drop(folder, [*NAMES, *others])
+    program = watching(SIGHTSTREAM_IGNORE="proxy.*")
+    until(lambda: (folder / "published").is_dir() and len(kept(folder)) == 6)
+    assert program.ended(signal.SIGINT).code == 0
+    assert set(waiting(folder)) == others
+    assert len(messages(broker, topic)) == 6
+
+
 SMALL = {"SIGHTSTREAM_MAX_IMAGE_BYTES": "100000"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streaming import checks
+from streaming.folder import stuck
 
 
 @pytest.mark.parametrize("name", ["inbox", "images", "predictions", "checkpoints", "logs"])
@@ -36,6 +37,19 @@ def test_an_inbox_on_another_file_system_is_told(look, settings):
     settings.root.mkdir()
     settings.inbox.symlink_to("/dev/shm")
     assert "are on two file systems" in look("folders").detail
+
+
+def test_what_is_stuck_in_the_inbox_is_told(look, settings):
+    assert look("inbox").ok
+    settings.root.mkdir()
+    paths = [os.fsencode(settings.inbox / name) for name in ("a\nb.jpg", "c.jpg")]
+    why = dict.fromkeys(paths, "cannot be read: Permission denied")
+    stuck.write(settings.stuck, os.fsencode(settings.inbox), why)
+    check = look("inbox")
+    assert not check.ok
+    assert "2 file(s) stay in the inbox, such as a\\nb.jpg: it cannot be read" in check.detail
+    settings.stuck.write_text('{"count": ')
+    assert look("inbox").ok
 
 
 def test_a_full_disk_is_told(look, monkeypatch):

@@ -186,6 +186,19 @@ def test_the_table_is_under_home_or_where_its_uri_says(monkeypatch, uri, place):
     assert config.load(home="~/x", predictions_uri=uri).predictions == place
 
 
+def test_names_to_leave_alone_are_a_list_or_separated_by_commas(monkeypatch):
+    write('ignore = ["*.thumb", "proxies"]')
+    assert config.load().acceptance.ignore == ("*.thumb", "proxies")
+    monkeypatch.setenv("SIGHTSTREAM_IGNORE", "a,*b")
+    assert config.load().ignore == ("a", "*b")
+
+
+@pytest.mark.parametrize("pattern", ["cache/", "a/*.jpg", "*", "**"])
+def test_a_pattern_that_is_none_of_a_name_is_refused(pattern):
+    with pytest.raises(ConfigError, match=r"^ignore: .* is no pattern of a name"):
+        config.load(ignore=(pattern,))
+
+
 def test_a_value_that_is_wrong_in_two_ways_is_named_once():
     with pytest.raises(ConfigError) as raised:
         config.load(source=["ftp"])

@@ -11,7 +11,16 @@ from sightstream.images.decode import Preprocessing
 from sightstream.images.limits import Limits
 from sightstream.images.store import local_path
 from tests.examples import digest, divide, faults, images, seen
-from training.datasets import Dataset, Example, Source, _row, class_folders, require_readable
+from training import split
+from training.datasets import (
+    Dataset,
+    Example,
+    Source,
+    _row,
+    class_folders,
+    one_spelling,
+    require_readable,
+)
 from training.split import SPLITS
 
 ODD_NAMES = [
@@ -104,6 +113,117 @@ def test_a_folder_without_folders_says_what_it_needs(tmp_path):
 def test_what_is_no_folder_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nothing is no folder; give one that holds a folder"):
         class_folders(tmp_path / "nothing")
+
+
+# Splits in folders
+
+
+def laid(folder):
+    return {os.path.relpath(e.path, folder): (e.label, e.split) for e in class_folders(folder)}
+
+
+LAYOUTS = [
+    ("train", "val", "test"), ("train", "valid", "test"), ("Train", "Validation", "Test"),
+    ("training", "dev", "testing"), ("training_set", "validation_set", "test_set"),
+    ("train-images", "val-images", "test-images"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", LAYOUTS, ids=" ".join)
+def test_folders_of_splits_are_splits_and_no_classes(tmp_path, names):
+    train, validation, test = names
+    fill(tmp_path, f"{train}/cat/1.png", f"{train}/dog/2.png", f"{validation}/cat/3.png",
+         f"{test}/dog/deep/4.png", "README.roboflow.txt", f"{train}/_annotations.csv")  # fmt: skip
+    assert laid(tmp_path) == {
+        f"{train}/cat/1.png": ("cat", "train"),
+        f"{train}/dog/2.png": ("dog", "train"),
+        f"{validation}/cat/3.png": ("cat", "validation"),
+        f"{test}/dog/deep/4.png": ("dog", "test"),
+    }
+
+
+def test_splits_may_stand_below_each_class(tmp_path):
+    fill(tmp_path, "cat/train/1.png", "cat/val/2.png", "dog/train/3.png", "dog/test/4.png")
+    assert laid(tmp_path) == {
+        "cat/train/1.png": ("cat", "train"), "cat/val/2.png": ("cat", "validation"),
+        "dog/train/3.png": ("dog", "train"), "dog/test/4.png": ("dog", "test"),
+    }  # fmt: skip
+
+
+def test_a_split_may_hold_itself_as_archives_do(tmp_path):
+    fill(tmp_path, "seg_train/seg_train/sea/1.png", "seg_test/seg_test/sea/2.png")
+    assert set(laid(tmp_path).values()) == {("sea", ""), ("sea", "test")}
+
+
+def test_without_a_split_to_validate_with_the_recipe_divides_what_is_to_train_on(tmp_path):
+    paths = [f"train/{label}/{n}.png" for label in ("cat", "dog") for n in range(10)]
+    found = Source((fill(tmp_path, *paths, "test/cat/x.png", "test/dog/y.png"),)).list()
+    made = split.divide(found, seen(found), split.without_test((0.7, 0.1, 0.2)), 0)
+    assert {e.split for e in made if "/train/" in e.path} == {"train", "validation"}
+    assert {e.split for e in made if "/test/" in e.path} == {"test"}
+
+
+@pytest.mark.parametrize("names", [("train", "car"), ("test", "exam"), ("train", "tram", "test")])
+def test_classes_may_have_names_of_splits(tmp_path, names):
+    fill(tmp_path, *(f"{name}/1.png" for name in names))
+    assert dict(laid(tmp_path).values()) == dict.fromkeys(names, "")
+
+
+def test_splits_beside_classes_are_one_sentence(tmp_path):
+    fill(tmp_path, "train/cat/1.png", "test/cat/2.png", "dog/3.png")
+    with pytest.raises(InputError, match=r"splits \(test, train\) beside others \(dog\); move"):
+        class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("train", ["train/1.png", "train/cat/1.png"])
+def test_a_split_without_classes_is_one_sentence(tmp_path, train):
+    fill(tmp_path, train, "test/3.png")
+    with pytest.raises(InputError, match=r"/(train|test) holds no folders of classes; sort its"):
+        class_folders(tmp_path)
+
+
+# What archives and systems add
+
+
+def test_a_copy_of_the_set_inside_itself_counts_once(tmp_path):
+    for inside in ("", "pets/"):
+        for name in ("cat/1.png", "cat/2.png", "dog/3.png"):
+            fill(tmp_path / "pets", f"{inside}{name}")
+            (tmp_path / "pets" / inside / name).write_bytes(name.encode())
+    assert set(laid(tmp_path / "pets")) == {"cat/1.png", "cat/2.png", "dog/3.png"}
+
+
+def test_a_copy_of_split_folders_inside_themselves_counts_once(tmp_path):
+    for inside in ("", "xray/"):
+        for name in ("train/sick/1.png", "test/well/2.png"):
+            (tmp_path / inside / name).parent.mkdir(parents=True)
+            (tmp_path / inside / name).write_bytes(name.encode())
+    fill(tmp_path, "__MACOSX/train/sick/._1.png", "xray/.DS_Store", "xray/__MACOSX/._xray")
+    assert set(laid(tmp_path)) == {"train/sick/1.png", "test/well/2.png"}
+
+
+def test_another_set_inside_a_set_is_one_sentence(tmp_path):
+    fill(tmp_path, "cat/1.png", "dog/2.png", "more/cat/3.png", "more/dog/4.png")
+    with pytest.raises(InputError, match=r"/more holds folders of the same names .*\(cat, dog\)"):
+        class_folders(tmp_path)
+
+
+def test_what_archives_and_systems_add_is_no_image(tmp_path):
+    fill(tmp_path, "cat/a.png", "__MACOSX/cat/._a.png", "cat/Thumbs.db", "cat/@eaDir/a.png/T.jpg",
+         "cat/desktop.ini", "cat/b.png.part", "lost+found/x")  # fmt: skip
+    assert laid(tmp_path) == {"cat/a.png": ("cat", "")}
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("labels", "expected"), [((), NFC), ((NFC,), NFC), ((NFD,), NFD)])
+def test_one_class_whose_name_two_systems_wrote_is_one(tmp_path, labels, expected):
+    fill(tmp_path, f"a/{NFC}/1.png", f"b/{NFD}/2.png", "a/tea/3.png")
+    found = Source((tmp_path / "a", tmp_path / "b")).list()
+    assert [e.label for e in one_spelling(found, labels)] == [expected, "tea", expected]
+    with pytest.raises(InputError, match=r"holds 1 class\(es\)"):
+        Source((fill(tmp_path / "c", f"{NFC}/1.png", f"{NFD}/2.png"),)).list()
 
 
 # Sources
@@ -199,6 +319,39 @@ def test_a_split_file_from_a_spreadsheet_is_read(tmp_path):
     path = csv(tmp_path, "a.png,cat,train", "b.png,dog,test", "c.png,dog,train")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert [e.label for e in Source(split_file=path).list()] == ["cat", "dog", "dog"]
+
+
+TABLES = {
+    "semicolons": b"path;label;split\na.png;cat;train\nb.png;dog;train\n",
+    "tabs": b"path\tlabel\tsplit\na.png\tcat\ttrain\nb.png\tdog\ttrain\n",
+    "told": b"sep=;\r\npath;label;split\r\na.png;cat;train\r\nb.png;dog;train\r\n",
+    "Windows": b"\xef\xbb\xbfpath;label;split\r\na.png;cat;train\r\nb.png;dog;train\r\n;;\r\n",
+    "UTF-16": "path\tlabel\tsplit\r\na.png\tcat\ttrain\r\nb.png\tdog\ttrain".encode("utf-16"),
+    "other column": b"path,label,split,note\na.png,cat,train,x; y; z; w\nb.png,dog,train,\n",
+}
+
+
+@pytest.mark.parametrize("content", TABLES.values(), ids=TABLES)
+def test_a_split_file_is_read_as_spreadsheets_write_it(tmp_path, content):
+    (tmp_path / "split.csv").write_bytes(content)
+    assert Source(split_file=tmp_path / "split.csv").list() == [
+        Example(str(tmp_path / "a.png"), "cat", split="train"),
+        Example(str(tmp_path / "b.png"), "dog", split="train"),
+    ]
+
+
+def test_the_line_of_a_mistake_counts_the_line_that_tells_the_separator(tmp_path):
+    (tmp_path / "split.csv").write_text("sep=;\npath;label;split\na.png;cat;exam\n")
+    with pytest.raises(InputError, match=r"split\.csv, line 3: "):
+        Source(split_file=tmp_path / "split.csv").list()
+
+
+def test_windows_separators_in_a_split_file_lead_to_the_file(tmp_path):
+    fill(tmp_path, "images/a.png", "odd\\name.png")
+    path = csv(tmp_path, "images\\a.png,cat,train", "odd\\name.png,dog,train")
+    assert [e.path for e in Source(split_file=path).list()] == [
+        str(tmp_path / "images/a.png"), str(tmp_path / "odd\\name.png"),
+    ]  # fmt: skip
 
 
 def test_a_label_of_a_split_file_that_cannot_be_a_class_is_refused(tmp_path):

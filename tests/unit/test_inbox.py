@@ -55,6 +55,22 @@ def test_a_folder_is_walked_as_files_are_asked_for(tmp_path):
     assert names(found) == [f"{base}/c/1.jpg", f"{base}/c/2.jpg"]
 
 
+def test_what_other_programs_keep_is_left_out(photos):
+    for name in (".DS_Store", "x.part", "@eaDir/x.jpg", "sub/proxies/x.jpg"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).touch()
+    expected = ["my photos/a.jpg", "my photos/b.jpg", "my photos/sub/.hidden.png"]
+    assert names(find([photos], ["PROXIES"])) == expected
+
+
+@pytest.mark.parametrize("name", ["x.part", ".Trash-1000", "mine"])
+def test_a_path_that_the_inbox_leaves_alone_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x.jpg").touch()
+    with pytest.raises(InputError, match=rf"{name} has a name .* inbox leaves alone; rename it"):
+        find([tmp_path / name], ["mine"])
+
+
 def test_a_missing_path_is_named(photos):
     with pytest.raises(InputError, match=r"there is no file or folder .*nothing"):
         find([photos, photos / "nothing"])

@@ -21,6 +21,7 @@ from sightstream.images.store import local_path
 from sightstream.images.store import read as read_image
 from sightstream.io import folder
 from sightstream.io.folder import files
+from streaming.folder import stuck
 from streaming.folder.intake import MANIFEST_IMAGES
 from streaming.folder.manifests import between, published, read
 from tests.intakes import intake_of
@@ -255,24 +256,28 @@ def test_an_empty_file_that_is_held_open_waits_for_its_writer(intake, settings):
     assert intake.drain() == 1
 
 
-TEMPORARY = [
+UNFINISHED = [
     ".x.jpg.part", ".x.jpg.Ab12Cd", "x.jpg.tmp", "x.jpg.PART", "x.jpg.crdownload", "x.jpg.filepart",
-    "x.jpg~", "x.jpg.partial",
+    "x.jpg.partial", ".in.x.jpg.", ".~tmp~/x.jpg", ".rsync-partial/x.jpg", "._copying_/x.jpg",
+    ".syncthing.x.jpg.tmp", ".x.jpg.~1a2b3c", ".pending-1689-x.jpg",
 ]  # fmt: skip
+DOUBTFUL = [".x.jpg", "x.jpg~", "x.jpg.6eF5b5da"]
 
 
-@pytest.mark.parametrize("name", TEMPORARY)
-def test_a_temporary_name_rests_and_is_taken_once_under_its_final_name(intake, drop, told, name):
+@pytest.mark.parametrize("name", [*UNFINISHED, *DOUBTFUL])
+def test_a_temporary_name_rests_and_is_taken_once_under_its_final_name(
+    intake, settings, drop, told, name
+):
     path = drop(name, b"picture")
     assert intake.take() == 0
-    path.rename(path.with_name("x.jpg"))
+    path.rename(settings.inbox / "x.jpg")
     assert intake.take() == 1
     assert intake.drain() == 0
     assert (names(told()), content(told()[0])) == (["x.jpg"], b"picture")
 
 
-@pytest.mark.parametrize("name", TEMPORARY)
-def test_a_temporary_name_that_nobody_changes_is_taken_in_the_end(intake, drop, told, name):
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_a_doubtful_name_that_nobody_changes_is_taken_in_the_end(intake, drop, told, name):
     begin = time.monotonic()
     drop(name)
     assert intake.drain() == 1
@@ -280,8 +285,8 @@ def test_a_temporary_name_that_nobody_changes_is_taken_in_the_end(intake, drop, 
     assert names(told()) == [name]
 
 
-def test_a_temporary_file_rests_as_long_as_it_changes(intake, drop):
-    path = drop(".x.jpg.part")
+def test_a_doubtful_file_rests_as_long_as_it_changes(intake, drop):
+    path = drop(".x.jpg")
 
     def append():
         with path.open("ab") as file:
@@ -292,10 +297,111 @@ def test_a_temporary_file_rests_as_long_as_it_changes(intake, drop):
 
 
 def test_a_doubtful_file_holds_up_no_other(intake, drop, told):
-    drop(".a.jpg.part")
+    drop(".a.jpg")
     drop("b.jpg")
     assert intake.take() == 1
     assert names(told()) == ["b.jpg"]
+
+
+# Writers that close a file after each part of it
+
+
+@pytest.fixture
+def patient(settings):
+    return settings.model_copy(update={"settle_closed": True})
+
+
+def test_a_file_that_is_closed_after_each_part_is_taken_once_and_whole(patient, settings, told):
+    intake, path, parts = intake_of(patient), settings.inbox / "x.jpg", []
+
+    def append():
+        parts.append(b"part %d, " % len(parts))
+        with path.open("ab") as file:
+            file.write(parts[-1])
+
+    takes_nothing_while(intake, append, seconds=3 * SETTLE)
+    assert intake.drain() == 1
+    (event,) = told()
+    assert content(event) == b"".join(parts)
+
+
+def test_a_part_that_is_written_over_another_makes_a_file_rest_anew(patient, drop, told):
+    intake = intake_of(patient)
+    takes_nothing_while(intake, lambda: drop("x.jpg", b"%20d" % time.monotonic_ns()))
+    final = drop("x.jpg", b"whole").read_bytes()
+    assert intake.drain() == 1
+    assert [content(event) for event in told()] == [final]
+
+
+def test_every_file_rests_where_closed_ones_do(patient, settings, tmp_path, drop, told, until):
+    intake, begin = intake_of(patient), time.monotonic()
+    (tmp_path / "moved.jpg").write_bytes(b"moved")
+    (tmp_path / "moved.jpg").rename(settings.inbox / "moved.jpg")
+    drop("closed.jpg")
+    assert intake.take() == 0
+    until(lambda: intake.take() or len(told()) == 2)
+    assert time.monotonic() - begin >= SETTLE
+    assert sorted(names(told())) == ["closed.jpg", "moved.jpg"]
+
+
+# What other programs keep
+
+
+OTHERS = [
+    *UNFINISHED, "@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg", ".Trash-1000/files/deleted.png",
+    ".stversions/x~20261127-101010.png", ".stfolder/x", ".Trashes/501/x.png", "#recycle/x.jpg",
+    "@Recycle/x.jpg", "@tmp/x.jpg", ".DS_Store", "cam/.DS_Store", "._x.jpg", ".AppleDouble/x.jpg",
+    "Thumbs.db", "THUMBS.DB", "desktop.ini", "$RECYCLE.BIN/S-1-5/$R1.jpg", "lost+found/#12",
+    "System Volume Information/x", ".owncloudsync.log", ".sync_0a1b.db-wal", ".sync/Archive/x.jpg",
+    ".nfs000000000012", ".fuse_hidden0001", "__MACOSX/._x.jpg", "Icon\r", "x.jpg.nextcloud",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_other_programs_keep_is_left_alone(intake, drop, told, left, name):
+    drop(name)
+    drop("a.jpg")
+    assert intake.drain() == 1
+    assert names(told()) == ["a.jpg"]
+    assert left() == {os.fsencode(name)}
+
+
+def test_a_setting_names_further_files_and_folders_that_are_left_alone(settings, drop, told):
+    wanted = settings.model_copy(update={"ignore": ("*.thumb", "Proxy?", "[Originals]")})
+    for name in ("x.THUMB", "proxy1/x.jpg", "cam/proxy2/a/x.jpg", "proxy.jpg", "O"):
+        drop(name)
+    assert intake_of(wanted).drain() == 1
+    assert names(told()) == ["proxy.jpg"]
+
+
+RSYNC = [
+    ["-a", "--delay-updates"], ["-a"], ["-a", "--partial-dir=.rsync-partial"], ["-r", "--inplace"],
+    ["-a", "--temp-dir=."],
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("rsync"), reason="rsync is not installed")
+@pytest.mark.parametrize("options", RSYNC, ids=" ".join)
+def test_rsync_into_a_watched_inbox_ends_well_and_each_file_is_taken_once(
+    settings, tmp_path, told, until, options
+):
+    (tmp_path / "from/cam").mkdir(parents=True)
+    pictures = {f"cam/{n}.png": b"%d" % n * 9000 for n in range(30)} | {".hidden.png": b"h" * 9000}
+    for name, picture in pictures.items():
+        (tmp_path / "from" / name).write_bytes(picture)
+    stop = threading.Event()
+    thread = threading.Thread(target=intake_of(settings).run, args=(stop,))
+    thread.start()
+    done = subprocess.run(
+        ["rsync", *options, "--bwlimit=200", f"{tmp_path}/from/", f"{settings.inbox}/"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    until(lambda: len(told()) >= len(pictures))
+    stop.set()
+    thread.join(timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {event.original_name: content(event) for event in told()} == pictures
+    assert len(told()) == len(pictures)
 
 
 # Names
@@ -535,15 +641,15 @@ def test_files_may_be_deleted_at_any_moment(intake, drop, told, left):
 
 
 @contextmanager
-def immovable(path):
-    """Makes a file that even root cannot move."""
-    fix = ["chattr", "+i", path]
+def immovable(*paths):
+    """Makes files that even root cannot move."""
+    fix = ["chattr", "+i", *paths]
     if not shutil.which("chattr") or subprocess.run(fix, capture_output=True).returncode:
         pytest.skip("chattr +i needs root and a file system that has it, such as ext4")
     try:
         yield
     finally:
-        subprocess.run(["chattr", "-i", path], check=True)
+        subprocess.run(["chattr", "-i", *paths], check=True)
 
 
 @contextmanager
@@ -614,7 +720,7 @@ print(intake_of(config.load(home=sys.argv[1], settle_seconds=0.3)).drain())
 
 
 def drained_without_privileges(settings):
-    """Runs `drain` in a process for which the permissions of files count, even when we are root."""
+    """Takes what a process can take for which permissions count, even when we are root."""
     plain = []
     if ROOT:
         if not shutil.which("setpriv"):
@@ -650,6 +756,8 @@ def test_a_folder_that_cannot_be_looked_into_holds_up_no_other(settings, drop, t
     mode(settings.inbox / "closed", bits)
     assert drained_without_privileges(settings) == 1
     assert names(told()) == ["open/x.jpg"]
+    ((path, why),) = stuck.read(settings.stuck).named.items()
+    assert path.startswith("closed") and why.endswith("Permission denied")
 
 
 def test_a_file_in_a_folder_that_cannot_be_written_stays(settings, drop, told, mode):
@@ -658,16 +766,68 @@ def test_a_file_in_a_folder_that_cannot_be_written_stays(settings, drop, told, m
     mode(settings.inbox / "fixed", 0o500)
     assert drained_without_privileges(settings) == 1
     assert names(told()) == ["open/x.jpg"]
+    assert stuck.read(settings.stuck).named == {"fixed/x.jpg": "cannot be moved: Permission denied"}
 
 
-def test_a_file_that_cannot_be_read_settles_and_is_taken(settings, drop, told, mode):
-    path = drop("x.jpg")
-    mode(path, 0o000)
+def test_a_file_that_cannot_be_read_stays_until_it_can(settings, drop, told, left, mode):
+    drop("a.jpg")
+    mode(drop("x.jpg"), 0o000)
     assert drained_without_privileges(settings) == 1
-    assert names(told()) == ["x.jpg"]
-    (image,) = settings.images.glob("*/*")
-    path.touch()  # for `mode`, which gives back its permissions
-    image.chmod(0o600)
+    assert (names(told()), left()) == (["a.jpg"], {b"x.jpg"})
+    assert stuck.read(settings.stuck).named == {"x.jpg": "cannot be read: Permission denied"}
+    (settings.inbox / "x.jpg").chmod(0o600)
+    assert drained_without_privileges(settings) == 1
+    assert (names(told()), left()) == (["a.jpg", "x.jpg"], set())
+    assert stuck.read(settings.stuck) == stuck.Stuck()
+    drop("x.jpg")  # for `mode`, which gives back its permissions
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+def test_a_private_file_of_somebody_else_stays(settings, drop, told, left):
+    drop("a.jpg")
+    path = drop("x.jpg")
+    path.chmod(0o600)
+    os.chown(path, 65534, 65534)
+    assert drained_without_privileges(settings) == 1
+    assert (names(told()), left()) == (["a.jpg"], {b"x.jpg"})
+    assert stuck.read(settings.stuck).named == {"x.jpg": "cannot be read: Permission denied"}
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+def test_a_file_of_somebody_else_in_a_sticky_folder_stays(settings, drop, told, left):
+    own, path = drop("shared/own.jpg"), drop("shared/x.jpg")
+    for each in (own.parent, path):
+        os.chown(each, 65534, 65534)
+    own.parent.chmod(0o1777)
+    assert drained_without_privileges(settings) == 1
+    assert (names(told()), left()) == (["shared/own.jpg"], {b"shared/x.jpg"})
+    why = "cannot be moved: Operation not permitted"
+    assert stuck.read(settings.stuck).named == {"shared/x.jpg": why}
+
+
+def test_what_is_stuck_is_told_and_no_longer_when_it_is_gone(intake, drop, settings):
+    for n in range(stuck.NAMED + 5):
+        drop(f"{n:02d}.jpg")
+    files = [settings.inbox / f"{n:02d}.jpg" for n in range(stuck.NAMED + 5)]
+    with immovable(*files):
+        assert intake.take() == 0
+        found = stuck.read(settings.stuck)
+        assert found.count == stuck.NAMED + 5
+        assert list(found.named) == [f"{n:02d}.jpg" for n in range(stuck.NAMED)]
+    for path in files:
+        path.unlink()
+    intake.take()
+    assert stuck.read(settings.stuck).count == 0
+
+
+def test_what_was_stuck_and_could_be_moved_is_told_no_longer(intake, drop, settings, monkeypatch):
+    monkeypatch.setattr(folder, "RETRY", 0.2)
+    with immovable(drop("x.jpg")):
+        assert intake.take() == 0
+        assert stuck.read(settings.stuck).count == 1
+    time.sleep(0.3)
+    assert intake.take() == 1
+    assert stuck.read(settings.stuck).count == 0
 
 
 @pytest.mark.skipif(not ROOT, reason="only root gives files away")

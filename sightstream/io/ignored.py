@@ -1,0 +1,85 @@
+"""Names that are left alone: what other programs keep in a folder, and uploads that are unfinished.
+
+docs/images-in.md says which program gives each name. A name is that of a file, or of a folder whose
+content is then left alone too; case does not count.
+"""
+
+import fnmatch
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+Ignored = Callable[[bytes], bool]
+"""Tells whether a name is left alone."""
+
+_LITERAL = re.compile(rb"[^*?\[]+")
+
+# fmt: off
+KNOWN = (
+    # Unfinished uploads and downloads
+    "*.part", "*.partial", "*.filepart", "*.tmp", "*.temp", "*.crdownload", "*.download",
+    "*.opdownload", "*.aria2", "*.!ut", "*.!qb", "*.bc!", "*.gstmp", "*.part.minio", "*._copying_",
+    "_temporary", ".azdownload-*", ".distcp.tmp.*", ".aws-datasync*", ".in.*",
+    ".pureftpd-upload.*", ".sftpgo-upload.*", "*.lftp-pget-status", ".pending-*",
+    # rsync
+    ".~tmp~", ".rsync-partial", ".rsync-tmp",
+    ".?*.[a-z0-9][a-z0-9][a-z0-9][a-z0-9][a-z0-9][a-z0-9]",
+    # Programs that keep folders the same
+    ".stfolder*", ".stversions", ".stignore", ".stglobalignore", ".syncthing.*",
+    ".owncloudsync*", ".nextcloudsync*", ".sync_*", ".csync_journal.db*", ".?*.~*",
+    "*.nextcloud", "*.owncloud", ".sync", ".syncarchive", ".syncid", ".syncignore", ".synctrash",
+    "*.!sync", "*.bts", ".dropbox", ".dropbox.*", ".tmp.driveupload", ".tmp.drivedownload",
+    ".849c9593-d756-4e56-8d6e-42412f2a707b", ".*.icloud", ".unison", ".unison.*",
+    "*.ffs_tmp", "*.ffs_db", "*.ffs_lock", "_gsdata_", ".osync_workdir", ".debris", ".megaignore",
+    "seafile-ignore.txt", "dfsrprivate", ".insync-trash",
+    # Network storage
+    "@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "@synoresource",
+    "@synoeastream", ".synologyworkingdirectory", "synophoto_*", "@recycle", "@recently-snapshot",
+    "@transcode", "@__thumb", ".@__*", ".@upload_cache", ".recycle", ".smbdelete*",
+    ".snapshot", ".snapshots", "~snapshot", ".snap", ".zfs", ".nfs[0-9a-f]*", ".fuse_hidden*",
+    ".glusterfs", ".trashcan",
+    # macOS
+    ".ds_store", "._*", ".appledouble", ".appledb", ".appledesktop", ".spotlight-v100",
+    ".fseventsd", ".trashes", ".trash", ".temporaryitems", ".documentrevisions-v100",
+    ".volumeicon.icns", ".com.apple.timemachine.*", ".apdisk", ".metadata_never_index",
+    ".localized", ".lsoverride", ".pkinstallsandboxmanager*", "icon\r", "__macosx",
+    "*.sb-????????-??????", "network trash folder", "temporary items",
+    # Windows
+    "thumbs.db", "thumbs.db:*", "ehthumbs*.db", "desktop.ini", "$recycle.bin",
+    "system volume information", "found.[0-9][0-9][0-9]", "indexervolumeguid",
+    "*:zone.identifier", "~$*",
+    # Linux and Android
+    ".trash-*", "lost+found", ".thumbnails", ".sh_thumbnails", ".xvpics", ".directory",
+    ".goutputstream-*", ".~lock.*#", ".*.sw?", ".#*", ".nomedia", ".trashed-*",
+    # Programs for pictures and for files of a project
+    ".picasa.ini", "picasa.ini", ".picasaoriginals", ".bridge*", ".dtrash", ".photoprism",
+    ".ppstorage", ".ppignore", ".git", ".svn", ".hg", ".ipynb_checkpoints",
+)
+# fmt: on
+
+
+def ignored(more: Iterable[str] = ()) -> Ignored:
+    """Return the test for `KNOWN` names, and for those that further glob patterns match."""
+    shapes = defaultdict[bytes, list[bytes]](list)
+    for pattern in (*KNOWN, *more):
+        each = os.fsencode(pattern).lower()
+        shapes[_LITERAL.sub(b"x", each)].append(each)
+    # As one regular expression, all of them would take ten times longer.
+    names = frozenset(shapes.pop(b"x"))
+    ends = tuple(each[1:] for each in shapes.pop(b"*x"))
+    starts = tuple(each[:-1] for each in shapes.pop(b"x*"))
+    others = _expression(chain.from_iterable(shapes.values()))
+
+    def is_ignored(name: bytes) -> bool:
+        name = name.lower()
+        return name in names or name.endswith(ends) or name.startswith(starts) or bool(others(name))
+
+    return is_ignored
+
+
+def _expression(globs: Iterable[bytes]) -> Callable[[bytes], object]:
+    # As Latin-1, since a name is bytes, and each of them a character.
+    text = "|".join(fnmatch.translate(each.decode("latin-1")) for each in globs)
+    return re.compile(text.encode("latin-1")).match

@@ -1,0 +1,47 @@
+"""What is stuck in the inbox: the intake writes it down, and `status` and `doctor` read it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from sightstream.images.event import readable
+from sightstream.io import disk
+from sightstream.terminal import printable
+
+NAMED = 20  # files that are named
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Files that could not be taken, and folders not looked into, at the last look."""
+
+    count: int = 0
+    named: Mapping[str, str] = field(default_factory=dict)
+    """Some of them by name, with the reason."""
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "nothing is stuck"
+        name, why = next(iter(self.named.items()), ("", ""))
+        shown = f", such as {printable(name)}: it {why}" if name else ""
+        return f"{self.count} file(s) stay in the inbox{shown}"
+
+
+def write(file: Path, inbox: bytes, stuck: Mapping[bytes, str]) -> None:
+    """Write down the paths below an inbox that are stuck, with the reasons."""
+    if not stuck:
+        file.unlink(missing_ok=True)
+        return
+    first = islice(sorted(stuck.items()), NAMED)
+    named = {readable(path[len(inbox) + 1 :]) or ".": why for path, why in first}
+    disk.replace(file, json.dumps({"count": len(stuck), "named": named}).encode())
+
+
+def read(file: Path) -> Stuck:
+    """Return what the last look of an intake wrote down."""
+    try:
+        return Stuck(**json.loads(file.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return Stuck()
