@@ -23,7 +23,7 @@ from sightstream.images.store import local_path
 from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
-from streaming.folder.manifests import SUFFIX, published, read, write
+from streaming.folder.manifests import SUFFIX, placed, published, read, write
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Intake:
         number `on_arrival` gets.
         """
         self._inbox = os.fsencode(folders.inbox)
-        self._images, self._images_uri = str(folders.images), folders.images.as_uri()
+        self._images = folders.images
         self._manifests = folders.manifests
         self._settle = settle_seconds
         self._chunk = min(MANIFEST_IMAGES, chunk)
@@ -84,7 +84,7 @@ class Intake:
 
     def take(self) -> int:
         """Look at the inbox once, take what is complete, and return the number of files."""
-        if recovered := recover(self._manifests):
+        if recovered := recover(self._manifests, self._images):
             self._on_arrival(recovered)
         taken, arrivals = 0, self._arrivals.look()
         while chunk := list(islice(arrivals, self._chunk)):
@@ -119,7 +119,7 @@ class Intake:
             "event_id": ids,
             "source": ["folder"] * len(chunk),
             "uri": [
-                f"{self._images_uri}/{_day(int(at // 86_400))}/{event_id}{_suffix(path)}"
+                f"{_day(int(at // 86_400))}/{event_id}{_suffix(path)}"
                 for path, at, event_id in zip(paths, came, ids, strict=True)
             ],
             "original_name": [readable(path[len(self._inbox) + 1 :]) for path in paths],
@@ -130,9 +130,8 @@ class Intake:
         }
         return pa.table(columns, EVENT)
 
-    def _rename(self, path: bytes, uri: str) -> bool:
-        # As `local_path`, but faster: no name below this folder is quoted.
-        target = self._images + uri[len(self._images_uri) :]
+    def _rename(self, path: bytes, place: str) -> bool:
+        target = f"{self._images}/{place}"
         try:
             try:
                 os.rename(path, target)
@@ -150,14 +149,15 @@ class Intake:
         return True
 
 
-def recover(manifests: Path) -> int:
+def recover(manifests: Path, images: Path) -> int:
     """Publish events of images that were moved before a crash; drop others; return their number."""
     pending = manifests / _PENDING
     if not pending.exists():
         return 0
     try:
         events = read([pending])
-        moved = [os.path.lexists(local_path(uri)) for uri in events["uri"].to_pylist()]
+        uris = placed(events, images)["uri"].to_pylist()
+        moved = [os.path.lexists(local_path(uri)) for uri in uris]
     except ValueError:  # the crash cut it short, so that no file was moved
         events, moved = EVENT.empty_table(), []
     _publish(manifests, events, moved)
