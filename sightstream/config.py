@@ -48,8 +48,8 @@ class Settings(BaseSettings):
 
     home: Path = Path("data")
     """the folder that holds all state"""
-    model: str = Field("starter", pattern=r"^[\w.-]+$")
-    """the registered model to serve"""
+    model: str = Field("", pattern=r"^[\w.-]*$")
+    """the registered model to serve; empty: the only one there is"""
     engine: Literal["auto", "onnx", "keras"] = "auto"
     """what runs the model; auto takes ONNX where the export agrees"""
     registry_uri: str = ""

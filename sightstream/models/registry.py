@@ -16,13 +16,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightstream.errors import ModelNotFoundError, RegistryUnavailableError, first_line
+from sightstream.errors import (
+    ConfigError,
+    ModelNotFoundError,
+    RegistryUnavailableError,
+    first_line,
+)
 from sightstream.models import mlmodel
 from sightstream.models.version import CARD_FILE, Card, ServedModel, read_card, serve
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
+
+STARTER = "starter"
+"""The model that `run` trains in an empty registry."""
 
 _DIGEST = "sha256"
 _HISTORY = "champions"
@@ -83,9 +91,28 @@ class Registry:
         return not self._local or self._database.exists()
 
     def names(self) -> list[str]:
-        """Return the names of the registered models."""
+        """Return the names of the registered models that have a version."""
+        if not self.exists:
+            return []
         with self._reaching():
-            return [model.name for model in self._client.search_registered_models()]
+            found = self._client.search_registered_models()
+        return [model.name for model in found if model.latest_versions]
+
+    def chosen(self, name: str = "") -> str:
+        """Return the model to serve: the named one, or else the only one there is.
+
+        In an empty registry that is the starter.
+
+        Raises:
+            ConfigError: there are several, and none was named.
+        """
+        names = [name] if name else self.names() or [STARTER]
+        if len(names) > 1:
+            raise ConfigError(
+                f"the registry has the models {', '.join(names)}; name the one to use: set model "
+                f"in sightstream.toml or SIGHTSTREAM_MODEL, as in SIGHTSTREAM_MODEL={names[0]}"
+            )
+        return names[0]
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of a model, newest first; none where there is no such model."""
@@ -184,8 +211,7 @@ class Registry:
     def earlier(self, name: str) -> int | None:
         """Return the number of the champion before, to which `rollback` returns."""
         self.version(name)
-        with self._reaching():
-            return next(iter(self._history(name)[-2:-1]), None)
+        return next(iter(self._before(name)[-1:]), None)
 
     def attach(self, version: Version, folder: Path) -> None:
         """Copy a folder of pages and pictures beside the report of a version's training run."""
@@ -205,7 +231,10 @@ class Registry:
         version = self.version(name, number)
         self.load(version)
         with self._reaching():
-            self._set_champion(name, [*self._history(name), number])
+            history = self._history(name)
+            self._client.set_registered_model_alias(name, "champion", str(number))
+            # A kill before this line loses nothing: the history ends with the alias.
+            self._remember(name, history if history[-1:] == [number] else [*history, number])
             if "challenger" in version.aliases:
                 self._client.delete_registered_model_alias(name, "challenger")
         return self.version(name, number)
@@ -216,12 +245,14 @@ class Registry:
         Raises:
             ModelNotFoundError: There was no champion before.
         """
-        earlier = self.earlier(name)
-        if earlier is None:
+        self.version(name)
+        history = self._before(name)
+        if not history:
             raise ModelNotFoundError(f"'{name}' had no champion before this one")
-        self.load(self.version(name, earlier))
+        self.load(self.version(name, history[-1]))
         with self._reaching():
-            self._set_champion(name, self._history(name)[:-1])
+            self._remember(name, history)
+            self._client.set_registered_model_alias(name, "champion", str(history[-1]))
         return self.version(name)
 
     def _download(self, uri: str) -> Path:
@@ -245,13 +276,25 @@ class Registry:
                     raise
                 return None
 
-    def _set_champion(self, name: str, history: list[int]) -> None:
-        self._client.set_registered_model_alias(name, "champion", str(history[-1]))
+    def _remember(self, name: str, history: list[int]) -> None:
         self._client.set_registered_model_tag(name, _HISTORY, json.dumps(history[-100:]))
 
     def _history(self, name: str) -> list[int]:
-        tags = self._client.get_registered_model(name).tags
-        return list(json.loads(tags.get(_HISTORY, "[]")))
+        """Return the champions, the newest last, which other clients of MLflow may have set."""
+        model = self._client.get_registered_model(name)
+        history, now = list(json.loads(model.tags.get(_HISTORY, "[]"))), model.aliases
+        in_use = [int(now["champion"])] if "champion" in now else []
+        return history if history[-1:] == in_use else [*history, *in_use]
+
+    def _before(self, name: str) -> list[int]:
+        """Return the champions up to the one before the champion that is still registered."""
+        there = {version.number for version in self.versions(name)}
+        with self._reaching():
+            *history, champion = self._history(name)
+        there -= {champion}
+        while history and history[-1] not in there:
+            history.pop()
+        return history
 
     @cached_property
     def _client(self) -> MlflowClient:

@@ -130,6 +130,40 @@ def test_promote_and_roll_back(registry, publish):
     assert registry.champion_number("starter") == 1
 
 
+def test_rollback_and_promote_follow_an_alias_that_mlflow_moved(registry, publish):
+    for number in (2, 3, 4):
+        assert publish().number == number
+    registry.promote("starter", 2)
+    registry._client.set_registered_model_alias("starter", "champion", "3")
+    assert registry.earlier("starter") == 2
+    registry.promote("starter", 4)
+    assert [registry.rollback("starter").number for _ in range(3)] == [3, 2, 1]
+    registry._client.set_registered_model_alias("starter", "champion", "4")
+    assert registry.rollback("starter").number == 1
+
+
+def test_a_version_that_is_promoted_twice_is_one_step_back(registry, publish):
+    for _ in range(2):
+        registry.promote("starter", 2 if registry.versions("starter")[1:] else publish().number)
+    assert registry.rollback("starter").number == 1
+
+
+def test_rollback_passes_over_versions_that_mlflow_deleted(registry, publish):
+    for _ in range(2):
+        registry.promote("starter", publish().number)
+    registry._client.delete_model_version("starter", "2")
+    assert registry.rollback("starter").number == 1
+
+
+def test_after_mlflow_deleted_the_alias_a_version_can_be_promoted(registry, publish):
+    registry.promote("starter", publish().number)
+    registry._client.delete_registered_model_alias("starter", "champion")
+    with pytest.raises(ModelNotFoundError, match="the alias 'champion'"):
+        registry.rollback("starter")
+    assert registry.promote("starter", 1).number == 1
+    assert registry.rollback("starter").number == 2
+
+
 def test_the_champion_stays_when_the_promoted_one_is_damaged(registry, publish):
     damaged = publish()
     (registry.fetch(damaged) / "model.onnx").write_bytes(b"no model")

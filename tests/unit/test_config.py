@@ -20,7 +20,7 @@ def write(text):
 
 def test_without_anything_set_the_defaults_hold():
     loaded = config.load()
-    assert (loaded.top_k, loaded.model, loaded.home) == (3, "starter", Path("data"))
+    assert (loaded.top_k, loaded.model, loaded.home) == (3, "", Path("data"))
 
 
 def test_the_file_wins_over_the_defaults():
