@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -194,5 +195,5 @@ def _drop_samples(settings: Settings, model: str) -> None:
     dropped = settings.inbox / samples.name
     dropped.mkdir(exist_ok=True)
     for image in samples.iterdir():  # a move of the folder would not be the files' time of arrival
-        image.rename(dropped / image.name)
+        shutil.move(image, dropped / image.name)
     samples.rmdir()

@@ -23,6 +23,7 @@ from sightstream.images.store import local_path
 from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
+from streaming.folder import crossing
 from streaming.folder.manifests import SUFFIX, placed, published, read, write
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ _NOT_FILES = {
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of a home that images pass through, all on one file system."""
+    """The folders of a home that images pass through; the inbox may be on another file system."""
 
     inbox: Path
     images: Path
@@ -60,6 +61,7 @@ class Intake:
         number `on_arrival` gets.
         """
         self._inbox = os.fsencode(folders.inbox)
+        self._folders = folders
         self._images = folders.images
         self._manifests = folders.manifests
         self._settle = settle_seconds
@@ -84,7 +86,7 @@ class Intake:
 
     def take(self) -> int:
         """Look at the inbox once, take what is complete, and return the number of files."""
-        if recovered := recover(self._manifests, self._images):
+        if recovered := recover(self._folders):
             self._on_arrival(recovered)
         taken, arrivals = 0, self._arrivals.look()
         while chunk := list(islice(arrivals, self._chunk)):
@@ -131,17 +133,12 @@ class Intake:
         return pa.table(columns, EVENT)
 
     def _rename(self, path: bytes, place: str) -> bool:
-        target = f"{self._images}/{place}"
         try:
-            try:
-                os.rename(path, target)
-            except FileNotFoundError:
-                Path(target).parent.mkdir(exist_ok=True)
-                os.rename(path, target)
+            _moved(path, f"{self._images}/{place}")
         except FileNotFoundError:
             return False  # deleted since the look
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno in crossing.FULL:
                 raise
             log.warning("%s stays in the inbox: %s", readable(path), error.strerror)
             self._arrivals.put_off(path)
@@ -149,15 +146,30 @@ class Intake:
         return True
 
 
-def recover(manifests: Path, images: Path) -> int:
+def _moved(path: bytes, target: str) -> None:
+    try:
+        os.rename(path, target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            crossing.move(path, target)
+        elif error.errno == errno.ENOENT and not (day := Path(target).parent).exists():
+            day.mkdir(exist_ok=True)
+            _moved(path, target)
+        else:
+            raise
+
+
+def recover(folders: Folders) -> int:
     """Publish events of images that were moved before a crash; drop others; return their number."""
+    manifests = folders.manifests
     pending = manifests / _PENDING
     if not pending.exists():
         return 0
     try:
         events = read([pending])
-        uris = placed(events, images)["uri"].to_pylist()
-        moved = [os.path.lexists(local_path(uri)) for uri in uris]
+        targets = [local_path(uri) for uri in placed(events, folders.images)["uri"].to_pylist()]
+        crossing.finish(os.fsencode(folders.inbox), targets)
+        moved = [os.path.lexists(target) for target in targets]
     except ValueError:  # the crash cut it short, so that no file was moved
         events, moved = EVENT.empty_table(), []
     _publish(manifests, events, moved)

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from sightstream.models.registry import Registry
+from training.commands import _serving
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def publish(starter):
 @pytest.fixture
 def home(new_home, publish):
     """A home with one model, which is not the starter."""
-    home = new_home(registry_uri="")
+    home = new_home(own_registry=True)
+    shutil.rmtree(home.settings.registry)
     publish(home, "leaf")
     return home
 
@@ -68,6 +71,7 @@ def test_the_starter_is_trained_in_an_empty_registry_only(home):
 
 
 def test_train_ends_with_the_command_that_serves_its_model(starter):
-    assert starter.screen.rstrip().endswith(
-        f"serve it with: sightstream run --model starter --home {starter.home}"
-    )
+    version = Registry(f"sqlite:///{starter.database}").version("starter")
+    assert _serving(version, " --home x") == "sightstream run --model starter --home x"
+    refused = replace(version, number=2, aliases=("challenger",))
+    assert _serving(refused, "") == "sightstream models promote starter 2"
