@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,7 +198,14 @@ class Settings(BaseSettings):
         env_settings: PydanticBaseSettingsSource, *_: Any, **__: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
         """Flags win over the environment, which wins over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, FILE)
+        return init_settings, env_settings, _File(settings_cls, FILE)
+
+
+class _File(TomlConfigSettingsSource):
+    """The file, which an editor may have begun with a byte order mark."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text("utf-8-sig"))
 
 
 def load(**flags: Any) -> Settings:
