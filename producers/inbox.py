@@ -69,7 +69,7 @@ def paced(files: Iterable[T], rate: float | None) -> Iterator[T]:
 def dropping(inbox: Path, staging: Path) -> Iterator[Drop]:
     """Yields a function that copies a file to a path below the inbox, under another name if taken.
 
-    Copies are completed in `staging`, a folder on the file system of the inbox.
+    Copies are completed in `staging`, or in the inbox where that is on another file system.
 
     Raises:
         EnvironmentUnfitError: the folders cannot be written to.
@@ -78,11 +78,12 @@ def dropping(inbox: Path, staging: Path) -> Iterator[Drop]:
     try:
         for folder in (inbox, staging):
             folder.mkdir(parents=True, exist_ok=True)
-        place = TemporaryDirectory(dir=staging)
+        apart = inbox.stat().st_dev != staging.stat().st_dev
+        place = TemporaryDirectory(dir=inbox if apart else staging, prefix=".drop-")
     except OSError as error:
         raise EnvironmentUnfitError(f"{inbox} cannot be written to: {error.strerror}") from None
     with place:
-        yield partial(_drop, inbox, Path(place.name, "image"))
+        yield partial(_drop, inbox, Path(place.name, "image.part"))
 
 
 def _drop(inbox: Path, whole: Path, file: Path, name: Path) -> None:

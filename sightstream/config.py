@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,8 +58,8 @@ class Settings(BaseSettings):
 
     home: Path = Path("data")
     """the folder that holds all state"""
-    model: str = Field("starter", pattern=r"^[\w.-]+$")
-    """the registered model to serve"""
+    model: str = Field("", pattern=r"^[\w.-]*$")
+    """the registered model to serve; empty: the only one there is"""
     engine: Literal["auto", "onnx", "keras"] = "auto"
     """what runs the model; auto takes ONNX where the export agrees"""
     registry_uri: str = ""
@@ -230,7 +231,14 @@ class Settings(BaseSettings):
         env_settings: PydanticBaseSettingsSource, *_: Any, **__: Any,
     ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
         """Flags win over the environment, which wins over the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, FILE)
+        return init_settings, env_settings, _File(settings_cls, FILE)
+
+
+class _File(TomlConfigSettingsSource):
+    """The file, which an editor may have begun with a byte order mark."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text("utf-8-sig"))
 
 
 def load(**flags: Any) -> Settings:

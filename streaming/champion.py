@@ -19,16 +19,16 @@ class Champion:
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None]
     ) -> None:
-        """Load the champion; raises as `Registry.version` and `load` do.
+        """Load the champion of a model; raises as `Registry.chosen`, `version` and `load` do.
 
         `on_reload` is called with `loaded` or `failed` when another version became champion.
         """
-        self._name = name
+        self._name = registry.chosen(name)
         self._engine = engine
         self._registry = registry
         self._on_reload = on_reload
         # One thread replaces it, any may read it.
-        self.model = registry.load(registry.version(name), engine)
+        self.model = registry.load(registry.version(self._name), engine)
         self._seen = self.model.version
 
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:

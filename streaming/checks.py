@@ -35,12 +35,10 @@ def _folders(settings: Settings) -> str:
                 f"{folder} cannot be written, for {there} belongs to another user or is read-only; "
                 "change its owner or mode, or choose another folder with --home"
             )
+    shown = f"{settings.root} can be written"
     if _existing(settings.inbox).stat().st_dev != _existing(settings.images).stat().st_dev:
-        raise EnvironmentUnfitError(
-            f"{settings.inbox} and {settings.images} are on two file systems, and images are "
-            "renamed from one to the other; put both on one"
-        )
-    return f"{settings.root} can be written"
+        shown += f"; {settings.inbox} is on another file system, from which images are copied"
+    return shown
 
 
 def _inbox(settings: Settings) -> str:

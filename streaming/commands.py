@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -42,7 +43,7 @@ def run(
         str | None, typer.Option(help="Kafka topic that gets each new row as JSON.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Registered model that classifies [starter].")
+        str | None, typer.Option(help="Registered model that classifies [the only one].")
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Engine of the model: auto, onnx or keras [auto].")
@@ -58,12 +59,13 @@ def run(
 ) -> None:
     """Classify images from the inbox or a Kafka topic, until Ctrl-C.
 
-    Each image becomes one row of the predictions table. The first run trains the starter model
-    and drops some handwritten digits into the inbox.
+    Each image becomes one row of the predictions table. Where no model is registered yet, the first
+    run trains the starter model and drops some handwritten digits into the inbox.
 
     Example: sightstream run --source folder --source kafka --predictions-topic predictions
     """
     from sightstream.errors import ModelNotFoundError
+    from sightstream.models.registry import STARTER, Registry
 
     settings = options.settings(
         home, master=master, model=model, engine=engine, metrics_port=metrics_port,
@@ -74,7 +76,8 @@ def run(
         try:
             _run(settings, once=once, as_json=as_json)
         except ModelNotFoundError:
-            if settings.model != "starter":
+            registry = Registry(settings.registry_address)
+            if settings.model not in ("", STARTER) or registry.names():
                 raise
             _train_starter(settings)
             _run(settings, once=once, as_json=as_json)
@@ -158,7 +161,7 @@ def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> 
     screen.open(_places(settings, stream), settings.predictions, lambda: stream.behind)
     stream.start()
     stream.watch(stop)
-    _drop_samples(settings)
+    _drop_samples(settings, stream.champion.model.name)
     while not stop.wait(0.2) and not screen.gone:
         stream.tend()
         screen.refresh()
@@ -185,18 +188,18 @@ def _train_starter(settings: Settings) -> None:
     terminal.err.print("no model yet: training the starter model on handwritten digits")
     command = [sys.executable, "-m", "sightstream", "--home", str(settings.root), "train"]
     screen = terminal.err.file
-    done = subprocess.run([*command, settings.model], stdout=screen, stderr=screen)
+    done = subprocess.run([*command, "starter"], stdout=screen, stderr=screen)
     if done.returncode:
         raise typer.Exit(done.returncode)
 
 
-def _drop_samples(settings: Settings) -> None:
+def _drop_samples(settings: Settings, model: str) -> None:
     """Drop the first images of a first run; they are moved, so that no later run drops them."""
     samples: Path = settings.root / "starter" / "samples"
-    if settings.model != "starter" or "folder" not in settings.source or not samples.is_dir():
+    if model != "starter" or "folder" not in settings.source or not samples.is_dir():
         return
     dropped = settings.inbox / samples.name
     dropped.mkdir(exist_ok=True)
     for image in samples.iterdir():  # a move of the folder would not be the files' time of arrival
-        image.rename(dropped / image.name)
+        shutil.move(image, dropped / image.name)
     samples.rmdir()

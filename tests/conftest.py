@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pty
+import shutil
 import signal
 import struct
 import subprocess
@@ -23,7 +24,7 @@ import pytest
 
 from sightstream import config
 from sightstream.images.event import ImageEvent
-from streaming.folder.manifests import between, read
+from streaming.folder.manifests import between, placed, read
 from tests import broker as broker_of_tests
 
 # As the program does: the more was imported, the longer each look at it takes.
@@ -53,8 +54,8 @@ def told(settings):
     """Reads what all manifests tell, in their order."""
 
     def events():
-        found = read(between(settings.manifests, {})).to_pylist()
-        return [ImageEvent(**event) for event in found]
+        found = placed(read(between(settings.manifests, {})), settings.images)
+        return [ImageEvent(**event) for event in found.to_pylist()]
 
     return events
 
@@ -293,8 +294,7 @@ def new_home(starter, tmp_path_factory):
         if not own_registry:
             return Home(root, f"sqlite:///{starter.database}", **settings)
         home = Home(root, "", **settings)
-        home.settings.registry.mkdir()
-        (home.settings.registry / "mlflow.db").write_bytes(starter.database.read_bytes())
+        shutil.copytree(starter.database.parent, home.settings.registry)
         return home
 
     return make

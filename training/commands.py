@@ -15,6 +15,7 @@ from sightstream.cli import extras, options
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
+    from sightstream.models.registry import Version
     from training.options import Progress
     from training.publish import Trained
 
@@ -113,6 +114,8 @@ def train(
     with _progress(settings, name or chosen.name) as progress:
         trained = run(chosen, settings, source, wanted, progress)
     _print_trained(trained, as_json=as_json)
+    if not as_json:
+        terminal.say(f"serve it with: {_serving(trained.version, options.flag(home))}")
 
 
 def evaluate(
@@ -230,6 +233,13 @@ def _progress(settings: Settings, title: str) -> Iterator[Progress]:
     ):
         task = bar.add_task(title, total=None, seen="")
         yield Progress(on_step, on_round)
+
+
+def _serving(version: Version, home: str) -> str:
+    """The command that serves a version; that of a challenger makes it the champion."""
+    if "champion" in version.aliases:
+        return f"sightstream run --model {version.name}{home}"
+    return f"sightstream models promote {version.name} {version.number}{home}"
 
 
 def _print_trained(trained: Trained, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sightstream.cli.options import seconds
 from sightstream.config import Settings
-from sightstream.images.store import local_path
+from sightstream.images.store import here, local_path
 from sightstream.models.engines import Keras, import_keras, load_keras
 from sightstream.models.registry import Registry
 from sightstream.models.version import SPLIT_FILE, Card, read_card
@@ -68,11 +68,11 @@ def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Tr
     champion = registry.version(name)
     files = registry.fetch(champion)
     card = read_card(files, champion.digest)
-    known = _known(files)
-    labelled = _labelled(settings.predictions, settings.labels, name)
+    known = _known(files, settings.root)
+    labelled = _labelled(settings, name)
     source = _source(wish.data, labelled, known)
     # What a challenger was refused with is not new.
-    tried = [*known, *_known(registry.fetch(registry.versions(name)[0]))]
+    tried = [*known, *_known(registry.fetch(registry.versions(name)[0]), settings.root)]
     new = {(e.path, e.label) for e in source.list()} - {(e.path, e.label) for e in tried}
     if len(new) < wish.when_new:
         return None
@@ -124,10 +124,17 @@ def _leaves(network: Any) -> list[Any]:
     ]
 
 
-def _known(files: Path) -> list[Example]:
-    """The images of a version's training, also those that were moved since."""
+def _known(files: Path, home: Path) -> list[Example]:
+    """The images of a version's training, also those that are gone; the home may have moved."""
     path = files / SPLIT_FILE
-    return datasets.read_split(path) if path.exists() else []
+    found = datasets.read_split(path) if path.exists() else []
+    return [replace(e, path=_here(e.path, home)) for e in found]
+
+
+def _here(path: str, home: Path) -> str:
+    _, digits, name = path.rpartition("/starter/digits/")
+    ours = home / "starter" / "digits" / name
+    return str(ours) if digits and ours.exists() else here(path, str(home))
 
 
 def _source(data: Path | None, labelled: list[Example], known: list[Example]) -> Source:
@@ -144,19 +151,22 @@ def _source(data: Path | None, labelled: list[Example], known: list[Example]) ->
     return Source(folders, examples=(*earlier, *labelled), known=sides)
 
 
-def _labelled(predictions: str, labels: Path, name: str) -> list[Example]:
+def _labelled(settings: Settings, name: str) -> list[Example]:
     """The images that a model has classified in the stream and a person has labelled."""
     from sightstream.tables.query import query
 
-    if not labels.exists():
+    if not settings.labels.exists():
         return []
     rows = query(
-        predictions,
+        settings.predictions,
         "SELECT p.model, p.uri, l.label FROM labels l JOIN predictions p USING (event_id) "
         "WHERE p.status = 'ok' AND p.uri LIKE 'file://%' ORDER BY p.uri",
-        labels=labels,
+        labels=settings.labels,
     ).to_pylist()
-    found = [Example(local_path(r["uri"]), r["label"]) for r in rows if r["model"] == name]
+    home = settings.root.as_uri()
+    found = [
+        Example(local_path(here(r["uri"], home)), r["label"]) for r in rows if r["model"] == name
+    ]
     return [e for e in found if Path(e.path).is_file()]
 
 

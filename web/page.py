@@ -68,7 +68,7 @@ def registry() -> Registry:
 
 def model() -> str | None:
     """Lets the user choose a registered model; shows a hint if there is none."""
-    names = _names(registry()) if registry().exists else []
+    names = _names(registry())
     if not names:
         missing("There is no model yet. Train one:", "sightstream train starter")
         return None

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sightstream.images.decode import Aspect
 from sightstream.images.limits import Limits
-from sightstream.images.store import local_path
+from sightstream.images.store import here, local_path
 from sightstream.scoring.child import Child, LostError
 from web import page
 from web.thumbnails import Painter, Picture
@@ -42,7 +42,7 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
 def thumbnail(uri: str | None, side: int) -> Picture | None:
     """The picture of a row's uri, scaled to a longest side in pixels; None if there is none."""
     try:
-        path = local_path(uri or "")
+        path = local_path(here(uri or "", page.settings().root.as_uri()))
     except ValueError:  # such as a message of Kafka, which may exist no more
         return None
     return _thumbnail(path, side)

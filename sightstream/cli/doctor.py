@@ -124,24 +124,24 @@ def _spark(_: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    from sightstream.models.registry import Registry
+    from sightstream.models.registry import STARTER, Registry
 
     registry = Registry(settings.registry_address)
-    if not registry.exists and settings.model == "starter":
-        return "the registry is empty; `sightstream run` trains the starter model"
-    if not registry.exists:
+    name = registry.chosen(settings.model)
+    if not registry.names():
+        if name == STARTER:
+            return "the registry is empty; `sightstream run` trains the starter model"
         raise EnvironmentUnfitError(
-            f"the registry {registry.shown} is empty; train the model with: "
-            f"sightstream train {settings.model}"
+            f"the registry {registry.shown} is empty; train the model: sightstream train {name}"
         )
-    version = registry.version(settings.model)
+    version = registry.version(name)
     try:
         card = registry.card(version)
     except ModelDamagedError as error:
-        raise ModelDamagedError(
-            f"{error}; go back to the version before, with: "
-            f"sightstream models rollback {settings.model}"
-        ) from None
+        cure = f"restore its folder from a backup, or train it again: sightstream train {name}"
+        if registry.earlier(name):
+            cure = f"go back to the version before: sightstream models rollback {name}"
+        raise ModelDamagedError(f"{error}; {cure}") from None
     return f"{version.name} version {version.number}, {len(card.labels)} labels, files whole"
 
 

@@ -29,8 +29,7 @@ def models_list(home: options.Home = None, as_json: options.Json = False) -> Non
     Example: sightstream models list
     """
     registry = _registry(home)
-    names = registry.names() if registry.exists else []
-    versions = [version for name in names for version in registry.versions(name)]
+    versions = [version for name in registry.names() for version in registry.versions(name)]
     if as_json:
         terminal.out.print_json(data=[vars(v) for v in versions], default=str)
         return
@@ -47,7 +46,9 @@ def models_list(home: options.Home = None, as_json: options.Json = False) -> Non
 
 @app.command("show")
 def models_show(
-    name: Name,
+    name: Annotated[
+        str, typer.Argument(help="Name of the registered model [the one in use].")
+    ] = "",
     version: Annotated[str, typer.Argument(help="Number or alias of a version.")] = "champion",
     home: options.Home = None,
     as_json: options.Json = False,
@@ -56,8 +57,11 @@ def models_show(
 
     Example: sightstream models show starter champion
     """
-    registry = _registry(home)
-    found = registry.version(name, version)
+    from sightstream.models.registry import Registry
+
+    settings = options.settings(home)
+    registry = Registry(settings.registry_address)
+    found = registry.version(registry.chosen(name or settings.model), version)
     shown = {**vars(found), **asdict(registry.card(found))}
     if as_json:
         terminal.out.print_json(data=shown, default=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,12 @@ def settings(home: Path | None, **flags: Any) -> Settings:
     from sightstream import config
 
     return config.load(home=home or Before.home, **flags)
+
+
+def flag(home: Path | None) -> str:
+    """The option `--home` as it was given, for a command that a user is told."""
+    given = home or Before.home
+    return f" --home {shlex.quote(str(given))}" if given else ""
 
 
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])$")

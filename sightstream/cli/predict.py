@@ -17,7 +17,7 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="Number of labels shown for each image.")] = 1,
     model: Annotated[
-        str | None, typer.Option(help="Name of the registered model [starter].")
+        str | None, typer.Option(help="Name of the registered model [the only one].")
     ] = None,
     version: Annotated[str, typer.Option(help="Number or alias of its version.")] = "champion",
     home: options.Home = None,
@@ -29,14 +29,14 @@ def predict(
 
     Example: sightstream predict photo.jpg --top 3
     """
-    from sightstream.models.registry import resolve
+    from sightstream.models.registry import Registry, resolve
     from sightstream.scoring import api
 
     settings = options.settings(home, model=model)
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
-    wanted = f"{settings.model}@{version}"
+    wanted = f"{Registry(settings.registry_address).chosen(settings.model)}@{version}"
     served = resolve(wanted, settings.registry_address, settings.engine)
     answers = api.predict(
         files, served, top_k=top, max_bytes=settings.max_image_bytes,

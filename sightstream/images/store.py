@@ -4,6 +4,7 @@ Uris and names come from outside: whatever is wrong with one is a value (`Reject
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from errno import ELOOP
@@ -24,6 +25,11 @@ _NOATIME = getattr(os, "O_NOATIME", 0)
 
 _HADOOP = {"s3a": "s3", "s3n": "s3"}
 """Arrow's schemes for those of Spark's connectors."""
+
+_KEPT = re.compile(
+    r"(?s).*(/images/\d{4}-\d\d-\d\d/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.\w+)?)"
+)
+"""A path or uri that the intake gives an image; its name is the event id, which no other has."""
 
 
 class Store:
@@ -91,6 +97,15 @@ def local_path(uri: str) -> str:
     if not uri.startswith("file:///"):
         raise ValueError(f"only file:/// is read here, not {urlsplit(uri).scheme or uri[:20]}")
     return unquote(uri[7:], errors="surrogateescape")
+
+
+def here(place: str, home: str) -> str:
+    """Return the path or uri of an image that the intake took, in the home that is in use.
+
+    Homes are moved and copied; `home` is a path or a uri, as `place` is. Others stay as they are.
+    """
+    found = _KEPT.fullmatch(place)
+    return home + found[1] if found else place
 
 
 def is_below(uri: str, prefixes: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream import plugins
-from sightstream.errors import ConfigError
+from sightstream.errors import ConfigError, EnvironmentUnfitError, first_line
 
 
 class Engine(Protocol):
@@ -93,16 +93,37 @@ def import_keras() -> Any:
 
     Keras also imports scikit-learn and Matplotlib, for wrappers that are not used here. Without
     these and the garbage collector it takes 3.0 s of a core instead of 5.5.
+
+    A user's variables and keras.json may choose otherwise; where nothing else has imported Keras,
+    our models get what they are made for.
+
+    Raises:
+        EnvironmentUnfitError: Keras does not start, or was imported with another backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if first := "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        os.environ.pop("TF_USE_LEGACY_KERAS", None)
     gc.disable()
     try:
         with hidden("matplotlib", "sklearn"):
             import keras
             import tensorflow  # noqa: F401
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        folder = os.environ.get("KERAS_HOME", "~/.keras")
+        raise EnvironmentUnfitError(
+            f"Keras does not start ({first_line(error)}); correct or remove {folder}/keras.json"
+        ) from error
     finally:
         gc.enable()
+    if first:
+        keras.config.set_image_data_format("channels_last")
+        keras.config.set_floatx("float32")
+    if (backend := keras.config.backend()) != "tensorflow":
+        raise EnvironmentUnfitError(
+            f"this process has imported Keras with the backend {backend}; set KERAS_BACKEND to "
+            "tensorflow before that"
+        )
     return keras
 
 

@@ -6,16 +6,22 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightstream.errors import ModelNotFoundError, RegistryUnavailableError, first_line
+from sightstream.errors import (
+    ConfigError,
+    ModelNotFoundError,
+    RegistryUnavailableError,
+    first_line,
+)
 from sightstream.models import mlmodel
 from sightstream.models.version import CARD_FILE, Card, ServedModel, read_card, serve
 
@@ -23,10 +29,28 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
+STARTER = "starter"
+"""The model that `run` trains in an empty registry."""
+
 _DIGEST = "sha256"
 _HISTORY = "champions"
 _POINTS = 1000
 """Most metrics that MLflow accepts in one request."""
+
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Columns of MLflow's tables that hold absolute paths of the files beside the database."""
+
+_PLACE = re.compile(
+    r"(?s)(?:file://)?/.*?/artifacts/"
+    r"([\w.-]+(?:/models/[^/]+/artifacts|/[0-9a-f]{32}/artifacts(?:/.*)?)?)"
+)
+"""A path as MLflow makes it for an experiment, a run or a model, in the folder `artifacts`."""
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """Environment variables for MLflow, which by default asks a server that is away for minutes."""
@@ -58,7 +82,8 @@ class Registry:
         self.uri = uri
         self.shown = re.sub("//[^/]*@", "//", uri)  # without a password
         self._local = uri.startswith("sqlite:///")
-        self._database = Path(uri.removeprefix("sqlite:///"))
+        self._database = Path(uri.removeprefix("sqlite:///")).resolve()
+        self._artifacts = self._database.parent / "artifacts"
 
     @property
     def exists(self) -> bool:
@@ -66,9 +91,28 @@ class Registry:
         return not self._local or self._database.exists()
 
     def names(self) -> list[str]:
-        """Return the names of the registered models."""
+        """Return the names of the registered models that have a version."""
+        if not self.exists:
+            return []
         with self._reaching():
-            return [model.name for model in self._client.search_registered_models()]
+            found = self._client.search_registered_models()
+        return [model.name for model in found if model.latest_versions]
+
+    def chosen(self, name: str = "") -> str:
+        """Return the model to serve: the named one, or else the only one there is.
+
+        In an empty registry that is the starter.
+
+        Raises:
+            ConfigError: there are several, and none was named.
+        """
+        names = [name] if name else self.names() or [STARTER]
+        if len(names) > 1:
+            raise ConfigError(
+                f"the registry has the models {', '.join(names)}; name the one to use: set model "
+                f"in sightstream.toml or SIGHTSTREAM_MODEL, as in SIGHTSTREAM_MODEL={names[0]}"
+            )
+        return names[0]
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of a model, newest first; none where there is no such model."""
@@ -77,12 +121,12 @@ class Registry:
             aliases = self._client.get_registered_model(name).aliases if found else {}
         for each in found:  # a search leaves them out
             each.aliases = [a for a, number in aliases.items() if str(number) == str(each.version)]
-        return sorted(map(_version, found), key=lambda version: -version.number)
+        return sorted(map(self._version, found), key=lambda version: -version.number)
 
     def version(self, name: str, which: str | int = "champion") -> Version:
         """Return a version by its number or alias, or raise ModelNotFoundError."""
         if found := self._find(name, which):
-            return _version(found)
+            return self._version(found)
         kind = "version" if str(which).isdigit() else "alias"
         raise ModelNotFoundError(
             f"no version of '{name}' has the {kind} '{which}' in the registry {self.shown}; see: "
@@ -121,6 +165,7 @@ class Registry:
 
         client, now = self._client, time.time_ns() // 1_000_000
         with self._reaching():
+            self._settle()
             run = client.create_run(self._experiment(name), run_name=name).info
             client.log_batch(run.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
             points = [Metric(key, value, now, 0) for key, value in metrics.items()]
@@ -145,7 +190,7 @@ class Registry:
         """Return the folder of a version's report, if it has one; it is downloaded if remote."""
         with self._reaching():
             root = self._client.get_run(version.run_id).info.artifact_uri
-            if folder := _local_folder(root):
+            if folder := _local_folder(self._here(root)):
                 return folder / "report" if (folder / "report").is_dir() else None
             if not self._client.list_artifacts(version.run_id, "report"):
                 return None
@@ -166,13 +211,14 @@ class Registry:
     def earlier(self, name: str) -> int | None:
         """Return the number of the champion before, to which `rollback` returns."""
         self.version(name)
-        with self._reaching():
-            return next(iter(self._history(name)[-2:-1]), None)
+        return next(iter(self._before(name)[-1:]), None)
 
     def attach(self, version: Version, folder: Path) -> None:
         """Copy a folder of pages and pictures beside the report of a version's training run."""
+        client = self._client
         with self._reaching():
-            self._client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
+            self._settle()
+            client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
 
     def decided(self, version: Version, *, promoted: bool, reason: str) -> None:
         """Record on a version whether it was promoted, and the figures that decided it."""
@@ -185,7 +231,10 @@ class Registry:
         version = self.version(name, number)
         self.load(version)
         with self._reaching():
-            self._set_champion(name, [*self._history(name), number])
+            history = self._history(name)
+            self._client.set_registered_model_alias(name, "champion", str(number))
+            # A kill before this line loses nothing: the history ends with the alias.
+            self._remember(name, history if history[-1:] == [number] else [*history, number])
             if "challenger" in version.aliases:
                 self._client.delete_registered_model_alias(name, "challenger")
         return self.version(name, number)
@@ -196,12 +245,14 @@ class Registry:
         Raises:
             ModelNotFoundError: There was no champion before.
         """
-        earlier = self.earlier(name)
-        if earlier is None:
+        self.version(name)
+        history = self._before(name)
+        if not history:
             raise ModelNotFoundError(f"'{name}' had no champion before this one")
-        self.load(self.version(name, earlier))
+        self.load(self.version(name, history[-1]))
         with self._reaching():
-            self._set_champion(name, self._history(name)[:-1])
+            self._remember(name, history)
+            self._client.set_registered_model_alias(name, "champion", str(history[-1]))
         return self.version(name)
 
     def _download(self, uri: str) -> Path:
@@ -225,13 +276,25 @@ class Registry:
                     raise
                 return None
 
-    def _set_champion(self, name: str, history: list[int]) -> None:
-        self._client.set_registered_model_alias(name, "champion", str(history[-1]))
+    def _remember(self, name: str, history: list[int]) -> None:
         self._client.set_registered_model_tag(name, _HISTORY, json.dumps(history[-100:]))
 
     def _history(self, name: str) -> list[int]:
-        tags = self._client.get_registered_model(name).tags
-        return list(json.loads(tags.get(_HISTORY, "[]")))
+        """Return the champions, the newest last, which other clients of MLflow may have set."""
+        model = self._client.get_registered_model(name)
+        history, now = list(json.loads(model.tags.get(_HISTORY, "[]"))), model.aliases
+        in_use = [int(now["champion"])] if "champion" in now else []
+        return history if history[-1:] == in_use else [*history, *in_use]
+
+    def _before(self, name: str) -> list[int]:
+        """Return the champions up to the one before the champion that is still registered."""
+        there = {version.number for version in self.versions(name)}
+        with self._reaching():
+            *history, champion = self._history(name)
+        there -= {champion}
+        while history and history[-1] not in there:
+            history.pop()
+        return history
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -242,13 +305,46 @@ class Registry:
 
             for noisy in ("mlflow", "alembic"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
-            return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            with suppress(sqlite3.Error):  # it is read-only or locked; what is read needs no more
+                self._settle()
+            return client
+
+    def _settle(self) -> None:
+        """Have a database that was moved or copied name the files beside it, for MLflow's tools."""
+        if not self._local:
+            return
+        with closing(sqlite3.connect(self._database)) as database, database:
+            for table, column in _PLACES:
+                found = database.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()  # noqa: S608
+                moved = [
+                    (here, old) for (old,) in found if old and (here := self._here(old)) != old
+                ]
+                database.executemany(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", moved)  # noqa: S608
+
+    def _here(self, place: str) -> str:
+        """Return the place of a run's or a model's files beside the database, wherever it was."""
+        found = _PLACE.fullmatch(place) if self._local else None
+        return str(self._artifacts / found[1]) if found else place
+
+    def _version(self, found: ModelVersion) -> Version:
+        return Version(
+            name=found.name,
+            number=int(found.version),
+            aliases=tuple(found.aliases),
+            created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+            digest=found.tags.get(_DIGEST, ""),
+            metrics=json.loads(found.tags.get("metrics", "{}")),
+            source=self._here(found.source),
+            run_id=found.run_id,
+            decision=found.tags.get("decision", ""),
+        )
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
-        artifacts = str(self._database.parent / "artifacts" / name) if self._local else None
+        artifacts = str(self._artifacts / name) if self._local else None
         return str(self._client.create_experiment(name, artifact_location=artifacts))
 
     @contextmanager
@@ -260,7 +356,7 @@ class Registry:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
 
-            if not isinstance(error, MlflowException | SQLAlchemyError | OSError):
+            if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError):
                 raise
             reason = "it is locked by another process; try again when that is done"
             if "locked" not in str(error):
@@ -285,20 +381,6 @@ def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:
     name, _, which = model.partition("@")
     registry = Registry(uri)
     return registry.load(registry.version(name, which or "champion"), engine)
-
-
-def _version(found: ModelVersion) -> Version:
-    return Version(
-        name=found.name,
-        number=int(found.version),
-        aliases=tuple(found.aliases),
-        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
-        digest=found.tags.get(_DIGEST, ""),
-        metrics=json.loads(found.tags.get("metrics", "{}")),
-        source=found.source,
-        run_id=found.run_id,
-        decision=found.tags.get("decision", ""),
-    )
 
 
 def _local_folder(uri: str) -> Path | None:

@@ -116,6 +116,8 @@ def start(
     scratch = scratch_folder(home, name)
     scratch.mkdir(parents=True, exist_ok=True)
     conf = SparkConf().setAppName(name).setMaster(master)
+    if not master.startswith("yarn"):  # which keeps the files of an application elsewhere
+        conf.set("spark.hadoop.fs.defaultFS", "file:///")  # HADOOP_CONF_DIR may name another
     ours = _OPTIONS | _jvm_options(driver_memory, kafka, optimised) | _folders(scratch, local)
     conf.setAll({**ours, **options}.items())
     if local:

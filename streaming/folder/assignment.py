@@ -20,7 +20,7 @@ import numpy as np
 
 from sightstream.images.store import local_path
 from sightstream.runtime.spark import PIECE
-from streaming.folder.manifests import Offset, between, read
+from streaming.folder.manifests import Offset, between, placed, read
 from streaming.source import SMALL
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ class AssignedImages:
             raise OSError(f"{socket.gethostname()} sees {len(found)} of {assigned.images} events")
         for number in rows["id"]:
             for first, last in assigned.parts(number):
-                yield from _pieces(found.slice(first, last - first))
+                yield from _pieces(found.slice(first, last - first), self.images)
 
 
-def _pieces(found: pa.Table) -> Iterator[Piece]:
+def _pieces(found: pa.Table, images: Path) -> Iterator[Piece]:
     for start in range(0, len(found), PIECE):
-        events = found.slice(start, PIECE)
+        events = placed(found.slice(start, PIECE), images)
         named = zip(events["uri"].to_pylist(), events["error_code"].to_pylist(), strict=True)
         yield events, [local_path(uri) if code is None else None for uri, code in named]
 

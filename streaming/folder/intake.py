@@ -24,8 +24,8 @@ from sightstream.images.store import local_path
 from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
-from streaming.folder import stuck
-from streaming.folder.manifests import SUFFIX, published, read, write
+from streaming.folder import crossing, stuck
+from streaming.folder.manifests import SUFFIX, placed, published, read, write
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _NOT_FILES = {
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of a home that images pass through, all on one file system."""
+    """The folders of a home that images pass through; the inbox may be on another file system."""
 
     inbox: Path
     images: Path
@@ -63,7 +63,8 @@ class Intake:
         A manifest has at most `chunk` images, whose number `on_arrival` gets.
         """
         self._inbox = os.fsencode(folders.inbox)
-        self._images, self._images_uri = str(folders.images), folders.images.as_uri()
+        self._folders = folders
+        self._images = folders.images
         self._manifests = folders.manifests
         self._settle = when.settle_seconds
         self._chunk = min(MANIFEST_IMAGES, chunk)
@@ -89,7 +90,7 @@ class Intake:
 
     def take(self) -> int:
         """Look at the inbox once, take what is complete, and return the number of files."""
-        if recovered := recover(self._manifests):
+        if recovered := recover(self._folders):
             self._on_arrival(recovered)
         taken, arrivals = 0, self._arrivals.look()
         while chunk := list(islice(arrivals, self._chunk)):
@@ -130,7 +131,7 @@ class Intake:
             "event_id": ids,
             "source": ["folder"] * len(chunk),
             "uri": [
-                f"{self._images_uri}/{_day(int(at // 86_400))}/{event_id}{_suffix(path)}"
+                f"{_day(int(at // 86_400))}/{event_id}{_suffix(path)}"
                 for path, at, event_id in zip(paths, came, ids, strict=True)
             ],
             "original_name": [readable(path[len(self._inbox) + 1 :]) for path in paths],
@@ -141,19 +142,13 @@ class Intake:
         }
         return pa.table(columns, EVENT)
 
-    def _rename(self, path: bytes, uri: str) -> bool:
-        # As `local_path`, but faster: no name below this folder is quoted.
-        target = self._images + uri[len(self._images_uri) :]
+    def _rename(self, path: bytes, place: str) -> bool:
         try:
-            try:
-                os.rename(path, target)
-            except FileNotFoundError:
-                Path(target).parent.mkdir(exist_ok=True)
-                os.rename(path, target)
+            _moved(path, f"{self._images}/{place}")
         except FileNotFoundError:
             return False  # deleted since the look
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            if error.errno in crossing.FULL:
                 raise
             if self._arrivals.put_off(path, f"cannot be moved: {error.strerror}"):
                 log.warning("%s stays in the inbox: %s", readable(path), error.strerror)
@@ -161,14 +156,30 @@ class Intake:
         return True
 
 
-def recover(manifests: Path) -> int:
+def _moved(path: bytes, target: str) -> None:
+    try:
+        os.rename(path, target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            crossing.move(path, target)
+        elif error.errno == errno.ENOENT and not (day := Path(target).parent).exists():
+            day.mkdir(exist_ok=True)
+            _moved(path, target)
+        else:
+            raise
+
+
+def recover(folders: Folders) -> int:
     """Publish events of images that were moved before a crash; drop others; return their number."""
+    manifests = folders.manifests
     pending = manifests / _PENDING
     if not pending.exists():
         return 0
     try:
         events = read([pending])
-        moved = [os.path.lexists(local_path(uri)) for uri in events["uri"].to_pylist()]
+        targets = [local_path(uri) for uri in placed(events, folders.images)["uri"].to_pylist()]
+        crossing.finish(os.fsencode(folders.inbox), targets)
+        moved = [os.path.lexists(target) for target in targets]
     except ValueError:  # the crash cut it short, so that no file was moved
         events, moved = EVENT.empty_table(), []
     _publish(manifests, events, moved)

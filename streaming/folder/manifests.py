@@ -1,4 +1,8 @@
-"""Manifests: Arrow files of accepted images, a row each; their names are in order of arrival."""
+"""Manifests: Arrow files of accepted images, a row each; their names are in order of arrival.
+
+A manifest names an image by its place below the folder `images` beside its own, so that a home may
+be moved while images wait.
+"""
 
 import os
 import re
@@ -6,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sightstream.io import disk
 from sightstream.tables.schema import EVENT
@@ -15,6 +20,7 @@ SUFFIX = ".arrow"
 Offset = dict[str, str]  # the position after a manifest, by its name; empty before the first
 KEY = "manifest"  # name of an offset's only field
 _MANIFEST = re.compile(r"\d{20}\.arrow$")
+_ABSOLUTE = "file:"  # begins the uris of manifests that early releases wrote
 
 
 def published(manifests: Path, after: str = "") -> list[str]:
@@ -39,13 +45,22 @@ def write(path: Path, events: pa.Table) -> None:
 
 
 def read(manifests: Sequence[Path]) -> pa.Table:
-    """Return the events of manifests, in their order.
+    """Return the events of manifests, in their order; see `placed` for their uris.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: a file is cut short, or is no manifest.
     """
     return pa.concat_tables([EVENT.empty_table(), *map(_read, manifests)])
+
+
+def placed(events: pa.Table, images: Path) -> pa.Table:
+    """Return events of manifests with the uris that their images have below a home's `images`."""
+    places = events["uri"]
+    if pc.any(pc.starts_with(places, _ABSOLUTE)).as_py():
+        places = pc.replace_substring_regex(places, ".*/([^/]+/[^/]+)$", r"\1")
+    uris = pc.binary_join_element_wise(images.as_uri(), places, "/")
+    return events.set_column(EVENT.get_field_index("uri"), EVENT.field("uri"), uris)
 
 
 def _read(path: Path) -> pa.Table:

@@ -40,9 +40,10 @@ def lag(topic: Topic | None) -> dict[str, Any]:
     }
 
 
-def champion(registry: Registry, model: str) -> str:
-    """Return the model with its version, or why there is none."""
+def champion(registry: Registry, name: str) -> str:
+    """Return the model in use with its version, or why there is none."""
     try:
+        model = registry.chosen(name)
         number = registry.champion_number(model)
     except SightstreamError as error:
         return str(error)

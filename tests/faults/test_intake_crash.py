@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from sightstream.images.store import local_path
 from streaming.folder.manifests import published
 from tests.intakes import intake_of
 
+SHM = Path("/dev/shm")
 NAMES = [b"a.jpg", b"b c.JPG", b"line\nbreak.jpg", b"caf\xe9.jpg", b"sub/d.png", b"100%.jpg"]
 
 DYING = """
@@ -201,6 +203,39 @@ def test_a_crash_at_any_step_of_a_look_costs_no_file_and_no_line(settings, told,
             break
         step += 1
     assert step > 2 * len(NAMES)
+
+
+@pytest.fixture
+def apart(settings):
+    """Puts an empty inbox on another file system; a link stands in for a mount."""
+    if not SHM.is_dir() or SHM.stat().st_dev == settings.inbox.stat().st_dev:
+        pytest.skip(f"{SHM} is no other file system here")
+    with tempfile.TemporaryDirectory(dir=SHM) as folder:
+
+        def put():
+            shutil.rmtree(settings.root)
+            settings.root.mkdir(parents=True)
+            shutil.rmtree(folder)
+            Path(folder).mkdir()
+            settings.inbox.symlink_to(folder)
+
+        yield put
+
+
+def test_a_crash_at_any_step_costs_nothing_where_the_inbox_is_on_another_file_system(
+    settings, told, left, apart
+):
+    step, names = 0, [b"caf\xe9.jpg", b"sub/d.png"]
+    while True:
+        apart()
+        drop(settings, names)
+        died = dies(settings, "any step", step)
+        dies(settings, "any step", 3 * step % 11)  # and the recovery at some step
+        ends_well(settings, told, left, names)
+        if not died:
+            break
+        step += 1
+    assert step > 4 * len(names)
 
 
 def test_a_crash_at_any_step_of_the_recovery_costs_no_file_and_no_line(

@@ -1,6 +1,7 @@
 """registry: publish, promote and roll back on a real MLflow registry in SQLite."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -129,6 +130,40 @@ def test_promote_and_roll_back(registry, publish):
     assert registry.champion_number("starter") == 1
 
 
+def test_rollback_and_promote_follow_an_alias_that_mlflow_moved(registry, publish):
+    for number in (2, 3, 4):
+        assert publish().number == number
+    registry.promote("starter", 2)
+    registry._client.set_registered_model_alias("starter", "champion", "3")
+    assert registry.earlier("starter") == 2
+    registry.promote("starter", 4)
+    assert [registry.rollback("starter").number for _ in range(3)] == [3, 2, 1]
+    registry._client.set_registered_model_alias("starter", "champion", "4")
+    assert registry.rollback("starter").number == 1
+
+
+def test_a_version_that_is_promoted_twice_is_one_step_back(registry, publish):
+    for _ in range(2):
+        registry.promote("starter", 2 if registry.versions("starter")[1:] else publish().number)
+    assert registry.rollback("starter").number == 1
+
+
+def test_rollback_passes_over_versions_that_mlflow_deleted(registry, publish):
+    for _ in range(2):
+        registry.promote("starter", publish().number)
+    registry._client.delete_model_version("starter", "2")
+    assert registry.rollback("starter").number == 1
+
+
+def test_after_mlflow_deleted_the_alias_a_version_can_be_promoted(registry, publish):
+    registry.promote("starter", publish().number)
+    registry._client.delete_registered_model_alias("starter", "champion")
+    with pytest.raises(ModelNotFoundError, match="the alias 'champion'"):
+        registry.rollback("starter")
+    assert registry.promote("starter", 1).number == 1
+    assert registry.rollback("starter").number == 2
+
+
 def test_the_champion_stays_when_the_promoted_one_is_damaged(registry, publish):
     damaged = publish()
     (registry.fetch(damaged) / "model.onnx").write_bytes(b"no model")
@@ -175,3 +210,75 @@ def test_a_locked_registry_is_told_in_a_line(home):
         f"the registry sqlite:///{database} failed: it is locked by another process; try again "
         "when that is done"
     )
+
+
+# Homes that are moved and copied
+
+COLUMNS = (
+    "SELECT artifact_location FROM experiments WHERE name = 'starter' "
+    "UNION SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM logged_models "
+    "UNION SELECT source FROM model_versions UNION SELECT storage_location FROM model_versions"
+)
+
+
+@pytest.fixture
+def copied(home, tmp_path):
+    """A copy of a home below a name that looks like MLflow's own; the original's files are bad."""
+    root = tmp_path / "artifacts" / "new home"
+    shutil.copytree(home.settings.root, root)
+    for file in (home.settings.registry / "artifacts").rglob("*.*"):
+        file.write_bytes(b"of another home")
+    return Settings(home=root)
+
+
+def test_a_copied_home_answers_from_its_own_files(copied):
+    registry = Registry(copied.registry_address)
+    version = registry.version("starter")
+    assert registry.fetch(version).is_relative_to(copied.registry)
+    assert registry.load(version).version == 1
+    assert registry.report(version).is_relative_to(copied.registry)
+
+
+def test_the_database_of_a_copied_home_names_its_files_for_mlflow_too(copied):
+    Registry(copied.registry_address).names()
+    with closing(sqlite3.connect(copied.registry / "mlflow.db")) as database:
+        places = [place for (place,) in database.execute(COLUMNS)]
+    assert len(places) >= 3
+    assert all(place.startswith(f"{copied.registry}/artifacts/starter") for place in places)
+
+
+def test_a_database_that_cannot_be_written_is_read_all_the_same(copied):
+    database = copied.registry / "mlflow.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # which lets others read
+        registry = Registry(copied.registry_address)
+        assert registry.load(registry.version("starter")).version == 1
+        other.execute("ROLLBACK")
+
+
+def test_what_is_published_in_a_copied_home_stays_there(copied, home):
+    registry = Registry(copied.registry_address)
+    first = registry.version("starter")
+    # Another process opens it meanwhile that sees it at another place.
+    places = str(copied.registry), str(home.settings.registry)
+    with closing(sqlite3.connect(copied.registry / "mlflow.db")) as database, database:
+        for table, column in ("experiments", "artifact_location"), ("runs", "artifact_uri"):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", places)
+    before = {*home.settings.registry.rglob("*")}
+    second = registry.publish(
+        "starter", registry.fetch(first), first.digest, parameters={}, metrics={}, curves={},
+        report=registry.report(first),
+    )  # fmt: skip
+    assert registry.promote("starter", second.number).number == 2
+    assert registry.report(second).is_relative_to(copied.registry)
+    registry.attach(second, registry.report(first))
+    assert {*home.settings.registry.rglob("*")} == before
+
+
+def test_files_that_no_registry_of_ours_made_stay_where_they_are(registry):
+    client, first = registry._client, registry.version("starter")
+    there = "/srv/models/leaf"
+    client.create_registered_model("leaf")
+    client.create_model_version("leaf", there, first.run_id)
+    assert registry.version("leaf", 1).source == there
+    assert Registry("http://127.0.0.1:1")._here(first.source) == first.source

@@ -20,7 +20,7 @@ def manifest(settings):
 
     def made(number, *names, **changes):
         fields = {"event_time": 1.5, "bytes": 9, **changes}
-        events = [ImageEvent(f"id of {n}", "folder", f"file:///{n}", n, **fields) for n in names]
+        events = [ImageEvent(f"id of {n}", "folder", f"day/{n}", n, **fields) for n in names]
         path = settings.manifests / f"{number:020d}.arrow"
         aside = path.with_suffix(".new")  # what looks at the folder meanwhile sees all or nothing
         write(aside, pa.Table.from_pylist([vars(event) for event in events], EVENT))

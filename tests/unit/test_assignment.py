@@ -32,7 +32,9 @@ def test_shares_that_are_fixed_are_the_lines_in_their_order(manifest, images, ta
     found = [list(images(task(number), assigned)) for number in range(tasks)]
     pieces = [piece for share in found for piece in share]
     assert names(pieces) == [*"abcdefgh"]
-    assert [path for _, paths in pieces for path in paths] == [f"/{n}" for n in "abcdefgh"]
+    assert [path for _, paths in pieces for path in paths] == [
+        str(images.images / "day" / n) for n in "abcdefgh"
+    ]
     sizes = [sum(len(paths) for _, paths in share) for share in found]
     assert max(sizes) - min(sizes) <= 1
 

@@ -19,6 +19,9 @@ class Registry:
         self.away = False
         self.loads = []
 
+    def chosen(self, name):
+        return name
+
     def champion_number(self, name):
         if self.away:
             raise RegistryUnavailableError("no answer")

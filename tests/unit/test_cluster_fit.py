@@ -38,7 +38,7 @@ def test_only_a_standalone_master_is_asked(master):
 
 def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
     manifest = tmp_path / "manifests" / f"{1:020d}.arrow"
-    event = ImageEvent("id", "folder", (tmp_path / "images/a.png").as_uri(), "a.png", 1.5, 9)
+    event = ImageEvent("id", "folder", "day/a.png", "a.png", 1.5, 9)
     manifest.parent.mkdir()
     write(manifest, pa.Table.from_pylist([vars(event)], EVENT))
     shares = pickle.loads(pickle.dumps(AssignedImages(tmp_path / "images", manifest.parent)))
@@ -48,7 +48,7 @@ def test_a_worker_without_the_folder_rejects_no_image(tmp_path):
         list(shares(*task))
     (tmp_path / "images").mkdir()
     ((_, images),) = shares(*task)
-    assert images == [str(tmp_path / "images/a.png")]
+    assert images == [str(tmp_path / "images/day/a.png")]
     write(manifest, EVENT.empty_table())
     with pytest.raises(OSError, match="sees 0 of 1 events"):
         list(shares(*task))

@@ -20,7 +20,7 @@ def write(text):
 
 def test_without_anything_set_the_defaults_hold():
     loaded = config.load()
-    assert (loaded.top_k, loaded.model, loaded.home) == (3, "starter", Path("data"))
+    assert (loaded.top_k, loaded.model, loaded.home) == (3, "", Path("data"))
 
 
 def test_the_file_wins_over_the_defaults():
@@ -203,3 +203,21 @@ def test_a_value_that_is_wrong_in_two_ways_is_named_once():
     with pytest.raises(ConfigError) as raised:
         config.load(source=["ftp"])
     assert str(raised.value) == "source: input should be 'folder' or 'kafka', not 'ftp'"
+
+
+@pytest.mark.parametrize("written", [b"\xef\xbb\xbftop_k = 5\r\n", b"top_k = 5\n"])
+def test_a_file_of_another_editor_is_read(tmp_path, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sightstream.toml").write_bytes(written)
+    assert config.load().top_k == 5
+
+
+@pytest.mark.parametrize(
+    "written", ["top_k = 5".encode("utf-16"), b"\x00", b"\xff", b"top_k: 5", b"[top_k]\n"]
+)
+def test_a_file_that_is_no_toml_is_told_in_a_line(tmp_path, monkeypatch, written):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sightstream.toml").write_bytes(written)
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert str(told.value).count("\n") == 0

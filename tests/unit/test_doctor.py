@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -185,7 +186,35 @@ def test_a_damaged_champion_is_told(look, registered):
     (files / "model.keras").write_bytes(b"network")
     assert not check.ok
     assert "model.keras is not the file that was registered" in check.detail
-    assert "sightstream models rollback starter" in check.detail
+    assert "train it again: sightstream train starter" in check.detail  # there is no other version
+
+
+def test_a_damaged_champion_is_told_with_the_version_to_go_back_to(look, registered, tmp_path):
+    home = tmp_path / "copy"
+    shutil.copytree(registered[0], home)
+    registry = Registry(config.load(home=home).registry_address)
+    first = registry.version("starter")
+    second = registry.publish(
+        "starter", registry.fetch(first), first.digest, parameters={}, metrics={}, curves={}
+    )
+    registry._client.set_registered_model_tag("starter", "champions", "[1]")
+    registry._client.set_registered_model_alias("starter", "champion", "2")
+    (registry.fetch(second) / "model.keras").write_bytes(b"netwerk")
+    assert "sightstream models rollback starter" in look("model", home=home).detail
+
+
+def test_several_models_of_which_none_is_named_are_told(look, registered, tmp_path):
+    home = tmp_path / "copy"
+    shutil.copytree(registered[0], home)
+    registry = Registry(config.load(home=home).registry_address)
+    first = registry.version("starter")
+    registry.publish(
+        "leaf", registry.fetch(first), first.digest, parameters={}, metrics={}, curves={}
+    )
+    check = look("model", home=home)
+    assert not check.ok
+    assert "the registry has the models leaf, starter; name the one to use" in check.detail
+    assert look("model", home=home, model="starter").ok
 
 
 def test_a_model_without_a_champion_is_told(look, registered):

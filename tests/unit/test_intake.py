@@ -23,7 +23,7 @@ from sightstream.io import folder
 from sightstream.io.folder import files
 from streaming.folder import stuck
 from streaming.folder.intake import MANIFEST_IMAGES
-from streaming.folder.manifests import between, published, read
+from streaming.folder.manifests import between, placed, published, read
 from tests.intakes import intake_of
 
 ROOT = os.geteuid() == 0
@@ -458,7 +458,7 @@ def test_a_home_of_any_name_works(tmp_path, settings):
     (strange.inbox / "x.jpg").write_bytes(b"picture")
     assert intake.take() == 1
     (image,) = strange.images.glob("*/*")
-    (uri,) = read(between(strange.manifests, {}))["uri"].to_pylist()
+    (uri,) = placed(read(between(strange.manifests, {})), strange.images)["uri"].to_pylist()
     assert local_path(uri) == str(image)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sightstream.images.event import ImageEvent
 from sightstream.tables.schema import EVENT
-from streaming.folder.manifests import read, write
+from streaming.folder.manifests import placed, read, write
 
 EVENTS = [
     ImageEvent("id 1", "folder", "file:///x", "x", 1_763_700_000.123456, 2**40),
@@ -28,6 +28,16 @@ def test_the_fields_are_those_of_an_event_in_their_order():
 
 def test_events_come_back_as_they_were(path):
     assert [ImageEvent(**row) for row in read([path]).to_pylist()] == EVENTS
+
+
+def test_places_become_uris_of_the_home_in_use_also_those_of_early_releases(tmp_path):
+    uris = ["2026-11-28/a.png", "file:///old%20home/images/2026-11-27/b.png"]
+    events = pa.Table.from_pylist([{"uri": uri} for uri in uris], EVENT)
+    found = placed(events, tmp_path / "new home")
+    assert found.schema == EVENT
+    home = f"file://{tmp_path}/new%20home"
+    assert found["uri"].to_pylist() == [f"{home}/2026-11-28/a.png", f"{home}/2026-11-27/b.png"]
+    assert placed(EVENT.empty_table(), tmp_path) == EVENT.empty_table()
 
 
 def test_a_name_comes_back_as_it_was(tmp_path, weird_name):

@@ -192,7 +192,7 @@ def names(examples):
 
 
 def test_the_images_of_a_training_are_known_also_where_they_have_gone(trained):
-    found = _known(trained)
+    found = _known(trained, trained)
     assert [(e.digest, e.split) for e in found] == [
         ("cat0", "train"), ("cat1", "validation"), ("cat2", "test"),
         ("dog0", "train"), ("dog1", "validation"), ("dog2", "test"), ("dog0", ""),
@@ -200,19 +200,35 @@ def test_the_images_of_a_training_are_known_also_where_they_have_gone(trained):
     assert found[-1].fault == "It is the same."
 
 
+ARRIVED = "images/2026-11-28/01a1fe0c-b2f5-7f93-9ba7-f629a851ac89.png"
+
+
+def test_the_images_of_a_home_are_looked_for_in_the_home_that_is_in_use(tmp_path):
+    old, home = tmp_path / "old", tmp_path / "new"
+    paths = [f"starter/digits/7/{n}.png" for n in "12"] + [ARRIVED]
+    for path in [old / each for each in paths] + [home / paths[0]]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    used = [Example(str(old / each), "7") for each in paths]
+    Dataset(("7",), None, used, NARROW).write_split(tmp_path / SPLIT_FILE)
+    found = [e.path for e in _known(tmp_path, home)]
+    # A folder of digits may be a data set of its own; what the intake took never is.
+    assert found == [str(home / paths[0]), str(old / paths[1]), str(home / ARRIVED)]
+
+
 def test_a_version_without_a_split_knows_no_images(tmp_path):
-    assert _known(tmp_path) == []
+    assert _known(tmp_path, tmp_path) == []
 
 
 def test_a_refresh_goes_on_with_the_images_of_the_training(trained):
-    source = _source(None, [], _known(trained))
+    source = _source(None, [], _known(trained, trained))
     assert names(source.list()) == [
         ("cat", "0.png"), ("cat", "1.png"), ("cat", "2.png"), ("dog", "0.png"), ("dog", "1.png"),
     ]  # fmt: skip
 
 
 def test_a_refresh_knows_their_sides_by_content_and_decides_nothing_else(trained):
-    source = _source(None, [], _known(trained))
+    source = _source(None, [], _known(trained, trained))
     assert source.known == {
         "cat0": "train", "cat1": "validation", "cat2": "test",
         "dog0": "train", "dog1": "validation", "dog2": "test",
@@ -222,7 +238,7 @@ def test_a_refresh_knows_their_sides_by_content_and_decides_nothing_else(trained
 
 def test_new_images_come_first_and_none_comes_twice(trained):
     (trained / "old/cat/7.png").write_bytes(b"")
-    source = _source(trained / "old", [], _known(trained))
+    source = _source(trained / "old", [], _known(trained, trained))
     found = source.list()
     assert len({e.path for e in found}) == len(found) == 7
     assert ("cat", "7.png") in names(found)
@@ -231,7 +247,7 @@ def test_new_images_come_first_and_none_comes_twice(trained):
 def test_new_images_may_be_of_a_new_class(trained):
     (trained / "new/cow").mkdir(parents=True)
     (trained / "new/cow/1.png").write_bytes(b"")
-    source = _source(trained / "new", [], _known(trained))
+    source = _source(trained / "new", [], _known(trained, trained))
     assert names(source.list())[0] == ("cow", "1.png")
     assert len(source.list()) == 6
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from sightstream.images.limits import DEFAULT_LIMITS, Limits, Rejected
-from sightstream.images.store import Store, is_below, local_path, read
+from sightstream.images.store import Store, here, is_below, local_path, read
 
 
 @pytest.fixture
@@ -314,3 +314,22 @@ def test_without_prefixes_a_link_is_not_followed(tmp_path):
     for named in (str(tmp_path / "link.png"), (tmp_path / "link.png").as_uri()):
         refused = read(Store(None, Limits())(named))
         assert (refused.code, "links are not followed" in refused.detail) == ("unreadable", True)
+
+
+ARRIVED = "images/2026-11-28/01a1fe0c-b2f5-7f93-9ba7-f629a851ac89"
+
+
+@pytest.mark.parametrize("suffix", ["", ".png", ".JPG"])
+def test_an_image_that_the_intake_took_is_in_the_home_in_use(suffix):
+    assert here(f"/old\nhome/{ARRIVED}{suffix}", "/new") == f"/new/{ARRIVED}{suffix}"
+    assert here(f"file:///old/{ARRIVED}{suffix}", "file:///a%20b") == (
+        f"file:///a%20b/{ARRIVED}{suffix}"
+    )
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["", "/x.png", "file:///images/2026-11-28/cat.png", f"/old/{ARRIVED}/x.png", "s3://b/k.png"],
+)
+def test_any_other_image_is_where_it_is(place):
+    assert here(place, "/new") == place
