@@ -146,7 +146,6 @@ def _model(settings: Settings) -> str:
 
 
 def _predictions(settings: Settings) -> str:
-    import pyarrow.dataset as ds
     from deltalake import DeltaTable
     from pyarrow.fs import FileSelector
 
@@ -158,12 +157,12 @@ def _predictions(settings: Settings) -> str:
             return "no table yet; `sightstream run` creates it"
         table = delta.dataset(DeltaTable(path), path)
         rows = table.count_rows()
-        rejected = table.count_rows(filter=ds.field("status") == "rejected")
+        rejected = table.count_rows(filter=delta.text("status") == "rejected")
     except Exception as error:
         reason = first_line(error)
         raise EnvironmentUnfitError(
-            f"the table {path} cannot be read ({reason}); restore it from a backup, or put it and "
-            f"{settings.checkpoint('folder')} aside: the images are then classified again"
+            f"the table {path} cannot be read ({reason}); where that names a file, restore this "
+            "file from a backup, or have its rows left out: DeltaTable.repair() of deltalake"
         ) from error
     return f"{rows} rows, {rejected} of them rejected"
 

@@ -43,6 +43,9 @@ LOG_MINUTES = 10
 REPLAYED = 20
 """Commits between checkpoints; each commit replays those since the last one."""
 
+TRIES = 5
+"""Times that rows are committed to a table that others alter meanwhile."""
+
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
 
@@ -51,7 +54,10 @@ class Predictions:
     """The table as the stream writes it, one commit for each micro-batch."""
 
     def __init__(self, path: str) -> None:
-        """Open the table, and create it where there is none."""
+        """Open the table, and create it where there is none.
+
+        InputError where others altered it so that it demands what our rows do not have.
+        """
         from deltalake import DeltaTable
 
         self.path = path
@@ -65,6 +71,7 @@ class Predictions:
                 description="One row for each image that arrived, classified or rejected.",
                 configuration=configuration,
             )  # fmt: skip
+            delta.fitted(ROW.empty_table(), self._table)
             self._unmerged = len(self._table.file_uris())
             self._opened_at = self._table.version()
         self._upkeep = Lock()
@@ -78,8 +85,12 @@ class Predictions:
             return self._table.transaction_version(app_id)
 
     def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
-        """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole."""
+        """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole.
+
+        InputError where others altered the table so that it demands what our rows do not have.
+        """
         import deltalake
+        from deltalake.exceptions import CommitFailedError, SchemaMismatchError
 
         once = deltalake.CommitProperties(
             app_transactions=[deltalake.Transaction(app_id, batch_id)]
@@ -92,24 +103,37 @@ class Predictions:
             compression="SNAPPY", default_column_properties=columns
         )
         with self._access:
-            if self._table.version() - self._opened_at >= REPLAYED:
-                self._table = deltalake.DeltaTable(self.path)
-                self._opened_at = self._table.version()
-            else:
-                # Upkeep may have removed the log entry of the open version.
-                self._table.update_incremental()
-            deltalake.write_deltalake(
-                self._table, delta.plain(rows), mode="append", commit_properties=once,
-                post_commithook_properties=after, writer_properties=plainly,
-            )  # fmt: skip
+            for tries_left in range(TRIES - 1, -1, -1):
+                self._refresh()
+                try:
+                    deltalake.write_deltalake(
+                        self._table, delta.fitted(rows, self._table), mode="append",
+                        commit_properties=once, post_commithook_properties=after,
+                        writer_properties=plainly,
+                    )  # fmt: skip
+                    break
+                except (CommitFailedError, SchemaMismatchError):
+                    if not tries_left:
+                        raise
             self._unmerged += 1
+
+    def _refresh(self) -> None:
+        """Read the newest version; now and then from its checkpoint, which replays less."""
+        from deltalake import DeltaTable
+
+        if self._table.version() - self._opened_at >= REPLAYED:
+            self._table = DeltaTable(self.path)
+            self._opened_at = self._table.version()
+        else:
+            # Upkeep may have removed the log entry of the open version.
+            self._table.update_incremental()
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
         import pyarrow.dataset as ds
 
         event_ids, dates = event_ids.combine_chunks(), dates.combine_chunks().unique()
-        here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
+        here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
         with self._access:
             self._table.update_incremental()
             rows = delta.dataset(self._table, self.path)
@@ -151,9 +175,7 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
 
     Events that the table does not hold are left out.
     """
-    import pyarrow.dataset as ds
-
-    here = ds.field("event_id").isin(pa.array(event_ids, pa.string()))
+    here = delta.text("event_id").isin(pa.array(event_ids, pa.string()))
     columns = ["event_id", "model"]
     found = delta.dataset(opened(path), path).to_table(columns=columns, filter=here)
     return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
@@ -184,46 +206,68 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
     """Yield the rows of each commit from now on; look for it every `interval` seconds."""
     version, looked = opened(path).version() + 1, time.monotonic()
     while True:
-        rows = added(path, version)
+        gone = False
+        try:
+            rows = added(path, version)
+        except FileNotFoundError:
+            rows, gone = None, True
         if rows is not None:
             version, looked = version + 1, time.monotonic()
             if rows:
                 yield rows
-        elif time.monotonic() - looked <= GAP:
+        elif not gone and time.monotonic() - looked <= GAP:
             time.sleep(interval)
         else:
             newest, looked = opened(path).version(), time.monotonic()
-            if newest >= version and added(path, version) is None:
+            if gone or (newest >= version and commit(delta.store(path), version) is None):
                 log.warning("rows were merged before they were seen; a query shows them")
-                version = newest
+                version = max(newest, version + 1)
 
 
 def added(path: str, version: int) -> list[dict[str, Any]] | None:
-    """Return the rows of a version's commit; None where there is no log entry for it.
+    """Return the rows that a version's commit added; None where there is no log entry for it.
+
+    Rows that it wrote anew, as others do who change or restore some, are not among them.
 
     FileNotFoundError where its files were merged and removed since.
     """
-    import pyarrow.dataset as ds
+    import pyarrow.compute as pc
 
     store = delta.store(path)
-    adds = added_files(store, version)
-    if not adds:  # None, or no rows
-        return adds
-    names = [unquote(add["path"]) for add in adds]
-    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
-    data = ds.dataset(names, schema=ROW, partitioning=parts, filesystem=store)
-    return list(data.to_table().sort_by("event_id").to_pylist())
+    actions = commit(store, version)
+    if actions is None:
+        return None
+    adds, removes = (changed(actions, kind) for kind in ("add", "remove"))
+    operations = [each["commitInfo"].get("operation") for each in actions if "commitInfo" in each]
+    if not adds or "RESTORE" in operations:
+        return []
+    rows = _rows(store, adds, ROW)
+    if removes:
+        before = _rows(store, removes, pa.schema([ROW.field("event_id")]))["event_id"]
+        rows = rows.filter(pc.invert(pc.is_in(rows["event_id"], before.combine_chunks())))
+    return list(rows.sort_by("event_id").to_pylist())
 
 
-def added_files(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
-    """Return the log's actions "add" of a version, or None; merging adds no rows ("dataChange")."""
+def commit(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
+    """Return the actions of a version's log entry; None where there is none."""
     try:
         with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
-            commit = log.read().decode()
+            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
     except FileNotFoundError:
         return None
-    adds = [json.loads(line).get("add") for line in commit.splitlines()]
-    return [add for add in adds if add and add["dataChange"]]
+
+
+def changed(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the actions of a kind that change rows; merging files does not."""
+    return [each[kind] for each in actions if kind in each and each[kind]["dataChange"]]
+
+
+def _rows(store: FileSystem, files: list[dict[str, Any]], columns: pa.Schema) -> pa.Table:
+    import pyarrow.dataset as ds
+
+    names = [unquote(each["path"]) for each in files]
+    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
+    return ds.dataset(names, schema=columns, partitioning=parts, filesystem=store).to_table()
 
 
 def since(path: str, moment: datetime) -> list[dict[str, Any]]:
@@ -231,7 +275,7 @@ def since(path: str, moment: datetime) -> list[dict[str, Any]]:
     import pyarrow.dataset as ds
 
     here = ds.field("processed_at") >= moment
-    found = delta.dataset(opened(path), path).to_table(filter=here)
+    found = delta.dataset(opened(path), path).to_table(columns=ROW.names, filter=here)
     return list(found.sort_by("processed_at").to_pylist())
 
 

@@ -87,7 +87,8 @@ def table(path: str) -> Figures:
     files = pa.table(DeltaTable(path).get_add_actions())
     yield "table_files", files.num_rows
     yield "table_size_bytes", sum(files["size_bytes"].to_pylist())
-    yield "table_rows", sum(files["num_records"].to_pylist())
+    if not files["num_records"].null_count:  # others may write files without statistics
+        yield "table_rows", sum(files["num_records"].to_pylist())
 
 
 def registered(registry: Registry, model: str) -> Figures:
