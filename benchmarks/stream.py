@@ -20,7 +20,7 @@ import psutil
 from sightstream.config import Settings
 from sightstream.io import changes
 from sightstream.tables import delta
-from sightstream.tables.predictions import changed, commit, follow, opened
+from sightstream.tables.predictions import changed, follow, opened
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
     def wait() -> None:
         version, missing, deadline = begin, count, time.monotonic() + timeout
         while missing > 0:
-            while (actions := commit(store, version)) is None:
+            while (actions := delta.commit(store, version)) is None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} rows in {timeout} s")
                 changes.wait(log, 1.0)

@@ -178,7 +178,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             stack.enter_context(publisher.running())
         stack.callback(stream.stop)
         images, days = settings.images, settings.retention_days
-        looks = _probes(settings, registry, session)
+        looks = _probes(settings, table, registry, session)
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
             lambda: upkeep.run(table, images, days, lambda: stream.idle, stop),
@@ -238,12 +238,13 @@ def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> Stream
 
 
 def _probes(
-    settings: Settings, registry: Registry, session: SparkSession
+    settings: Settings, table: Predictions, registry: Registry, session: SparkSession
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
         partial(probes.images, settings.inbox, settings.images, settings.retention_days),
         partial(probes.table, settings.predictions),
+        partial(probes.copies, table),
         probes.machine,
         partial(probes.registered, registry, settings.model),
         partial(probes.spark, session),

@@ -149,13 +149,14 @@ def _predictions(settings: Settings) -> str:
     from deltalake import DeltaTable
     from pyarrow.fs import FileSelector
 
-    from sightstream.tables import delta
+    from sightstream.tables import delta, doubles
 
     path = settings.predictions
     try:
         if not delta.store(path).get_file_info(FileSelector("", allow_not_found=True)):
             return "no table yet; `sightstream run` creates it"
-        table = delta.dataset(DeltaTable(path), path)
+        opened = DeltaTable(path)
+        table = delta.dataset(opened, path)
         rows = table.count_rows()
         rejected = table.count_rows(filter=delta.text("status") == "rejected")
     except Exception as error:
@@ -164,6 +165,11 @@ def _predictions(settings: Settings) -> str:
             f"the table {path} cannot be read ({reason}); where that names a file, restore this "
             "file from a backup, or have its rows left out: DeltaTable.repair() of deltalake"
         ) from error
+    if copies := doubles.count(opened):
+        raise EnvironmentUnfitError(
+            f"{copies} rows of {path} are there twice, as where two jobs merge files at once; a "
+            "stream leaves the copies out within seconds of the commit: sightstream run"
+        )
     return f"{rows} rows, {rejected} of them rejected"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -89,3 +90,12 @@ def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dat
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
     days = [("date", ">=", since.date().isoformat())] if since else None
     return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
+
+
+def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
+    """Return the actions of a version's log entry; None where there is none."""
+    try:
+        with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
+            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None

@@ -5,7 +5,6 @@ Functions that read raise InputError where there is no table yet.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Collection, Iterator
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from sightstream.errors import InputError, first_line
-from sightstream.tables import delta
+from sightstream.tables import delta, doubles
 from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
@@ -45,6 +44,9 @@ REPLAYED = 20
 
 TRIES = 5
 """Times that rows are committed to a table that others alter meanwhile."""
+
+LOOK = 10.0
+"""Seconds between two looks at the commits of others."""
 
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
@@ -74,6 +76,12 @@ class Predictions:
             delta.fitted(ROW.empty_table(), self._table)
             self._unmerged = len(self._table.file_uris())
             self._opened_at = self._table.version()
+        # No copies up to this version. Of the commits before the start, only those of the time when
+        # no stream ran matter; they are the last ones.
+        self._clean = max(-1, self._opened_at - SMALL_FILES)
+        self._ours = set[int]()  # later versions, which add rows and no copies
+        self._looked = 0.0
+        self.copies = 0  # of rows, which were left out
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
         self._access = Lock()
@@ -111,6 +119,7 @@ class Predictions:
                         commit_properties=once, post_commithook_properties=after,
                         writer_properties=plainly,
                     )  # fmt: skip
+                    self._ours.add(self._table.version())
                     break
                 except (CommitFailedError, SchemaMismatchError):
                     if not tries_left:
@@ -141,25 +150,52 @@ class Predictions:
         return set(found["event_id"].to_pylist())
 
     def maintain(self, *, quiet: bool) -> bool:
-        """Merge small files, and remove unused ones and old log entries.
+        """Merge small files, and remove unused ones, old log entries, and copies of rows.
 
         Returns:
-            False where it had nothing to do: there are too few files, of which two are enough in
+            False where it had nothing to merge: there are too few files, of which two are enough in
             a `quiet` time.
         """
         from deltalake import DeltaTable
 
         with self._upkeep:
+            if time.monotonic() - self._looked > LOOK:
+                self._leave_out_copies()
             files = self._unmerged
             if files < (2 if quiet else SMALL_FILES):
                 return False
             table = DeltaTable(self.path)
             table.optimize.compact(target_size=MERGED)
+            self._leave_out_copies()
             table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
             table.create_checkpoint()
             table.cleanup_metadata()
             self._unmerged -= files
             return True
+
+    def _leave_out_copies(self) -> None:
+        """Look at the commits since the last look that are not ours, until no rows are double."""
+        self._looked = time.monotonic()
+        while others := self._others():
+            days = set[str]().union(*(doubles.suspects(self.path, each) for each in others))
+            if copies := doubles.leave_out(self.path, sorted(days)):
+                self.copies += copies
+                log.warning(
+                    "%d rows were in the table twice, since two jobs merged the same files; the "
+                    "copies are left out now", copies,
+                )  # fmt: skip
+            self._clean = others[-1]
+
+    def _others(self) -> list[int]:
+        """Return the versions since the last look whose commits may have made copies, in order."""
+        with self._access:
+            self._table.update_incremental()
+            newest, ours = self._table.version(), self._ours
+            self._ours = {each for each in ours if each > newest}
+        others = [each for each in range(self._clean + 1, newest + 1) if each not in ours]
+        if not others:
+            self._clean = newest
+        return others
 
 
 def version(path: str) -> int | None:
@@ -219,7 +255,7 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
             time.sleep(interval)
         else:
             newest, looked = opened(path).version(), time.monotonic()
-            if gone or (newest >= version and commit(delta.store(path), version) is None):
+            if gone or (newest >= version and delta.commit(delta.store(path), version) is None):
                 log.warning("rows were merged before they were seen; a query shows them")
                 version = max(newest, version + 1)
 
@@ -234,7 +270,7 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
     import pyarrow.compute as pc
 
     store = delta.store(path)
-    actions = commit(store, version)
+    actions = delta.commit(store, version)
     if actions is None:
         return None
     adds, removes = (changed(actions, kind) for kind in ("add", "remove"))
@@ -246,15 +282,6 @@ def added(path: str, version: int) -> list[dict[str, Any]] | None:
         before = _rows(store, removes, pa.schema([ROW.field("event_id")]))["event_id"]
         rows = rows.filter(pc.invert(pc.is_in(rows["event_id"], before.combine_chunks())))
     return list(rows.sort_by("event_id").to_pylist())
-
-
-def commit(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
-    """Return the actions of a version's log entry; None where there is none."""
-    try:
-        with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
-            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
-    except FileNotFoundError:
-        return None
 
 
 def changed(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

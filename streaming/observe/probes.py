@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sightstream.models.registry import Registry
+    from sightstream.tables.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,11 @@ def table(path: str) -> Figures:
     yield "table_size_bytes", sum(files["size_bytes"].to_pylist())
     if not files["num_records"].null_count:  # others may write files without statistics
         yield "table_rows", sum(files["num_records"].to_pylist())
+
+
+def copies(table: Predictions) -> Figures:
+    """Yield the number of rows that were in the table twice and were left out."""
+    yield "table_copies", table.copies
 
 
 def registered(registry: Registry, model: str) -> Figures:
