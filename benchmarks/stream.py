@@ -20,7 +20,7 @@ import psutil
 from sightstream.config import Settings
 from sightstream.io import changes
 from sightstream.tables import delta
-from sightstream.tables.predictions import added_files, follow, opened
+from sightstream.tables.predictions import changed, follow, opened
 
 
 @contextmanager
@@ -128,11 +128,13 @@ def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[
     def wait() -> None:
         version, missing, deadline = begin, count, time.monotonic() + timeout
         while missing > 0:
-            while (files := added_files(store, version)) is None:
+            while (actions := delta.commit(store, version)) is None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"fewer than {count} rows in {timeout} s")
                 changes.wait(log, 1.0)
-            missing -= sum(json.loads(file["stats"])["numRecords"] for file in files)
+            missing -= sum(
+                json.loads(file["stats"])["numRecords"] for file in changed(actions, "add")
+            )
             version += 1
 
     return wait

@@ -183,7 +183,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             stack.enter_context(publisher.running())
         stack.callback(stream.stop)
         images, days = settings.images, settings.retention_days
-        looks = _probes(settings, registry, stream.champion.model.name, session)
+        looks = _probes(settings, table, registry, stream.champion.model.name, session)
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
             lambda: upkeep.run(table, images, days, lambda: stream.idle, stop),
@@ -243,7 +243,7 @@ def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> Stream
 
 
 def _probes(
-    settings: Settings, registry: Registry, model: str, session: SparkSession
+    settings: Settings, table: Predictions, registry: Registry, model: str, session: SparkSession
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
@@ -252,6 +252,7 @@ def _probes(
             probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
         ),
         partial(probes.table, settings.predictions),
+        partial(probes.copies, table),
         probes.machine,
         partial(probes.registered, registry, model),
         partial(probes.spark, session),

@@ -146,25 +146,30 @@ def _model(settings: Settings) -> str:
 
 
 def _predictions(settings: Settings) -> str:
-    import pyarrow.dataset as ds
     from deltalake import DeltaTable
     from pyarrow.fs import FileSelector
 
-    from sightstream.tables import delta
+    from sightstream.tables import delta, doubles
 
     path = settings.predictions
     try:
         if not delta.store(path).get_file_info(FileSelector("", allow_not_found=True)):
             return "no table yet; `sightstream run` creates it"
-        table = delta.dataset(DeltaTable(path), path)
+        opened = DeltaTable(path)
+        table = delta.dataset(opened, path)
         rows = table.count_rows()
-        rejected = table.count_rows(filter=ds.field("status") == "rejected")
+        rejected = table.count_rows(filter=delta.text("status") == "rejected")
     except Exception as error:
         reason = first_line(error)
         raise EnvironmentUnfitError(
-            f"the table {path} cannot be read ({reason}); restore it from a backup, or put it and "
-            f"{settings.checkpoint('folder')} aside: the images are then classified again"
+            f"the table {path} cannot be read ({reason}); where that names a file, restore this "
+            "file from a backup, or have its rows left out: DeltaTable.repair() of deltalake"
         ) from error
+    if copies := doubles.count(opened):
+        raise EnvironmentUnfitError(
+            f"{copies} rows of {path} are there twice, as where two jobs merge files at once; a "
+            "stream leaves the copies out within seconds of the commit: sightstream run"
+        )
     return f"{rows} rows, {rejected} of them rejected"
 
 

@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from sightstream.errors import EnvironmentUnfitError
+from sightstream.errors import EnvironmentUnfitError, InputError
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyarrow.compute import Expression
     from pyarrow.dataset import Dataset
 
 
-def plain(rows: pa.Table) -> pa.Table:
-    """Drop the comments on columns: delta-rs refuses rows with others than the table has."""
-    return rows.cast(pa.schema([field.remove_metadata() for field in rows.schema]))
+def fitted(rows: pa.Table, table: DeltaTable) -> pa.Table:
+    """Give rows the columns of an open table, in which others may have added and widened some.
+
+    A column that the rows lack is null; one that the table lacks is left out. Comments are dropped:
+    delta-rs refuses rows with others than the table has.
+
+    Raises:
+        InputError: The table demands what the rows do not have.
+    """
+    fields = [field.remove_metadata() for field in pa.schema(table.schema().to_arrow())]
+    held, names = set(rows.column_names), [field.name for field in fields]
+    lacking = [field.name for field in fields if not field.nullable and field.name not in held]
+    lacking += [f.name for f in rows.schema if not f.nullable and f.name not in names]
+    if lacking:
+        raise InputError(
+            f"the table {table.table_uri} takes no rows of sightstream, because of its columns "
+            f"{', '.join(lacking)}: those that others add must be nullable, and ours must stay"
+        )
+    columns = [
+        rows[field.name] if field.name in held else pa.nulls(len(rows), field.type)
+        for field in fields
+    ]
+    return pa.table(columns, names).cast(pa.schema(fields))
+
+
+def text(column: str) -> Expression:
+    """Name a column of strings in a filter.
+
+    Arrow compares no string with the string views that delta-rs writes where it changes rows,
+    unless the column is cast.
+    """
+    import pyarrow.compute as pc
+
+    return pc.field(column).cast(pa.string())
 
 
 @lru_cache(8)
@@ -57,3 +90,12 @@ def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dat
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
     days = [("date", ">=", since.date().isoformat())] if since else None
     return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
+
+
+def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
+    """Return the actions of a version's log entry; None where there is none."""
+    try:
+        with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
+            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None

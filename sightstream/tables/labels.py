@@ -109,7 +109,7 @@ class Labels:
             description="Labels that people gave; the newest row of an event id counts.",
         )  # fmt: skip
         added = pa.Table.from_pylist(list(map(vars, rows)), LABEL)
-        write_deltalake(table, delta.plain(added), mode="append")
+        write_deltalake(table, delta.fitted(added, table), mode="append")
         if len(table.file_uris()) > SMALL_FILES:
             table.optimize.compact()
             table.vacuum(dry_run=False)

@@ -5,7 +5,6 @@ Functions that read raise InputError where there is no table yet.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -18,7 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from sightstream.errors import InputError, first_line
-from sightstream.tables import delta
+from sightstream.tables import delta, doubles
 from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
@@ -45,6 +44,12 @@ REPLAYED = 20
 SOURCES_COUNT = "sightstream: seconds of the epoch since which a message's source counts"
 """Mark of the table, for rows that have the id of a message alone as their event id."""
 
+TRIES = 5
+"""Times that rows are committed to a table that others alter meanwhile."""
+
+LOOK = 10.0
+"""Seconds between two looks at the commits of others."""
+
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
 
@@ -53,7 +58,10 @@ class Predictions:
     """The table as the stream writes it, one commit for each micro-batch."""
 
     def __init__(self, path: str) -> None:
-        """Open the table, and create it where there is none."""
+        """Open the table, and create it where there is none.
+
+        InputError where others altered it so that it demands what our rows do not have.
+        """
         from deltalake import DeltaTable
 
         self.path = path
@@ -67,8 +75,15 @@ class Predictions:
                 description="One row for each image that arrived, classified or rejected.",
                 configuration=configuration,
             )  # fmt: skip
+            delta.fitted(ROW.empty_table(), self._table)
             self._unmerged = len(self._table.file_uris())
             self._opened_at = self._table.version()
+        # No copies up to this version. Of the commits before the start, only those of the time when
+        # no stream ran matter; they are the last ones.
+        self._clean = max(-1, self._opened_at - SMALL_FILES)
+        self._ours = set[int]()  # later versions, which add rows and no copies
+        self._looked = 0.0
+        self.copies = 0  # of rows, which were left out
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
         self._access = Lock()
@@ -80,8 +95,12 @@ class Predictions:
             return self._table.transaction_version(app_id)
 
     def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
-        """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole."""
+        """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole.
+
+        InputError where others altered the table so that it demands what our rows do not have.
+        """
         import deltalake
+        from deltalake.exceptions import CommitFailedError, SchemaMismatchError
 
         once = deltalake.CommitProperties(
             app_transactions=[deltalake.Transaction(app_id, batch_id)]
@@ -94,17 +113,31 @@ class Predictions:
             compression="SNAPPY", default_column_properties=columns
         )
         with self._access:
-            if self._table.version() - self._opened_at >= REPLAYED:
-                self._table = deltalake.DeltaTable(self.path)
-                self._opened_at = self._table.version()
-            else:
-                # Upkeep may have removed the log entry of the open version.
-                self._table.update_incremental()
-            deltalake.write_deltalake(
-                self._table, delta.plain(rows), mode="append", commit_properties=once,
-                post_commithook_properties=after, writer_properties=plainly,
-            )  # fmt: skip
+            for tries_left in range(TRIES - 1, -1, -1):
+                self._refresh()
+                try:
+                    deltalake.write_deltalake(
+                        self._table, delta.fitted(rows, self._table), mode="append",
+                        commit_properties=once, post_commithook_properties=after,
+                        writer_properties=plainly,
+                    )  # fmt: skip
+                    self._ours.add(self._table.version())
+                    break
+                except (CommitFailedError, SchemaMismatchError):
+                    if not tries_left:
+                        raise
             self._unmerged += 1
+
+    def _refresh(self) -> None:
+        """Read the newest version; now and then from its checkpoint, which replays less."""
+        from deltalake import DeltaTable
+
+        if self._table.version() - self._opened_at >= REPLAYED:
+            self._table = DeltaTable(self.path)
+            self._opened_at = self._table.version()
+        else:
+            # Upkeep may have removed the log entry of the open version.
+            self._table.update_incremental()
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
@@ -133,7 +166,7 @@ class Predictions:
                 once = deltalake.CommitProperties(
                     app_transactions=[deltalake.Transaction(name, value)]
                 )
-                schema = pa.schema([field.remove_metadata() for field in ROW])
+                schema = pa.schema(self._table.schema().to_arrow())
                 self._table.create_write_transaction(
                     [], "append", schema, ["date"], commit_properties=once
                 )
@@ -142,32 +175,59 @@ class Predictions:
     def _of(self, event_ids: pa.Array, dates: pa.Array, columns: list[str]) -> pa.Table:
         import pyarrow.dataset as ds
 
-        here = ds.field("date").isin(dates) & ds.field("event_id").isin(event_ids)
+        here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
         with self._access:
             self._table.update_incremental()
             rows = delta.dataset(self._table, self.path)
         return rows.to_table(columns=columns, filter=here)
 
     def maintain(self, *, quiet: bool) -> bool:
-        """Merge small files, and remove unused ones and old log entries.
+        """Merge small files, and remove unused ones, old log entries, and copies of rows.
 
         Returns:
-            False where it had nothing to do: there are too few files, of which two are enough in
+            False where it had nothing to merge: there are too few files, of which two are enough in
             a `quiet` time.
         """
         from deltalake import DeltaTable
 
         with self._upkeep:
+            if time.monotonic() - self._looked > LOOK:
+                self._leave_out_copies()
             files = self._unmerged
             if files < (2 if quiet else SMALL_FILES):
                 return False
             table = DeltaTable(self.path)
             table.optimize.compact(target_size=MERGED)
+            self._leave_out_copies()
             table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
             table.create_checkpoint()
             table.cleanup_metadata()
             self._unmerged -= files
             return True
+
+    def _leave_out_copies(self) -> None:
+        """Look at the commits since the last look that are not ours, until no rows are double."""
+        self._looked = time.monotonic()
+        while others := self._others():
+            days = set[str]().union(*(doubles.suspects(self.path, each) for each in others))
+            if copies := doubles.leave_out(self.path, sorted(days)):
+                self.copies += copies
+                log.warning(
+                    "%d rows were in the table twice, since two jobs merged the same files; the "
+                    "copies are left out now", copies,
+                )  # fmt: skip
+            self._clean = others[-1]
+
+    def _others(self) -> list[int]:
+        """Return the versions since the last look whose commits may have made copies, in order."""
+        with self._access:
+            self._table.update_incremental()
+            newest, ours = self._table.version(), self._ours
+            self._ours = {each for each in ours if each > newest}
+        others = [each for each in range(self._clean + 1, newest + 1) if each not in ours]
+        if not others:
+            self._clean = newest
+        return others
 
 
 def version(path: str) -> int | None:
@@ -183,9 +243,7 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
 
     Events that the table does not hold are left out.
     """
-    import pyarrow.dataset as ds
-
-    here = ds.field("event_id").isin(pa.array(event_ids, pa.string()))
+    here = delta.text("event_id").isin(pa.array(event_ids, pa.string()))
     columns = ["event_id", "model"]
     found = delta.dataset(opened(path), path).to_table(columns=columns, filter=here)
     return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
@@ -216,46 +274,59 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
     """Yield the rows of each commit from now on; look for it every `interval` seconds."""
     version, looked = opened(path).version() + 1, time.monotonic()
     while True:
-        rows = added(path, version)
+        gone = False
+        try:
+            rows = added(path, version)
+        except FileNotFoundError:
+            rows, gone = None, True
         if rows is not None:
             version, looked = version + 1, time.monotonic()
             if rows:
                 yield rows
-        elif time.monotonic() - looked <= GAP:
+        elif not gone and time.monotonic() - looked <= GAP:
             time.sleep(interval)
         else:
             newest, looked = opened(path).version(), time.monotonic()
-            if newest >= version and added(path, version) is None:
+            if gone or (newest >= version and delta.commit(delta.store(path), version) is None):
                 log.warning("rows were merged before they were seen; a query shows them")
-                version = newest
+                version = max(newest, version + 1)
 
 
 def added(path: str, version: int) -> list[dict[str, Any]] | None:
-    """Return the rows of a version's commit; None where there is no log entry for it.
+    """Return the rows that a version's commit added; None where there is no log entry for it.
+
+    Rows that it wrote anew, as others do who change or restore some, are not among them.
 
     FileNotFoundError where its files were merged and removed since.
     """
-    import pyarrow.dataset as ds
+    import pyarrow.compute as pc
 
     store = delta.store(path)
-    adds = added_files(store, version)
-    if not adds:  # None, or no rows
-        return adds
-    names = [unquote(add["path"]) for add in adds]
-    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
-    data = ds.dataset(names, schema=ROW, partitioning=parts, filesystem=store)
-    return list(data.to_table().sort_by("event_id").to_pylist())
-
-
-def added_files(store: FileSystem, version: int) -> list[dict[str, Any]] | None:
-    """Return the log's actions "add" of a version, or None; merging adds no rows ("dataChange")."""
-    try:
-        with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
-            commit = log.read().decode()
-    except FileNotFoundError:
+    actions = delta.commit(store, version)
+    if actions is None:
         return None
-    adds = [json.loads(line).get("add") for line in commit.splitlines()]
-    return [add for add in adds if add and add["dataChange"]]
+    adds, removes = (changed(actions, kind) for kind in ("add", "remove"))
+    operations = [each["commitInfo"].get("operation") for each in actions if "commitInfo" in each]
+    if not adds or "RESTORE" in operations:
+        return []
+    rows = _rows(store, adds, ROW)
+    if removes:
+        before = _rows(store, removes, pa.schema([ROW.field("event_id")]))["event_id"]
+        rows = rows.filter(pc.invert(pc.is_in(rows["event_id"], before.combine_chunks())))
+    return list(rows.sort_by("event_id").to_pylist())
+
+
+def changed(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the actions of a kind that change rows; merging files does not."""
+    return [each[kind] for each in actions if kind in each and each[kind]["dataChange"]]
+
+
+def _rows(store: FileSystem, files: list[dict[str, Any]], columns: pa.Schema) -> pa.Table:
+    import pyarrow.dataset as ds
+
+    names = [unquote(each["path"]) for each in files]
+    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
+    return ds.dataset(names, schema=columns, partitioning=parts, filesystem=store).to_table()
 
 
 def since(path: str, moment: datetime) -> list[dict[str, Any]]:
@@ -263,7 +334,7 @@ def since(path: str, moment: datetime) -> list[dict[str, Any]]:
     import pyarrow.dataset as ds
 
     here = ds.field("processed_at") >= moment
-    found = delta.dataset(opened(path), path).to_table(filter=here)
+    found = delta.dataset(opened(path), path).to_table(columns=ROW.names, filter=here)
     return list(found.sort_by("processed_at").to_pylist())
 
 

@@ -85,6 +85,8 @@ METRICS = (
     Metric("gauge", "table_size_bytes", "Size of the files that the predictions table consists of"),
     Metric("gauge", "table_files", "Files that the predictions table consists of"),
     Metric("gauge", "table_rows", "Rows of the predictions table"),
+    Metric("counter", "table_copies",
+           "Rows that were there twice, since several merged the same files, and were left out"),
     Metric("gauge", "registry_version", "Version by alias; newest is the one registered last",
            _VERSION),
     Metric("gauge", "registry_created_timestamp_seconds", "Time at which a version was registered",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from sightstream.models.registry import Registry
+    from sightstream.tables.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,13 @@ def table(path: str) -> Figures:
     files = pa.table(DeltaTable(path).get_add_actions())
     yield "table_files", files.num_rows
     yield "table_size_bytes", sum(files["size_bytes"].to_pylist())
-    yield "table_rows", sum(files["num_records"].to_pylist())
+    if not files["num_records"].null_count:  # others may write files without statistics
+        yield "table_rows", sum(files["num_records"].to_pylist())
+
+
+def copies(table: Predictions) -> Figures:
+    """Yield the number of rows that were in the table twice and were left out."""
+    yield "table_copies", table.copies
 
 
 def registered(registry: Registry, model: str) -> Figures:

@@ -94,9 +94,9 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
     inbox = os.fsencode(settings.inbox)
     stuck.write(settings.stuck, inbox, {inbox + b"/waits.png": "cannot be read"})
     (settings.images / "2026-05-01").mkdir(parents=True)
-    Predictions(settings.predictions)
+    table = Predictions(settings.predictions)
     metrics = Metrics()
-    looks = job._probes(settings, Registry(settings.registry_address), session)
+    looks = job._probes(settings, table, Registry(settings.registry_address), session)
     probes.watch(metrics.of, looks, Ended())
     samples = [each for family in metrics.registry.collect() for each in family.samples]
     found = {each.name: each.value for each in sorted(samples, key=lambda each: each.value)}

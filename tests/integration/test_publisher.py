@@ -8,6 +8,8 @@ from threading import Event, Thread
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, Field
+from deltalake.schema import PrimitiveType
 
 from sightstream import config
 from sightstream.tables import predictions
@@ -104,6 +106,19 @@ def test_rows_whose_versions_are_gone_from_the_log_are_told_from_the_table(place
     with publishing(place):
         pass
     assert set(told(broker, place)) == {"a", "b", "c"}
+
+
+def test_rows_that_others_wrote_anew_are_not_told_again(place, table, broker):
+    with publishing(place):
+        append(table, "a", "b")
+        other = DeltaTable(place.predictions)
+        other.update({"error_detail": "'seen'"}, predicate="event_id = 'a'")
+        other.delete("event_id = 'b'")
+        other.alter.add_columns([Field("reviewed_by", PrimitiveType("string"))])
+        append(table, "c")
+        other.optimize.compact()
+        append(table, "d")
+    assert told(broker, place) == ["a", "b", "c", "d"]
 
 
 def test_a_damaged_memory_tells_all_rows_again(place, table, broker):

@@ -1,0 +1,199 @@
+"""Neighbours: other jobs change the predictions table, and everything of ours goes on."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb  # noqa: F401  the example of the docs uses it
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, Field, write_deltalake
+from deltalake.schema import PrimitiveType
+
+from sightstream import config
+from sightstream.cli import doctor
+from sightstream.errors import InputError
+from sightstream.tables import predictions
+from sightstream.tables.labels import Labels
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.query import Filter, query, snapshot
+from sightstream.tables.schema import ROW
+from streaming.observe import probes, status
+
+NOW = datetime.now(UTC)
+IDS = [f"{batch}-{number}" for batch in range(3) for number in range(10)]
+
+
+def rows(*event_ids, **changes):
+    required = {"source": "folder", "status": "ok", "processed_at": NOW, "date": NOW.date()}
+    answer = {"event_time": NOW, "label": "cat", "score": 0.5, "model": "starter"}
+    more = required | answer | changes
+    return pa.Table.from_pylist([{"event_id": each} | more for each in event_ids], ROW)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return config.Settings(home=tmp_path)
+
+
+@pytest.fixture
+def path(settings):
+    return settings.predictions
+
+
+@pytest.fixture
+def table(path):
+    made = Predictions(path)
+    for batch in range(3):
+        ids = IDS[10 * batch : 10 * batch + 10]
+        bad = rows(*ids[8:], status="rejected", label=None, model=None, error_code="corrupt")
+        made.append(pa.concat_tables([rows(*ids[:8]), bad]), "app", batch)
+    return made
+
+
+def merge(table):
+    source = rows("0-0", "merged", label="dog")
+    return (
+        table.merge(source, "t.event_id = s.event_id", source_alias="s", target_alias="t")
+        .when_matched_update({"label": "s.label"})
+        .when_not_matched_insert_all()
+        .execute()
+    )
+
+
+def overwrite(table):
+    write_deltalake(table, table.to_pyarrow_table(), mode="overwrite")
+
+
+def restore(table):
+    before = table.version()
+    table.delete("event_id = '0-0'")
+    table.restore(before)
+
+
+CHANGES = {
+    "delete": lambda table: table.delete("event_id in ('0-1', '1-1')"),
+    "delete of a file's rows": lambda table: table.delete("event_id like '1-%'"),
+    "update": lambda table: table.update({"error_detail": "'seen'"}, predicate="label = 'cat'"),
+    "merge": merge,
+    "column": lambda table: table.alter.add_columns([Field('by"whom', PrimitiveType("string"))]),
+    "compact": lambda table: table.optimize.compact(),
+    "z-order": lambda table: table.optimize.z_order(["event_id"]),
+    "change feed": lambda table: table.alter.set_table_properties(
+        {"delta.enableChangeDataFeed": "true"}
+    ),
+    "overwrite": overwrite,
+    "restore": restore,
+}
+
+
+@pytest.fixture(params=CHANGES)
+def left(request, table, path):
+    """The event ids that are left after another job, and those that it added."""
+    CHANGES[request.param](DeltaTable(path))
+    return sorted(DeltaTable(path).to_pyarrow_table(columns=["event_id"])["event_id"].to_pylist())
+
+
+def new(path, version):
+    return [row["event_id"] for row in predictions.added(path, version)]
+
+
+def test_every_reader_answers_after_another_job_changed_the_table(left, path, settings, tmp_path):
+    good = [each for each in left if each[2:] not in {"8", "9"}]
+    found = query(path, "SELECT count(*) n FROM predictions WHERE event_id = '0-0'")
+    assert found["n"].to_pylist() == [1]
+    letters = query(path, "SELECT event_id FROM dead_letters WHERE error_code = 'corrupt'")
+    assert sorted(letters["event_id"].to_pylist()) == sorted(set(left) - set(good))
+    assert predictions.models_of(path, [*left, "none"]).keys() == set(left)
+    assert f"{len(left)} rows, {len(left) - len(good)} of them rejected" in doctor.CHECKS[
+        "predictions"
+    ](settings)
+    assert status.rows(path)["rows_today"] == len(left)
+    assert dict(probes.table(path))["table_rows"] == len(left)
+    Labels(tmp_path / "labels").put({"0-2": "dog"}, "me")
+    with snapshot(path, labels=tmp_path / "labels") as now:
+        wanted = Filter(status="ok", sources=("folder",))
+        assert sorted(row["event_id"] for row in now.newest(wanted, 99)) == good
+        assert "cat" in now.kinds().labels
+        assert {row["event_id"] for row in now.uncertain("starter", 99, ["0-0"])} == (
+            set(good) - {"0-0", "0-2"}
+        )
+        assert now.row("0-0")["event_id"] == "0-0"
+        assert now.trend(Filter(labels=("cat",)), 5).num_rows
+
+
+def test_the_stream_goes_on_after_another_job_changed_the_table(left, table, path):
+    ids, days = pa.chunked_array([[*left, "none"]]), pa.chunked_array([[NOW.date()]])
+    assert table.known(ids, days) == set(left)
+    for batch, opened in enumerate((table, Predictions(path))):
+        opened.append(rows(f"next-{batch}"), "app", 3 + batch)
+        assert opened.last_batch("app") == 3 + batch
+        assert new(path, predictions.version(path)) == [f"next-{batch}"]
+    table.maintain(quiet=True)
+    found = DeltaTable(path).to_pyarrow_table(columns=["event_id"])["event_id"].to_pylist()
+    assert sorted(found) == sorted([*left, "next-0", "next-1"])
+    assert table.known(ids, days) == set(left)
+
+
+def test_rows_that_another_job_wrote_anew_are_not_new(left, path):
+    last = predictions.version(path)
+    assert new(path, last) == (["merged"] if "merged" in left else [])
+
+
+def test_the_example_of_the_docs_answers_after_another_job_changed_rows(table, path, capsys):
+    DeltaTable(path).delete("event_id = '0-1'")
+    docs = Path(__file__).parents[2] / "docs/rows-out.md"
+    (code,) = re.findall(r"```python\n(.*?)```", docs.read_text(), re.DOTALL)
+    exec(code.replace("data/predictions", path), {})
+    assert re.search(r"cat\s+│\s+23", capsys.readouterr().out)
+
+
+def test_columns_of_others_are_null_in_new_rows_and_their_wider_types_are_kept(table, path):
+    DeltaTable(path).alter.add_columns(
+        [Field("reviewed_by", PrimitiveType("string")), Field("weight", PrimitiveType("double"))]
+    )
+    table.append(rows("next"), "app", 3)
+    (row,) = query(path, "SELECT * FROM predictions WHERE event_id = 'next'").to_pylist()
+    assert (row["reviewed_by"], row["weight"], row["label"]) == (None, None, "cat")
+
+
+def test_a_column_that_others_demand_is_refused_with_a_sentence(tmp_path):
+    path = str(tmp_path / "predictions")
+    demanding = ROW.append(pa.field("reviewed_by", pa.string(), nullable=False))
+    DeltaTable.create(path, demanding, partition_by=["date"])
+    with pytest.raises(InputError, match="columns reviewed_by: those that others add must be nul"):
+        Predictions(path)
+
+
+def test_a_column_of_ours_that_is_gone_is_refused_where_it_is_required(tmp_path):
+    path = str(tmp_path / "predictions")
+    without = [field for field in ROW if field.name not in {"event_id", "label"}]
+    DeltaTable.create(path, pa.schema(without), partition_by=["date"])
+    with pytest.raises(InputError, match=r"columns event_id: .*ours must stay"):
+        Predictions(path)
+
+
+def test_a_table_of_an_earlier_schema_is_written_to(tmp_path):
+    path = str(tmp_path / "predictions")
+    DeltaTable.create(
+        path, pa.schema(field for field in ROW if field.name != "top"), partition_by=["date"]
+    )
+    Predictions(path).append(rows("a"), "app", 0)
+    assert new(path, 1) == ["a"]
+
+
+def test_commits_go_on_while_others_alter_the_table(table, path):
+    for number in range(20):
+        DeltaTable(path).alter.add_columns([Field(f"note_{number}", PrimitiveType("string"))])
+        table.append(rows(f"next-{number}"), "app", 3 + number)
+    assert DeltaTable(path).count() == 50
+
+
+def test_a_damaged_file_is_named_and_no_restore_of_the_table_advised(table, path, settings):
+    file = next(Path(path).glob("date=*/*.parquet"))
+    file.unlink()
+    with pytest.raises(Exception, match=file.name) as failed:
+        doctor.CHECKS["predictions"](settings)
+    assert "restore this file from a backup" in str(failed.value)
+    DeltaTable(path).repair()
+    assert doctor.CHECKS["predictions"](settings) == "20 rows, 4 of them rejected"
