@@ -14,14 +14,11 @@ from typing import Any
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
-from sightstream.images import png, tiff
-
-MAX_SCANS = 100
+from sightstream.images import jpeg, png, tiff
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,6 @@ def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
     return re.compile(b"|".join(parts), re.DOTALL), formats
 
 
-def _refuse_scans(image: Image.Image, data: bytes) -> None:
-    if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
-        # Each of these scans is a pass over all pixels, however few bytes it has.
-        raise ValueError(f"more than {MAX_SCANS} scans")
-
-
 def _little(data: bytes, start: int, count: int) -> int:
     return int.from_bytes(data[start : start + count], "little")
 
@@ -108,7 +99,7 @@ def _tiff_is_cut_short(data: bytes) -> bool:
 
 
 JPEG = Format(
-    "JPEG", rb"\xff\xd8", JpegImageFile, lambda data: b"\xff\xd9" not in data, load=_refuse_scans
+    "JPEG", rb"\xff\xd8", jpeg.open_picture, lambda data: jpeg.END not in data, load=jpeg.load
 )
 PNG = Format(
     "PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile, lambda data: png.END not in data, load=png.load

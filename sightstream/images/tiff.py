@@ -31,8 +31,8 @@ class ScientificTiff(ImageFile.ImageFile):
     format = "TIFF"
 
     def _open(self) -> None:
-        assert isinstance(self.fp, BytesIO)
-        self.stream = self.fp
+        stream: Any = self.fp
+        self.stream: BytesIO = stream
         self.tags = read_tags(self.stream)
         self._size = self.tags.width, self.tags.height
         self._mode = "F"
@@ -59,8 +59,8 @@ def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
     """Decode the pixels; samples of more than 8 bits are returned as they are stored."""
     if isinstance(image, ScientificTiff):
         return _scientific(image.stream, image.tags)
-    assert isinstance(image, TiffImageFile) and isinstance(image.fp, BytesIO)
-    tags, stream = Tags(image.tag_v2), image.fp
+    plain: Any = image
+    tags, stream = Tags(plain.tag_v2), plain.fp
     image.info.pop("xmp", None)  # Pillow would turn the picture by it.
     if tags.bits == 16 and image.mode in ("RGB", "RGBA"):
         again = TiffImageFile(BytesIO(stream.getvalue()))

@@ -34,7 +34,7 @@ class Tags:
             return (_all(directory, tag) or (default,))[0]
 
         self.width, self.height = first(256), first(257)
-        self.bands = first(277, 1)
+        self.bands: int = first(277, 1)
         depths = set(_all(directory, 258)[: self.bands]) or {1}
         formats = set(_all(directory, 339)[: self.bands]) or {1}
         self.bits = max(depths)
@@ -177,7 +177,7 @@ def _others(stream: BytesIO, first: Any) -> Iterator[tuple[int, Tags]]:
             tags = Tags(directory)
         except Warning:
             raise
-        except Exception:  # A broken directory behind the first is no reason to refuse that one.
+        except Exception:  # noqa: S112, since a broken directory costs no other one its picture
             continue
         waiting += [*_all(directory, 330), directory.next]
         yield offset, tags
