@@ -13,16 +13,17 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.TiffImagePlugin import BITSPERSAMPLE
 
 from sightstream.images import formats
 from sightstream.images.formats import Format
+from sightstream.images.levels import Levels, Samples, to_8_bit
 from sightstream.images.limits import (
     DEFAULT_LIMITS,
     INT32,
     MAX_PIXELS,
     ErrorCode,
     Limits,
+    RefusedError,
     Rejected,
     require_integer,
 )
@@ -35,7 +36,8 @@ MAX_SIDE = 2**14
 _FILTERS = Lock()
 """Held while the process's filters for warnings are changed; other threads may decode."""
 
-_ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+_ORIENTED = {"exif", "Raw profile type exif"}
+_XMP = ("xmp", "XML:com.adobe.xmp")
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,6 +61,10 @@ class Preprocessing:
     Three channels are RGB, one is grey (ITU-R 601 luma). All filters average over every source
     pixel when they shrink. `stretch` distorts, `crop` cuts to the target's ratio around the
     centre, `pad` keeps everything and adds black bars.
+
+    Samples of more than 8 bits become 8 by `levels`: with `values` the largest one is white, if it
+    is not below 255 (floats: 1) or what the file states, and 0 or the smallest negative one black;
+    `full` takes the range of the type (floats: 0 to 1), for detectors of a fixed exposure.
     """
 
     height: int
@@ -66,6 +72,7 @@ class Preprocessing:
     channels: Literal[1, 3] = 3
     resize: Resize = "bilinear"
     aspect: Aspect = "stretch"
+    levels: Levels = "values"
 
     def __post_init__(self) -> None:
         require_integer("height", self.height, MAX_SIDE)
@@ -73,6 +80,7 @@ class Preprocessing:
         _require_one_of("channels", self.channels, (1, 3))
         _require_one_of("resize", self.resize, get_args(Resize))
         _require_one_of("aspect", self.aspect, get_args(Aspect))
+        _require_one_of("levels", self.levels, get_args(Levels))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,9 +109,6 @@ def decode(
 
     The same bytes give the same pixels. Limits are checked before any pixel is decoded. The first
     frame of an animation counts, transparency is flattened onto white, ICC profiles are ignored.
-    16-bit grey loses its low byte; 32-bit integers and floats are scaled by the smallest of 1, 255,
-    32,767 and 65,535 that holds their maximum, or from minimum to maximum where none does or some
-    are negative.
     """
     if rejection := limits.rejection(len(data)):
         return rejection
@@ -143,6 +148,8 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
         return _too_many_pixels(size, format, limits) or _pixels(image, format, data, want)
     except Warning:
         raise
+    except RefusedError as refused:
+        return _reject(refused.code, str(refused), format, size)
     except Image.DecompressionBombError as error:
         if limits.max_pixels > 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS):
             raise
@@ -152,9 +159,10 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
 
 
 def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing) -> Decoded:
-    format.load(image, data)  # Before EXIF is looked at: PNG may carry it behind the pixels.
+    loaded = format.load(image, data)  # Before EXIF is looked at: PNG may carry it behind.
     orientation = 1 if format.is_upright else _orientation(image)
     width, height = image.size[::-1] if orientation >= 5 else image.size
+    image = to_8_bit(loaded, want.levels) if isinstance(loaded, Samples) else loaded or image
     image = _resize(image, want, turned=orientation >= 5)
     if orientation > 1:
         image = image.transpose(_TRANSPOSE[orientation])
@@ -177,7 +185,7 @@ def _resize(image: Image.Image, want: Preprocessing, *, turned: bool) -> Image.I
         top = bottom * (1 - min(ratios) / ratios[1]) / 2
     box = (left, top, right - left, bottom - top)
     method = Image.Resampling[want.resize.upper()]
-    return _to_8_bit(image).resize((width, height), method, box)
+    return _opaque(image, want.levels).resize((width, height), method, box)
 
 
 def _pad(image: Image.Image, want: Preprocessing) -> Image.Image:
@@ -191,6 +199,8 @@ def _pad(image: Image.Image, want: Preprocessing) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     if _ORIENTED.isdisjoint(image.info):
         return 1
+    for key in _XMP:  # Pillow takes the orientation from there, as no browser does.
+        image.info.pop(key, None)
     try:
         value = int(image.getexif().get(0x0112, 1))
     except Warning:
@@ -200,10 +210,10 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TRANSPOSE else 1
 
 
-def _to_8_bit(image: Image.Image) -> Image.Image:
+def _opaque(image: Image.Image, levels: Levels) -> Image.Image:
     """L or RGB, which are the modes that can be averaged, without transparency."""
-    if image.mode.startswith(("I", "F")):
-        return _scale_to_8_bit(image)
+    if image.mode.startswith(("I", "F")):  # of a format that another package adds
+        return to_8_bit(Samples(np.asarray(image)), levels)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -212,24 +222,6 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("L", "RGB"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _scale_to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if values.dtype.itemsize == 2:
-        # TIFF may hold 12 bits, which Pillow hands over as they are.
-        tags = getattr(image, "tag_v2", {})
-        grey = (values >> (tags.get(BITSPERSAMPLE, (16,))[0] - 8)).astype(np.uint8)
-        grey[values == image.info.get("transparency", -1)] = 255
-        return Image.fromarray(grey)
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    scales = [scale for scale in (1, 255, 32_767, 65_535) if low >= 0 and high <= scale]
-    if scales:
-        low, high = 0.0, float(scales[0])
-    scale = 255 / ((high - low) or 1)
-    finite = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low)
-    return Image.fromarray((finite * scale - low * scale + 0.5).astype(np.uint8))
 
 
 def _too_many_pixels(

@@ -14,16 +14,11 @@ from typing import Any
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
-
-MAX_SCANS = 100
-
-_PNG_END = b"IEND\xae\x42\x60\x82"
+from sightstream.images import jpeg, png, tiff
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,8 @@ class Format:
     header_size: Callable[[bytes], tuple[int, int] | None] = lambda data: None
     # Decodes pixels, and raises where they are not whole. A format that Pillow can decode at a
     # fraction of its size (`draft`) leaves it to that.
-    load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load()
+    # What it returns, if anything, is the picture in the place of the image.
+    load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load() and None
     is_upright: bool = False  # True where `open` or `load` applies the EXIF orientation
 
 
@@ -64,28 +60,6 @@ def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
     formats = {f"f{number}": each for number, each in enumerate(order)}
     parts = [b"(?P<%s>%s)" % (key.encode(), each.signature) for key, each in formats.items()]
     return re.compile(b"|".join(parts), re.DOTALL), formats
-
-
-def _refuse_scans(image: Image.Image, data: bytes) -> None:
-    if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
-        # Each of these scans is a pass over all pixels, however few bytes it has.
-        raise ValueError(f"more than {MAX_SCANS} scans")
-
-
-def _load_png(image: Image.Image, data: bytes) -> None:
-    _correct_colour_key(image, data)
-    image.load()
-    if _PNG_END not in data:
-        raise ValueError("truncated: the end marker is missing")
-
-
-def _correct_colour_key(image: Image.Image, data: bytes) -> None:
-    """Pillow brings grey of 1-4 bits and RGB of 16 to 8 bits, but not the transparent colour."""
-    depth, key = data[24], image.info.get("transparency")
-    if image.mode == "L" and depth < 8 and key is not None:
-        image.info["transparency"] = key * 255 // (2**depth - 1)
-    if image.mode == "RGB" and depth == 16 and key is not None:
-        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _little(data: bytes, start: int, count: int) -> int:
@@ -125,10 +99,10 @@ def _tiff_is_cut_short(data: bytes) -> bool:
 
 
 JPEG = Format(
-    "JPEG", rb"\xff\xd8", JpegImageFile, lambda data: b"\xff\xd9" not in data, load=_refuse_scans
+    "JPEG", rb"\xff\xd8", jpeg.open_picture, lambda data: jpeg.END not in data, load=jpeg.load
 )
 PNG = Format(
-    "PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile, lambda data: _PNG_END not in data, load=_load_png
+    "PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile, lambda data: png.END not in data, load=png.load
 )
 WEBP = Format(
     "WEBP", rb"RIFF....WEBP", WebPImageFile, lambda data: len(data) < 8 + _little(data, 4, 4),
@@ -140,6 +114,6 @@ GIF = Format(
     header_size=_gif_size,
 )  # fmt: skip
 TIFF = Format(
-    "TIFF", rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0", TiffImageFile, _tiff_is_cut_short,
-    is_upright=True,
+    "TIFF", rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0", tiff.open_picture, _tiff_is_cut_short,
+    load=tiff.load,
 )  # fmt: skip

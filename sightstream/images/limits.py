@@ -23,6 +23,14 @@ class Rejected:
     height: int | None = None
 
 
+class RefusedError(Exception):
+    """Raised while a picture is opened or decoded, with the code of its rejection."""
+
+    def __init__(self, code: ErrorCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code: ErrorCode = code
+
+
 @dataclass(frozen=True)
 class Limits:
     """Bounds that are checked before an image is read (`max_bytes`) or decoded (`max_pixels`)."""

@@ -1,0 +1,112 @@
+"""Samples of more than 8 bits, and the rule that brings them to 8: black, white, transparency."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Levels = Literal["values", "full"]
+
+_BLOCK = 2**20
+"""Samples that are scaled at a time: as floats they take eight times the memory of the result."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as they are stored, upright or not, and what their file says of them.
+
+    The values are (height, width) or (height, width, 3). Where `alpha` is boolean, False is
+    transparent.
+    """
+
+    values: NDArray
+    alpha: NDArray | None = None
+    bits: int = 0  # significant bits; 0 where nothing says
+    black: float | None = None  # SMinSampleValue
+    white: float | None = None  # SMaxSampleValue
+    zero_is_white: bool = False
+    premultiplied: bool = False  # colours were multiplied by alpha
+
+
+def to_8_bit(samples: Samples, levels: Levels) -> Image.Image:
+    """Return the picture as L or RGB, with transparency flattened onto white."""
+    black, white = _full(samples) if levels == "full" else _black_and_white(samples)
+    pixels = _scaled(samples.values, black, white)
+    if samples.zero_is_white:
+        pixels = 255 - pixels
+    if samples.alpha is None:
+        return Image.fromarray(pixels)
+    alpha = _scaled(samples.alpha, 0, _opaque(samples.alpha, white))
+    if samples.premultiplied:
+        over = 255 - alpha.reshape(alpha.shape + (1,) * (pixels.ndim - 2))
+        return Image.fromarray(pixels + np.minimum(over, 255 - pixels))
+    flat = Image.new("L" if pixels.ndim == 2 else "RGB", pixels.shape[1::-1], "white")
+    flat.paste(Image.fromarray(pixels), mask=Image.fromarray(alpha))
+    return flat
+
+
+def _black_and_white(samples: Samples) -> tuple[float, float]:
+    """The largest value is white and 0 is black, within what the file and the type say.
+
+    Each is a minimum or a maximum, so that a little more of a value never changes much.
+    """
+    values = samples.values
+    if values.dtype == np.uint8 and not samples.bits:
+        return 0, 255
+    finite = np.isfinite(values) if values.dtype.kind == "f" else True
+    black = min(float(values.min(initial=0, where=finite)), samples.black or 0)
+    white = 2**samples.bits - 1 if samples.bits else samples.white
+    if white is None:
+        white = black + (1 if values.dtype.kind == "f" else 255)
+    return black, max(float(values.max(initial=0, where=finite)), white)
+
+
+def _full(samples: Samples) -> tuple[float, float]:
+    kind = samples.values.dtype
+    if kind.kind == "f":
+        return 0, 1
+    if samples.bits:
+        return 0, 2**samples.bits - 1
+    return np.iinfo(kind).min, np.iinfo(kind).max
+
+
+def _opaque(alpha: NDArray, white: float) -> float:
+    """The value of alpha that hides the background: its type's own, or that of white."""
+    largest = float(alpha.max(initial=0))
+    if alpha.dtype.kind in "bf":
+        return 1 if largest <= 1 else white
+    return white if largest <= white else np.iinfo(alpha.dtype).max
+
+
+def _scaled(values: NDArray, black: float, white: float) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8 and (black, white) == (0, 255):
+        return values
+    pixels = np.empty(values.shape, np.uint8)
+    step = max(1, _BLOCK // max(1, values[0].size))
+    span = white / 2 - black / 2 or 1  # halves, since their difference may be no finite number
+    for row in range(0, len(values), step):
+        part = values[row : row + step].astype(np.float64)
+        part = np.nan_to_num(part, nan=black, posinf=white, neginf=black).clip(black, white)
+        pixels[row : row + step] = (part / 2 - black / 2) / span * 255 + 0.5
+    return pixels
+
+
+def sixteen_bits(image: Image.Image, again: Image.Image) -> NDArray[np.uint16]:
+    """Decode RGB or RGBA of 16 bits, which Pillow has no mode for: upper bytes, then lower ones.
+
+    Both are the same file, just opened. Pillow takes the first byte of a sample for the upper one
+    in its raw modes "B", the second one in "L".
+    """
+    tiles: Any = again.tile  # type: ignore[attr-defined]
+    raw = tiles[0].args if isinstance(tiles[0].args, str) else tiles[0].args[0]
+    other = raw[:-1] + ("L" if raw.endswith("B") else "B")
+    again.tile = [  # type: ignore[attr-defined]
+        tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
+        for tile in tiles
+    ]
+    high = np.asarray(image).astype(np.uint16)
+    high <<= 8
+    high |= np.asarray(again)
+    return high

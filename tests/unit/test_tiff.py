@@ -1,0 +1,292 @@
+"""tiff: every layout of samples is read rightly, or refused by the name of its kind."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sightstream.images import tiff
+from sightstream.images.decode import Decoded, Preprocessing, Rejected, decode
+
+pytest.importorskip("imagecodecs")
+
+SIDE = 64
+Y, X = np.mgrid[0:SIDE, 0:SIDE]
+GREY = (X * 2 + Y * 2 + 3).astype(np.uint8)
+GREY[0, 0], GREY[0, 1] = 0, 255
+RGB = np.dstack([GREY, 255 - GREY, GREY[::-1]])
+DEEP = RGB.astype(np.uint16) * 257
+ONE, THREE = Preprocessing(SIDE, SIDE, 1), Preprocessing(SIDE, SIDE)
+
+
+def written(values, **options):
+    stream = BytesIO()
+    tifffile.imwrite(stream, values, **options)
+    return stream.getvalue()
+
+
+def pixels(data, want=THREE):
+    result = decode(data, want)
+    assert isinstance(result, Decoded), result
+    return result.pixels.astype(int)
+
+
+def refusal(data):
+    result = decode(data, THREE)
+    assert isinstance(result, Rejected), result
+    return result
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "f2", "f4", "f8"])
+def test_rgb_of_every_type_is_exact(dtype, planar, big, order):
+    factor = {"u2": 257, "u4": 2**24 + 2**16 + 257}.get(dtype, 1)
+    values = RGB.astype(order + dtype) * factor
+    if planar == "separate":
+        values = np.moveaxis(values, -1, 0)
+    options = {"photometric": "rgb", "planarconfig": planar, "bigtiff": big, "byteorder": order}
+    np.testing.assert_array_equal(pixels(written(values, **options)), RGB)
+
+
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits", "lzma", "zstd"])
+@pytest.mark.parametrize("dtype", ["u2", "u4", "f4"])
+def test_compressions_are_exact(dtype, compression, predictor, tile):
+    values = RGB.astype(dtype) * {"u2": 257, "u4": 2**24 + 2**16 + 257, "f4": 1}[dtype]
+    if predictor and compression in (None, "packbits"):
+        predictor = False
+    for planar, stored in (("contig", values), ("separate", np.moveaxis(values, -1, 0))):
+        options = {"compression": compression, "predictor": predictor, "tile": tile}
+        data = written(stored, photometric="rgb", planarconfig=planar, **options)
+        np.testing.assert_array_equal(pixels(data), RGB)
+
+
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+@pytest.mark.parametrize("compression", ["webp", "jpeg2000", "jpegxl", "lerc", "png"])
+def test_image_codecs_are_read_in_strips_and_tiles(compression, tile):
+    args = {"webp": {"lossless": True}, "jpegxl": {"lossless": True}}.get(compression, {})
+    data = written(RGB, photometric="rgb", compression=compression, compressionargs=args, tile=tile)
+    assert abs(pixels(data) - RGB).mean() <= 2
+
+
+def test_a_12_bit_jpeg_in_a_tiff_is_read():
+    values = GREY.astype(np.uint16) * 16
+    values[0, 1] = 4095
+    args = {"compressionargs": {"bitspersample": 12, "level": 98}}
+    data = written(values, photometric="minisblack", compression="jpeg", **args)
+    assert abs(pixels(data, ONE)[..., 0] - GREY.astype(int)).mean() <= 2
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize(
+    ("extra", "alpha"),
+    [(None, False), ((0,), False), (("unassalpha",), True), ((0, 0), False), ((2, 0), True)],
+)
+def test_further_bands_are_alpha_only_where_the_file_says_so(extra, alpha, dtype):
+    deep = {"u1": RGB, "u2": DEEP, "f4": RGB / 255}[dtype].astype(dtype)
+    bands = 1 if extra is None else len(extra)
+    full = {"u1": 255, "u2": 65_535, "f4": 1}[dtype]
+    more = np.full((SIDE, SIDE, bands), full // 4 if dtype != "f4" else 0.25, dtype)
+    more[0] = full  # opaque where it is alpha
+    data = written(np.dstack([deep, more]), photometric="rgb", extrasamples=extra)
+    if extra is None:
+        data = without_extra_samples(data)
+    opacity = np.where(np.arange(SIDE) == 0, 1, 0.25)[:, None, None] if alpha else 1
+    assert abs(pixels(data) - (RGB * opacity + 255 * (1 - opacity))).max() <= 2
+
+
+def without_extra_samples(data):
+    """The same file, whose tag ExtraSamples has become one that nobody knows."""
+    tag = (338).to_bytes(2, "little") + (3).to_bytes(2, "little")
+    assert data.count(tag) == 1
+    return data.replace(tag, (339 + 64_000).to_bytes(2, "little") + tag[2:]).replace(b"", b"")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_colours_that_were_multiplied_by_alpha_are_not_multiplied_again(dtype):
+    deep, full = (RGB, 255) if dtype == "u1" else (DEEP, 65_535)
+    half = np.full((SIDE, SIDE, 1), full // 2 + 1, dtype)
+    half[0] = full
+    ready = np.dstack([deep * (half / full), half]).astype(dtype)
+    data = written(ready, photometric="rgb", extrasamples=("assocalpha",))
+    expected = RGB * (half / full) + 255 * (1 - half / full)
+    assert abs(pixels(data) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("extra", [(0,), None])
+def test_the_first_of_two_bands_is_the_picture(dtype, extra):
+    values = np.dstack([GREY, GREY // 3]).astype(dtype)
+    data = written(values, photometric="minisblack", planarconfig="contig", extrasamples=extra)
+    data = data if extra else without_extra_samples(data)
+    np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize(("bands", "name"), [(5, "five-band"), (8, "eight-band"), (12, "12-band")])
+def test_many_bands_are_refused_by_their_number(bands, name, dtype):
+    values = np.dstack([GREY] * bands).astype(dtype)
+    data = written(values, photometric="minisblack", planarconfig="contig")
+    refused = refusal(data)
+    assert refused.code == "unsupported_format"
+    assert f"{name} TIFF" in refused.detail
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16"])
+def test_complex_numbers_are_refused_by_name(dtype):
+    refused = refusal(written(GREY.astype(dtype)))
+    assert (refused.code, "complex" in refused.detail) == ("unsupported_format", True)
+
+
+def test_a_palette_of_16_bits_is_read():
+    table = np.random.default_rng(1).integers(0, 65_536, (3, 65_536)).astype(np.uint16)
+    indices = (X * 64 + Y).astype(np.uint16)
+    data = written(indices, photometric="palette", colormap=table)
+    expected = table.T[indices] / table.T[indices].max() * 255
+    assert abs(pixels(data) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_upright(orientation, dtype):
+    from tests.unit.test_decode import gradient, stored_as
+
+    picture = Image.fromarray(gradient(40, 60))
+    stored = np.asarray(stored_as(picture, orientation)).astype(dtype)
+    tag = (274, 3, 1, orientation, True)
+    data = written(stored, photometric="rgb", extratags=[tag])
+    result = decode(data, Preprocessing(40, 60))
+    assert (result.width, result.height) == (60, 40)
+    assert abs(result.pixels - gradient(40, 60).astype(int)).max() <= 1
+
+
+# Which page
+
+
+def pages(*each):
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for values, options in each:
+            writer.write(values, **{"photometric": "minisblack", "metadata": None, **options})
+    return stream.getvalue()
+
+
+SMALL = np.full((12, 16), 128, np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("marked", [0, 1])
+def test_a_preview_in_front_is_not_the_picture(marked, dtype):
+    data = pages((SMALL, {"subfiletype": marked}), (GREY.astype(dtype), {}))
+    np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
+
+
+def test_a_picture_below_its_preview_is_found():
+    data = pages((SMALL, {"subfiletype": 1, "subifds": 1}), (GREY, {}))
+    np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
+
+
+def test_the_first_of_pages_of_about_one_size_is_the_picture():
+    data = pages((GREY, {}), (np.tile(GREY, (2, 2)), {}), (SMALL, {}))
+    np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
+
+
+def test_smaller_copies_behind_or_below_the_picture_are_not_it():
+    data = pages((GREY, {"subifds": 1}), (GREY[::2, ::2], {"subfiletype": 1}), (SMALL, {}))
+    np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
+
+
+def test_a_reduced_picture_that_is_alone_is_the_picture():
+    data = pages((GREY, {"subfiletype": 1}))
+    np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
+
+
+@pytest.mark.parametrize("photometric", ["cfa", 34892])
+def test_a_dng_is_refused_by_name_and_not_classified_on_its_thumbnail(photometric):
+    dng = {"subfiletype": 1, "subifds": 1, "extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}
+    raw = DEEP if photometric == 34892 else DEEP[..., 0]
+    data = pages((SMALL, dng), (raw, {"photometric": photometric, "planarconfig": "contig"}))
+    refused = refusal(data)
+    assert refused.code == "unsupported_format"
+    assert "raw" in refused.detail
+
+
+def test_directories_that_point_at_each_other_end():
+    data = bytearray(pages((GREY, {}), (SMALL, {})))
+    with tifffile.TiffFile(BytesIO(bytes(data))) as file:
+        second = file.pages[1].offset
+        first = file.pages[0].offset
+    count = int.from_bytes(data[second : second + 2], "little")
+    data[second + 2 + 12 * count : second + 6 + 12 * count] = first.to_bytes(4, "little")
+    np.testing.assert_array_equal(pixels(bytes(data), ONE)[..., 0], GREY)
+
+
+# Damage and limits
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "jpegxl"])
+def test_a_cut_file_is_refused_as_cut(compression):
+    noise = np.random.default_rng(2).integers(0, 2**16, (64, 64, 3), np.uint16)
+    data = written(np.moveaxis(noise, -1, 0), photometric="rgb", planarconfig="separate",
+                   compression=compression)  # fmt: skip
+    assert refusal(data[: len(data) // 2]).code in ("truncated", "corrupt")
+    assert refusal(data[:-100]).code in ("truncated", "corrupt")
+
+
+def test_samples_beyond_the_limit_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr(tiff, "MAX_SAMPLE_BYTES", SIDE * SIDE * 8 - 1)
+    refused = refusal(written(GREY.astype(np.float64)))
+    assert (refused.code, "the limit is" in refused.detail) == ("too_large", True)
+
+
+@pytest.mark.parametrize("compression", ["deflate", "lzma", "zstd", "lzw"])
+def test_strips_do_not_grow_beyond_their_size(compression):
+    """A file whose header claims one row, and whose strip holds thousands."""
+    data = written(
+        np.zeros((20_000, 1000), np.float64), compression=compression, rowsperstrip=20_000
+    )
+    for tag in (257, 278):  # height, rows of a strip
+        entry = tag.to_bytes(2, "little") + b"\x04\0\x01\0\0\0" + (20_000).to_bytes(4, "little")
+        short = tag.to_bytes(2, "little") + b"\x03\0\x01\0\0\0" + (20_000).to_bytes(4, "little")
+        found = entry if entry in data else short
+        data = data.replace(found, found[:8] + (1).to_bytes(4, "little"))
+    tracemalloc_limit = 30e6
+    import tracemalloc
+
+    tracemalloc.start()
+    decode(data, ONE)
+    assert tracemalloc.get_traced_memory()[1] < tracemalloc_limit
+    tracemalloc.stop()
+
+
+def test_turned_bits_never_raise():
+    random = np.random.default_rng(11)
+    sources = [
+        written(DEEP, photometric="rgb", compression="lzw"),
+        written(np.moveaxis(DEEP, -1, 0), photometric="rgb", planarconfig="separate"),
+        written(RGB, photometric="rgb", compression="webp", tile=(32, 32)),
+        written(GREY.astype(np.float64)),
+        pages((SMALL, {"subfiletype": 1, "subifds": 1}), (GREY.astype("f2"), {})),
+    ]
+    for source in sources:
+        for _ in range(150):
+            data = bytearray(source)
+            for position in random.integers(0, random.choice([60, len(data)]), 3):
+                data[position] ^= 1 << int(random.integers(8))
+            assert isinstance(decode(bytes(data), ONE), Decoded | Rejected)
+
+
+def test_without_imagecodecs_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(tiff, "find_spec", lambda _: None)
+    refused = refusal(written(GREY.astype(np.float64), compression="lzw"))
+    assert refused.code == "unsupported_format"
+    assert "sightstream[tiff]" in refused.detail
+    np.testing.assert_array_equal(pixels(written(GREY.astype(np.float64)), ONE)[..., 0], GREY)
+    np.testing.assert_array_equal(
+        pixels(written(DEEP, photometric="rgb", compression="lzw", predictor=True)), RGB
+    )
