@@ -251,7 +251,8 @@ def _print_trained(trained: Trained, *, as_json: bool) -> None:
         terminal.out.print_json(data={
             "model": version.name, "version": version.number, "promoted": trained.promoted,
             "reason": trained.reason, "metrics": version.metrics, "report": str(trained.report),
-            "left_out": left_out,
+            "left_out": left_out, "copies": trained.copies[0],
+            "copies_on_several_sides": trained.copies[1],
         })  # fmt: skip
         return
     verb = "is the champion now" if trained.promoted else "was not promoted"
@@ -260,6 +261,12 @@ def _print_trained(trained: Trained, *, as_json: bool) -> None:
         terminal.say(f"{len(trained.left_out)} images were left out:")
         for e in trained.left_out[:5]:
             terminal.say(f"  {e.path}: {e.fault}")
+    found, spread = trained.copies
+    if found:
+        terminal.say(
+            f"{found} images are nearly the same as others; those are on one side of the split"
+            + (f", but for {spread}, whose class has too few others" if spread else "")
+        )
     terminal.say(
         f"{version.name} version {version.number} {verb} ({trained.reason}): accuracy "
         f"{figures['accuracy']:.4f}, macro F1 {figures['f1_macro']:.4f} on "

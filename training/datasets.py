@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import local_path, read
 from sightstream.tables.labels import require_class_name
-from training import layout, split
+from training import copies, layout, split
 from training.split import SPLITS
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Dataset:
     (uint8, row by row)."""
     examples: Sequence[Example]  # all images found, also those left out
     preprocessing: Preprocessing
+    groups: Mapping[str, str] = field(default_factory=dict)  # of copies of a picture, by digest
 
     def split(self, name: str) -> DataFrame:
         """The images of one split."""
@@ -91,6 +93,17 @@ class Dataset:
     def count(self, split: str) -> int:
         """Number of images in a split."""
         return sum(e.split == split for e in self.examples)
+
+    @property
+    def copies(self) -> tuple[int, int]:
+        """Images beside the first one of their group, and those of groups on several sides."""
+        sides = defaultdict[str, Counter[str]](Counter)
+        for e in self.examples:
+            if e.split and e.digest in self.groups:
+                sides[self.groups[e.digest]][e.split] += 1
+        counts = list(sides.values())
+        spread = sum(each.total() for each in counts if len(each) > 1)
+        return sum(each.total() - 1 for each in counts), spread
 
     @property
     def left_out(self) -> list[Example]:
@@ -121,20 +134,26 @@ def load(
 
     found = one_spelling(source.list(), labels)
     decoded = _decoded(spark, [e.uri for e in found], preprocessing, limits)
-    seen = {row.uri: (row.digest, row.fault) for row in decoded.drop("pixels").collect()}
+    rows = {row.uri: row for row in decoded.drop("pixels").collect()}
+    seen = {uri: (row.digest, row.fault) for uri, row in rows.items()}
     unreadable = [e for e in found if seen[e.uri][1]]
     require_readable(unreadable, len(found), allow_unreadable)
     tested = any(e.split == "test" for e in found)
+    read = [e for e in found if not seen[e.uri][1]]
+    groups = copies.groups(
+        {rows[e.uri].digest: bytes(rows[e.uri].thumbnail) for e in read},
+        ((rows[e.uri].digest, e.path, e.label) for e in read),
+    )
     examples = split.divide(
         found, seen, split.without_test(shares) if tested else shares, seed,
-        known=source.known, learned=set(labels),
+        known=source.known, learned=set(labels), groups=groups,
     )  # fmt: skip
     names = _names(examples, labels)
     index = {name: number for number, name in enumerate(names)}
     used = [(e.uri, index[e.label], e.split) for e in examples if e.split]
     assigned = spark.createDataFrame(used, "uri string, label int, split string")
-    images = decoded.drop("fault").join(F.broadcast(assigned), "uri")
-    return Dataset(names, images, examples, preprocessing)
+    images = decoded.drop("fault", "thumbnail").join(F.broadcast(assigned), "uri")
+    return Dataset(names, images, examples, preprocessing, groups)
 
 
 def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
@@ -269,12 +288,18 @@ def _decoded(
         names = ["uri", "pixels", "width", "height", "digest", "fault"]
         for frame in frames:
             rows = [(uri, *_row(uri, preprocessing, limits)) for uri in frame["uri"]]
-            yield pd.DataFrame(rows, columns=names)
+            made = pd.DataFrame(rows, columns=names)
+            made["thumbnail"] = [
+                copies.thumbnail(pixels, preprocessing.shape) if pixels else None
+                for _, pixels, *_ in rows
+            ]
+            yield made
 
     tasks = 2 * spark.sparkContext.defaultParallelism
     # As URIs, since the JVM has no strings for names that are not UTF-8.
     images = spark.createDataFrame([(uri,) for uri in dict.fromkeys(uris)], "uri string")
     columns = "uri string, pixels binary, width int, height int, digest string, fault string"
+    columns += ", thumbnail binary"
     # On disk, where Linux keeps it in memory that it can spare; the driver's heap stays small.
     decoded = images.repartition(tasks).mapInPandas(decode, columns)
     return decoded.persist(StorageLevel.DISK_ONLY)

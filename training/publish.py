@@ -55,6 +55,8 @@ class Trained:
     reason: str
     report: Path
     left_out: list[Example]
+    copies: tuple[int, int]
+    """As `Dataset.copies`."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def publish(
         kept.parent.mkdir(parents=True, exist_ok=True)
         pages.rename(kept)
     version, promoted, reason = _decide(run, version, judged, margin)
-    return Trained(version, promoted, reason, kept / page.name, dataset.left_out)
+    return Trained(version, promoted, reason, kept / page.name, dataset.left_out, dataset.copies)
 
 
 def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
@@ -113,6 +115,8 @@ def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
         "judged_on": split,
         **{f"{s}_images": dataset.count(s) for s in SPLITS},
         "left_out_images": len(dataset.left_out),
+        "copies": dataset.copies[0],
+        "copies_on_several_sides": dataset.copies[1],
     }
     return Card(dataset.labels, run.recipe.preprocessing, {}, training, difference)
 

@@ -466,3 +466,13 @@ def test_a_written_split_names_contents_and_faults(tmp_path):
     assert lines[1].startswith("/data/cat/0.png,cat,")
     assert lines[1].split(",")[3] == digest("cat/0.png")
     assert lines[-1] == '/data/dog/3.png,dog,,,"It is ""cut"", short."'
+
+
+def test_copies_are_counted_and_those_that_could_not_be_kept_together():
+    found = [
+        Example(f"/{n}.png", "cat", str(n), side)
+        for n, side in enumerate(["train", "train", "test", "train", "test", "", "train"])
+    ]
+    groups = {"0": "a", "1": "a", "3": "b", "4": "b", "5": "b"}
+    made = Dataset(("cat",), None, found, Preprocessing(8, 8), groups)
+    assert made.copies == (2, 2)

@@ -245,3 +245,95 @@ def test_new_images_that_come_one_by_one_are_trained_on_as_well():
     made = sizes(divide(found, known=known))
     for side, share in zip(SPLITS, SHARES, strict=True):
         assert abs(made["cat", side] - share * 80) <= 1
+
+
+# Copies of one picture
+
+
+def in_groups(found, *groups):
+    """Images of these paths are copies of each other; for `divide`."""
+    told = seen(found)
+    uris = {e.path: e.uri for e in found}
+    return {told[uris[path]][0]: f"group {n}" for n, paths in enumerate(groups) for path in paths}
+
+
+def sides_of(made, *groups):
+    """The sides of each group, those that are left out left out."""
+    sides = {e.path: e.split for e in made if e.split}
+    return [{sides[path] for path in paths if path in sides} for paths in groups]
+
+
+def thirds(where, count):
+    """Images of a class in groups of three."""
+    return [[f"{where}/{n + k}.png" for k in range(3)] for n in range(0, count, 3)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("shares", [SHARES, (0.6, 0.2, 0.2), (0.8, 0.2, 0.0), (0.8, 0.0, 0.2)])
+def test_copies_of_a_picture_are_on_one_side_and_the_shares_are_kept(shares, seed):
+    found = images(cat=60, dog=60)
+    groups = [*thirds("/data/cat", 60), *thirds("/data/dog", 30)]
+    made = divide(found, groups=in_groups(found, *groups), shares=shares, seed=seed)
+    assert [len(sides) for sides in sides_of(made, *groups)] == [1] * len(groups)
+    assert faults(made) == {}
+    for label in ("cat", "dog"):
+        for side, share in zip(SPLITS, shares, strict=True):
+            assert abs(sizes(made)[label, side] - share * 60) <= 3
+
+
+@pytest.mark.parametrize("count", [9, 12, 30])
+def test_each_side_gets_a_group_where_there_are_enough(count):
+    found = images(cat=count, dog=10)
+    groups = thirds("/data/cat", count)
+    made = divide(found, groups=in_groups(found, *groups))
+    assert all(sizes(made)["cat", side] for side in SPLITS)
+    assert [len(sides) for sides in sides_of(made, *groups)] == [1] * len(groups)
+
+
+def test_a_class_of_fewer_groups_than_sides_is_divided_image_by_image():
+    found = images(cat=20, dog=20)
+    alike = [f"/data/cat/{n}.png" for n in range(20)]
+    made = divide(found, groups=in_groups(found, alike))
+    assert [sizes(made)["cat", side] for side in SPLITS] == [14, 2, 4]
+
+
+def test_copies_under_two_labels_are_on_one_side():
+    found = images(cat=20, dog=20)
+    groups = [[f"/data/cat/{n}.png", f"/data/dog/{19 - n}.png"] for n in range(10)]
+    for seed in range(10):
+        made = divide(found, groups=in_groups(found, *groups), seed=seed)
+        assert [len(sides) for sides in sides_of(made, *groups)] == [1] * 10
+
+
+def test_images_without_copies_are_where_they_are_without_groups():
+    found = images(cat=50, dog=50)
+    assert divide(found, groups={"another": "group"}) == divide(found)
+
+
+@pytest.mark.parametrize("side", ["test", "validation"])
+@pytest.mark.parametrize("given", ["", "train"])
+def test_a_copy_of_what_the_source_holds_out_is_left_out(side, given):
+    held = Example("/held/cat/x.png", "cat", split=side)
+    copy = Example("/more/cat/y.png", "cat", split=given)
+    found = [*images(cat=20, dog=20), held, copy]
+    made = divide(found, groups=in_groups(found, [held.path, copy.path]))
+    fault = f"It is nearly the same as /held/cat/x.png, which is of the split {side}."
+    assert faults(made) == {copy.path: fault}
+
+
+def test_a_copy_of_what_the_source_trains_on_is_trained_on():
+    trained = Example("/train/cat/x.png", "cat", split="train")
+    found = [*images(cat=20, dog=20), trained, Example("/more/cat/y.png", "cat")]
+    groups = [["/train/cat/x.png", "/more/cat/y.png"]]
+    assert sides_of(divide(found, groups=in_groups(found, *groups)), *groups) == [{"train"}]
+
+
+def test_a_copy_of_a_known_image_joins_it():
+    found = images(cat=50, dog=50)
+    known = learnt(found)
+    new = [Example(f"/new/cat/{n}.png", "cat") for n in range(100, 150)]
+    groups = [[f"/data/cat/{n}.png", f"/new/cat/{n + 100}.png"] for n in range(50)]
+    everything = [*found, *new]
+    made = divide(everything, known=known, groups=in_groups(everything, *groups), seed=5)
+    assert sides(made).items() > known.items()
+    assert [len(each) for each in sides_of(made, *groups)] == [1] * 50
