@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ ARGUMENTS = {
     "evaluate": ["starter", "--data", NOTHING], "refresh": ["starter"],
     "publish": [NOTHING, "--servers", "127.0.0.1:1", "--timeout", "1"],
     "watch": [NOTHING, "--servers", "127.0.0.1:1", "--timeout", "1"],
-    "load": ["--rate", "1", "--duration", "1s", "--to", "inbox"], "run": ["--once"],
+    "load": ["--images", NOTHING], "run": ["--once"],
 }  # fmt: skip
 """The least that a command takes; others take nothing."""
 
@@ -58,8 +59,8 @@ HOMES = [a_file, folders_that_are_files, noise, folders_that_are_missing_or_empt
 SETTINGS = [b"\xff\xfe", b"top_k = ", b"no_such_key = 1", b"home = 5", b"spark = 5",
             b"registry_uri = 'nonsense://x'", b"registry_uri = 'sqlite:///'",
             b"predictions_uri = 'nonsense://x/y'", b"master = 'nonsense'",
-            b"registry_uri = 'http://127.0.0.1:1'", b"predictions_uri = 'http://127.0.0.1:1/x'",
-        ]  # fmt: skip
+            b"registry_uri = 'http://127.0.0.1:1'",
+            b"predictions_uri = 'http://127.0.0.1:1/x'"]  # fmt: skip
 
 
 HOST = """
@@ -110,7 +111,9 @@ def walk(host, tmp_path):
                 json.dumps([arguments, str(tmp_path), variables, str(said)]),
                 file=host.stdin, flush=True,
             )  # fmt: skip
+            begin = time.monotonic()
             code, text = int(host.stdout.readline()), said.read_text(errors="replace")
+            print(command, code, time.monotonic() - begin, text[-300:], file=open("/tmp/home-t/times", "a"))
             if code not in range(9) or "Traceback" in text or not text.strip():
                 wrong[command] = code, text[-1500:]
         return wrong
