@@ -300,6 +300,9 @@ class Registry:
     def _client(self) -> MlflowClient:
         if self._local:
             self._database.parent.mkdir(parents=True, exist_ok=True)
+        if self._local and self.exists:  # else MLflow tries for minutes to open what is no database
+            with self._reaching(), closing(sqlite3.connect(self._database)) as database:
+                database.execute("SELECT name FROM sqlite_master")
         with self._reaching(), _unset_afterwards(_MLFLOW_IMPORT):
             from mlflow.tracking import MlflowClient
 

@@ -42,7 +42,7 @@ def test_the_only_model_is_served_and_no_other_is_trained(home, starter):
     done = home("run", "--once", "--metrics-port", "0")
     assert done.returncode == 0, done.stderr
     assert [row["model"] for row in home.table().to_pylist()] == ["leaf"]
-    assert home("models", "show").stdout.split()[:2] == ["name", "leaf"]
+    assert json.loads(home("models", "show", "--json").stdout)["name"] == "leaf"
     (answer,) = json.loads(home("predict", starter.digits[0], "--json").stdout)
     assert answer["model"] == "leaf"
     assert "leaf version 1" in home("status").stdout
@@ -60,7 +60,7 @@ def test_of_several_models_one_must_be_named(home, publish, starter):
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.endswith(said), done.stderr
     assert "the registry has the models leaf, skin" in home("status").stdout
-    assert home("models", "show", model="skin").stdout.split()[:2] == ["name", "skin"]
+    assert json.loads(home("models", "show", "--json", model="skin").stdout)["name"] == "skin"
 
 
 def test_the_starter_is_trained_in_an_empty_registry_only(home):

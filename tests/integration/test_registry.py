@@ -212,6 +212,16 @@ def test_a_locked_registry_is_told_in_a_line(home):
     )
 
 
+def test_a_database_that_is_none_is_told_at_once(tmp_path):
+    begin = time.monotonic()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "noise").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 8)
+    for name, reason in ("folder", "unable to open"), ("noise", "file is not a database"):
+        with pytest.raises(RegistryUnavailableError, match=f"{name} failed: .*{reason}"):
+            Registry(f"sqlite:///{tmp_path / name}").names()
+    assert time.monotonic() - begin < 30
+
+
 # Homes that are moved and copied
 
 COLUMNS = (
