@@ -43,9 +43,6 @@ HISTORY = timedelta(days=1)
 CLEANING = 3600.0
 """Seconds between two removals of what is older; they list all files."""
 
-CHECKPOINT = 100
-"""Commits after which readers need not read the log before."""
-
 REPLAYED = 20
 """Commits between checkpoints in a store; each commit replays those since the last one."""
 
@@ -198,7 +195,7 @@ class Predictions:
             if merged := files >= (2 if quiet else SMALL_FILES):
                 self._merge()
                 self._unmerged -= files
-            if merged or self._head - commits.last_checkpoint(self.path) >= CHECKPOINT:
+            if merged:
                 DeltaTable(self.path).create_checkpoint()
             if merged and time.monotonic() - self._cleaned > CLEANING:
                 self._clean_up()
@@ -222,7 +219,9 @@ class Predictions:
 
         self._cleaned = time.monotonic()
         table = DeltaTable(self.path)
-        table.vacuum(self._history // HOUR, dry_run=False, enforce_retention_duration=False)
+        table.vacuum(
+            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=True
+        )
         table.create_checkpoint()
         table.cleanup_metadata()
 
@@ -316,7 +315,10 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
         else:
             newest, looked = opened(path).version(), time.monotonic()
             if gone or (newest >= version and delta.commit(delta.store(path), version) is None):
-                log.warning("rows were merged before they were seen; a query shows them")
+                log.warning(
+                    "versions %d to %d of the table are gone, since they are older than its "
+                    "table_history; a query shows them", version, max(newest - 1, version),
+                )  # fmt: skip
                 version = max(newest, version + 1)
 
 
@@ -395,3 +397,14 @@ def _readable(path: str) -> Iterator[None]:
         if isinstance(error, TableNotFoundError) and "scheme" not in str(error):
             raise
         raise InputError(f"the table {path} cannot be read: {first_line(error)[:160]}") from None
+
+
+def beginning(path: str) -> tuple[int, datetime]:
+    """Return the first version that a reader of changes can begin with, and its time."""
+    from pyarrow.fs import FileSelector
+
+    names = [each.base_name for each in delta.store(path).get_file_info(FileSelector("_delta_log"))]
+    entries = (name[:-5] for name in names if name.endswith(".json"))
+    first = min(int(number) for number in entries if number.isdecimal())
+    info = delta.store(path).get_file_info(f"_delta_log/{first:020d}.json")
+    return first, info.mtime

@@ -388,7 +388,7 @@ def test_a_follower_that_slept_while_the_log_was_cleaned_goes_on(table, path, ca
     assert not Path(path, "_delta_log", f"{DeltaTable(path).version() - 3:020d}.json").exists()
     table.append(rows(row("last")), "app", 6)
     assert shown(looking, "last")[-1] == "last"
-    assert "a query shows them" in caplog.text
+    assert "are gone, since they are older than its table_history" in caplog.text
 
 
 @pytest.mark.timeout(60)
@@ -462,12 +462,10 @@ def test_another_history_is_written_to_the_table_and_without_one_it_stays(table,
 
 
 def test_a_reader_replays_a_bounded_number_of_commits(table, path):
-    commit_many(table, 150)
-    assert not table.maintain(quiet=False)
-    commit_many(table, 30, first=150)
+    commit_many(table, predictions.SMALL_FILES)
+    assert table.maintain(quiet=False)
     checkpoint = json.loads(Path(path, "_delta_log", "_last_checkpoint").read_text())["version"]
-    assert checkpoint == 150
-    assert len(names(path)) == 180
+    assert checkpoint > predictions.SMALL_FILES
 
 
 def test_files_that_no_reader_needs_any_more_are_dropped(path):
