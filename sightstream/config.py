@@ -4,6 +4,7 @@ import difflib
 import os
 import tomllib
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,6 +67,8 @@ class Settings(BaseSettings):
     """MLflow tracking server; empty: SQLite and files under home"""
     predictions_uri: str = ""
     """folder or uri of the predictions table; empty: under home"""
+    table_history: str = Field("1d", pattern=r"^[1-9]\d{0,3}[hd]$")
+    """time that readers of the table's changes may be away, in hours or days"""
     master: str = Field("local[*,4]", pattern=_MASTER)
     """Spark master: local[*,4], spark://host:7077, yarn or k8s://..."""
     spark: dict[str, str] = {}
@@ -182,6 +185,12 @@ class Settings(BaseSettings):
     def stuck(self) -> Path:
         """Where the intake writes down what it cannot take."""
         return self.root / "stuck.json"
+
+    @property
+    def history(self) -> timedelta:
+        """How long the table keeps its log and files for readers that are away."""
+        number = int(self.table_history[:-1])
+        return timedelta(days=number) if self.table_history[-1] == "d" else timedelta(hours=number)
 
     @property
     def labels(self) -> Path:

@@ -161,7 +161,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
                 f"the registry {registry.shown} is empty; train a model with: sightstream train"
             )
         # Faults of a source are raised before anything is started.
-        table = Predictions(settings.predictions)
+        table = Predictions(settings.predictions, settings.history)
         sources = _sources(settings, table, metrics)
         # MLflow's import and Spark's start take seconds each.
         champion = beside.submit(

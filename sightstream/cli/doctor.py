@@ -173,6 +173,15 @@ def _predictions(settings: Settings) -> str:
     return f"{rows} rows, {rejected} of them rejected"
 
 
+def _history(settings: Settings) -> str:
+    from sightstream.tables.predictions import beginning, version
+
+    if version(settings.predictions) is None:
+        return "no table yet"
+    first, begin = beginning(settings.predictions)
+    return f"readers of the table's changes can begin with version {first}, {begin:%Y-%m-%d %H:%M}"
+
+
 CHECKS: dict[str, Callable[[Settings], str]] = {
     "Python": _python,
     "Java": _java,
@@ -181,5 +190,6 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "Spark": _spark,
     "model": _model,
     "predictions": _predictions,
+    "history": _history,
 }
 """The checks of the library, by name: each returns what it found, or raises what to do."""

@@ -99,3 +99,9 @@ def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
             return [json.loads(line) for line in log.read().splitlines() if line.strip()]
     except FileNotFoundError:
         return None
+
+
+def has_commit(place: str, version: int) -> bool:
+    """Tell whether there is a log entry of a version."""
+    found = store(place).get_file_info(f"_delta_log/{version:020d}.json")
+    return bool(found.type != fs.FileType.NotFound)

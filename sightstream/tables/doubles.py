@@ -5,18 +5,14 @@ delta-rs and others may commit both merges: https://github.com/delta-io/delta-rs
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
-from uuid import uuid4
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from sightstream.errors import InputError
-from sightstream.tables import delta
+from sightstream.tables import commits, delta, merging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,26 +73,48 @@ def leave_out(path: str, days: Iterable[str]) -> int:
 
 
 def _leave_out(path: str, day: str) -> int:
-    from deltalake import CommitProperties, DeltaTable
+    from deltalake import DeltaTable
     from deltalake.exceptions import CommitFailedError
 
-    store = delta.store(path)
     for tries_left in range(TRIES - 1, -1, -1):
         table = DeltaTable(path)
         if "deletionVectors" in (table.protocol().reader_features or ()):
             raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
-        actions, doubled = _actions(table, store, day)
-        properties = CommitProperties(custom_metadata={"readVersion": table.version()})
+        actions, doubled = _actions(table, delta.store(path), day)
         try:
             if actions:
-                table.create_write_transaction(
-                    actions, "append", table.schema(), ["date"], commit_properties=properties
-                )
+                _commit(path, table, actions)
             break
-        except CommitFailedError:  # others changed rows of these files meanwhile
+        except (CommitFailedError, commits.AlteredError):  # others took these files meanwhile
             if not tries_left:
                 raise
     return doubled
+
+
+def _commit(path: str, table: DeltaTable, actions: list[dict[str, Any]]) -> None:
+    if commits.plain(table):
+        commits.rearrange(path, table.version(), actions)
+        return
+    from deltalake import CommitProperties
+    from deltalake.transaction import AddAction, RemoveAction
+
+    named = [
+        (RemoveAction if kind == "remove" else AddAction)(**{
+            _NAMES.get(name, name): value
+            for name, value in action.items() if name != "extendedFileMetadata"
+        })
+        for each in actions for kind, action in each.items()
+    ]  # fmt: skip
+    read = CommitProperties(custom_metadata={"readVersion": table.version()})
+    table.create_write_transaction(
+        named, "append", table.schema(), ["date"], commit_properties=read
+    )
+
+
+_NAMES = {
+    "partitionValues": "partition_values", "modificationTime": "modification_time",
+    "dataChange": "data_change", "deletionTimestamp": "deletion_timestamp",
+}  # fmt: skip
 
 
 def _actions(table: DeltaTable, store: FileSystem, day: str) -> tuple[list[Any], int]:
@@ -105,18 +123,20 @@ def _actions(table: DeltaTable, store: FileSystem, day: str) -> tuple[list[Any],
     files = files.filter(pa.array(str(each) == day for each in files["partition.date"].to_pylist()))
     # Where others changed one of two copies, the newest file has what they made of the row.
     files = files.sort_by([("modification_time", "descending"), ("path", "ascending")])
-    names = [unquote(name) for name in files["path"].to_pylist()]
-    sizes = files["size_bytes"].to_pylist()
-    actions: list[Any] = []
+    paths, sizes = files["path"].to_pylist(), files["size_bytes"].to_pylist()
+    actions: list[dict[str, Any]] = []
     doubled = 0
-    for name, size, once in zip(names, sizes, _once(store, names), strict=True):
+    for path, size, once in zip(paths, sizes, _once(store, map(unquote, paths)), strict=True):
         if not once.all():
             doubled += int((~once).sum())
-            actions += [_remove(name, size, day), *_written(table, store, name, day, once)]
+            actions.append(commits.removed(path, size, day))
+        if once.any() and not once.all():
+            rows = merging.read(table, store, unquote(path)).filter(pa.array(once))
+            actions.append(commits.added(store, day, rows))
     return actions, doubled
 
 
-def _once(store: FileSystem, names: list[str]) -> list[np.ndarray]:
+def _once(store: FileSystem, names: Iterable[str]) -> list[np.ndarray]:
     """Tell of each row of each file whether none before is its copy."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -132,39 +152,6 @@ def _once(store: FileSystem, names: list[str]) -> list[np.ndarray]:
     once = np.zeros(len(rows), bool)
     once[first.to_numpy()] = True
     return np.split(once, np.cumsum([len(table) for table in tables])[:-1])
-
-
-def _remove(name: str, size: int, day: str) -> Any:
-    from deltalake.transaction import RemoveAction
-
-    return RemoveAction(
-        quote(name, safe="/=+"), False, int(time.time() * 1000),
-        size=size, partition_values={"date": day},
-    )  # fmt: skip
-
-
-def _written(
-    table: DeltaTable, store: FileSystem, name: str, day: str, once: np.ndarray
-) -> list[Any]:
-    """Write those rows of a file anew, if any, and return the action that adds them."""
-    import pyarrow.parquet as pq
-    from deltalake.transaction import AddAction
-
-    if not once.any():
-        return []
-    schema = pa.schema(table.schema().to_arrow())
-    fields = [field.remove_metadata() for field in schema if field.name != "date"]
-    rows = pq.read_table(name, filesystem=store, partitioning=None)
-    for field in fields:
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    rows = rows.select([field.name for field in fields]).cast(pa.schema(fields))
-    rows = rows.filter(pa.array(once))  # which takes no string views
-    new = f"{PurePosixPath(name).parent}/part-00000-{uuid4()}-c000.snappy.parquet"
-    pq.write_table(rows, new, filesystem=store)
-    size, now = store.get_file_info(new).size, int(time.time() * 1000)
-    stats = json.dumps({"numRecords": len(rows)})
-    return [AddAction(quote(new, safe="/=+"), size, {"date": day}, now, False, stats)]
 
 
 def _removed(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:

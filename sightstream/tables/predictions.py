@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime, timedelta
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -17,7 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from sightstream.errors import InputError, first_line
-from sightstream.tables import delta, doubles
+from sightstream.tables import commits, delta, doubles, merging
 from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
@@ -32,14 +33,16 @@ SMALL_FILES = 256
 MERGED = 32 * 2**20
 """Bytes from which a file is left as it is, so that no large file is rewritten for few rows."""
 
-KEPT_HOURS = 1
-"""Hours that merged files are kept for readers that opened the table earlier."""
+HOUR = timedelta(hours=1)
 
-LOG_MINUTES = 10
-"""Minutes that log entries are kept; each commit lists all of them."""
+HISTORY = timedelta(days=1)
+"""Time that log entries and files are kept for readers that are away, unless it is set."""
+
+CLEANING = 3600.0
+"""Seconds between two removals of what is older; they list all files."""
 
 REPLAYED = 20
-"""Commits between checkpoints; each commit replays those since the last one."""
+"""Commits between checkpoints in a store; each commit replays those since the last one."""
 
 SOURCES_COUNT = "sightstream: seconds of the epoch since which a message's source counts"
 """Mark of the table, for rows that have the id of a message alone as their event id."""
@@ -57,18 +60,21 @@ GAP = 2.0
 class Predictions:
     """The table as the stream writes it, one commit for each micro-batch."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, history: timedelta | None = None) -> None:
         """Open the table, and create it where there is none.
+
+        It keeps its `history` for readers that are away; None: as before.
 
         InputError where others altered it so that it demands what our rows do not have.
         """
         from deltalake import DeltaTable
 
-        self.path = path
+        self.path, self._history = path, HISTORY if history is None else history
+        kept = f"interval {self._history // HOUR} hours"
         configuration = {
-            "delta.logRetentionDuration": f"interval {LOG_MINUTES} minutes",
+            "delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept,
             "delta.checkpointInterval": str(REPLAYED),
-        }
+        }  # fmt: skip
         with delta.reached(path), _readable(path):
             self._table = DeltaTable.create(
                 path, ROW, mode="ignore", partition_by=["date"], name="predictions",
@@ -76,13 +82,18 @@ class Predictions:
                 configuration=configuration,
             )  # fmt: skip
             delta.fitted(ROW.empty_table(), self._table)
+            if (
+                history is not None
+                and configuration.items() - self._table.metadata().configuration.items()
+            ):
+                self._table.alter.set_table_properties(configuration)
             self._unmerged = len(self._table.file_uris())
-            self._opened_at = self._table.version()
+            self._head = self._opened_at = self._table.version()
         # No copies up to this version. Of the commits before the start, only those of the time when
         # no stream ran matter; they are the last ones.
         self._clean = max(-1, self._opened_at - SMALL_FILES)
         self._ours = set[int]()  # later versions, which add rows and no copies
-        self._looked = 0.0
+        self._looked, self._cleaned = -inf, -inf
         self.copies = 0  # of rows, which were left out
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
@@ -91,7 +102,7 @@ class Predictions:
     def last_batch(self, app_id: str) -> int | None:
         """Return the last micro-batch that was committed for a checkpoint, if any."""
         with self._access:
-            self._table.update_incremental()
+            self._refresh()
             return self._table.transaction_version(app_id)
 
     def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
@@ -99,34 +110,51 @@ class Predictions:
 
         InputError where others altered the table so that it demands what our rows do not have.
         """
-        import deltalake
         from deltalake.exceptions import CommitFailedError, SchemaMismatchError
+
+        with self._access:
+            for tries_left in range(TRIES - 1, -1, -1):
+                try:
+                    self._append(rows, app_id, batch_id)
+                    break
+                except (CommitFailedError, SchemaMismatchError, commits.AlteredError):
+                    if not tries_left:
+                        raise
+                    self._refresh()
+            self._unmerged += 1
+
+    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
+        if commits.plain(self._table):
+            head = commits.append(
+                self.path, self._head, delta.fitted(rows, self._table), app_id, batch_id
+            )
+            if head is None:
+                self._refresh()
+                return self._append(rows, app_id, batch_id)
+        else:
+            self._refresh()
+            head = self._append_by_library(rows, app_id, batch_id)
+        self._head = head
+        self._ours.add(head)
+        return None
+
+    def _append_by_library(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
+        import deltalake
 
         once = deltalake.CommitProperties(
             app_transactions=[deltalake.Transaction(app_id, batch_id)]
         )
         # Looking for old log entries takes as long as the rest, and upkeep does it.
         after = deltalake.PostCommitHookProperties(cleanup_expired_logs=False)
-        # Dictionaries take a third of the time, and most values occur once. Merged files have them.
         columns = deltalake.ColumnProperties(dictionary_enabled=False)
         plainly = deltalake.WriterProperties(
             compression="SNAPPY", default_column_properties=columns
         )
-        with self._access:
-            for tries_left in range(TRIES - 1, -1, -1):
-                self._refresh()
-                try:
-                    deltalake.write_deltalake(
-                        self._table, delta.fitted(rows, self._table), mode="append",
-                        commit_properties=once, post_commithook_properties=after,
-                        writer_properties=plainly,
-                    )  # fmt: skip
-                    self._ours.add(self._table.version())
-                    break
-                except (CommitFailedError, SchemaMismatchError):
-                    if not tries_left:
-                        raise
-            self._unmerged += 1
+        deltalake.write_deltalake(
+            self._table, delta.fitted(rows, self._table), mode="append", commit_properties=once,
+            post_commithook_properties=after, writer_properties=plainly,
+        )  # fmt: skip
+        return self._table.version()
 
     def _refresh(self) -> None:
         """Read the newest version; now and then from its checkpoint, which replays less."""
@@ -138,6 +166,7 @@ class Predictions:
         else:
             # Upkeep may have removed the log entry of the open version.
             self._table.update_incremental()
+        self._head = self._table.version()
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
@@ -177,7 +206,7 @@ class Predictions:
 
         here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
         with self._access:
-            self._table.update_incremental()
+            self._refresh()
             rows = delta.dataset(self._table, self.path)
         return rows.to_table(columns=columns, filter=here)
 
@@ -194,23 +223,51 @@ class Predictions:
             if time.monotonic() - self._looked > LOOK:
                 self._leave_out_copies()
             files = self._unmerged
-            if files < (2 if quiet else SMALL_FILES):
-                return False
-            table = DeltaTable(self.path)
-            table.optimize.compact(target_size=MERGED)
+            if merged := files >= (2 if quiet else SMALL_FILES):
+                self._merge()
+                self._unmerged -= files
+            if merged:
+                DeltaTable(self.path).create_checkpoint()
+            if merged and time.monotonic() - self._cleaned > CLEANING:
+                self._clean_up()
+            return merged
+
+    def _merge(self) -> None:
+        from deltalake import CommitProperties, DeltaTable
+
+        table = DeltaTable(self.path)
+        if commits.plain(table):
+            with suppress(commits.AlteredError):  # the others' files are merged the next time
+                merging.merge(self.path, table, MERGED)
+        else:
+            often = CommitProperties(max_commit_retries=1000)
+            table.optimize.compact(target_size=MERGED, commit_properties=often)
             self._leave_out_copies()
-            table.vacuum(KEPT_HOURS, dry_run=False, enforce_retention_duration=False)
-            table.create_checkpoint()
-            table.cleanup_metadata()
-            self._unmerged -= files
-            return True
+
+    def _clean_up(self) -> None:
+        """Remove files and log entries that are older than the table's history."""
+        from deltalake import DeltaTable
+
+        self._cleaned = time.monotonic()
+        table = DeltaTable(self.path)
+        table.vacuum(
+            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=True
+        )
+        table.create_checkpoint()
+        table.cleanup_metadata()
 
     def _leave_out_copies(self) -> None:
         """Look at the commits since the last look that are not ours, until no rows are double."""
+        from deltalake.exceptions import CommitFailedError
+
         self._looked = time.monotonic()
         while others := self._others():
             days = set[str]().union(*(doubles.suspects(self.path, each) for each in others))
-            if copies := doubles.leave_out(self.path, sorted(days)):
+            try:
+                copies = doubles.leave_out(self.path, sorted(days))
+            except (CommitFailedError, commits.AlteredError):  # others are quicker; the next time
+                break
+            if copies:
                 self.copies += copies
                 log.warning(
                     "%d rows were in the table twice, since two jobs merged the same files; the "
@@ -221,8 +278,9 @@ class Predictions:
     def _others(self) -> list[int]:
         """Return the versions since the last look whose commits may have made copies, in order."""
         with self._access:
-            self._table.update_incremental()
-            newest, ours = self._table.version(), self._ours
+            newest, ours = max(self._clean, self._head), self._ours
+            while delta.has_commit(self.path, newest + 1):  # to list the log takes longer
+                newest += 1
             self._ours = {each for each in ours if each > newest}
         others = [each for each in range(self._clean + 1, newest + 1) if each not in ours]
         if not others:
@@ -288,7 +346,10 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
         else:
             newest, looked = opened(path).version(), time.monotonic()
             if gone or (newest >= version and delta.commit(delta.store(path), version) is None):
-                log.warning("rows were merged before they were seen; a query shows them")
+                log.warning(
+                    "versions %d to %d of the table are gone, since they are older than its "
+                    "table_history; a query shows them", version, max(newest - 1, version),
+                )  # fmt: skip
                 version = max(newest, version + 1)
 
 
@@ -367,3 +428,14 @@ def _readable(path: str) -> Iterator[None]:
         if isinstance(error, TableNotFoundError) and "scheme" not in str(error):
             raise
         raise InputError(f"the table {path} cannot be read: {first_line(error)[:160]}") from None
+
+
+def beginning(path: str) -> tuple[int, datetime]:
+    """Return the first version that a reader of changes can begin with, and its time."""
+    from pyarrow.fs import FileSelector
+
+    names = [each.base_name for each in delta.store(path).get_file_info(FileSelector("_delta_log"))]
+    entries = (name[:-5] for name in names if name.endswith(".json"))
+    first = min(int(number) for number in entries if number.isdecimal())
+    info = delta.store(path).get_file_info(f"_delta_log/{first:020d}.json")
+    return first, info.mtime

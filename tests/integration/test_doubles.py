@@ -91,12 +91,29 @@ def test_what_was_doubled_while_no_stream_ran_is_put_right_at_the_next_start(tab
     assert ids(path) == [*SIX, "x", "y"]
 
 
-def test_our_own_merge_is_put_right_where_another_came_between(table, path, monkeypatch):
+@pytest.mark.parametrize(
+    "first", [compact, z_order, lambda table: table.delete("event_id = '0-a'")]
+)
+def test_our_own_merge_gives_way_where_another_job_took_the_files(table, path, monkeypatch, first):
     opened = DeltaTable(path)
     with monkeypatch.context() as late:
         late.setattr("deltalake.DeltaTable", lambda _: opened)
-        compact(DeltaTable(path))
-        table.maintain(quiet=True)
+        first(DeltaTable(path))
+        before = DeltaTable(path).version()
+        table._merge()
+    assert DeltaTable(path).version() == before
+    assert len(ids(path)) == len(set(ids(path)))
+    left = ids(path)
+    table.append(rows("x"), "app", 3)
+    table._merge()
+    assert len(DeltaTable(path).file_uris()) == 1
+    assert ids(path) == [*left, "x"]
+
+
+def test_a_merge_of_others_that_began_before_ours_is_put_right(table, path):
+    opened = DeltaTable(path)
+    assert table.maintain(quiet=True)
+    compact(opened)
     table.maintain(quiet=True)
     assert ids(path) == SIX
     assert table.copies == 6

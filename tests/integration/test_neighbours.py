@@ -197,3 +197,12 @@ def test_a_damaged_file_is_named_and_no_restore_of_the_table_advised(table, path
     assert "restore this file from a backup" in str(failed.value)
     DeltaTable(path).repair()
     assert doctor.CHECKS["predictions"](settings) == "20 rows, 4 of them rejected"
+
+
+def test_doctor_tells_with_which_version_a_reader_can_begin(settings):
+    assert doctor.CHECKS["history"](settings) == "no table yet"
+    Predictions(settings.predictions).append(rows("a"), "app", 0)
+    assert "can begin with version 0, 2" in doctor.CHECKS["history"](settings)
+    DeltaTable(settings.predictions).create_checkpoint()
+    Path(settings.predictions, "_delta_log", f"{0:020d}.json").unlink()
+    assert "can begin with version 1, 2" in doctor.CHECKS["history"](settings)

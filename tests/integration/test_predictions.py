@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -382,12 +383,12 @@ def test_a_follower_sees_rows_that_were_stamped_before_others_and_committed_afte
 def test_a_follower_that_slept_while_the_log_was_cleaned_goes_on(table, path, caplog):
     looking = begun(path, table)
     commit_many(table, 5)
-    age(path)
+    age(path, hours=30)
     assert table.maintain(quiet=True)
     assert not Path(path, "_delta_log", f"{DeltaTable(path).version() - 3:020d}.json").exists()
     table.append(rows(row("last")), "app", 6)
     assert shown(looking, "last")[-1] == "last"
-    assert "a query shows them" in caplog.text
+    assert "are gone, since they are older than its table_history" in caplog.text
 
 
 @pytest.mark.timeout(60)
@@ -421,7 +422,7 @@ def log_entries(path):
 
 def test_three_hundred_small_commits_end_in_few_files_and_few_log_entries(table, path):
     commit_many(table, 300)
-    age(path)
+    age(path, hours=30)
     assert table.maintain(quiet=False)
     assert len(DeltaTable(path).file_uris()) <= 2
     assert len(log_entries(path)) <= 20
@@ -429,28 +430,82 @@ def test_three_hundred_small_commits_end_in_few_files_and_few_log_entries(table,
     assert Predictions(path).last_batch("app") == 299
 
 
-def test_the_log_is_cleaned_after_ten_minutes_and_a_reader_keeps_its_files_for_an_hour(table, path):
+def test_the_log_and_the_files_are_kept_for_the_history(path):
+    table = Predictions(path, timedelta(hours=3))
     commit_many(table, 30)
     before = data_files(path)
-    age(path, hours=11 / 60)
+    age(path, hours=2)
     assert table.maintain(quiet=True)
-    assert len(log_entries(path)) <= 10
+    assert len(log_entries(path)) > 30
     assert set(before) < set(data_files(path))
+    assert [len(predictions.added(path, version)) for version in range(1, 31)] == [1] * 30
+    assert DeltaTable(path, version=15).to_pyarrow_table().num_rows == 15
+    age(path, hours=4)
+    again = Predictions(path, timedelta(hours=3))
+    commit_many(again, 2, first=30)
+    assert again.maintain(quiet=True)
+    assert len(log_entries(path)) <= 10
 
 
-def test_a_commit_replays_a_bounded_number_of_others(table, path):
-    commit_many(table, 50)
+def test_another_history_is_written_to_the_table_and_without_one_it_stays(table, path):
+    def kept():
+        return DeltaTable(path).metadata().configuration["delta.logRetentionDuration"]
+
+    assert kept() == "interval 24 hours"
+    Predictions(path, timedelta(days=7)).append(rows(row()), "app", 0)
+    assert kept() == "interval 168 hours"
+    before = DeltaTable(path).version()
+    Predictions(path, timedelta(days=7))
+    Predictions(path)
+    assert (kept(), DeltaTable(path).version()) == ("interval 168 hours", before)
+    table.append(rows(row()), "app", 1)
+
+
+def test_a_reader_replays_a_bounded_number_of_commits(table, path):
+    commit_many(table, predictions.SMALL_FILES)
+    assert table.maintain(quiet=False)
     checkpoint = json.loads(Path(path, "_delta_log", "_last_checkpoint").read_text())["version"]
-    assert DeltaTable(path).version() - checkpoint < 20
+    assert checkpoint > predictions.SMALL_FILES
 
 
-def test_files_that_no_reader_needs_any_more_are_dropped(path, monkeypatch):
-    monkeypatch.setattr(predictions, "KEPT_HOURS", 0)
-    table = Predictions(path)
+def test_files_that_no_reader_needs_any_more_are_dropped(path):
+    table = Predictions(path, timedelta(0))
     commit_many(table, 20)
     assert table.maintain(quiet=True)
     assert len(data_files(path)) <= 2
     assert names(path) == sorted(map(str, range(20)))
+
+
+def test_a_commit_takes_no_longer_in_a_log_of_a_day(table, path):
+    commit_many(table, 20)
+    DeltaTable(path).create_checkpoint()
+    log = Path(path, "_delta_log")
+    entry = log / f"{20:020d}.json"
+    for version in range(21, 50_001):
+        os.link(entry, log / f"{version:020d}.json")
+    shutil.copy(log / f"{20:020d}.checkpoint.parquet", log / f"{50_000:020d}.checkpoint.parquet")
+    last = json.loads((log / "_last_checkpoint").read_text())
+    (log / "_last_checkpoint").write_text(json.dumps(last | {"version": 50_000}))
+    opened, seconds = Predictions(path), []
+    for batch in range(20):
+        begin = time.monotonic()
+        opened.append(rows(row()), "new", batch)
+        seconds.append(time.monotonic() - begin)
+    assert DeltaTable(path).version() == 50_020
+    assert sorted(seconds)[10] < 0.1, seconds
+
+
+def test_a_writer_that_was_away_while_others_went_on_and_cleaned_commits_after_them(table, path):
+    commit_many(table, 5)
+    other = Predictions(path)
+    for batch in range(30):
+        other.append(rows(row(f"other {batch}")), "other", batch)
+    age(path, hours=30)
+    assert other.maintain(quiet=True)
+    assert not Path(path, "_delta_log", f"{6:020d}.json").exists()
+    commit_many(table, 1, first=5)
+    assert len(names(path)) == 36
+    assert table.last_batch("app") == 5
 
 
 def test_a_reader_that_opened_before_can_still_read(table, path):

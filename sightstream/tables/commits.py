@@ -1,0 +1,142 @@
+"""Commits to a table in a folder that take as long however many entries its log has.
+
+delta-rs lists the whole log several times for each commit, 2.5 us an entry each time: with a day of
+them, that takes a second. Here the next entry is made by a link, as delta-rs makes it, which
+fails where another writer made it first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pyarrow as pa
+
+from sightstream.errors import SightstreamError
+from sightstream.tables import delta
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from pyarrow import fs
+
+
+class AlteredError(SightstreamError):
+    """Another writer altered columns, took the same files, or committed the same micro-batch."""
+
+
+def plain(table: DeltaTable) -> bool:
+    """Tell whether rows may be added to a table as they are, by the oldest rules of Delta."""
+    demanding = any("delta.invariants" in (f.metadata or {}) for f in table.schema().fields)
+    return "://" not in table.table_uri.removeprefix("file://") and (
+        table.protocol().min_writer_version <= 2 and not demanding
+    )
+
+
+def last_checkpoint(path: str) -> int:
+    """Return the version of the last checkpoint, below which log entries may be removed; or -1."""
+    try:
+        said = json.loads(Path(path, "_delta_log", "_last_checkpoint").read_text())
+    except FileNotFoundError:
+        return -1
+    return int(said["version"])
+
+
+def append(path: str, head: int, rows: pa.Table, app_id: str, batch_id: int) -> int | None:
+    """Commit the rows of a micro-batch as `_put` does; no other commit may have this app id."""
+    import pyarrow.compute as pc
+
+    adds = []
+    for day in rows["date"].unique():
+        part = rows.filter(pc.equal(rows["date"], day)).drop_columns("date")
+        Path(path, f"date={day}").mkdir(exist_ok=True)
+        # Dictionaries take a third of the time, and most values occur once. Merged files have them.
+        adds.append(added(delta.store(path), str(day), part, change=True, use_dictionary=False))
+    info = _info("WRITE", {"mode": "Append", "partitionBy": '["date"]'})
+    transaction = {"txn": {"appId": app_id, "version": batch_id}}
+
+    def altered(action: dict[str, Any]) -> bool:
+        same = action.get("txn", {}).get("appId") == app_id
+        return same or bool({"metaData", "protocol"} & action.keys())
+
+    return _put(path, head, [info, *adds, transaction], altered)
+
+
+def rearrange(path: str, head: int, actions: list[dict[str, Any]]) -> None:
+    """Commit, as `_put` does, that the same rows are in other files now."""
+    info = _info("OPTIMIZE", {"predicate": "[]"}, readVersion=head)
+    mine = {action["remove"]["path"] for action in actions if "remove" in action}
+
+    def altered(action: dict[str, Any]) -> bool:
+        gone = action.get("remove", {}).get("path") in mine
+        return gone or bool({"metaData", "protocol"} & action.keys())
+
+    if _put(path, head, [info, *actions], altered) is None:
+        raise AlteredError(f"{path} went on by more than its log has after version {head}")
+
+
+def added(
+    store: fs.FileSystem, day: str, rows: pa.Table, *, change: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Write rows without their date to a new file, and return the action that adds it."""
+    import pyarrow.parquet as pq
+
+    name = f"date={day}/part-00000-{uuid4()}-c000.snappy.parquet"
+    pq.write_table(rows, name, filesystem=store, **options)
+    return {"add": {
+        "path": name, "partitionValues": {"date": day}, "size": store.get_file_info(name).size,
+        "modificationTime": _now(), "dataChange": change,
+        "stats": json.dumps({"numRecords": len(rows)}),
+    }}  # fmt: skip
+
+
+def removed(path: str, size: int, day: str) -> dict[str, Any]:
+    """Return the action that removes a file whose rows are elsewhere now."""
+    return {"remove": {
+        "path": path, "dataChange": False, "deletionTimestamp": _now(), "size": size,
+        "extendedFileMetadata": True, "partitionValues": {"date": day},
+    }}  # fmt: skip
+
+
+def _put(
+    path: str, head: int, actions: list[dict[str, Any]], altered: Callable[[dict[str, Any]], bool]
+) -> int | None:
+    """Commit actions after a version, and return their version.
+
+    None where the versions after `head` were removed from the log, so that it must be listed.
+
+    Raises:
+        AlteredError: A commit after `head` has an action that is `altered`.
+    """
+    log, store = Path(path, "_delta_log"), delta.store(path)
+    made = log / f"_{uuid4()}.json.tmp"
+    made.write_text("".join(f"{json.dumps(action)}\n" for action in actions))
+    try:
+        while True:
+            while (others := delta.commit(store, head + 1)) is not None:
+                head += 1
+                if any(map(altered, others)):
+                    raise AlteredError(f"version {head} of {path} altered what was read before")
+            # Only entries below a checkpoint are removed: without one, the next is really the next.
+            if last_checkpoint(path) > head:
+                return None
+            with suppress(FileExistsError):
+                os.link(made, log / f"{head + 1:020d}.json")
+                return head + 1
+    finally:
+        made.unlink()
+
+
+def _info(operation: str, parameters: dict[str, str], **more: int) -> dict[str, Any]:
+    blind = operation == "WRITE"
+    info = {"timestamp": _now(), "operation": operation, "operationParameters": parameters}
+    return {"commitInfo": info | {"isBlindAppend": blind, "engineInfo": "sightstream", **more}}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
