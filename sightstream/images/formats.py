@@ -65,7 +65,7 @@ def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
 def _load_bmp(image: Image.Image, data: bytes) -> Image.Image | None:
     image.load()
     # Screen and frame grabbers leave the fourth byte at 0, and mean no transparency by it.
-    is_unused = image.mode == "RGBA" and image.getextrema()[3] == (0, 0)
+    is_unused = image.mode == "RGBA" and not image.getchannel("A").getbbox()
     return image.convert("RGB") if is_unused else None
 
 

@@ -42,7 +42,8 @@ KINDS = {
     "DICOM": [bytes(128) + b"DICM\2\0\0\0UL" + bytes(200),
               b"II*\0\x54\1\0\0".ljust(128, b"\0") + b"DICM\2\0\0\0UL" + bytes(300),
               b"MM\0*\0\0\1\x54".ljust(128, b"\0") + b"DICM\2\0\0\0UL" + bytes(300)],
-    "base64 text": [base64.b64encode(JPEG), base64.encodebytes(JPEG), b'"' + base64.b64encode(JPEG) + b'"',
+    "base64 text": [base64.b64encode(JPEG), base64.encodebytes(JPEG),
+                    b'"' + base64.b64encode(JPEG) + b'"',
                     base64.urlsafe_b64encode(encoded("PNG"))],
     "data URI": [b"data:image/jpeg;base64," + base64.b64encode(JPEG), b"data:;base64,AAAA"],
     "hexadecimal text": [JPEG.hex().encode(), encoded("PNG").hex().encode()],
@@ -52,7 +53,8 @@ KINDS = {
     "NumPy array": [saved(np.save, np.zeros((4, 4)))],
     "pickle": [__import__("pickle").dumps({"a": 1})],
     "PDF": [b"%PDF-1.7\n", b"\r\n\n%PDF-1.4"],
-    "SVG": [b"<svg xmlns=''>", b"<?xml version='1.0'?>\n<!DOCTYPE svg PUBLIC>", b"\xef\xbb\xbf<svg>"],
+    "SVG": [b"<svg xmlns=''>", b"<?xml version='1.0'?>\n<!DOCTYPE svg PUBLIC>",
+            b"\xef\xbb\xbf<svg>"],
     "HTML": [b"<!DOCTYPE html><html>", b"\n<html>"],
     "MP4": [ftyp(b"isom", b"mp42"), ftyp(b"qt  ")],
     "Matroska": [b"\x1a\x45\xdf\xa3" + bytes(40)],
@@ -70,7 +72,8 @@ KINDS = {
     "line ends": [encoded("PNG").replace(b"\r\n", b"\n")],
     "nothing but zeros": [bytes(4096)],
     "text": ["Grüße aus der Küche".encode(), b"404 page not found"],
-    "camera raw": [b"II*\0\x10\0\0\0CR\2\0" + bytes(99), b"IIU\0" + bytes(99), b"FUJIFILMCCD-RAW 0201"],
+    "camera raw": [b"II*\0\x10\0\0\0CR\2\0" + bytes(99), b"IIU\0" + bytes(99),
+                   b"FUJIFILMCCD-RAW 0201"],
 }  # fmt: skip
 
 
