@@ -23,7 +23,8 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("data URI", r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
     ("hexadecimal text", r"(?:0x|\\x)?(?:ffd8ff|FFD8FF|89504[eE]47|47494638)[0-9a-fA-F]{8}",
      "decode it, and " + _NO_IMAGE),
-    ("base64 text", r"\"?(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|\"?(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
+    ("base64 text",
+     r"\"?(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|\"?(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
      r"[A-Za-z0-9+/_-]*={0,2}\"?\s*$", "decode it, and " + _NO_IMAGE),
     ("JSON", r"[\s]*(?:\{\s*[\"}]|\[\s*[\[{\"\d\]-])", _NO_IMAGE + " as the message, not fields"),
     ("Avro (object container)", r"Obj\x01", "send each picture's own bytes"),
