@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     """images that a micro-batch aims at"""
     max_image_bytes: int = Field(20 * 2**20, ge=1, le=2**31 - 1)
     """larger files are rejected, in bytes"""
-    max_image_pixels: int = Field(50_000_000, ge=1, le=2**28)
+    max_image_pixels: int = Field(120_000_000, ge=1, le=2**28)
     """images of more pixels are rejected"""
     top_k: int = Field(3, ge=1, le=100)
     """labels a row carries, best first"""

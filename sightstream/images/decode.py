@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightstream.images import formats
+from sightstream.images import formats, kinds
 from sightstream.images.formats import Format
 from sightstream.images.levels import Levels, Samples, to_8_bit
 from sightstream.images.limits import (
@@ -37,7 +37,6 @@ _FILTERS = Lock()
 """Held while the process's filters for warnings are changed; other threads may decode."""
 
 _ORIENTED = {"exif", "Raw profile type exif"}
-_XMP = ("xmp", "XML:com.adobe.xmp")
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -114,9 +113,16 @@ def decode(
         return rejection
     format = formats.find(data)
     if format is None:
-        *most, last = formats.names()
-        sentence = f"Not a {', '.join(most)} or {last} file: it begins with {data[:8]!r}."
-        return Rejected("unsupported_format", sentence)
+        return Rejected("unsupported_format", kinds.sentence(data, formats.names()))
+    result = _decode_or_again(format, data, preprocessing, limits)
+    if isinstance(result, Rejected) and kinds.is_dicom(data):  # Its preamble may look like a TIFF.
+        return Rejected("unsupported_format", kinds.sentence(data, formats.names()))
+    return result
+
+
+def _decode_or_again(
+    format: Format, data: bytes, preprocessing: Preprocessing, limits: Limits
+) -> Decoded | Rejected:
     try:
         return _decode(format, data, preprocessing, limits)
     except (Warning, Image.DecompressionBombError):
@@ -199,10 +205,14 @@ def _pad(image: Image.Image, want: Preprocessing) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     if _ORIENTED.isdisjoint(image.info):
         return 1
-    for key in _XMP:  # Pillow takes the orientation from there, as no browser does.
-        image.info.pop(key, None)
     try:
-        value = int(image.getexif().get(0x0112, 1))
+        if block := image.info.get("exif"):
+            exif = Image.Exif()  # Pillow's `getexif` asks XMP too, as no browser does.
+            exif.load(block)
+        else:
+            image.info.pop("XML:com.adobe.xmp", None)
+            exif = image.getexif()
+        value = int(exif.get(0x0112, 1))
     except Warning:
         raise
     except Exception:  # A broken EXIF block is no reason to refuse an intact picture.

@@ -62,6 +62,13 @@ def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
     return re.compile(b"|".join(parts), re.DOTALL), formats
 
 
+def _load_bmp(image: Image.Image, data: bytes) -> Image.Image | None:
+    image.load()
+    # Screen and frame grabbers leave the fourth byte at 0, and mean no transparency by it.
+    is_unused = image.mode == "RGBA" and not image.getchannel("A").getbbox()
+    return image.convert("RGB") if is_unused else None
+
+
 def _little(data: bytes, start: int, count: int) -> int:
     return int.from_bytes(data[start : start + count], "little")
 
@@ -108,7 +115,9 @@ WEBP = Format(
     "WEBP", rb"RIFF....WEBP", WebPImageFile, lambda data: len(data) < 8 + _little(data, 4, 4),
     header_size=_webp_size,
 )  # fmt: skip
-BMP = Format("BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4))
+BMP = Format(
+    "BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4), load=_load_bmp
+)
 GIF = Format(
     "GIF", rb"GIF8[79]a", GifImageFile, lambda data: not data.rstrip(b"\0").endswith(b";"),
     header_size=_gif_size,

@@ -36,7 +36,7 @@ class Limits:
     """Bounds that are checked before an image is read (`max_bytes`) or decoded (`max_pixels`)."""
 
     max_bytes: int = 20 * 2**20
-    max_pixels: int = 50_000_000
+    max_pixels: int = 120_000_000
 
     def __post_init__(self) -> None:
         require_integer("max_bytes", self.max_bytes, INT32)

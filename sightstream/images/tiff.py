@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from sightstream.images.levels import Samples, sixteen_bits
 from sightstream.images.limits import RefusedError
-from sightstream.images.tiff_tags import Tags, at_picture, read_tags
+from sightstream.images.tiff_tags import Tags, at_picture, read_tags, unsupported
 
 MAX_SAMPLE_BYTES = 2**30
 
@@ -43,6 +43,8 @@ class ScientificTiff(ImageFile.ImageFile):
 
 def open_picture(stream: BytesIO) -> Image.Image:
     """Open the directory that holds the picture, without its pixels."""
+    if stream.getvalue()[8:10] == b"CR":  # Its first directory is a finished JPEG.
+        raise unsupported("camera raw (Canon CR2) file", "develop it to JPEG or TIFF")
     stream = at_picture(stream)
     tags = read_tags(stream)
     tags.refuse_raw()

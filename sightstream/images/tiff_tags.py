@@ -93,18 +93,18 @@ class Tags:
         """Refuse what a camera's sensor saw: it is no picture before it is developed."""
         if self.photometric in (32803, 34892) or (self.is_dng and self.is_reduced):
             kind = "DNG raw" if self.is_dng else "camera raw"
-            raise _unsupported(f"{kind} file", "develop it to JPEG or TIFF")
+            raise unsupported(f"{kind} file", "develop it to JPEG or TIFF")
 
     def refuse_kind(self) -> None:
         """Refuse bands that are no colours that are known here."""
         if self.bands > 4 and self.photometric in (0, 1):
             count = _COUNT.get(self.bands, str(self.bands))
-            raise _unsupported(f"{count}-band TIFF", "save three of its bands as RGB")
+            raise unsupported(f"{count}-band TIFF", "save three of its bands as RGB")
         from_jpeg = self.photometric == 6 and self.compression in (7, _JPEG_2000_YCBCR, 50001)
         if self.photometric not in (0, 1, 2) and not self.colours and not from_jpeg:
-            raise _unsupported(self.kind, "save it as RGB")
+            raise unsupported(self.kind, "save it as RGB")
         if self.is_mixed or self.sample_format > 4:
-            raise _unsupported(self.kind, "save its bands with one depth, as real numbers")
+            raise unsupported(self.kind, "save its bands with one depth, as real numbers")
 
     def palette(self, indices: NDArray) -> NDArray:
         """The colours of a palette's indices, 16 bits each."""
@@ -113,7 +113,8 @@ class Tags:
         return found
 
 
-def _unsupported(kind: str, advice: str) -> RefusedError:
+def unsupported(kind: str, advice: str) -> RefusedError:
+    """The refusal of a kind by its name."""
     article = "An" if kind[:1] in "8aei" else "A"
     return RefusedError("unsupported_format", f"{article} {kind} cannot be read: {advice}.")
 

@@ -1,0 +1,136 @@
+"""The names of what is no picture here, by its first bytes, and what to do with it."""
+
+import re
+
+_TO_JPEG = "convert it to JPEG or PNG"
+_NO_IMAGE = "send the picture's own bytes"
+
+_BY_BEGINNING: list[tuple[str, str, str]] = [
+    # kind, regular expression for its first bytes, what to do
+    ("HEIC", r".{4}ftyp(?:he[iv][cxms]|(?:mif1|msf1).{4}(?:.{4}){0,20}?he[iv][cx])", _TO_JPEG),
+    ("AVIF", r".{4}ftyp(?:avi[fs]|(?:mif1|msf1).{4}(?:.{4}){0,20}?avi[fs])", _TO_JPEG),
+    ("HEIF", r".{4}ftyp(?:mif1|msf1)", _TO_JPEG),
+    ("Canon CR3 raw", r".{4}ftypcrx ", "develop it to JPEG or TIFF"),
+    ("JPEG 2000", r"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _TO_JPEG),
+    ("JPEG XL", r"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _TO_JPEG),
+    ("JPEG XR", r"II\xbc[\0\1]", _TO_JPEG),
+    ("DICOM", r".{128}DICM", "export its pixels as PNG or TIFF"),
+    ("camera raw", r"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM",
+     "develop it to JPEG or TIFF"),
+    ("PNG whose line ends were changed on the way", r"\x89PNG\n|\x89PNG\r\n\x1a\r\n|\x89PNG\r\r",
+     "transfer it in binary mode"),
+    ("PNG animation (MNG or JNG)", r"\x8a[MJ]NG", _TO_JPEG),
+    ("data URI", r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
+    ("hexadecimal text", r"(?:0x|\\x)?(?:ffd8ff|FFD8FF|89504[eE]47|47494638)[0-9a-fA-F]{8}",
+     "decode it, and " + _NO_IMAGE),
+    ("base64 text",
+     r"\"?(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|\"?(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
+     r"[A-Za-z0-9+/_-]*={0,2}\"?\s*$", "decode it, and " + _NO_IMAGE),
+    ("JSON", r"[\s]*(?:\{\s*[\"}]|\[\s*[\[{\"\d\]-])", _NO_IMAGE + " as the message, not fields"),
+    ("Avro (object container)", r"Obj\x01", "send each picture's own bytes"),
+    ("NumPy array", r"\x93NUMPY", "write it as PNG or TIFF"),
+    ("Python pickle", r"\x80[\2-\5][\x95}\]cq(]",
+     "write it as PNG or TIFF: pickles are never read"),
+    ("PDF", r".{0,1020}?%PDF-", "export its pages as PNG"),
+    ("PostScript", r"%!PS|\xc5\xd0\xd3\xc6", _TO_JPEG),
+    ("SVG", r"(?:\xef\xbb\xbf)?\s*(?:<\?xml.{0,600}?|<!--.{0,600}?)?(?i:<!DOCTYPE svg|<svg)",
+     "render it to PNG"),
+    ("HTML", r"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,200}?)?(?i:<(?:!doctype html|html|head|body))",
+     "a server may have answered with an error page"),
+    ("XML", r"(?:\xef\xbb\xbf)?\s*<\?xml", _NO_IMAGE),
+    ("QuickTime or MP4 video", r".{4}(?:ftyp|moov|mdat|wide|free)", "extract frames as JPEG"),
+    ("Matroska or WebM video", r"\x1a\x45\xdf\xa3", "extract frames as JPEG"),
+    ("AVI video", r"RIFF.{4}AVI ", "extract frames as JPEG"),
+    ("sound", r"RIFF.{4}WAVE|ID3|OggS|fLaC", "it has no pixels"),
+    ("MPEG or H.264 video", r"\0{2,3}\x01[\xba\xb3\x67\x27\x40\x42]", "extract frames as JPEG"),
+    ("Photoshop (PSD)", r"8BPS", _TO_JPEG),
+    ("OpenEXR", r"v/1\x01", _TO_JPEG),
+    ("Radiance HDR", r"#\?(?:RADIANCE|RGBE)", _TO_JPEG),
+    ("FITS", r"SIMPLE  =", "write it as TIFF"),
+    ("HDF5", r"\x89HDF\r\n", "write its arrays as TIFF"),
+    ("NIfTI", r".{344}(?:n\+1|ni1)\0", "write its slices as TIFF"),
+    ("NRRD", r"NRRD000", "write it as TIFF"),
+    ("netpbm (PPM, PGM, PBM)", r"P[1-7]\s", _TO_JPEG),
+    ("icon (ICO, CUR)", r"\0\0[\1\2]\0[\1-\x40]\0", _TO_JPEG),
+    ("DirectDraw surface (DDS)", r"DDS ", _TO_JPEG),
+    ("QOI", r"qoif", _TO_JPEG),
+    ("ZIP archive or office document", r"PK[\3\5]", "unpack it"),
+    ("gzip archive", r"\x1f\x8b", "unpack it"),
+    ("archive", r"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "unpack it"),
+    ("Parquet", r"PAR1", "send each picture's own bytes"),
+    ("Apache Arrow", r"ARROW1", "send each picture's own bytes"),
+    ("Git LFS pointer", r"version https://git-lfs", "fetch the file itself: git lfs pull"),
+    ("SQLite database", r"SQLite format 3", _NO_IMAGE),
+    ("program", r"\x7fELF|MZ.{58}", _NO_IMAGE),
+]  # fmt: skip
+
+_DEPTHS = {3: "RGB", 1: "grey", 4: "RGBA", 2: "16 bits or YUV 4:2:2", 1.5: "YUV 4:2:0"}
+_USUAL_SIZES = [
+    (28, 28), (32, 32), (64, 64), (96, 96), (128, 128), (160, 120), (224, 224), (256, 256),
+    (320, 240), (512, 512), (640, 480), (640, 512), (800, 600), (1024, 768), (1024, 1024),
+    (1280, 720), (1280, 960), (1280, 1024), (1600, 1200), (1920, 1080), (1920, 1200), (2048, 1536),
+    (2048, 2048), (2448, 2048), (2592, 1944), (3840, 2160), (4096, 3072),
+]  # fmt: skip
+
+_PICTURE = rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*"
+
+_KINDS = re.compile(
+    b"|".join(
+        b"(?P<k%d>%s)" % (number, pattern.encode("latin-1"))
+        for number, (_, pattern, _) in enumerate(_BY_BEGINNING)
+    ),
+    re.DOTALL,
+)
+_INSIDE = re.compile(_PICTURE, re.DOTALL)
+
+
+def sentence(data: bytes, names: list[str]) -> str:
+    """Say what the data are, if that can be told, and what to do."""
+    *most, last = names
+    wanted = f"Not a {', '.join(most)} or {last} file"
+    kind, advice = name(data)
+    if kind:
+        return f"{wanted}: it is {kind}. To have it classified, {advice}."
+    return f"{wanted}: it begins with {data[:8]!r}."
+
+
+def is_dicom(data: bytes) -> bool:
+    """True for a DICOM file, whatever its preamble looks like."""
+    return data[128:132] == b"DICM"
+
+
+def name(data: bytes) -> tuple[str, str]:
+    """The kind of what is no picture, and what to do; empty where nothing is known of it."""
+    begins = data[:2048]
+    if found := _KINDS.match(begins):
+        kind, _, advice = _BY_BEGINNING[int((found.lastgroup or "k0")[1:])]
+        return kind, advice
+    if (place := _INSIDE.search(begins)) and place.start():
+        framing = "Avro (Confluent framing)" if begins[0] == 0 and place.start() < 200 else ""
+        if framing or re.match(rb"\s+$", begins[: place.start()]):
+            return framing or "a picture behind blank lines", _NO_IMAGE
+        return f"a picture behind {place.start()} other bytes", _NO_IMAGE
+    if begins[0] == 0 and len(data) > 5 and 0 < int.from_bytes(begins[1:5], "big") < 2**24:
+        return "Avro (Confluent framing)", _NO_IMAGE
+    return _unframed(data)
+
+
+def _unframed(data: bytes) -> tuple[str, str]:
+    if not data.strip(b"\0"):
+        return "nothing but zeros", "send it again: the file was never written"
+    try:
+        text = data[:2048].decode()
+    except UnicodeDecodeError as error:
+        text = data[: error.start].decode() if error.start > 2040 else ""
+    if text and all(each.isprintable() or each.isspace() for each in text):
+        return "text", _NO_IMAGE
+    return _raw_pixels(len(data))
+
+
+def _raw_pixels(size: int) -> tuple[str, str]:
+    for depth, what in _DEPTHS.items():
+        for width, height in _USUAL_SIZES:
+            if width * height * depth == size:
+                kind = f"perhaps raw pixels ({width}x{height}, {what})"
+                return kind, "send it encoded, as PNG or JPEG"
+    return "", ""
