@@ -699,16 +699,16 @@ def test_another_file_under_the_name_of_one_that_could_not_be_moved_is_taken(int
     assert names(told()) == ["x.jpg"]
 
 
-def test_a_file_on_another_file_system_stays_and_the_others_go_on(
+def test_a_file_on_another_file_system_is_taken_with_the_others(
     intake, settings, drop, told, left
 ):
     (settings.inbox / "mounted").mkdir()
     with other_file_system(settings.inbox / "mounted"):
-        drop("mounted/stays.jpg")
-        drop("goes.jpg")
-        assert intake.take() == 1
-        assert names(told()) == ["goes.jpg"]
-        assert left() == {b"mounted/stays.jpg"}
+        drop("mounted/copied.jpg")
+        drop("renamed.jpg")
+        assert intake.take() == 2
+        assert sorted(names(told())) == ["mounted/copied.jpg", "renamed.jpg"]
+        assert left() == set()
 
 
 TAKE = """
