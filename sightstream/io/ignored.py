@@ -19,7 +19,7 @@ _LITERAL = re.compile(rb"[^*?\[]+")
 # fmt: off
 KNOWN = (
     # Unfinished uploads and downloads
-    "*.part", "*.partial", "*.filepart", "*.tmp", "*.temp", "*.crdownload", "*.download",
+    "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download",
     "*.opdownload", "*.aria2", "*.!ut", "*.!qb", "*.bc!", "*.gstmp", "*.part.minio", "*._copying_",
     "_temporary", ".azdownload-*", ".distcp.tmp.*", ".aws-datasync*", ".in.*",
     ".pureftpd-upload.*", ".sftpgo-upload.*", "*.lftp-pget-status", ".pending-*",

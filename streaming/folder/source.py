@@ -105,4 +105,7 @@ def waiting(manifests: Path, checkpoint_folder: Path) -> int:
     """Return the number of images in manifests that no committed micro-batch holds."""
     if not manifests.is_dir():
         return 0
-    return len(read(between(manifests, checkpoint.offset(checkpoint_folder))))
+    try:
+        return len(read(between(manifests, checkpoint.offset(checkpoint_folder))))
+    except ValueError as error:
+        raise InputError(f"{error}; move it away, and its images back into the inbox") from None

@@ -257,11 +257,11 @@ def test_an_empty_file_that_is_held_open_waits_for_its_writer(intake, settings):
 
 
 UNFINISHED = [
-    ".x.jpg.part", ".x.jpg.Ab12Cd", "x.jpg.tmp", "x.jpg.PART", "x.jpg.crdownload", "x.jpg.filepart",
+    ".x.jpg.part", ".x.jpg.Ab12Cd", "x.jpg.PART", "x.jpg.crdownload", "x.jpg.filepart",
     "x.jpg.partial", ".in.x.jpg.", ".~tmp~/x.jpg", ".rsync-partial/x.jpg", "._copying_/x.jpg",
     ".syncthing.x.jpg.tmp", ".x.jpg.~1a2b3c", ".pending-1689-x.jpg",
 ]  # fmt: skip
-DOUBTFUL = [".x.jpg", "x.jpg~", "x.jpg.6eF5b5da"]
+DOUBTFUL = [".x.jpg", "x.jpg.tmp", "x.jpg~", "x.jpg.6eF5b5da"]
 
 
 @pytest.mark.parametrize("name", [*UNFINISHED, *DOUBTFUL])
@@ -699,9 +699,7 @@ def test_another_file_under_the_name_of_one_that_could_not_be_moved_is_taken(int
     assert names(told()) == ["x.jpg"]
 
 
-def test_a_file_on_another_file_system_is_taken_with_the_others(
-    intake, settings, drop, told, left
-):
+def test_a_file_on_another_file_system_is_taken_with_the_others(intake, settings, drop, told, left):
     (settings.inbox / "mounted").mkdir()
     with other_file_system(settings.inbox / "mounted"):
         drop("mounted/copied.jpg")
