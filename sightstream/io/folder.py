@@ -35,8 +35,8 @@ RELIST = 1.0
 TICK = 0.02
 """Seconds within which a second change of a folder may leave its time as the first one did."""
 
-# Hidden, an editor's copy, or of a name that says no more than that it is temporary, such as that of
-# a download of AWS' command line; others are of `io.ignored`.
+# Hidden, an editor's copy, or of a name that tells no more than that it is temporary, such as that
+# of a download of AWS' command line; others are of `io.ignored`.
 _TEMPORARY = re.compile(rb"^\.|~$|\.(tmp|temp|[0-9a-f]{8})$", re.I)
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
+from sightstream.errors import InputError
 from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.intake import Folders, Intake
