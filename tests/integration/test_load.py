@@ -65,7 +65,7 @@ def test_before_there_is_a_table_it_says_what_to_do(broker, starter, tmp_path):
 def quiet(broker, starter, tmp_path):
     """Runs `load` on a home whose table takes what the test writes, and nothing else."""
     root = tmp_path / "quiet"
-    table = Predictions(root / "predictions")
+    table = Predictions(str(root / "predictions"))
     table.last_batch("")
     digits = starter.home / "starter" / "digits"
 
