@@ -96,7 +96,8 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
     (settings.images / "2026-05-01").mkdir(parents=True)
     table = Predictions(settings.predictions)
     metrics = Metrics()
-    looks = job._probes(settings, table, Registry(settings.registry_address), session)
+    registry = Registry(settings.registry_address)
+    looks = job._probes(settings, table, registry, "starter", session)
     probes.watch(metrics.of, looks, Ended())
     samples = [each for family in metrics.registry.collect() for each in family.samples]
     found = {each.name: each.value for each in sorted(samples, key=lambda each: each.value)}
