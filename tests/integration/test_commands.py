@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import shutil
 import os
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def settings_of_pets(tmp_path_factory):
         (files / CARD_FILE).write_text(json.dumps(asdict(card)))
         digest = sha256(files / CARD_FILE)
         registry.publish("pets", files, digest, parameters={}, metrics=card.metrics, curves={})
-    registry._set_champion("pets", [1])
+    registry._client.set_registered_model_alias("pets", "champion", "1")
     return settings
 
 
@@ -64,9 +65,7 @@ def home(settings_of_pets, tmp_path, settings):
     rows.append({"event_id": "x", "status": "rejected"} | both)
     table = pa.Table.from_pylist(rows, ROW)
     predictions.Predictions(settings.predictions).append(table, "app", 0)
-    settings.registry.mkdir()
-    for file in settings_of_pets.registry.glob("mlflow.db*"):
-        (settings.registry / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(settings_of_pets.registry, settings.registry)
     return settings
 
 
