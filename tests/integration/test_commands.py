@@ -2,8 +2,8 @@
 
 import getpass
 import json
-import shutil
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -273,14 +273,11 @@ def test_diff_of_an_unknown_version_is_refused(run):
         run("models", "diff", "pets", "1", "9")
 
 
-def test_diff_of_a_damaged_version_is_refused(run, settings_of_pets):
-    registry = Registry(settings_of_pets.registry_address)
-    card = registry.fetch(registry.version("pets", 2)) / CARD_FILE
-    whole = card.read_text()
-    card.write_text("{}")
+def test_diff_of_a_damaged_version_is_refused(run, home):
+    registry = Registry(home.registry_address)
+    (registry.fetch(registry.version("pets", 2)) / CARD_FILE).write_text("{}")
     with pytest.raises(ModelDamagedError, match=r"version\.json is not the file"):
         run("models", "diff", "pets")
-    card.write_text(whole)
 
 
 def test_show_tells_all_that_is_on_the_card(run):
