@@ -189,7 +189,7 @@ class Predictions:
         import deltalake
 
         with self._access:
-            self._table.update_incremental()
+            self._refresh()
             held = self._table.transaction_version(name)
             if held is None:
                 once = deltalake.CommitProperties(
