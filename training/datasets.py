@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from unicodedata import is_normalized, normalize
@@ -55,9 +56,15 @@ class Source:
     def list(self) -> list[Example]:
         """Lists all images without reading them, each with its split if the source decides it.
 
+        The folders are looked through once.
+
         Raises:
             InputError: there are fewer than two classes, or a class folder is empty.
         """
+        return [*self._found]
+
+    @cached_property
+    def _found(self) -> Sequence[Example]:
         found = [example for folder in self.folders for example in class_folders(folder)]
         if self.test:
             found += [Example(e.path, e.label, split="test") for e in class_folders(self.test)]
