@@ -10,6 +10,9 @@ from sightstream.config import Broker
 from sightstream.io import kafka
 from tests.topics import create, send, topics
 
+SHORTER = pytest.param(2, id="shorter", marks=pytest.mark.slow)
+LONGER = pytest.param(5, id="longer")
+
 
 @pytest.fixture
 def home(new_home, broker, topic, picture):
@@ -41,7 +44,7 @@ def once(home, **settings):
     return home("run", "--once", "--metrics-port", "0", **settings)
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, id="shorter"), pytest.param(5, id="longer")])
+@pytest.mark.parametrize("count", [SHORTER, LONGER])
 def test_it_ends_with_8_and_a_command_after_which_every_message_has_a_row(
     home, make_anew, topic, count
 ):
@@ -62,7 +65,7 @@ def test_it_ends_with_8_and_a_command_after_which_every_message_has_a_row(
     assert home.count() == 3 + count
 
 
-@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("count", [SHORTER, LONGER])
 def test_where_losses_are_allowed_it_is_read_from_its_beginning(home, make_anew, count):
     allowed = {"kafka_fail_on_data_loss": False}
     assert once(home, **allowed).returncode == 0
@@ -95,6 +98,7 @@ def test_a_running_stream_that_may_lose_messages_goes_on_by_itself(
         assert run.poll() is None
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_before_goes_on_and_learns_its_topic(home, make_anew):
     assert once(home).returncode == 0
     (checkpoint,) = (home.settings.root / "checkpoints" / "kafka").iterdir()
