@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -135,7 +136,6 @@ def status(
 
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
-    from streaming.folder import stuck
     from streaming.job import running
     from streaming.observe.screen import Screen
 
@@ -151,10 +151,30 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             stream.finish(stop)
             images = taken - stream.gaps
             terminal.say(f"{images} images taken, {stream.behind} of them left behind")
-            if (found := stuck.read(settings.stuck)).count:
-                terminal.say(str(found))
+            tell_left(stream.left, as_json=as_json)
         else:
             _follow(settings, stream, screen, stop)
+
+
+def tell_left(left: dict[str, str], *, as_json: bool) -> None:
+    """Name the files that stay in the inbox; an error where they will until a person acts."""
+    from sightstream.errors import EnvironmentUnfitError
+    from sightstream.io.folder import BUSY
+    from streaming.folder.stuck import NAMED
+
+    for number, (name, why) in enumerate(left.items()):
+        if as_json:
+            row = {"original_name": name, "status": "left", "error_detail": f"It {why}."}
+            terminal.line(json.dumps(row))
+        if number < NAMED:
+            terminal.say(f"{name} stays in the inbox: it {why}")
+    if len(left) > NAMED:
+        terminal.say(f"{len(left) - NAMED} more stay in the inbox")
+    if stuck := sum(why != BUSY for why in left.values()):
+        raise EnvironmentUnfitError(
+            f"{stuck} file(s) or folder(s) could not be taken; let the user that runs the stream "
+            "read them and write their folders, or move them away"
+        )
 
 
 def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:

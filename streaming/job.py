@@ -105,6 +105,11 @@ class Stream:
         """Take what is there, and return the number of images."""
         return sum(query.source.drain() for query in self.queries)
 
+    @property
+    def left(self) -> dict[str, str]:
+        """What `drain` could not take, by name, with the reason."""
+        return {name: why for query in self.queries for name, why in query.source.left.items()}
+
     def tend(self) -> None:
         """Restart queries that failed; to be called several times a second.
 

@@ -10,7 +10,7 @@ The query's thread calls `work`, `first` and `done` for each micro-batch, in thi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -46,6 +46,8 @@ class Source(Protocol):
     read: Read
     """Reads the images of a task. It is pickled and runs in Spark's workers, any number at once
     and again for a task that failed, so it must not change anything."""
+    left: Mapping[str, str]
+    """What `drain` could not take, by name, with the reason."""
 
     @property
     def behind(self) -> int:

@@ -29,6 +29,7 @@ class Source:
     """Events under ids; a micro-batch is a range of them."""
 
     name = "folder"
+    left = {}  # noqa: RUF012
 
     def __init__(self, checkpoint, ids):
         self.checkpoint = checkpoint

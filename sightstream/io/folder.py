@@ -32,6 +32,9 @@ RETRY = 30.0
 RELIST = 1.0
 """Seconds after which a folder is listed even if it seems unchanged."""
 
+BUSY = "is still being written"
+"""Why a file that has a writer, or has not rested yet, is left where it is."""
+
 TICK = 0.02
 """Seconds within which a second change of a folder may leave its time as the first one did."""
 
@@ -106,6 +109,11 @@ class Arrivals:
         now = time.monotonic()
         put_off = {path: why for path, (until, why) in self._put_off.items() if until > now}
         return self._unreadable | put_off
+
+    @property
+    def left(self) -> dict[bytes, str]:
+        """What the last look did not yield, by its path, with the reason."""
+        return dict.fromkeys(self._unsettled, BUSY) | self.stuck
 
     def put_off(self, path: bytes, why: str) -> bool:
         """Leave out a file that could not be moved, for `RETRY` seconds; return if it is new."""

@@ -107,6 +107,11 @@ class Intake:
             taken += self.take()
         return taken
 
+    @property
+    def left(self) -> dict[str, str]:
+        """What the last look has left in the inbox, by its name there, with the reason."""
+        return stuck.named(self._inbox, self._arrivals.left)
+
     def _tell_stuck(self) -> None:
         if (now := self._arrivals.stuck) != self._stuck:
             stuck.write(self._stuck_file, self._inbox, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -44,6 +44,7 @@ class Folder:
         self._turns = turns
         self._on_arrival = on_arrival
         self._tasks: dict[int, DataFrame] = {}
+        self.left: Mapping[str, str] = {}
         # Each is changed by one thread only: the intake's, and the query's.
         self._accepted, self._done = waiting(self._manifests, checkpoint), 0
 
@@ -83,7 +84,9 @@ class Folder:
 
     def drain(self) -> int:
         """Take what is complete in the inbox."""
-        return self._intake.drain()
+        taken = self._intake.drain()
+        self.left = self._intake.left
+        return taken
 
     def watch(self, stop: Event) -> None:
         """Take what is dropped into the inbox from now on."""

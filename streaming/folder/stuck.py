@@ -34,9 +34,13 @@ def write(file: Path, inbox: bytes, stuck: Mapping[bytes, str]) -> None:
     if not stuck:
         file.unlink(missing_ok=True)
         return
-    first = islice(sorted(stuck.items()), NAMED)
-    named = {readable(path[len(inbox) + 1 :]) or ".": why for path, why in first}
-    disk.replace(file, json.dumps({"count": len(stuck), "named": named}).encode())
+    first = dict(islice(named(inbox, stuck).items(), NAMED))
+    disk.replace(file, json.dumps({"count": len(stuck), "named": first}).encode())
+
+
+def named(inbox: bytes, found: Mapping[bytes, str]) -> dict[str, str]:
+    """Return what is found by paths below an inbox by names instead, in their order."""
+    return {readable(path[len(inbox) + 1 :]) or ".": why for path, why in sorted(found.items())}
 
 
 def read(file: Path) -> Stuck:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -40,6 +41,7 @@ class KafkaSource:
     """A topic of images; see `streaming.source.Source` for the order of calls."""
 
     name = "kafka"
+    left: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, topic: Topic, recent: Recent, metrics: Metrics, limits: Limits,

@@ -132,11 +132,21 @@ class TestOnce:
         wrong = [each for each in checks.values() if not each["ok"]]
         assert wrong == []
 
-    def test_a_second_run_adds_no_row(self, home, rows):
-        done = home("run", "--once", "--metrics-port", "0")
+    def test_a_second_run_adds_no_row_and_names_what_it_left(self, home, rows):
+        path = home.settings.inbox / "open.png"
+        with path.open("wb"):
+            done = home("run", "--once", "--json", "--metrics-port", "0")
+        path.unlink()
         assert done.returncode == 0, done.stderr
         assert "0 images taken" in done.stderr
         assert home.table().num_rows == rows.num_rows
+        assert done.stderr.splitlines()[-1] == (
+            "open.png stays in the inbox: it is still being written"
+        )
+        assert json.loads(done.stdout) == {
+            "original_name": "open.png", "status": "left",
+            "error_detail": "It is still being written.",
+        }  # fmt: skip
 
 
 class TestLive:

@@ -253,7 +253,9 @@ def test_an_empty_file_that_is_held_open_waits_for_its_writer(intake, settings):
         begin = time.monotonic()
         assert intake.drain() == 0
         assert time.monotonic() - begin < 10
+        assert intake.left == {"x.jpg": folder.BUSY}
     assert intake.drain() == 1
+    assert intake.left == {}
 
 
 UNFINISHED = [
@@ -812,6 +814,7 @@ def test_what_is_stuck_is_told_and_no_longer_when_it_is_gone(intake, drop, setti
         found = stuck.read(settings.stuck)
         assert found.count == stuck.NAMED + 5
         assert list(found.named) == [f"{n:02d}.jpg" for n in range(stuck.NAMED)]
+        assert [*intake.left] == [f"{n:02d}.jpg" for n in range(stuck.NAMED + 5)]
     for path in files:
         path.unlink()
     intake.take()

@@ -1,0 +1,38 @@
+"""What `run --once` says of the files that it leaves in the inbox."""
+
+import json
+
+import pytest
+
+from sightstream.errors import EnvironmentUnfitError
+from sightstream.io.folder import BUSY
+from streaming.commands import tell_left
+from streaming.folder.stuck import NAMED
+
+DENIED = "cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_each_is_named_with_its_reason(capsys, as_json):
+    tell_left({"a\x1b.jpg": BUSY, "b.jpg": BUSY}, as_json=as_json)
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        f"{name} stays in the inbox: it {BUSY}" for name in ("a\\x1b.jpg", "b.jpg")
+    ]
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    names = ["a\x1b.jpg", "b.jpg"] if as_json else []
+    assert [row["original_name"] for row in rows] == names
+    assert {(row["status"], row["error_detail"]) for row in rows} <= {("left", f"It {BUSY}.")}
+
+
+def test_what_a_person_must_mend_is_an_error(capsys):
+    with pytest.raises(EnvironmentUnfitError, match=r"^1 file.* could not be taken; let the user"):
+        tell_left({"a.jpg": BUSY, "b.jpg": DENIED}, as_json=False)
+    assert f"b.jpg stays in the inbox: it {DENIED}" in capsys.readouterr().err
+
+
+def test_of_many_some_are_named_and_all_are_in_json(capsys):
+    tell_left(dict.fromkeys(map(str, range(NAMED + 3)), BUSY), as_json=True)
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == NAMED + 3
+    assert said.err.splitlines()[NAMED:] == ["3 more stay in the inbox"]
