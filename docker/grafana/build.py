@@ -169,7 +169,12 @@ DASHBOARDS = {
         ),
         OUTCOMES,
         Panel(
-            "Restarts of the query", (("sightstream_query_restarts_total", "restarts"),)
+            "Restarts of the query", (("sightstream_query_restarts_total", "restarts"),), width=4
+        ),
+        Panel(
+            "Stuck in the inbox", (("sightstream_inbox_stuck_files", "files"),), width=4,
+            bounds=(1, 100),
+            note="Files that cannot be read or moved; `sightstream status` names some.",
         ),
         Panel(
             "Kafka: lag in messages",
