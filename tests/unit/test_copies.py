@@ -105,3 +105,53 @@ def test_what_roboflow_made_of_a_picture_is_known_by_its_name():
 
 def test_no_images_make_no_groups():
     assert copies.groups({}) == {}
+
+
+def plain(thumbnails):
+    """The groups by comparing each with each, as sets of their numbers."""
+    images = np.stack([np.frombuffer(each, np.float16) for each in thumbnails]).astype(np.float64)
+    images -= images.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((images**2).sum(axis=1, keepdims=True))
+    images /= np.where(lengths < copies.FLAT * copies.SIDE, np.inf, lengths)
+    ways = images.reshape(-1, copies.SIDE, copies.SIDE)
+    alike = np.zeros((len(images), len(images)), bool)
+    for each in (ways, ways.transpose(0, 2, 1)):
+        for turns in range(4):
+            turned = np.rot90(each, turns, axes=(1, 2)).reshape(len(images), -1)
+            alike |= turned @ images.T >= copies.ALIKE
+    alike |= np.eye(len(images), dtype=bool)
+    group = np.arange(len(images))
+    while (least := np.where(alike, group, len(group)).min(axis=1)).tolist() != group.tolist():
+        group = least
+    sets = [frozenset(np.flatnonzero(group == n).tolist()) for n in set(group.tolist())]
+    return {each for each in sets if len(each) > 1}
+
+
+def neighbours(dice, count, spread):
+    """Thumbnails of pictures that are each turned in some way, with noise around the limit."""
+    of = dice.normal(0, 1, (count, 4, 4)).repeat(2, axis=1).repeat(2, axis=2) * 40 + 128
+    for image in of:
+        yield image
+        for _ in range(dice.integers(0, 4)):
+            noise = dice.normal(0, spread * dice.uniform(0, 2), image.shape)
+            yield np.rot90(image.T if dice.integers(2) else image, dice.integers(4)) + noise
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["pictures", "close pictures", "flat", "frames of one film"])
+def test_the_groups_are_those_of_comparing_each_with_each(kind, seed, monkeypatch):
+    monkeypatch.setattr(copies, "_CELLS", 20_000)
+    dice = np.random.default_rng([SEED, seed])
+    made = {
+        "pictures": lambda: [*neighbours(dice, 150, 8)],
+        "close pictures": lambda: [*dice.normal(0, 9, (300, 8, 8)) + dice.normal(0, 40, (8, 8))],
+        "flat": lambda: [*dice.normal(128, 1.5 * dice.uniform(0, 2), (100, 8, 8))],
+        "frames of one film": lambda: [*dice.normal(0, 3, (200, 8, 8)).cumsum(axis=0)],
+    }[kind]()
+    small = [each.astype(np.float16).tobytes() for each in made]
+    found = copies.groups({f"{n:06d}": each for n, each in enumerate(small)})
+    named = {
+        frozenset(int(d) for d in found if found[d] == name): int(name) for name in found.values()
+    }
+    assert set(named) == plain(small)
+    assert all(name == min(group) for group, name in named.items())
