@@ -64,7 +64,7 @@ class Intake:
         """
         self._inbox = os.fsencode(folders.inbox)
         self._folders = folders
-        self._images = folders.images
+        self._images = str(folders.images)
         self._manifests = folders.manifests
         self._settle = when.settle_seconds
         self._chunk = min(MANIFEST_IMAGES, chunk)
