@@ -1,9 +1,11 @@
 """The names of what is no picture here, by its first bytes, and what to do with it."""
 
+import math
 import re
 
 _TO_JPEG = "convert it to JPEG or PNG"
 _NO_IMAGE = "send the picture's own bytes"
+_QUOTE = r"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?"  # of text that is quoted, after a byte order mark
 
 _BY_BEGINNING: list[tuple[str, str, str]] = [
     # kind, regular expression for its first bytes, what to do
@@ -14,20 +16,33 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("JPEG 2000", r"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _TO_JPEG),
     ("JPEG XL", r"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _TO_JPEG),
     ("JPEG XR", r"II\xbc[\0\1]", _TO_JPEG),
-    ("DICOM", r".{128}DICM", "export its pixels as PNG or TIFF"),
+    ("DICOM", r".{128}DICM|\x08\0.\0(?:[A-Z]{2}|\x04\0\0\0)", "export its pixels as PNG or TIFF"),
     ("camera raw", r"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM",
      "develop it to JPEG or TIFF"),
     ("PNG whose line ends were changed on the way", r"\x89PNG\n|\x89PNG\r\n\x1a\r\n|\x89PNG\r\r",
      "transfer it in binary mode"),
     ("PNG animation (MNG or JNG)", r"\x8a[MJ]NG", _TO_JPEG),
-    ("data URI", r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
-    ("hexadecimal text", r"(?:0x|\\x)?(?:ffd8ff|FFD8FF|89504[eE]47|47494638)[0-9a-fA-F]{8}",
+    ("data URI", _QUOTE + r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
+    ("hexadecimal text",
+     _QUOTE + r"(?i:ff~d8~ff|89~50~4e~47|47~49~46~38)(?:~[0-9a-fA-F]{2}){2}".replace(
+         "~", r"[ :,-]{0,2}(?:0x|\\x)?").replace("(?i:", r"(?:0x|\\x)?(?i:", 1),
      "decode it, and " + _NO_IMAGE),
+    ("bytes written as text", r"\s*b['\"](?:\\x|GIF8|RIFF)", _NO_IMAGE),
+    ("uuencoded text", r"begin [0-7]{3} ", "decode it, and " + _NO_IMAGE),
+    ("an address", r"\s*['\"]?(?:[a-z][a-z0-9+.]{1,9}://|/[\w.-]+/[\w./ -]+\s*$|[A-Z]:[\\/])",
+     "send it in the header `uri` of a message without bytes, or " + _NO_IMAGE),
+    ("HTTP or multipart", r"HTTP/[12]|--[\w'()+,./:=?-]+\r?\n|(?i:MIME-Version:|Content-[TD]\w*:)",
+     "send the picture in it alone"),
     ("base64 text",
-     r"\"?(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|\"?(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
-     r"[A-Za-z0-9+/_-]*={0,2}\"?\s*$", "decode it, and " + _NO_IMAGE),
-    ("JSON", r"[\s]*(?:\{\s*[\"}]|\[\s*[\[{\"\d\]-])", _NO_IMAGE + " as the message, not fields"),
+     _QUOTE + r"(?:(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
+     r"[A-Za-z0-9+/_-]*={0,2}['\"]?\s*$)", "decode it, and " + _NO_IMAGE),
+    ("JSON", r"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\d\]-])",
+     _NO_IMAGE + " as the message, not fields"),
+    ("text in UTF-16", r"\xff\xfe(?:[^\0]\0){2}|\xfe\xff(?:\0[^\0]){2}", _NO_IMAGE),
     ("Avro (object container)", r"Obj\x01", "send each picture's own bytes"),
+    ("Avro (single object)", r"\xc3\x01.{8}", _NO_IMAGE),
+    ("Avro (Glue framing)", r"\x03[\0\5].{16}", _NO_IMAGE),
+    ("Java object (serialized)", r"\xac\xed\0\x05", _NO_IMAGE),
     ("NumPy array", r"\x93NUMPY", "write it as PNG or TIFF"),
     ("Python pickle", r"\x80[\2-\5][\x95}\]cq(]",
      "write it as PNG or TIFF: pickles are never read"),
@@ -56,15 +71,23 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("QOI", r"qoif", _TO_JPEG),
     ("ZIP archive or office document", r"PK[\3\5]", "unpack it"),
     ("gzip archive", r"\x1f\x8b", "unpack it"),
+    ("compressed data (zlib)", r"\x78[\x01\x5e\x9c\xda]", "unpack it"),
+    ("compressed data (LZ4 or Snappy)",
+     r"\x04\x22M\x18|\xff\x06\0\0sNaPpY|\x82SNAPPY\0", "unpack it"),
     ("archive", r"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "unpack it"),
     ("Parquet", r"PAR1", "send each picture's own bytes"),
-    ("Apache Arrow", r"ARROW1", "send each picture's own bytes"),
+    ("Apache Arrow", r"ARROW1|\xff{4}..\0\0\x10\0\0\0", "send each picture's own bytes"),
     ("Git LFS pointer", r"version https://git-lfs", "fetch the file itself: git lfs pull"),
     ("SQLite database", r"SQLite format 3", _NO_IMAGE),
     ("program", r"\x7fELF|MZ.{58}", _NO_IMAGE),
 ]  # fmt: skip
 
-_DEPTHS = {3: "RGB", 1: "grey", 4: "RGBA", 2: "16 bits or YUV 4:2:2", 1.5: "YUV 4:2:0"}
+_DEPTHS = {
+    3: "RGB", 1: "grey", 4: "RGBA, or grey as float32", 2: "16 bits or YUV 4:2:2",
+    1.5: "YUV 4:2:0", 12: "RGB as float32", 6: "RGB of 16 bits",
+}  # fmt: skip
+_ENCODED = "send it encoded, as PNG or JPEG"
+_LEAST_SIDE = 8  # of squares; others are too often no pixels
 _USUAL_SIZES = [
     (28, 28), (32, 32), (64, 64), (96, 96), (128, 128), (160, 120), (224, 224), (256, 256),
     (320, 240), (512, 512), (640, 480), (640, 512), (800, 600), (1024, 768), (1024, 1024),
@@ -117,7 +140,9 @@ def name(data: bytes) -> tuple[str, str]:
 
 def _unframed(data: bytes) -> tuple[str, str]:
     if not data.strip(b"\0"):
-        return "nothing but zeros", "send it again: the file was never written"
+        kind = _raw_pixels(len(data))[0]
+        kind = f"nothing but zeros, {kind}" if kind else "nothing but zeros"
+        return kind, "send it again if it was never written whole; pixels as PNG or JPEG"
     try:
         text = data[:2048].decode()
     except UnicodeDecodeError as error:
@@ -128,9 +153,10 @@ def _unframed(data: bytes) -> tuple[str, str]:
 
 
 def _raw_pixels(size: int) -> tuple[str, str]:
-    for depth, what in _DEPTHS.items():
-        for width, height in _USUAL_SIZES:
-            if width * height * depth == size:
-                kind = f"perhaps raw pixels ({width}x{height}, {what})"
-                return kind, "send it encoded, as PNG or JPEG"
+    squares = {depth: math.isqrt(int(size / depth)) for depth in _DEPTHS}
+    sizes = [(depth, *each) for depth in _DEPTHS for each in _USUAL_SIZES]
+    sizes += [(depth, side, side) for depth, side in squares.items() if side >= _LEAST_SIDE]
+    for depth, width, height in sizes:
+        if width * height * depth == size:
+            return f"perhaps raw pixels ({width}x{height}, {_DEPTHS[depth]})", _ENCODED
     return "", ""
