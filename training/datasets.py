@@ -74,9 +74,11 @@ class Source:
         labels = {e.label for e in found if e.split != "test"}
         if len(labels) < 2:
             where = self.split_file or ", ".join(map(str, self.folders)) or "the data"
+            files = (each for folder in self.folders for each in sorted(folder.glob("*.csv")))
+            hint = next((f", or the split file: --split-file {each}" for each in files), "")
             raise InputError(
                 f"{where} holds {len(labels)} class(es); two or more are needed: give --data DIR, "
-                "with a folder for each class"
+                f"with a folder for each class{hint}"
             )
         return found
 

@@ -10,6 +10,12 @@ CORE_SITE = """<configuration>
 </configuration>"""
 
 
+HOME = {
+    "checkpoints", "images", "inbox", "logs", "manifests", "predictions", "registry", "starter",
+    "tmp",
+}  # fmt: skip
+
+
 @pytest.fixture
 def home(new_home, tmp_path, monkeypatch):
     (tmp_path / "core-site.xml").write_text(CORE_SITE)
@@ -32,5 +38,7 @@ def test_the_starter_is_trained_and_served(home, starter):
     assert "no model yet: training the starter model" in done.stderr
     (row,) = home.table().to_pylist()
     assert (row["status"], row["label"]) == ("ok", starter.digits[0].name[0])
-    folders = {path.name for path in home.settings.root.iterdir()}
-    assert not {"artifacts", "spark-warehouse", "metastore_db", "mlruns"} & folders
+    said = home("predict", starter.digits[0], "--json")
+    assert json.loads(said.stdout)[0]["top"][0]["label"] == row["label"]
+    # All commands ran in the home's folder, where nothing is but the home.
+    assert {path.name for path in home.settings.root.iterdir()} == HOME

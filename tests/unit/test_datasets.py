@@ -244,6 +244,12 @@ def test_one_class_is_too_few(tmp_path):
         Source((tmp_path,)).list()
 
 
+def test_a_split_file_beside_one_folder_is_pointed_to(tmp_path):
+    fill(tmp_path, "images/a.png", "images/b.png", "split.csv")
+    with pytest.raises(InputError, match=r"for each class, or the .* --split-file .*/split\.csv$"):
+        Source((tmp_path,)).list()
+
+
 def test_a_second_class_that_is_only_tested_is_too_few(tmp_path):
     fill(tmp_path, "a/cat/1.png", "t/cat/2.png", "t/dog/3.png")
     with pytest.raises(InputError, match=r"/a holds 1 class\(es\)"):
