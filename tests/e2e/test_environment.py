@@ -11,8 +11,8 @@ CORE_SITE = """<configuration>
 
 
 HOME = {
-    "checkpoints", "images", "inbox", "logs", "manifests", "predictions", "registry", "starter",
-    "tmp",
+    "checkpoints", "images", "inbox", "lock", "logs", "manifests", "predictions", "registry",
+    "reports", "starter", "tmp",
 }  # fmt: skip
 
 
