@@ -1,7 +1,9 @@
 """`sightstream run --source kafka` against a real broker: what messages become."""
 
+import base64
 import contextlib
 import hashlib
+import io
 import json
 import os
 import select
@@ -12,6 +14,7 @@ import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -43,6 +46,22 @@ SENDERS = {
     for each in ("https://site/cams#a", "https://site/cams#b", "y" * 1025, b"\xff\xfe")
 }
 """The event id of a message with id 5, by its source."""
+
+
+def bodies(digit):
+    """What people publish instead of an image's own bytes, by the kind that a row names."""
+    text = base64.b64encode(digit)
+    array = io.BytesIO()
+    np.save(array, np.zeros((8, 8), np.uint8))
+    return {
+        "base64 text": text, "data URI": b"data:image/png;base64," + text,
+        "JSON": json.dumps({"image": text.decode(), "camera": "a"}).encode(),
+        "Avro (Confluent framing)": b"\0\0\0\0\x07" + digit, "NumPy array": array.getvalue(),
+        "hexadecimal text": digit.hex().encode(), "DICOM": bytes(128) + b"DICM" + bytes(200),
+        "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
+        "AVIF": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200),
+        "raw pixels (64x64, RGB)": bytes(64 * 64 * 3),
+    }  # fmt: skip
 
 
 class TestOnce:
@@ -127,6 +146,7 @@ class TestOnce:
             "a link out": {"value": b"", "headers": headers(uri=(claims / "link.png").as_uri())},
             "elsewhere": {"value": b"", "headers": headers(uri="s3://bucket/a.png")},
             "no uri": {"value": b"", "headers": headers(uri=b"\xff")},
+            **bodies(digit),
             "content and claim": {"value": digit, "headers": headers(uri="file:///etc/passwd")},
         }  # fmt: skip
         places = send(broker, "once", values.values())
@@ -166,7 +186,9 @@ class TestOnce:
             "20 MB of noise": "too_large", "no such file": "not_found",
             "a way out": "uri_refused", "a hidden way out": "uri_refused",
             "a link out": "uri_refused", "elsewhere": "uri_refused", "no uri": "empty",
+            **dict.fromkeys(bodies(b""), "unsupported_format"),
         }  # fmt: skip
+        assert [kind for kind in bodies(b"") if kind not in rows[kind]["error_detail"]] == []
         assert {row["label"] for row in rows.values() if row["status"] == "ok"} == {"0"}
         assert rows["20 MB of noise"]["bytes"] == 20 * 2**20 + 1
 
