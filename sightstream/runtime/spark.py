@@ -102,7 +102,7 @@ def start(
     jvm.require_java()
     cluster.require_master(master)
     import psutil
-    from pyspark import SparkConf, SparkContext
+    from pyspark import SparkConf, SparkContext, __version__
     from pyspark.sql import SparkSession
 
     mute_pyspark()
@@ -118,7 +118,10 @@ def start(
     conf = SparkConf().setAppName(name).setMaster(master)
     if not master.startswith("yarn"):  # which keeps the files of an application elsewhere
         conf.set("spark.hadoop.fs.defaultFS", "file:///")  # HADOOP_CONF_DIR may name another
-    ours = _OPTIONS | _jvm_options(driver_memory, kafka, optimised) | _folders(scratch, local)
+    jvm_options = _jvm_options(driver_memory, kafka, optimised)
+    if __version__ == "4.0.0":  # which leaves a folder `artifacts` in the JVM's current one
+        jvm_options["spark.driver.extraJavaOptions"] += f' -Duser.dir="{scratch}"'
+    ours = _OPTIONS | jvm_options | _folders(scratch, local)
     conf.setAll({**ours, **options}.items())
     if local:
         conf.set("spark.driver.bindAddress", "127.0.0.1")
