@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
-from sightstream.images import jpeg, png, tiff
+from sightstream.images import jpeg, jpeg_segments, png, tiff
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ def _tiff_is_cut_short(data: bytes) -> bool:
 
 
 JPEG = Format(
-    "JPEG", rb"\xff\xd8", jpeg.open_picture, lambda data: jpeg.END not in data, load=jpeg.load
-)
+    "JPEG", rb"\xff\xd8", jpeg.open_picture, lambda data: jpeg_segments.END not in data,
+    load=jpeg.load,
+)  # fmt: skip
 PNG = Format(
     "PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile, lambda data: png.END not in data, load=png.load
 )

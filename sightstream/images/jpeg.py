@@ -6,10 +6,7 @@ warnings; simplejpeg raises them, and gives the same pixels.
 
 import re
 import struct
-from collections import defaultdict
-from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -17,6 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
+from sightstream.images import extra
+from sightstream.images.jpeg_segments import (
+    END,
+    EXIF,
+    FRAMES,
+    Frame,
+    is_complete,
+    read_frame,
+    segments,
+    without_oddities,
+)
 from sightstream.images.levels import Samples
 from sightstream.images.limits import RefusedError
 
@@ -24,35 +32,21 @@ MAX_SCANS = 100
 LEFT_OVER = 64
 """So many equal bytes may follow the last pixel of a file: some writers fill up their blocks."""
 
-END = b"\xff\xd9"
-
 _SMALL = 16  # the side of a picture below which two fractions may have one size
-_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
-_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-_TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}
-_SOS, _EOI, _ADOBE, _EXIF = 0xDA, 0xD9, 0xEE, 0xE1
-_LOSSLESS, _PROGRESSIVE = {0xC3, 0xCB}, {0xC2, 0xCA}
-_KINDS = {0xF7: "JPEG-LS"} | dict.fromkeys(
-    (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG"
-)
-
-Segment = tuple[int, int, int]
-"""Its marker, and where its parameters begin and end."""
 
 
 class Jpeg(JpegImageFile):
     """A JPEG of 8 bits."""
 
-    is_lossless = False
-    has_one_scan = True  # which holds everything
+    frame = Frame()
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> Any:
         """Choose the fraction to decode at, as Pillow does; a lossless JPEG has none."""
-        return None if self.is_lossless else super().draft(mode, size)
+        return None if self.frame.is_lossless else super().draft(mode, size)
 
     def load(self) -> Any:
         """Decode the pixels; RefusedError where some would be made up."""
-        if self.tile and not self.is_lossless and (decode := _strict_decoder()):
+        if self.tile and not self.frame.is_lossless and (decode := _strict_decoder()):
             stream: Any = self.fp
             data, pixels = _decode(decode, stream.getvalue(), self.mode, self.size)
             self.fp = BytesIO(data)
@@ -70,11 +64,11 @@ class DeepJpeg(ImageFile.ImageFile):
     def _open(self) -> None:
         stream: Any = self.fp
         data = stream.getvalue()
-        for marker, start, end in _segments(data):
+        for marker, start, end in segments(data):
             body = data[start:end]
-            if marker == _EXIF and body.startswith(b"Exif"):
+            if marker == EXIF and body.startswith(b"Exif"):
                 self.info["exif"] = body
-            if marker in _FRAMES:
+            if marker in FRAMES:
                 self.bits, height, width = struct.unpack_from(">BHH", body)
                 self._size, self._mode = (width, height), "F"
                 return
@@ -82,23 +76,14 @@ class DeepJpeg(ImageFile.ImageFile):
 
 def open_picture(stream: BytesIO) -> Image.Image:
     """Open by the frame's kind, without its pixels."""
-    data = stream.getvalue()
-    frame, layers, bits = 0, 0, 8
-    for marker, start, end in _segments(data):
-        if marker in _FRAMES and end - start > 5:
-            frame, layers, bits = marker, data[start + 5], data[start]
-        if marker == _SOS:
-            break
-    else:
-        start = len(data) - 1
-    if frame in _KINDS:
-        sentence = f"A {_KINDS[frame]} is not read: save it as a baseline JPEG."
+    frame = read_frame(stream.getvalue())
+    if frame.not_read:
+        sentence = f"A {frame.not_read} is not read: save it as a baseline JPEG."
         raise RefusedError("unsupported_format", sentence)
-    if bits != 8:
+    if frame.bits != 8:
         return DeepJpeg(stream)
     image = Jpeg(stream)
-    image.is_lossless = frame in _LOSSLESS
-    image.has_one_scan = frame not in _PROGRESSIVE and data[start : start + 1] == bytes([layers])
+    image.frame = frame
     return image
 
 
@@ -109,7 +94,7 @@ def load(image: Image.Image, data: bytes) -> Samples | None:
     if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
         # Each of these scans is a pass over all pixels, however few bytes it has.
         raise ValueError(f"more than {MAX_SCANS} scans")
-    if isinstance(image, Jpeg) and not image.has_one_scan and not _is_complete(data):
+    if isinstance(image, Jpeg) and not image.frame.has_one_scan and not is_complete(data):
         raise RefusedError("truncated", "The JPEG ends too early: some of its scans are missing.")
     return None
 
@@ -124,9 +109,7 @@ def _strict_decoder() -> Any:
 
 
 def _deep(image: DeepJpeg, data: bytes) -> Samples:
-    if find_spec("imagecodecs") is None:
-        sentence = f"A {image.bits}-bit JPEG needs: pip install 'sightstream[tiff]'."
-        raise RefusedError("unsupported_format", sentence)
+    extra.require(f"{image.bits}-bit JPEG")
     from imagecodecs import jpeg_decode
 
     values = jpeg_decode(data)
@@ -140,7 +123,7 @@ def _decode(
     try:
         return data, _strictly(strict, data, mode, size)
     except ValueError:
-        alone = _without_oddities(data)
+        alone = without_oddities(data)
     try:
         return alone, _strictly(strict, alone, mode, size)
     except ValueError as error:
@@ -174,39 +157,3 @@ def _refusal(error: ValueError) -> RefusedError:
     if re.search("premature end", str(error), re.IGNORECASE):
         return RefusedError("truncated", "The JPEG ends too early: pixels are missing.")
     return RefusedError("corrupt", f"The JPEG cannot be decoded: {error}.")
-
-
-def _segments(data: bytes) -> Iterator[Segment]:
-    """The segments up to the end marker; what stands between them is passed over."""
-    position = 2
-    while (found := _MARKER.search(data, position)) and (marker := found[1][0]) != _EOI:
-        start = found.end()
-        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
-        yield marker, start + 2, position
-
-
-def _without_oddities(data: bytes) -> bytes:
-    """The picture alone, with its end marker: no metadata, nothing between or behind segments."""
-    parts = [b"\xff\xd8"]
-    for marker, start, end in _segments(data):
-        if marker in _FRAMES | _TABLES | {_SOS, _ADOBE}:
-            parts.append(b"\xff" + bytes([marker]) + data[start - 2 : end])
-        if marker == _SOS:
-            following = _MARKER.search(data, end)
-            parts.append(data[end : following.start() if following else len(data)])
-    return b"".join(parts) + END
-
-
-def _is_complete(data: bytes) -> bool:
-    """True where the scans bring every coefficient of every component to its last bit."""
-    known: dict[int, set[int]] = defaultdict(set)
-    components, frame = b"", 0
-    for marker, start, end in _segments(data):
-        body = data[start:end]
-        if marker in _FRAMES and len(body) > 5:
-            frame, components = marker, body[6 : 6 + 3 * body[5] : 3]
-        if marker == _SOS and len(body) > 5:
-            first, last, bits = body[-3:] if frame in _PROGRESSIVE else (0, 63, 0)
-            for component in body[1 : 1 + 2 * body[0] : 2] if bits & 0xF == 0 else b"":
-                known[component].update(range(first, last + 1))
-    return frame in _LOSSLESS or all(len(known[component]) == 64 for component in components)

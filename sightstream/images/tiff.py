@@ -5,19 +5,20 @@ claims is bounded before memory is taken.
 """
 
 import logging
-from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 from PIL.ExifTags import Base
 from PIL.TiffImagePlugin import TiffImageFile
 
+from sightstream.images import extra
 from sightstream.images.levels import Samples, sixteen_bits
 from sightstream.images.limits import RefusedError
-from sightstream.images.tiff_tags import Tags, at_picture, read_tags, unsupported
+from sightstream.images.tiff_pages import at_picture
+from sightstream.images.tiff_tags import Tags, unsupported
 
 MAX_SAMPLE_BYTES = 2**30
 
@@ -25,19 +26,21 @@ _SELF_SIZED = {7, 33003, 33004, 33005, 34712, 34887, 34933, 50001, 50002, 52546}
 """Compressions whose data say themselves how large they become: JPEG, LERC, WebP, ..."""
 
 
-class ScientificTiff(ImageFile.ImageFile):
+class PlainTiff(TiffImageFile):
+    """A TIFF that Pillow reads."""
+
+    tags: Tags
+
+
+class ScientificTiff(Image.Image):
     """A TIFF that Pillow does not read; its size is known."""
 
-    format = "TIFF"
-
-    def _open(self) -> None:
-        stream: Any = self.fp
-        self.stream: BytesIO = stream
-        self.tags = read_tags(self.stream)
-        self._size = self.tags.width, self.tags.height
-        self._mode = "F"
+    def __init__(self, stream: BytesIO, tags: Tags) -> None:
+        super().__init__()
+        self.stream, self.tags = stream, tags
+        self._size = tags.width, tags.height
         exif = Image.Exif()
-        exif[Base.Orientation] = self.tags.orientation
+        exif[Base.Orientation] = tags.orientation
         self.info["exif"] = exif.tobytes()
 
 
@@ -45,16 +48,17 @@ def open_picture(stream: BytesIO) -> Image.Image:
     """Open the directory that holds the picture, without its pixels."""
     if stream.getvalue()[8:10] == b"CR":  # Its first directory is a finished JPEG.
         raise unsupported("camera raw (Canon CR2) file", "develop it to JPEG or TIFF")
-    stream = at_picture(stream)
-    tags = read_tags(stream)
+    stream, tags = at_picture(stream)
     tags.refuse_raw()
     stream.seek(0)
     if tags.is_plain:
         try:
-            return TiffImageFile(stream)
+            image = PlainTiff(stream)
         except SyntaxError:  # a combination of bands that Pillow does not know
-            stream.seek(0)
-    return ScientificTiff(stream)
+            return ScientificTiff(stream, tags)
+        image.tags = tags
+        return image
+    return ScientificTiff(stream, tags)
 
 
 def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
@@ -62,7 +66,7 @@ def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
     if isinstance(image, ScientificTiff):
         return _scientific(image.stream, image.tags)
     plain: Any = image
-    tags, stream = Tags(plain.tag_v2), plain.fp
+    tags, stream = plain.tags, plain.fp
     image.info.pop("xmp", None)  # Pillow would turn the picture by it.
     if tags.bits == 16 and image.mode in ("RGB", "RGBA"):
         again = TiffImageFile(BytesIO(stream.getvalue()))
@@ -103,9 +107,8 @@ def _with_tifffile(stream: BytesIO, tags: Tags) -> NDArray:
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    if find_spec("imagecodecs") is None and (tags.compression != 1 or tags.bits % 8):
-        sentence = f"A compressed {tags.kind} needs: pip install 'sightstream[tiff]'."
-        raise RefusedError("unsupported_format", sentence)
+    if tags.compression != 1 or tags.bits % 8:
+        extra.require(f"compressed {tags.kind}")
     stream.seek(0)
     with tifffile.TiffFile(stream) as file:
         page: Any = file.pages.first

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from sightstream.images import jpeg
+from sightstream.images import extra, jpeg
 from sightstream.images.decode import Decoded, Preprocessing, Rejected, decode
 
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -180,7 +180,7 @@ def test_a_lossless_jpeg_of_8_bits_is_exact_and_is_not_asked_for_a_fraction():
 
 def test_without_imagecodecs_the_extra_is_named(monkeypatch):
     data = imagecodecs.jpeg_encode(DEEP, bitspersample=12)
-    monkeypatch.setattr(jpeg, "find_spec", lambda _: None)
+    monkeypatch.setattr(extra, "is_installed", lambda: False)
     refused = decode(data, SMALL)
     assert refused.code == "unsupported_format"
     assert "12-bit JPEG" in refused.detail

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sightstream.images import tiff
+from sightstream.images import extra, tiff, tiff_pages
 from sightstream.images.decode import Decoded, Preprocessing, Rejected, decode
 
 pytest.importorskip("imagecodecs")
@@ -282,7 +282,7 @@ def test_turned_bits_never_raise():
 
 
 def test_without_imagecodecs_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(tiff, "find_spec", lambda _: None)
+    monkeypatch.setattr(extra, "is_installed", lambda: False)
     refused = refusal(written(GREY.astype(np.float64), compression="lzw"))
     assert refused.code == "unsupported_format"
     assert "sightstream[tiff]" in refused.detail
@@ -290,3 +290,13 @@ def test_without_imagecodecs_the_extra_is_named(monkeypatch):
     np.testing.assert_array_equal(
         pixels(written(DEEP, photometric="rgb", compression="lzw", predictor=True)), RGB
     )
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+def test_a_directory_is_read_once(dtype, monkeypatch):
+    read, one = [], tiff_pages._read_directory
+    monkeypatch.setattr(
+        tiff_pages, "_read_directory", lambda *place: read.append(place) or one(*place)
+    )
+    pixels(written(GREY.astype(dtype)))
+    assert len(read) == 1

@@ -1,0 +1,91 @@
+"""The segments of a JPEG: what its frame is, and whether its scans bring everything."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+END = b"\xff\xd9"
+EXIF = 0xE1
+FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+_TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}
+_SOS, _EOI, _ADOBE = 0xDA, 0xD9, 0xEE
+_LOSSLESS, _PROGRESSIVE = {0xC3, 0xCB}, {0xC2, 0xCA}
+_NOT_READ = {0xF7: "JPEG-LS"} | dict.fromkeys(
+    (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG"
+)
+
+Segment = tuple[int, int, int]
+"""Its marker, and where its parameters begin and end."""
+
+
+@dataclass
+class Frame:
+    """The frame in front of the first scan; its marker is 0 where there is none."""
+
+    marker: int = 0
+    bits: int = 8
+    components: bytes = b""
+    has_one_scan: bool = False  # which holds everything
+
+    @property
+    def is_lossless(self) -> bool:
+        """True where the pixels are predicted and not transformed."""
+        return self.marker in _LOSSLESS
+
+    @property
+    def not_read(self) -> str:
+        """The name of a kind that no decoder here reads, or nothing."""
+        return _NOT_READ.get(self.marker, "")
+
+
+def segments(data: bytes) -> Iterator[Segment]:
+    """The segments up to the end marker; what stands between them is passed over."""
+    position = 2
+    while (found := _MARKER.search(data, position)) and (marker := found[1][0]) != _EOI:
+        start = found.end()
+        position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
+        yield marker, start + 2, position
+
+
+def read_frame(data: bytes) -> Frame:
+    """Read the frame, and how many components the first scan has of it."""
+    frame = Frame()
+    for marker, start, end in segments(data):
+        if marker in FRAMES and end - start > 5:
+            count = data[start + 5]
+            frame = Frame(marker, data[start], data[start + 6 : start + 6 + 3 * count : 3])
+        if marker == _SOS:
+            is_whole = data[start : start + 1] == bytes([len(frame.components)])
+            frame.has_one_scan = is_whole and frame.marker not in _PROGRESSIVE
+            break
+    return frame
+
+
+def without_oddities(data: bytes) -> bytes:
+    """The picture alone, with its end marker: no metadata, nothing between or behind segments."""
+    parts = [b"\xff\xd8"]
+    for marker, start, end in segments(data):
+        if marker in FRAMES | _TABLES | {_SOS, _ADOBE}:
+            parts.append(b"\xff" + bytes([marker]) + data[start - 2 : end])
+        if marker == _SOS:
+            following = _MARKER.search(data, end)
+            parts.append(data[end : following.start() if following else len(data)])
+    return b"".join(parts) + END
+
+
+def is_complete(data: bytes) -> bool:
+    """True where the scans bring every coefficient of every component to its last bit."""
+    known: dict[int, set[int]] = defaultdict(set)
+    components, frame = b"", 0
+    for marker, start, end in segments(data):
+        body = data[start:end]
+        if marker in FRAMES and len(body) > 5:
+            frame, components = marker, body[6 : 6 + 3 * body[5] : 3]
+        if marker == _SOS and len(body) > 5:
+            first, last, bits = body[-3:] if frame in _PROGRESSIVE else (0, 63, 0)
+            for component in body[1 : 1 + 2 * body[0] : 2] if bits & 0xF == 0 else b"":
+                known[component].update(range(first, last + 1))
+    return frame in _LOSSLESS or all(len(known[component]) == 64 for component in components)

@@ -1,0 +1,83 @@
+"""The directories of a TIFF, one for each page, and which of them is the picture."""
+
+import struct
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from sightstream.images.tiff_tags import Tags, all_of
+
+MAX_DIRECTORIES = 200
+PREVIEW = 3
+"""A first page is a preview where a later one is this many times as wide and as high."""
+
+_BIG_ENDIAN_64 = b"MM\0+"
+
+
+def at_picture(stream: BytesIO) -> tuple[BytesIO, Tags]:
+    """The same file, with the directory that holds its picture as the first one, and what it says.
+
+    That is the first page, unless it is marked as reduced or is a preview by its size: then the
+    largest other one that is neither reduced nor a mask.
+    """
+    first = _read_directory(stream)
+    tags = _tags(stream, first)
+    others = [
+        (offset, each)
+        for offset, each in _others(stream, first)
+        if not (each.is_reduced or each.is_mask) and each.width and each.height
+    ]
+    if not others:
+        return stream, tags
+    offset, largest = max(others, key=lambda other: other[1].width * other[1].height)
+    much = largest.width >= PREVIEW * tags.width and largest.height >= PREVIEW * tags.height
+    if tags.is_reduced or much:
+        return _starting_at(offset, stream.getvalue()), largest
+    return stream, tags
+
+
+def _read_directory(stream: BytesIO, offset: int = 0) -> Any:
+    """Read the directory at an offset, or the first one."""
+    stream.seek(0)
+    header = stream.read(16)
+    directory = ImageFileDirectory_v2(header[: 16 if header[2] == 43 else 8])
+    if header[:4] == _BIG_ENDIAN_64:  # Pillow takes it for one of 32 bits.
+        directory._bigtiff = True
+        directory.next = int.from_bytes(header[8:16], "big")
+    stream.seek(offset or directory.next)
+    directory.load(stream)
+    return directory
+
+
+def _tags(stream: BytesIO, directory: Any) -> Tags:
+    tags = Tags(directory)
+    tags.is_for_pillow = stream.getvalue()[:4] != _BIG_ENDIAN_64
+    return tags
+
+
+def _others(stream: BytesIO, first: Any) -> Iterator[tuple[int, Tags]]:
+    waiting = [*all_of(first, 330), first.next]
+    seen = {0}
+    while waiting and len(seen) < MAX_DIRECTORIES:
+        offset = waiting.pop(0)
+        if offset in seen or not isinstance(offset, int):
+            continue
+        seen.add(offset)
+        try:
+            directory = _read_directory(stream, offset)
+            tags = _tags(stream, directory)
+        except Warning:
+            raise
+        except Exception:  # noqa: S112, since a broken directory costs no other one its picture
+            continue
+        waiting += [*all_of(directory, 330), directory.next]
+        yield offset, tags
+
+
+def _starting_at(offset: int, data: bytes) -> BytesIO:
+    order = "<" if data[:2] == b"II" else ">"
+    if 43 in data[2:4]:
+        return BytesIO(data[:8] + struct.pack(order + "Q", offset) + data[16:])
+    return BytesIO(data[:4] + struct.pack(order + "I", offset) + data[8:])
