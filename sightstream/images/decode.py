@@ -172,7 +172,10 @@ def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing
     image = _resize(image, want, turned=orientation >= 5)
     if orientation > 1:
         image = image.transpose(_TRANSPOSE[orientation])
-    pixels = np.asarray(_pad(image.convert("RGB" if want.channels == 3 else "L"), want))
+    mode = "RGB" if want.channels == 3 else "L"
+    if image.mode != mode:  # `convert` would copy it all the same.
+        image = image.convert(mode)
+    pixels = np.asarray(_pad(image, want))
     return Decoded(pixels.reshape(want.height, want.width, -1), format.name, width, height)
 
 

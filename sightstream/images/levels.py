@@ -104,8 +104,8 @@ def _calculated(values: NDArray, black: float, white: float) -> NDArray[np.uint8
 def sixteen_bits(image: Image.Image, again: Image.Image) -> NDArray[np.uint16]:
     """Decode RGB or RGBA of 16 bits, which Pillow has no mode for: upper bytes, then lower ones.
 
-    Both are the same file, just opened. Pillow takes the first byte of a sample for the upper one
-    in its raw modes "B", the second one in "L".
+    Both are the same file, just opened, and closed in the end. Pillow takes the first byte of a
+    sample for the upper one in its raw modes "B", the second one in "L".
     """
     tiles: Any = again.tile  # type: ignore[attr-defined]
     raw = tiles[0].args if isinstance(tiles[0].args, str) else tiles[0].args[0]
@@ -114,7 +114,12 @@ def sixteen_bits(image: Image.Image, again: Image.Image) -> NDArray[np.uint16]:
         tile._replace(args=other if isinstance(tile.args, str) else (other, *tile.args[1:]))
         for tile in tiles
     ]
-    high = np.asarray(image).astype(np.uint16)
-    high <<= 8
-    high |= np.asarray(again)
-    return high
+    both = np.zeros((image.height, image.width, len(image.getbands())), np.uint16)
+    for each, shift in ((image, 8), (again, 0)):
+        each.load()
+        step = max(1, _BLOCK // image.width)
+        for top in range(0, image.height, step):
+            rows = np.asarray(each.crop((0, top, image.width, min(top + step, image.height))))
+            both[top : top + step] |= rows.astype(np.uint16) << shift
+        each.close()  # Each of the three takes up to half a gigabyte.
+    return both
