@@ -1,14 +1,20 @@
-"""Compare our pixels with those of OpenCV and of tifffile or imagecodecs, file by file.
+"""Compare our pixels with those of two other readers, file by file, and explain what differs.
 
     PICTURES=/folder[:/folder] python benchmarks/differential.py
 
-Needs opencv-python-headless, tifffile, imagecodecs. A file agrees with a reader if the mean error
-is at most 2 levels. Readers that refuse a file, or give another shape, are counted apart.
+Needs opencv-python-headless, tifffile, imagecodecs. Both give samples as they are stored, so that
+palettes, alpha, orientation and levels are applied by what the file's header says. A reader agrees
+if the mean error is at most 2 levels then. A disagreement is explained by an entry of EXPLANATIONS
+only if the header shows its case and a check of the pixels holds: no file is known by its name.
 """
 
 import os
+import sys
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,74 +23,306 @@ import cv2
 import imagecodecs
 import numpy as np
 import tifffile
+from PIL import Image
 
-from sightstream.images.decode import Decoded, Preprocessing, decode
+from sightstream.images.decode import _TRANSPOSE, Decoded, Preprocessing, _orientation, decode
 from sightstream.images.formats import find
 from sightstream.images.levels import Samples, to_8_bit
+from sightstream.images.limits import Limits
+from sightstream.images.tiff_pages import at_picture
+from sightstream.images.tiff_tags import Tags
 
 MOST = 2
+LARGEST = 30_000_000
+"""Pixels of a picture; the readers' copies of larger ones do not fit everywhere."""
+
+_CODECS = {
+    "JPEG": imagecodecs.jpeg_decode,
+    "PNG": imagecodecs.png_decode,
+    "WEBP": imagecodecs.webp_decode,
+    "GIF": imagecodecs.gif_decode,
+    "BMP": imagecodecs.bmp_decode,
+}
 
 
-def ours(data: bytes) -> Any:
-    """Our pixels at the size of the picture."""
-    first = decode(data, Preprocessing(1, 1))
-    if not isinstance(first, Decoded) or max(first.width, first.height) > 2**14:
-        return None
-    return decode(data, Preprocessing(first.height, first.width)).pixels  # type: ignore[union-attr]
+class Picture:
+    """A file that we read: our pixels, and what its header says."""
+
+    def __init__(self, data: bytes, size: tuple[int, int]) -> None:
+        self.data = data
+        self.mine: Any = decode(data, Preprocessing(*size)).pixels.astype(int)  # type: ignore[union-attr]
+        form: Any = find(data)
+        self.format = form.name
+        self.image = form.open(BytesIO(data))
+        self.mode = self.image.mode
+        loaded = form.load(self.image, data)
+        self.samples = loaded if isinstance(loaded, Samples) else None
+        self.orientation = self.tags.orientation if self.tags else _orientation(self.image)
+
+    @cached_property
+    def tags(self) -> Tags | None:
+        """The directory of a TIFF's picture."""
+        return at_picture(BytesIO(self.data))[1] if self.format == "TIFF" else None
+
+    def agrees(self, theirs: Any) -> bool:
+        """True where the mean error is small."""
+        return theirs.shape == self.mine.shape and abs(theirs - self.mine).mean() <= MOST
+
+    def header(self, start: int, count: int) -> int:
+        """A number in a BMP's header."""
+        return int.from_bytes(self.data[start : start + count], "little")
 
 
-def colours(values: Any, *, reverse: bool) -> Any:
-    """RGB of what a reader gives: flattened onto white, levels as ours."""
-    values = np.atleast_3d(np.squeeze(values))
-    alpha = values[..., -1] if values.shape[-1] in (2, 4) else None
-    values = values[..., :3] if values.shape[-1] > 2 else values[..., 0]
-    if reverse and values.ndim == 3:
-        values = values[..., ::-1]
-    return np.asarray(
-        to_8_bit(Samples(np.ascontiguousarray(values), alpha), "values").convert("RGB")
-    )
+# The readers
 
 
-def with_opencv(data: bytes) -> Any:
-    """OpenCV: libjpeg, libpng, libwebp and libtiff of its own build."""
-    flags = cv2.IMREAD_UNCHANGED if find(data).name in ("PNG", "TIFF") else cv2.IMREAD_COLOR
-    return colours(cv2.imdecode(np.frombuffer(data, np.uint8), flags), reverse=True)
+def with_opencv(picture: Picture, data: bytes = b"") -> Any:
+    """OpenCV: libjpeg, libpng, libwebp and libtiff of its own build; RGB, or RGBA."""
+    flags = cv2.IMREAD_COLOR if picture.mode == "P" else cv2.IMREAD_UNCHANGED
+    if picture.format == "GIF":
+        flags = cv2.IMREAD_UNCHANGED
+    found = cv2.imdecode(np.frombuffer(data or picture.data, np.uint8), flags)
+    if found is None:
+        raise ValueError
+    found = found.reshape(*found.shape[:2], -1)
+    return found[..., [2, 1, 0, 3][: found.shape[-1]]] if found.shape[-1] > 2 else found
 
 
-def with_codecs(data: bytes) -> Any:
+def with_codecs(picture: Picture) -> Any:
     """Tifffile for TIFF, imagecodecs for the others."""
-    if find(data).name == "TIFF":
-        with tifffile.TiffFile(BytesIO(data)) as file:
-            return colours(file.pages.first.asarray(), reverse=False)
-    return colours(imagecodecs.imread(data), reverse=False)
+    if picture.tags:
+        stream = BytesIO(at_picture(BytesIO(picture.data))[0].getvalue())
+        with tifffile.TiffFile(stream) as file:
+            page: Any = file.pages.first
+            planes = page.asarray().reshape(page.shaped)[:, 0].transpose(1, 2, 0, 3)
+        return as_colours(planes.reshape(*planes.shape[:2], -1), picture.tags)
+    found = _CODECS[picture.format](picture.data)
+    if picture.format == "GIF" and found.ndim == 4:
+        found = found[0]
+    return found.reshape(*found.shape[:2], -1)
+
+
+def as_colours(values: Any, tags: Tags) -> Any:
+    """Samples of a TIFF of any photometric interpretation as grey or RGB."""
+    if tags.photometric == 3:
+        table = np.array(tags.colours, np.uint16).reshape(3, -1).T
+        found = table[values[..., 0].astype(int)]
+        return found if tags.bits > 8 else (found >> 8).astype(np.uint8)
+    if tags.bits < 8:
+        values = (values.astype(np.uint16) * 255 // (2**tags.bits - 1)).astype(np.uint8)
+    if tags.photometric == 0 and values.dtype == np.uint8:
+        values = 255 - values
+    if tags.photometric == 5:
+        ink = 255 - values[..., :4].astype(np.uint16)
+        values = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
+    if tags.photometric == 6 and tags.compression != 7:
+        values = np.asarray(Image.fromarray(values, "YCbCr").convert("RGB"))
+    return lab(values[..., :3]) if tags.photometric == 8 else values
+
+
+def lab(values: Any) -> Any:
+    """CIELab of 8 bits, with the white of D50, as sRGB: by the published formulas."""
+    light = values[..., 0] / 255 * 100
+    a, b = (values[..., n].view(np.int8).astype(float) for n in (1, 2))
+    y = (light + 16) / 116
+    whole = np.stack([y + a / 500, y, y - b / 200], axis=-1)
+    xyz = np.where(whole > 6 / 29, whole**3, 3 * (6 / 29) ** 2 * (whole - 4 / 29))
+    xyz *= (0.9642, 1, 0.8249)
+    to_rgb = [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
+    linear = (xyz @ np.array(to_rgb).T).clip(0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return (srgb * 255 + 0.5).astype(np.uint8)
+
+
+def flattened(picture: Picture, values: Any, *, premultiplied: bool = False) -> Any:
+    """RGB of 8 bits: alpha onto white, levels by our rule, but of the samples of the reader."""
+    bands = values.shape[-1]
+    place = bands - 1 if bands in (2, 4) else 0
+    if picture.tags:
+        place = picture.tags.alpha if picture.tags.alpha < bands else 0
+    alpha = np.ascontiguousarray(values[..., place]) if place else None
+    colours = np.ascontiguousarray(values[..., :3] if bands > 2 else values[..., 0])
+    if picture.samples and values.dtype != np.uint8:
+        samples = replace(picture.samples, values=colours, alpha=alpha)
+    else:
+        samples = Samples(colours, alpha, premultiplied=premultiplied)
+    return np.asarray(to_8_bit(samples, "values").convert("RGB")).astype(int)
+
+
+def turned(values: Any, orientation: int) -> Any:
+    """The picture, upright."""
+    image = Image.fromarray(values.astype(np.uint8))
+    method = _TRANSPOSE.get(orientation)
+    return np.asarray(image if method is None else image.transpose(method)).astype(int)
+
+
+# Explanations: yields what the reader's pixels become where the header shows the case
+
+
+def _apng(picture: Picture, values: Any) -> Iterator[Any]:
+    """Without the chunks of the animation, the reader takes the picture that stands before it."""
+    if picture.format == "PNG" and b"acTL" in picture.data[:200]:
+        kept, place = [picture.data[:8]], 8
+        while place + 12 <= len(picture.data):
+            end = place + 12 + int.from_bytes(picture.data[place : place + 4], "big")
+            if picture.data[place + 4 : place + 8] not in (b"acTL", b"fcTL", b"fdAT"):
+                kept.append(picture.data[place:end])
+            place = end
+        yield flattened(picture, with_opencv(picture, b"".join(kept)))
+
+
+def _no_alpha(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.image.has_transparency_data and values.shape[-1] == 3:
+        rgba = np.asarray(picture.image.convert("RGBA"))
+        if rgba.shape[:2] == values.shape[:2]:
+            yield np.where(rgba[..., 3:] == 255, values, picture.mine)
+
+
+def _multiplied(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.tags and picture.tags.alpha and values.shape[-1] == 4:
+        yield flattened(picture, values, premultiplied=True)
+
+
+def _unused_alpha(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.format == "BMP" and values.shape[-1] == 4 and not values[..., 3].any():
+        yield values[..., :3].astype(int)
+
+
+def _five_bits(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.format == "BMP" and picture.header(28, 2) == 16:
+        yield np.where(abs(values[..., :3] - picture.mine) < 8, picture.mine, values[..., :3])
+
+
+def _upper_bits(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.tags and 8 < picture.tags.bits < 16 and values.dtype == np.uint16:
+        yield flattened(picture, values >> (16 - picture.tags.bits))
+
+
+def _masks(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.format == "BMP" and picture.header(30, 4) == 3 and values.shape[-1] == 4:
+        masks = [picture.header(place, 4) for place in (54, 58, 62)]
+        stored = values[..., [2, 1, 0, 3]]
+        yield stored[..., [(mask & -mask).bit_length() // 8 for mask in masks]].astype(int)
+
+
+def _skipped(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.format == "BMP" and picture.header(30, 4) in (1, 2):
+        first = np.array(picture.image.getpalette("RGB")[:3])
+        is_first = (picture.mine == first).all(axis=-1, keepdims=True)
+        yield np.where(is_first, picture.mine, values[..., :3])
+
+
+def _canvas(picture: Picture, values: Any) -> Iterator[Any]:
+    height, width = picture.mine.shape[:2]
+    if picture.format == "GIF" and values.shape[0] >= height and values.shape[1] >= width:
+        yield flattened(picture, values[:height, :width])
+
+
+def _plainer(picture: Picture, values: Any) -> Iterator[Any]:
+    """The same samples in the plainest layout: OpenCV reads that as we read the file."""
+    data = b""
+    if picture.format == "BMP" and picture.header(10, 4) == 14 + picture.header(14, 4):
+        start = picture.header(10, 4) + 4 * picture.header(46, 4)  # The palette was forgotten.
+        data = picture.data[:10] + start.to_bytes(4, "little") + picture.data[14:]
+    elif picture.tags and (picture.tags.is_planar or picture.tags.bits > 8):
+        stream = BytesIO()
+        tifffile.imwrite(stream, np.squeeze(with_codecs(picture)), metadata=None)
+        data = stream.getvalue()
+    if data:
+        yield flattened(picture, with_opencv(picture, data))
+
+
+def _lab(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.tags and picture.tags.photometric == 8:
+        yield flattened(picture, with_codecs(picture))
+
+
+EXPLANATIONS: dict[str, tuple[Callable[[Picture, Any], Iterator[Any]], str]] = {
+    "picture before an APNG is left out": (_apng, "OpenCV"),
+    "transparency is dropped": (_no_alpha, "OpenCV"),
+    "colours are multiplied by alpha": (_multiplied, "OpenCV"),
+    "alpha that is 0 everywhere counts": (_unused_alpha, "both"),
+    "5 bits are shifted, not spread": (_five_bits, "OpenCV"),
+    "12 bits are moved to the upper ones": (_upper_bits, "OpenCV"),
+    "masks are ignored": (_masks, "OpenCV"),
+    "skipped pixels are black": (_skipped, "imagecodecs"),
+    "canvas grows with the frame": (_canvas, "imagecodecs"),
+    "another white and gamma for CIELab": (_lab, "OpenCV"),
+    "layout is misread": (_plainer, "OpenCV"),
+}
+
+
+def verdict(picture: Picture, reader: Callable[[Picture], Any]) -> str:
+    """Agreement, an explanation, or what is not explained."""
+    try:
+        values = reader(picture)
+        theirs = flattened(picture, values)
+    except Exception:  # whatever a reader says of a file that it cannot read
+        return "refuses"
+    upright = turned(theirs, picture.orientation)
+    if picture.agrees(upright) or picture.agrees(theirs):  # OpenCV turns TIFF itself.
+        return "agrees"
+    for name, (explain, _) in EXPLANATIONS.items():
+        if _works(lambda: any(map(picture.agrees, explain(picture, values)))):  # noqa: B023
+            return name
+    return "NOT EXPLAINED"
+
+
+def refused(data: bytes) -> list[str]:
+    """The readers that open a file that we refuse."""
+    form = find(data)
+    readers: dict[str, Callable[[], Any]] = {
+        "OpenCV": lambda: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).size,
+        "tifffile": lambda: tifffile.TiffFile(BytesIO(data)).pages.first.asarray().size,
+        "imagecodecs": lambda: _CODECS[form.name if form else ""](data).size,
+    }
+    return [name for name, reader in readers.items() if _works(reader)]
+
+
+def _works(reader: Callable[[], Any]) -> bool:
+    try:
+        return bool(reader())
+    except Exception:  # whatever a reader says of a file that it cannot read
+        return False
+
+
+def files() -> Iterator[Path]:
+    """Each file once, however many folders have it."""
+    seen = set()
+    for folder in os.environ["PICTURES"].split(":"):
+        for path in sorted(each for each in Path(folder).rglob("*") if each.is_file()):
+            key = hash(path.read_bytes())
+            if key not in seen:
+                seen.add(key)
+                yield path
 
 
 def main() -> None:
     """Print each disagreement, and the counts."""
     warnings.simplefilter("ignore")
     counts: Counter[str] = Counter()
-    for folder in os.environ["PICTURES"].split(":"):
-        for path in sorted(each for each in Path(folder).rglob("*") if each.is_file()):
-            data = path.read_bytes()
-            mine = ours(data) if data else None
-            counts["files"] += 1
-            if mine is None:
-                counts["refused here"] += 1
-                continue
-            errors = []
-            for reader in (with_opencv, with_codecs):
-                try:
-                    theirs = reader(data)
-                    same = theirs.shape == mine.shape
-                    errors.append(abs(theirs.astype(int) - mine).mean() if same else None)
-                except Exception:  # whatever a reader says of a file that it cannot read
-                    errors.append(None)
-            known = [each for each in errors if each is not None]
-            agreed = sum(each <= MOST for each in known)
-            counts[f"compared with {len(known)}, agrees with {agreed}"] += 1
-            if agreed < len(known):
-                print(path.name, [each and round(float(each), 1) for each in errors])
-    print(dict(counts))
+    for path in files():
+        data = path.read_bytes()
+        counts["files"] += 1
+        result = decode(data, Preprocessing(1, 1), Limits(max_pixels=LARGEST))
+        if not isinstance(result, Decoded):
+            counts[f"refused: {result.code}"] += 1
+            others = refused(data) if data and result.code != "too_many_pixels" else []
+            counts[f"refused, and read by {len(others)}"] += 1
+            if others:
+                print("refused", path.name, result.code, result.detail, *others, sep=" | ")
+            continue
+        picture = Picture(data, (result.height, result.width))
+        counts[f"read: {picture.format}"] += 1
+        verdicts = {each.__name__: verdict(picture, each) for each in (with_opencv, with_codecs)}
+        known = [each for each in verdicts.values() if each != "refuses"]
+        counts[f"read by {len(known)} others, {known.count('agrees')} agree"] += 1
+        for reader, what in verdicts.items():
+            counts[f"{reader}: {what}"] += 1
+            if what == "NOT EXPLAINED":
+                print(what, path.name, reader, sep=" | ")
+    for name, count in sorted(counts.items()):
+        print(f"{count:6,}  {name}")
 
 
 if __name__ == "__main__":

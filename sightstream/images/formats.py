@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
-from sightstream.images import jpeg, jpeg_segments, png, tiff
+from sightstream.images import bmp, jpeg, jpeg_segments, png, tiff
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,6 @@ def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
     formats = {f"f{number}": each for number, each in enumerate(order)}
     parts = [b"(?P<%s>%s)" % (key.encode(), each.signature) for key, each in formats.items()]
     return re.compile(b"|".join(parts), re.DOTALL), formats
-
-
-def _load_bmp(image: Image.Image, data: bytes) -> Image.Image | None:
-    image.load()
-    # Screen and frame grabbers leave the fourth byte at 0, and mean no transparency by it.
-    is_unused = image.mode == "RGBA" and not image.getchannel("A").getbbox()
-    return image.convert("RGB") if is_unused else None
 
 
 def _little(data: bytes, start: int, count: int) -> int:
@@ -117,7 +110,7 @@ WEBP = Format(
     header_size=_webp_size,
 )  # fmt: skip
 BMP = Format(
-    "BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4), load=_load_bmp
+    "BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4), load=bmp.load
 )
 GIF = Format(
     "GIF", rb"GIF8[79]a", GifImageFile, lambda data: not data.rstrip(b"\0").endswith(b";"),
