@@ -9,7 +9,6 @@ only if the header shows its case and a check of the pixels holds: no file is kn
 """
 
 import os
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -223,7 +222,7 @@ def _plainer(picture: Picture, values: Any) -> Iterator[Any]:
     data = b""
     if picture.format == "BMP" and picture.header(10, 4) == 14 + picture.header(14, 4):
         start = picture.header(10, 4) + 4 * picture.header(46, 4)  # The palette was forgotten.
-        data = picture.data[:10] + start.to_bytes(4, "little") + picture.data[14:]
+        data = picture.data[:10] + start.to_bytes(4, "little") + picture.data[14:] + bytes(3)
     elif picture.tags and (picture.tags.is_planar or picture.tags.bits > 8):
         stream = BytesIO()
         tifffile.imwrite(stream, np.squeeze(with_codecs(picture)), metadata=None)

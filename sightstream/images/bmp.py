@@ -1,21 +1,91 @@
-"""BMP: a fourth byte that nobody uses, and run lengths that leave their rows."""
+"""BMP: masks and headers that Pillow does not know, a fourth byte that nobody uses, run lengths."""
 
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
 
-_RLE8, _RLE4 = 1, 2
+from sightstream.images.levels import Samples
+from sightstream.images.limits import RefusedError
+
+_FIRST_HEADER, _USUAL_HEADER, _HEADER_WITH_ALPHA = 16, 40, 56
+_RLE8, _RLE4, _MASKS = 1, 2, 3
+_INSIDE = {4: "JPEG", 5: "PNG"}
 _NEXT_ROW, _END, _DELTA = 0, 1, 2
 
 
-def load(image: Image.Image, data: bytes) -> Image.Image | None:
+class MaskedBmp(Image.Image):
+    """A BMP whose bands lie where Pillow does not look for them; its size is known."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        self.data = data
+        self._size = _number(data, 18), abs(_number(data, 22))
+
+
+def open_picture(stream: BytesIO) -> Image.Image:
+    """Open by the header's version and compression, without the pixels."""
+    data = stream.getvalue()
+    header = _number(data, 14)
+    if _FIRST_HEADER <= header < _USUAL_HEADER:  # OS/2 leaves out what is 0.
+        data, header = _lengthened(data, header), _USUAL_HEADER
+    method = _number(data, 30) if header >= _USUAL_HEADER else 0
+    if header >= _USUAL_HEADER and method in _INSIDE:
+        sentence = f"A BMP that holds a {_INSIDE[method]} is not read: send that itself."
+        raise RefusedError("unsupported_format", sentence)
+    try:
+        return BmpImageFile(BytesIO(data))
+    except OSError:
+        if method != _MASKS or data[28] not in (16, 32):
+            raise
+    return MaskedBmp(data)
+
+
+def load(image: Image.Image, data: bytes) -> Image.Image | Samples | None:
     """Decode the pixels; ValueError where Pillow would go on with shifted ones."""
+    if isinstance(image, MaskedBmp):
+        return _masked(image)
     method = image.info.get("compression")
     if method in (_RLE8, _RLE4):
-        start = int.from_bytes(data[10:14], "little")
-        _require_rows(data, start, image.width, pixels_a_byte=method)
+        _require_rows(data, _number(data, 10), image.width, pixels_a_byte=method)
     image.load()
     # Screen and frame grabbers leave the fourth byte at 0, and mean no transparency by it.
     is_unused = image.mode == "RGBA" and not image.getchannel("A").getbbox()
     return image.convert("RGB") if is_unused else None
+
+
+def _number(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "little", signed=True)
+
+
+def _lengthened(data: bytes, header: int) -> bytes:
+    more = _USUAL_HEADER - header
+    numbers = (_number(data, 10) + more, _USUAL_HEADER)
+    first = b"".join(each.to_bytes(4, "little", signed=True) for each in numbers)
+    return data[:10] + first + data[18 : 14 + header] + bytes(more) + data[14 + header :]
+
+
+def _masked(image: MaskedBmp) -> Samples:
+    data, size = image.data, image.data[28] // 8
+    row = (image.width * size + 3) // 4 * 4
+    start, count = _number(data, 10), row * image.height
+    if len(data) < start + count:
+        raise RefusedError("truncated", f"The BMP ends too early, after {len(data):,} bytes.")
+    stored = np.frombuffer(data, f"<u{size}", count // size, start).reshape(image.height, -1)
+    pixels = stored[:: -1 if _number(data, 22) > 0 else 1, : image.width]
+    masks = np.frombuffer(data, "<u4", 4, 54).tolist()
+    values = np.stack([_band(pixels, mask) for mask in masks[:3]], axis=-1)
+    alpha = _band(pixels, masks[3]) if _number(data, 14) >= _HEADER_WITH_ALPHA else None
+    return Samples(values, alpha if alpha is not None and alpha.any() else None)
+
+
+def _band(pixels: NDArray, mask: int) -> NDArray[np.uint8]:
+    shift = (mask & -mask).bit_length() - 1 if mask else 0
+    values = (pixels & pixels.dtype.type(mask)) >> pixels.dtype.type(shift)
+    scaled: NDArray[np.uint8] = (values / max(1, mask >> shift) * 255 + 0.5).astype(np.uint8)
+    return scaled
 
 
 def _require_rows(data: bytes, position: int, width: int, pixels_a_byte: int) -> None:

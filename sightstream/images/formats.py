@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any
 
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -110,7 +109,7 @@ WEBP = Format(
     header_size=_webp_size,
 )  # fmt: skip
 BMP = Format(
-    "BMP", rb"BM", BmpImageFile, lambda data: len(data) < _little(data, 2, 4), load=bmp.load
+    "BMP", rb"BM", bmp.open_picture, lambda data: len(data) < _little(data, 2, 4), load=bmp.load
 )
 GIF = Format(
     "GIF", rb"GIF8[79]a", GifImageFile, lambda data: not data.rstrip(b"\0").endswith(b";"),

@@ -537,10 +537,33 @@ DAMAGEABLE = {
 @pytest.mark.parametrize("name", [n for n in DAMAGEABLE if "TIFF" not in n and n != "GIF"])
 def test_a_file_cut_anywhere_is_truncated(name):
     data = DAMAGEABLE[name]
-    # A JPEG that lacks a part of its end marker has all its pixels.
-    most = len(data) - (3 if "JPEG" in name else 1)
+    # A JPEG or PNG that lacks a part of its end marker has all its pixels.
+    most = len(data) - next((n for kind, n in (("JPEG", 3), ("PNG", 24)) if kind in name), 1)
     codes = {rejection(data[:cut]).code for cut in {most, *(min(cut, most) for cut in cuts(data))}}
     assert codes == {"truncated"}
+
+
+@pytest.mark.parametrize("image", [NOISE, NOISE.quantize(200), NOISE.convert("1")])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_that_lacks_nothing_but_its_end_marker_is_read(image, interlaced):
+    data = encoded(image, "PNG")
+    if interlaced:  # seven passes, of which Pillow writes none
+        data = interlaced_png(np.asarray(image.convert("RGB")))
+    want = Preprocessing(96, 96)
+    for less in (1, 4, 8, 12):
+        np.testing.assert_array_equal(pixels(data[:-less], want), pixels(data, want))
+    for less in (40, 200, 1000):
+        assert rejection(data[:-less], want).code == "truncated"
+
+
+def interlaced_png(rgb):
+    rows = b""
+    for left, top, across, down in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4),
+                                    (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):  # fmt: skip
+        rows += b"".join(b"\0" + row.tobytes() for row in rgb[top::down, left::across])
+    height, width = rgb.shape[:2]
+    header = b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
+    return png(header, (b"IDAT", zlib.compress(rows)))
 
 
 @pytest.mark.parametrize("name", DAMAGEABLE)
@@ -613,12 +636,13 @@ def test_wrong_limits_name_the_field(field, value):
 # The collection of broken, odd and hostile files
 
 DIFFERS_FROM_PILLOW = {
-    "made_no_iend.png": "truncated",  # as a half-copied file
     "made_less_2_bytes.jpg": "decoded",  # nothing but the end marker is missing
     "pillow_bmp_b_badrle.bmp": "corrupt",  # Pillow goes on with shifted pixels
     "made_scan_noise.jpg": "corrupt",  # libjpeg makes pixels up, and Pillow does not say so
     "pillow_hopper_bad_exif.jpg": "corrupt",  # too: the frame's header does not fit its scan
     "ljt_monkey12.jpg": "decoded",  # 12 bits
+    "pillow_bmp_q_pal8os2v2-16.bmp": "decoded",  # OS/2's header of 16 bytes
+    "pillow_bmp_q_rgba16-4444.bmp": "decoded",  # 4 bits a band
     "pillow_hopper_webp.tif": "decoded",  # Pillow's libtiff has no WebP
 }
 
