@@ -10,8 +10,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from sightstream.images.tiff_tags import Tags, all_of
 
 MAX_DIRECTORIES = 200
-PREVIEW = 3
-"""A first page is a preview where a later one is this many times as wide and as high."""
+PREVIEW = 4
+"""A first page is a preview where a later one has more than so many times its pixels."""
 
 _BIG_ENDIAN_64 = b"MM\0+"
 
@@ -32,8 +32,9 @@ def at_picture(stream: BytesIO) -> tuple[BytesIO, Tags]:
     if not others:
         return stream, tags
     offset, largest = max(others, key=lambda other: other[1].width * other[1].height)
-    much = largest.width >= PREVIEW * tags.width and largest.height >= PREVIEW * tags.height
-    if tags.is_reduced or much:
+    is_longer = largest.width >= tags.width and largest.height >= tags.height
+    ratio = largest.width * largest.height / max(1, tags.width * tags.height)
+    if tags.is_reduced or (is_longer and ratio > PREVIEW):
         return _starting_at(offset, stream.getvalue()), largest
     return stream, tags
 

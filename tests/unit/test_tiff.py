@@ -186,6 +186,14 @@ def test_a_preview_in_front_is_not_the_picture(marked, dtype):
     np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
 
 
+@pytest.mark.parametrize(("height", "width", "is_preview"),
+                         [(12, 16, True), (31, 32, True), (32, 32, False), (8, 65, False)])  # fmt: skip
+def test_a_page_of_less_than_a_quarter_in_front_is_a_preview(height, width, is_preview):
+    first = np.full((height, width), 128, np.uint8)
+    result = decode(pages((first, {}), (GREY, {})), ONE)
+    assert (result.width, result.height) == ((SIDE, SIDE) if is_preview else (width, height))
+
+
 def test_a_picture_below_its_preview_is_found():
     data = pages((SMALL, {"subfiletype": 1, "subifds": 1}), (GREY, {}))
     np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
