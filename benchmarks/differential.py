@@ -9,11 +9,13 @@ only if the header shows its case and a check of the pixels holds: no file is kn
 """
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,25 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sightstream.images.decode import _TRANSPOSE, Decoded, Preprocessing, _orientation, decode
+from sightstream.images.decode import _TRANSPOSE, Preprocessing, _orientation, decode
 from sightstream.images.formats import find
 from sightstream.images.levels import Samples, to_8_bit
-from sightstream.images.limits import Limits
+from sightstream.images.limits import Limits, Rejected
 from sightstream.images.tiff_pages import at_picture
 from sightstream.images.tiff_tags import Tags
 
 MOST = 2
+MAX_BYTES = 2**27
 LARGEST = 30_000_000
 """Pixels of a picture; the readers' copies of larger ones do not fit everywhere."""
+
+NOT_EXPLAINED = "NOT EXPLAINED"
+SUFFIXES = re.compile(
+    r"\.(jpe?g?|jfif|mpo|a?png|webp|bmp|dib|gif|tiff?|btf|dng|nef|cr2|arw|hei[cf]|avif|jp2|j2k|jxl|"
+    r"jxr|dcm|ico|cur|psd|p[pgbnf]m|tga|pcx|dds|exr|hdr|svg)$",
+    re.IGNORECASE,
+)
+"""Files without one of these names count only if they begin as a format that is read."""
 
 _CODECS = {
     "JPEG": imagecodecs.jpeg_decode,
@@ -98,7 +109,10 @@ def with_codecs(picture: Picture) -> Any:
     found = _CODECS[picture.format](picture.data)
     if picture.format == "GIF" and found.ndim == 4:
         found = found[0]
-    return found.reshape(*found.shape[:2], -1)
+    found = found.reshape(*found.shape[:2], -1)
+    if picture.format == "JPEG" and found.shape[-1] == 4:  # inks, inverted as Adobe has them
+        found = (found[..., :3].astype(np.uint16) * found[..., 3:] // 255).astype(np.uint8)
+    return found
 
 
 def as_colours(values: Any, tags: Tags) -> Any:
@@ -171,7 +185,7 @@ def _apng(picture: Picture, values: Any) -> Iterator[Any]:
 
 
 def _no_alpha(picture: Picture, values: Any) -> Iterator[Any]:
-    if picture.image.has_transparency_data and values.shape[-1] == 3:
+    if picture.image.has_transparency_data and values.shape[-1] in (1, 3):
         rgba = np.asarray(picture.image.convert("RGBA"))
         if rgba.shape[:2] == values.shape[:2]:
             yield np.where(rgba[..., 3:] == 255, values, picture.mine)
@@ -231,23 +245,31 @@ def _plainer(picture: Picture, values: Any) -> Iterator[Any]:
         yield flattened(picture, with_opencv(picture, data))
 
 
+def _first_page(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.tags:
+        page = at_picture(BytesIO(picture.data))[0].getvalue()
+        if page != picture.data:
+            yield flattened(picture, with_opencv(picture, page))
+
+
 def _lab(picture: Picture, values: Any) -> Iterator[Any]:
     if picture.tags and picture.tags.photometric == 8:
         yield flattened(picture, with_codecs(picture))
 
 
-EXPLANATIONS: dict[str, tuple[Callable[[Picture, Any], Iterator[Any]], str]] = {
-    "picture before an APNG is left out": (_apng, "OpenCV"),
-    "transparency is dropped": (_no_alpha, "OpenCV"),
-    "colours are multiplied by alpha": (_multiplied, "OpenCV"),
-    "alpha that is 0 everywhere counts": (_unused_alpha, "both"),
-    "5 bits are shifted, not spread": (_five_bits, "OpenCV"),
-    "12 bits are moved to the upper ones": (_upper_bits, "OpenCV"),
-    "masks are ignored": (_masks, "OpenCV"),
-    "skipped pixels are black": (_skipped, "imagecodecs"),
-    "canvas grows with the frame": (_canvas, "imagecodecs"),
-    "another white and gamma for CIELab": (_lab, "OpenCV"),
-    "layout is misread": (_plainer, "OpenCV"),
+EXPLANATIONS: dict[str, Callable[[Picture, Any], Iterator[Any]]] = {
+    "picture before an APNG is left out": _apng,
+    "transparency is dropped": _no_alpha,
+    "colours are multiplied by alpha": _multiplied,
+    "alpha that is 0 everywhere counts": _unused_alpha,
+    "5 bits are shifted, not spread": _five_bits,
+    "12 bits are moved to the upper ones": _upper_bits,
+    "masks are ignored": _masks,
+    "skipped pixels are black": _skipped,
+    "canvas grows with the frame": _canvas,
+    "another white and gamma for CIELab": _lab,
+    "preview on the first page is taken": _first_page,
+    "layout is misread": _plainer,
 }
 
 
@@ -261,13 +283,13 @@ def verdict(picture: Picture, reader: Callable[[Picture], Any]) -> str:
     upright = turned(theirs, picture.orientation)
     if picture.agrees(upright) or picture.agrees(theirs):  # OpenCV turns TIFF itself.
         return "agrees"
-    for name, (explain, _) in EXPLANATIONS.items():
+    for name, explain in EXPLANATIONS.items():
         if _works(lambda: any(map(picture.agrees, explain(picture, values)))):  # noqa: B023
             return name
-    return "NOT EXPLAINED"
+    return NOT_EXPLAINED
 
 
-def refused(data: bytes) -> list[str]:
+def openers(data: bytes) -> list[str]:
     """The readers that open a file that we refuse."""
     form = find(data)
     readers: dict[str, Callable[[], Any]] = {
@@ -285,41 +307,55 @@ def _works(reader: Callable[[], Any]) -> bool:
         return False
 
 
-def files() -> Iterator[Path]:
-    """Each file once, however many folders have it."""
+def kind(refusal: Rejected) -> str:
+    """The code of a refusal, with the name of the kind where its sentence has one."""
+    named = re.search(r"it is (.*)\. To|An? (.*?) (?:cannot be|is not|needs)", refusal.detail)
+    return f"{refusal.code}: {named[1] or named[2]}" if named else refusal.code
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    """The content of each file once, however many folders have it."""
     seen = set()
     for folder in os.environ["PICTURES"].split(":"):
         for path in sorted(each for each in Path(folder).rglob("*") if each.is_file()):
-            key = hash(path.read_bytes())
-            if key not in seen:
-                seen.add(key)
-                yield path
+            data = path.read_bytes()
+            if find(data) or SUFFIXES.search(path.name):
+                key = sha256(data).digest()
+                if key not in seen:
+                    seen.add(key)
+                    yield str(path), data
+
+
+def compare(counts: Counter[str]) -> Iterator[str]:
+    """Count all files; the lines for people are of those that a person should look at."""
+    for name, data in files():
+        counts["files"] += 1
+        result = decode(data, Preprocessing(1, 1), Limits(MAX_BYTES, LARGEST))
+        if isinstance(result, Rejected):
+            large = result.code in ("empty", "too_many_pixels", "too_large")
+            others = [] if large else openers(data)
+            counts[f"refused as {kind(result)}"] += 1
+            if others:
+                counts[f"refused as {kind(result)}, and opened by another"] += 1
+                yield f"refused | {name} | {result.code} | {result.detail} | {', '.join(others)}"
+            continue
+        picture = Picture(data, (result.height, result.width))
+        counts[f"read: {picture.format}"] += 1
+        verdicts = {each.__name__: verdict(picture, each) for each in (with_opencv, with_codecs)}
+        known = [each for each in verdicts.values() if each != "refuses"]
+        counts[f"compared with {len(known)}, {known.count('agrees')} agree"] += 1
+        for reader, what in verdicts.items():
+            counts[f"{reader}: {what}"] += 1
+            if what == NOT_EXPLAINED:
+                yield f"{what} | {name} | {reader}"
 
 
 def main() -> None:
     """Print each disagreement, and the counts."""
     warnings.simplefilter("ignore")
     counts: Counter[str] = Counter()
-    for path in files():
-        data = path.read_bytes()
-        counts["files"] += 1
-        result = decode(data, Preprocessing(1, 1), Limits(max_pixels=LARGEST))
-        if not isinstance(result, Decoded):
-            counts[f"refused: {result.code}"] += 1
-            others = refused(data) if data and result.code != "too_many_pixels" else []
-            counts[f"refused, and read by {len(others)}"] += 1
-            if others:
-                print("refused", path.name, result.code, result.detail, *others, sep=" | ")
-            continue
-        picture = Picture(data, (result.height, result.width))
-        counts[f"read: {picture.format}"] += 1
-        verdicts = {each.__name__: verdict(picture, each) for each in (with_opencv, with_codecs)}
-        known = [each for each in verdicts.values() if each != "refuses"]
-        counts[f"read by {len(known)} others, {known.count('agrees')} agree"] += 1
-        for reader, what in verdicts.items():
-            counts[f"{reader}: {what}"] += 1
-            if what == "NOT EXPLAINED":
-                print(what, path.name, reader, sep=" | ")
+    for line in compare(counts):
+        print(line, flush=True)
     for name, count in sorted(counts.items()):
         print(f"{count:6,}  {name}")
 

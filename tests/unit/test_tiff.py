@@ -186,8 +186,10 @@ def test_a_preview_in_front_is_not_the_picture(marked, dtype):
     np.testing.assert_array_equal(pixels(data, ONE)[..., 0], GREY)
 
 
-@pytest.mark.parametrize(("height", "width", "is_preview"),
-                         [(12, 16, True), (31, 32, True), (32, 32, False), (8, 65, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("height", "width", "is_preview"),
+    [(12, 16, True), (31, 32, True), (32, 32, False), (8, 65, False)],
+)
 def test_a_page_of_less_than_a_quarter_in_front_is_a_preview(height, width, is_preview):
     first = np.full((height, width), 128, np.uint8)
     result = decode(pages((first, {}), (GREY, {})), ONE)
