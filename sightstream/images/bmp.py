@@ -10,7 +10,8 @@ from PIL.BmpImagePlugin import BmpImageFile
 from sightstream.images.levels import Samples
 from sightstream.images.limits import RefusedError
 
-_FIRST_HEADER, _USUAL_HEADER, _HEADER_WITH_ALPHA = 16, 40, 56
+_FIRST_HEADER, _USUAL_HEADER, _HEADER_WITH_ALPHA, _LONGEST_HEADER = 16, 40, 56, 256
+_HEADERS = {12, _USUAL_HEADER, 52, _HEADER_WITH_ALPHA, 64, 108, 124}
 _RLE8, _RLE4, _MASKS = 1, 2, 3
 _INSIDE = {4: "JPEG", 5: "PNG"}
 _NEXT_ROW, _END, _DELTA = 0, 1, 2
@@ -29,8 +30,8 @@ def open_picture(stream: BytesIO) -> Image.Image:
     """Open by the header's version and compression, without the pixels."""
     data = stream.getvalue()
     header = _number(data, 14)
-    if _FIRST_HEADER <= header < _USUAL_HEADER:  # OS/2 leaves out what is 0.
-        data, header = _lengthened(data, header), _USUAL_HEADER
+    if header not in _HEADERS and _FIRST_HEADER <= header <= _LONGEST_HEADER:
+        data, header = _with_usual_header(data, header), _USUAL_HEADER
     method = _number(data, 30) if header >= _USUAL_HEADER else 0
     if header >= _USUAL_HEADER and method in _INSIDE:
         sentence = f"A BMP that holds a {_INSIDE[method]} is not read: send that itself."
@@ -60,11 +61,13 @@ def _number(data: bytes, place: int) -> int:
     return int.from_bytes(data[place : place + 4], "little", signed=True)
 
 
-def _lengthened(data: bytes, header: int) -> bytes:
+def _with_usual_header(data: bytes, header: int) -> bytes:
+    """OS/2 leaves out what is 0 at the end of a header; what others add is not known."""
     more = _USUAL_HEADER - header
     numbers = (_number(data, 10) + more, _USUAL_HEADER)
     first = b"".join(each.to_bytes(4, "little", signed=True) for each in numbers)
-    return data[:10] + first + data[18 : 14 + header] + bytes(more) + data[14 + header :]
+    fields = data[18 : 14 + min(header, _USUAL_HEADER)] + bytes(max(0, more))
+    return data[:10] + first + fields + data[14 + header :]
 
 
 def _masked(image: MaskedBmp) -> Samples:

@@ -63,12 +63,12 @@ def test_masks_without_all_rows_are_truncated():
     assert decode(data[:-20], SAME).code == "truncated"
 
 
-@pytest.mark.parametrize("header", [16, 20, 24, 36, 40])
-def test_a_header_that_leaves_out_what_is_0_is_read(header):
+@pytest.mark.parametrize("header", [16, 20, 24, 36, 40, 44, 66, 80, 128])
+def test_a_header_that_leaves_out_what_is_0_or_adds_fields_is_read(header):
     rows = b"".join(row[:, 2::-1].tobytes().ljust(24, b"\0") for row in PIXELS[::-1])
     data = bmp(rows, 24)
-    less = 40 - header
-    data = data[:10] + struct.pack("<II", 54 - less, header) + data[18 : 14 + header] + data[54:]
+    fields = data[18 : 14 + min(header, 40)] + bytes(max(0, header - 40))
+    data = data[:10] + struct.pack("<II", 14 + header, header) + fields + data[54:]
     np.testing.assert_array_equal(decode(data, SAME).pixels, PIXELS[..., :3])
 
 
