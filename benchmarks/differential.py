@@ -88,9 +88,9 @@ class Picture:
 
 def with_opencv(picture: Picture, data: bytes = b"") -> Any:
     """OpenCV: libjpeg, libpng, libwebp and libtiff of its own build; RGB, or RGBA."""
-    flags = cv2.IMREAD_COLOR if picture.mode == "P" else cv2.IMREAD_UNCHANGED
-    if picture.format == "GIF":
-        flags = cv2.IMREAD_UNCHANGED
+    is_grey_else = picture.mode == "P" or (picture.format, picture.mode) == ("BMP", "RGB")
+    is_coloured = is_grey_else and picture.format != "GIF"
+    flags = cv2.IMREAD_COLOR if is_coloured else cv2.IMREAD_UNCHANGED
     found = cv2.imdecode(np.frombuffer(data or picture.data, np.uint8), flags)
     if found is None:
         raise ValueError
@@ -107,7 +107,7 @@ def with_codecs(picture: Picture) -> Any:
             planes = page.asarray().reshape(page.shaped)[:, 0].transpose(1, 2, 0, 3)
         return as_colours(planes.reshape(*planes.shape[:2], -1), picture.tags)
     found = _CODECS[picture.format](picture.data)
-    if picture.format == "GIF" and found.ndim == 4:
+    if picture.format in ("GIF", "WEBP") and found.ndim == 4:
         found = found[0]
     found = found.reshape(*found.shape[:2], -1)
     if picture.format == "JPEG" and found.shape[-1] == 4:  # inks, inverted as Adobe has them
@@ -126,9 +126,10 @@ def as_colours(values: Any, tags: Tags) -> Any:
     if tags.photometric == 0 and values.dtype == np.uint8:
         values = 255 - values
     if tags.photometric == 5:
-        ink = 255 - values[..., :4].astype(np.uint16)
+        deep = values[..., :4] >> (8 if values.dtype == np.uint16 else 0)
+        ink = 255 - deep.astype(np.uint16)
         values = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
-    if tags.photometric == 6 and tags.compression != 7:
+    if tags.photometric == 6 and tags.compression not in (6, 7):
         values = np.asarray(Image.fromarray(values, "YCbCr").convert("RGB"))
     return lab(values[..., :3]) if tags.photometric == 8 else values
 
@@ -212,10 +213,12 @@ def _upper_bits(picture: Picture, values: Any) -> Iterator[Any]:
 
 
 def _masks(picture: Picture, values: Any) -> Iterator[Any]:
-    if picture.format == "BMP" and picture.header(30, 4) == 3 and values.shape[-1] == 4:
+    if picture.format == "BMP" and picture.header(30, 4) == 3 and picture.header(28, 2) == 32:
+        height, width = picture.mine.shape[:2]
+        stored = np.frombuffer(picture.data, "<u4", height * width, picture.header(10, 4))
+        rows = stored.reshape(height, width)[::-1].astype(np.int64)
         masks = [picture.header(place, 4) for place in (54, 58, 62)]
-        stored = values[..., [2, 1, 0, 3]]
-        yield stored[..., [(mask & -mask).bit_length() // 8 for mask in masks]].astype(int)
+        yield np.stack([(rows & mask) * 255 // mask for mask in masks], axis=-1)
 
 
 def _skipped(picture: Picture, values: Any) -> Iterator[Any]:
@@ -223,6 +226,15 @@ def _skipped(picture: Picture, values: Any) -> Iterator[Any]:
         first = np.array(picture.image.getpalette("RGB")[:3])
         is_first = (picture.mine == first).all(axis=-1, keepdims=True)
         yield np.where(is_first, picture.mine, values[..., :3])
+
+
+def _gave_up(picture: Picture, values: Any) -> Iterator[Any]:
+    """Fax data with an error: the rows in front of it agree, and all behind it are one colour."""
+    if picture.tags and picture.tags.compression in (2, 3, 4):
+        theirs = flattened(picture, values)
+        blank = (theirs == theirs[-1, -1]).all(axis=(1, 2))
+        rows = len(blank) - int(np.argmin(blank[::-1]))
+        yield np.vstack([theirs[: rows - 2], picture.mine[rows - 2 :]])
 
 
 def _canvas(picture: Picture, values: Any) -> Iterator[Any]:
@@ -237,6 +249,10 @@ def _plainer(picture: Picture, values: Any) -> Iterator[Any]:
     if picture.format == "BMP" and picture.header(10, 4) == 14 + picture.header(14, 4):
         start = picture.header(10, 4) + 4 * picture.header(46, 4)  # The palette was forgotten.
         data = picture.data[:10] + start.to_bytes(4, "little") + picture.data[14:] + bytes(3)
+    elif picture.format == "BMP" and picture.header(30, 4) in (1, 2):
+        stream = BytesIO()
+        Image.fromarray(with_codecs(picture)).save(stream, "BMP")
+        data = stream.getvalue()
     elif picture.tags and (picture.tags.is_planar or picture.tags.bits > 8):
         stream = BytesIO()
         tifffile.imwrite(stream, np.squeeze(with_codecs(picture)), metadata=None)
@@ -264,8 +280,9 @@ EXPLANATIONS: dict[str, Callable[[Picture, Any], Iterator[Any]]] = {
     "alpha that is 0 everywhere counts": _unused_alpha,
     "5 bits are shifted, not spread": _five_bits,
     "12 bits are moved to the upper ones": _upper_bits,
-    "masks are ignored": _masks,
+    "masks are misread": _masks,
     "skipped pixels are black": _skipped,
+    "fax data are given up at an error": _gave_up,
     "canvas grows with the frame": _canvas,
     "another white and gamma for CIELab": _lab,
     "preview on the first page is taken": _first_page,

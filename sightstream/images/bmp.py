@@ -45,12 +45,12 @@ def open_picture(stream: BytesIO) -> Image.Image:
 
 
 def load(image: Image.Image, data: bytes) -> Image.Image | Samples | None:
-    """Decode the pixels; ValueError where Pillow would go on with shifted ones."""
+    """Decode the pixels; those of run lengths here, since Pillow shifts them behind odd rows."""
     if isinstance(image, MaskedBmp):
         return _masked(image)
     method = image.info.get("compression")
     if method in (_RLE8, _RLE4):
-        _require_rows(data, _number(data, 10), image.width, pixels_a_byte=method)
+        return BmpImageFile(BytesIO(_without_runs(data, *image.size, method))).convert("RGB")
     image.load()
     # Screen and frame grabbers leave the fourth byte at 0, and mean no transparency by it.
     is_unused = image.mode == "RGBA" and not image.getchannel("A").getbbox()
@@ -91,24 +91,46 @@ def _band(pixels: NDArray, mask: int) -> NDArray[np.uint8]:
     return scaled
 
 
-def _require_rows(data: bytes, position: int, width: int, pixels_a_byte: int) -> None:
-    """Pillow cuts runs at the end of the row, but not single pixels (those are padded to bytes)."""
-    x = 0
-    while position + 1 < len(data):
+def _without_runs(data: bytes, width: int, height: int, pixels_a_byte: int) -> bytes:
+    """The same file with a byte for each pixel; ValueError where pixels leave their row."""
+    start, row = _number(data, 10), (width + 3) // 4 * 4
+    pixels, x, y, position = bytearray(row * height), 0, 0, start
+    while position + 1 < len(data) and y < height:
         count, value = data[position], data[position + 1]
         position += 2
-        if count:
-            x = min(x + count, width)
+        if count:  # Some writers let the last run go on behind the end of the row.
+            some = _spread(data[position - 1 : position], pixels_a_byte) * count
+            _put(pixels, y * row + x, some[: max(0, min(count, width - x))])
+            x += count
         elif value == _NEXT_ROW:
-            x = 0
+            x, y = 0, y + 1
         elif value == _END:
-            return
+            break
         elif value == _DELTA:
-            x += data[position] if position < len(data) else 0
+            x, y = x + data[position], y + data[position + 1]
             position += 2
         else:
-            x += value
-            if x >= width + pixels_a_byte:
-                raise ValueError("a run of pixels leaves its row")
             size = -(-value // pixels_a_byte)
+            some = _spread(data[position : position + size], pixels_a_byte)[:value]
             position += size + size % 2
+            if len(some) < value:
+                break
+            if x + value >= width + pixels_a_byte:  # A byte may hold one pixel too many.
+                raise ValueError("a run of pixels leaves its row")
+            _put(pixels, y * row + x, some[: max(0, width - x)])
+            x += value
+    if y < height - 1 or (y == height - 1 and x < width):
+        raise RefusedError("truncated", f"The BMP ends too early, after {len(data):,} bytes.")
+    colours = _number(data, 46) or 256 // 16 ** (pixels_a_byte - 1)
+    header = data[14:28] + b"\x08\0" + bytes(16) + colours.to_bytes(4, "little") + data[50:start]
+    return data[:14] + header + pixels
+
+
+def _spread(packed: bytes, pixels_a_byte: int) -> bytes:
+    if pixels_a_byte == 1:
+        return packed
+    return bytes(half for byte in packed for half in (byte >> 4, byte & 15))
+
+
+def _put(pixels: bytearray, place: int, some: bytes) -> None:
+    pixels[place : place + len(some)] = some

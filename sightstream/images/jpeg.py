@@ -20,6 +20,7 @@ from sightstream.images.jpeg_segments import (
     EXIF,
     FRAMES,
     Frame,
+    count_scans,
     is_complete,
     read_frame,
     segments,
@@ -82,7 +83,12 @@ def open_picture(stream: BytesIO) -> Image.Image:
         raise RefusedError("unsupported_format", sentence)
     if frame.bits != 8:
         return DeepJpeg(stream)
-    image = Jpeg(stream)
+    try:
+        image = Jpeg(stream)
+    except SyntaxError:  # Pillow knows fewer markers and fewer bytes between segments.
+        if not frame.marker:
+            raise
+        image = Jpeg(BytesIO(without_oddities(stream.getvalue(), kept=EXIF)))
     image.frame = frame
     return image
 
@@ -91,7 +97,8 @@ def load(image: Image.Image, data: bytes) -> Samples | None:
     """Refuse what takes too long or has too few scans; decode more than 8 bits."""
     if isinstance(image, DeepJpeg):
         return _deep(image, data)
-    if "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS:
+    many = "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS
+    if many and count_scans(data) > MAX_SCANS:
         # Each of these scans is a pass over all pixels, however few bytes it has.
         raise ValueError(f"more than {MAX_SCANS} scans")
     if isinstance(image, Jpeg) and not image.frame.has_one_scan and not is_complete(data):

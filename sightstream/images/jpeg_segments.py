@@ -64,11 +64,19 @@ def read_frame(data: bytes) -> Frame:
     return frame
 
 
-def without_oddities(data: bytes) -> bytes:
-    """The picture alone, with its end marker: no metadata, nothing between or behind segments."""
+def count_scans(data: bytes) -> int:
+    """The scans of the picture, and not those of others behind it or in its metadata."""
+    return sum(marker == _SOS for marker, _, _ in segments(data))
+
+
+def without_oddities(data: bytes, kept: int = 0) -> bytes:
+    """The picture alone, with its end marker: nothing between or behind segments, no metadata.
+
+    Those of one marker may be kept.
+    """
     parts = [b"\xff\xd8"]
     for marker, start, end in segments(data):
-        if marker in FRAMES | _TABLES | {_SOS, _ADOBE}:
+        if marker in FRAMES | _TABLES | {_SOS, _ADOBE, kept}:
             parts.append(b"\xff" + bytes([marker]) + data[start - 2 : end])
         if marker == _SOS:
             following = _MARKER.search(data, end)

@@ -133,6 +133,24 @@ def test_bytes_between_segments_are_harmless(kind, junk):
     np.testing.assert_array_equal(got.pixels, decode(data, SMALL).pixels)
 
 
+@pytest.mark.parametrize("junk", [bytes(range(255)), b"\xff\x02\x00\x04ab", b"\xff\xbf\x00\x02"])
+def test_bytes_that_pillow_stops_at_are_harmless(junk):
+    block = Image.Exif()
+    block[0x0112] = 6
+    data = encoded(exif=block)
+    first = 4 + int.from_bytes(data[4:6], "big")
+    got = decode(data[:first] + junk + data[first:], SMALL)
+    assert isinstance(got, Decoded), got
+    assert (got.width, got.height) == (203, 301)
+    np.testing.assert_array_equal(got.pixels, decode(data, SMALL).pixels)
+
+
+def test_scans_of_what_follows_the_picture_do_not_count():
+    data = encoded(progressive=True)
+    got = decode(data + data * 20, SMALL)
+    np.testing.assert_array_equal(got.pixels, decode(data, SMALL).pixels)
+
+
 @pytest.mark.parametrize("behind", [b"\0" * 64, b"\xff\xd8\xff\xe0", b"ftypmp42" * 500])
 def test_what_follows_the_end_is_harmless(behind):
     data = encoded()

@@ -118,6 +118,14 @@ def test_colours_that_were_multiplied_by_alpha_are_not_multiplied_again(dtype):
     assert abs(pixels(data) - expected).max() <= 2
 
 
+def test_grey_that_was_multiplied_by_alpha_is_read():
+    half = np.full_like(GREY, 128)
+    data = written(np.dstack([GREY // 2, half]), photometric="minisblack", planarconfig="contig",
+                   extrasamples=("assocalpha",))  # fmt: skip
+    expected = GREY // 2 + (255 - 128)
+    assert abs(pixels(data, ONE)[..., 0] - expected.astype(int)).max() <= 2
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
 @pytest.mark.parametrize("extra", [(0,), None])
 def test_the_first_of_two_bands_is_the_picture(dtype, extra):
