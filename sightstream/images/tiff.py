@@ -39,9 +39,7 @@ class ScientificTiff(Image.Image):
         super().__init__()
         self.stream, self.tags = stream, tags
         self._size = tags.width, tags.height
-        exif = Image.Exif()
-        exif[Base.Orientation] = tags.orientation
-        self.info["exif"] = exif.tobytes()
+        _turn_later(self, tags)
 
 
 def open_picture(stream: BytesIO) -> Image.Image:
@@ -66,7 +64,13 @@ def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
     if isinstance(image, ScientificTiff):
         return _scientific(image.stream, image.tags)
     plain: Any = image
-    tags, stream = plain.tags, plain.fp
+    found = _plain(image, plain.tags, plain.fp)
+    if not plain.tags.is_turned_by_pillow:
+        _turn_later(image, plain.tags)
+    return found
+
+
+def _plain(image: Image.Image, tags: Tags, stream: BytesIO) -> Image.Image | Samples | None:
     image.info.pop("xmp", None)  # Pillow would turn the picture by it.
     if tags.bits == 16 and image.mode in ("RGB", "RGBA"):
         again = TiffImageFile(BytesIO(stream.getvalue()))
@@ -76,6 +80,12 @@ def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
     if image.mode[0] in "IF":
         return _samples(tags, np.asarray(image))
     return image.convert("RGB") if image.mode == "RGBA" and not tags.alpha else None
+
+
+def _turn_later(image: Image.Image, tags: Tags) -> None:
+    exif = Image.Exif()
+    exif[Base.Orientation] = tags.orientation
+    image.info["exif"] = exif.tobytes()
 
 
 def _scientific(stream: BytesIO, tags: Tags) -> Samples:

@@ -34,7 +34,9 @@ class Tags:
         self.photometric = first(262)
         self.compression = first(259, 1)
         self.is_planar = first(284, 1) == 2
-        self.orientation = first(274, 1)
+        turned = first(274, 1)  # Some writers store it as a BYTE, which Pillow does not turn by.
+        self.orientation: int = turned[0] if isinstance(turned, bytes) else turned
+        self.is_turned_by_pillow = not isinstance(turned, bytes)
         self.extra = all_of(directory, 338)
         self.black, self.white = first(340, None), first(341, None)
         self.colours: tuple[int, ...] = all_of(directory, 320) if self.photometric == 3 else ()

@@ -160,13 +160,14 @@ def test_a_palette_of_16_bits_is_read():
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("code", [1, 3])  # BYTE, SHORT
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_upright(orientation, dtype):
+def test_every_orientation_is_turned_upright(orientation, code, dtype):
     from tests.unit.test_decode import gradient, stored_as
 
     picture = Image.fromarray(gradient(40, 60))
     stored = np.asarray(stored_as(picture, orientation)).astype(dtype)
-    tag = (274, 3, 1, orientation, True)
+    tag = (274, code, 1, orientation, True)
     data = written(stored, photometric="rgb", extratags=[tag])
     result = decode(data, Preprocessing(40, 60))
     assert (result.width, result.height) == (60, 40)
