@@ -234,7 +234,8 @@ def _gave_up(picture: Picture, values: Any) -> Iterator[Any]:
         theirs = flattened(picture, values)
         blank = (theirs == theirs[-1, -1]).all(axis=(1, 2))
         rows = len(blank) - int(np.argmin(blank[::-1]))
-        yield np.vstack([theirs[: rows - 2], picture.mine[rows - 2 :]])
+        stored = turned(picture.mine, {6: 8, 8: 6}.get(picture.orientation, picture.orientation))
+        yield turned(np.vstack([theirs[: rows - 2], stored[rows - 2 :]]), picture.orientation)
 
 
 def _canvas(picture: Picture, values: Any) -> Iterator[Any]:
