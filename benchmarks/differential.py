@@ -193,7 +193,7 @@ def _no_alpha(picture: Picture, values: Any) -> Iterator[Any]:
 
 
 def _multiplied(picture: Picture, values: Any) -> Iterator[Any]:
-    if picture.tags and picture.tags.alpha and values.shape[-1] == 4:
+    if picture.tags and picture.tags.alpha and values.shape[-1] in (2, 4):
         yield flattened(picture, values, premultiplied=True)
 
 

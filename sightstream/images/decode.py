@@ -227,8 +227,6 @@ def _opaque(image: Image.Image, levels: Levels) -> Image.Image:
     """L or RGB, which are the modes that can be averaged, without transparency."""
     if image.mode.startswith(("I", "F")):  # of a format that another package adds
         return to_8_bit(Samples(np.asarray(image)), levels)
-    if image.mode == "La":  # Grey that was multiplied by alpha becomes nothing else.
-        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")

@@ -66,8 +66,8 @@ class Tags:
         """True where Pillow hands over every bit of the samples (but those of CMYK of 16)."""
         if not self.is_for_pillow or self.is_mixed or self.compression == 50001:
             return False
-        if self.bits <= 8:
-            return self.sample_format in (1, 4)
+        if self.bits <= 8:  # Pillow loses the alpha that grey was multiplied by.
+            return self.sample_format in (1, 4) and not (self.bands == 2 and 1 in self.extra)
         if self.bits == 16 and self.photometric in (2, 5):
             whole = self.bands in (3, 4) and 1 not in self.extra and not self.is_planar
             return self.sample_format == 1 and whole

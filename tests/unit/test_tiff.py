@@ -118,10 +118,11 @@ def test_colours_that_were_multiplied_by_alpha_are_not_multiplied_again(dtype):
     assert abs(pixels(data) - expected).max() <= 2
 
 
-def test_grey_that_was_multiplied_by_alpha_is_read():
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_grey_that_was_multiplied_by_alpha_is_read(compression):
     half = np.full_like(GREY, 128)
     data = written(np.dstack([GREY // 2, half]), photometric="minisblack", planarconfig="contig",
-                   extrasamples=("assocalpha",))  # fmt: skip
+                   extrasamples=("assocalpha",), compression=compression)  # fmt: skip
     expected = GREY // 2 + (255 - 128)
     assert abs(pixels(data, ONE)[..., 0] - expected.astype(int)).max() <= 2
 
