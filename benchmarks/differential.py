@@ -186,6 +186,12 @@ def _apng(picture: Picture, values: Any) -> Iterator[Any]:
 
 
 def _no_alpha(picture: Picture, values: Any) -> Iterator[Any]:
+    if picture.tags and picture.tags.alpha == values.shape[-1]:
+        alpha = with_codecs(picture)[..., picture.tags.alpha :][..., :1]
+        both = np.concatenate([values, alpha], axis=-1)
+        for premultiplied in (False, True):
+            yield flattened(picture, both, premultiplied=premultiplied)
+        return
     if picture.image.has_transparency_data and values.shape[-1] in (1, 3):
         rgba = np.asarray(picture.image.convert("RGBA"))
         if rgba.shape[:2] == values.shape[:2]:
