@@ -60,7 +60,9 @@ class Picture:
 
     def __init__(self, data: bytes, size: tuple[int, int]) -> None:
         self.data = data
-        self.mine: Any = decode(data, Preprocessing(*size)).pixels.astype(int)  # type: ignore[union-attr]
+        self.mine: Any = decode(
+            data, Preprocessing(*size), Limits(MAX_BYTES, LARGEST)
+        ).pixels.astype(int)  # type: ignore[union-attr]
         form: Any = find(data)
         self.format = form.name
         self.image = form.open(BytesIO(data))
