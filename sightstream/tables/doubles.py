@@ -6,6 +6,7 @@ delta-rs and others may commit both merges: https://github.com/delta-io/delta-rs
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 ROW_OF = ["event_id", "processed_at"]
 """Columns that are equal in copies of a row; an id that arrived again has another time."""
-
-TRIES = 5
-"""Times that copies are left out of files whose rows others change meanwhile."""
 
 BEFORE = 100
 """Commits that a merge is compared with which does not say what version it read."""
@@ -69,25 +67,18 @@ def leave_out(path: str, days: Iterable[str]) -> int:
     Raises:
         InputError: The table has deletion vectors, so that a file does not say which rows are left.
     """
-    return sum(_leave_out(path, day) for day in days)
+    return sum(commits.tried(partial(_leave_out, path, day), lambda: None) for day in days)
 
 
 def _leave_out(path: str, day: str) -> int:
     from deltalake import DeltaTable
-    from deltalake.exceptions import CommitFailedError
 
-    for tries_left in range(TRIES - 1, -1, -1):
-        table = DeltaTable(path)
-        if "deletionVectors" in (table.protocol().reader_features or ()):
-            raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
-        actions, doubled = _actions(table, delta.store(path), day)
-        try:
-            if actions:
-                _commit(path, table, actions)
-            break
-        except (CommitFailedError, commits.AlteredError):  # others took these files meanwhile
-            if not tries_left:
-                raise
+    table = DeltaTable(path)
+    if "deletionVectors" in (table.protocol().reader_features or ()):
+        raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
+    actions, doubled = _actions(table, delta.store(path), day)
+    if actions:
+        _commit(path, table, actions)
     return doubled
 
 

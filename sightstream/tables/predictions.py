@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from math import inf
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -23,6 +25,7 @@ from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyarrow.dataset import Dataset
     from pyarrow.fs import FileSystem
 
 log = logging.getLogger(__name__)
@@ -46,9 +49,6 @@ REPLAYED = 20
 
 SOURCES_COUNT = "sightstream: seconds of the epoch since which a message's source counts"
 """Mark of the table, for rows that have the id of a message alone as their event id."""
-
-TRIES = 5
-"""Times that rows are committed to a table that others alter meanwhile."""
 
 LOOK = 10.0
 """Seconds between two looks at the commits of others."""
@@ -105,38 +105,55 @@ class Predictions:
             self._refresh()
             return self._table.transaction_version(app_id)
 
-    def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
+    def append(self, rows: pa.Table, app_id: str, batch_id: int) -> pa.Table:
         """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole.
 
-        InputError where others altered the table so that it demands what our rows do not have.
+        Returns:
+            The rows without those of events that a copy of the checkpoint brought in before.
+
+        Raises:
+            InputError: Others altered the table so that it demands what our rows do not have.
         """
-        from deltalake.exceptions import CommitFailedError, SchemaMismatchError
+
+        def commit() -> pa.Table:
+            new = self._not_of_copies(rows, app_id)
+            self._head = self._append(new, app_id, batch_id)
+            return new
 
         with self._access:
-            for tries_left in range(TRIES - 1, -1, -1):
-                try:
-                    self._append(rows, app_id, batch_id)
-                    break
-                except (CommitFailedError, SchemaMismatchError, commits.AlteredError):
-                    if not tries_left:
-                        raise
-                    self._refresh()
+            new = commits.tried(commit, self._refresh)
+            self._ours.add(self._head)
             self._unmerged += 1
+        return new
 
-    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
+    def share(self, app_id: str, batch_id: int) -> str:
+        """Return an app id for the copy of a checkpoint that ends with a micro-batch.
+
+        From now on, the table is asked for the events of each micro-batch of either.
+        """
+        store, mark = delta.store(self.path), _copied(app_id)
+        store.create_dir(str(Path(mark).parent))
+        with store.open_output_stream(mark):
+            own = f"{commits.family(app_id)}{commits.FAMILY}{uuid4()}"
+        if batch_id >= 0:
+            self.mark(own, batch_id)
+        return own
+
+    def _not_of_copies(self, rows: pa.Table, app_id: str) -> pa.Table:
+        import pyarrow.compute as pc
+
+        if not delta.has(self.path, _copied(app_id)):
+            return rows
+        self._refresh()
+        known = _held(delta.dataset(self._table, self.path), rows["event_id"], rows["date"])
+        return rows.filter(pc.invert(pc.is_in(rows["event_id"], known)))
+
+    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
         if commits.plain(self._table):
-            head = commits.append(
-                self.path, self._head, delta.fitted(rows, self._table), app_id, batch_id
-            )
-            if head is None:
-                self._refresh()
-                return self._append(rows, app_id, batch_id)
-        else:
-            self._refresh()
-            head = self._append_by_library(rows, app_id, batch_id)
-        self._head = head
-        self._ours.add(head)
-        return None
+            fitted = delta.fitted(rows, self._table)
+            return commits.append(self.path, self._head, fitted, app_id, batch_id)
+        self._refresh()
+        return self._append_by_library(rows, app_id, batch_id)
 
     def _append_by_library(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
         import deltalake
@@ -170,14 +187,16 @@ class Predictions:
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
-        found = self._of(event_ids.combine_chunks(), dates.combine_chunks().unique(), ["event_id"])
-        return set(found["event_id"].to_pylist())
+        return set(_held(self._now(), event_ids, dates).to_pylist())
 
     def earlier(self, event_ids: Iterable[str], dates: Iterable[date]) -> list[dict[str, Any]]:
         """Return rows of these event ids and dates from before a message's source counted."""
         columns = ["event_id", "uri", "original_name", "bytes", "processed_at"]
-        found = self._of(
-            pa.array(set(event_ids), pa.string()), pa.array(dates, pa.date32()), columns
+        found = _of(
+            self._now(),
+            pa.array(set(event_ids), pa.string()),
+            pa.array(dates, pa.date32()),
+            columns,
         )
         if not len(found):
             return []
@@ -201,14 +220,10 @@ class Predictions:
                 )
         return value if held is None else held
 
-    def _of(self, event_ids: pa.Array, dates: pa.Array, columns: list[str]) -> pa.Table:
-        import pyarrow.dataset as ds
-
-        here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
+    def _now(self) -> Dataset:
         with self._access:
             self._refresh()
-            rows = delta.dataset(self._table, self.path)
-        return rows.to_table(columns=columns, filter=here)
+            return delta.dataset(self._table, self.path)
 
     def maintain(self, *, quiet: bool) -> bool:
         """Merge small files, and remove unused ones, old log entries, and copies of rows.
@@ -279,13 +294,32 @@ class Predictions:
         """Return the versions since the last look whose commits may have made copies, in order."""
         with self._access:
             newest, ours = max(self._clean, self._head), self._ours
-            while delta.has_commit(self.path, newest + 1):  # to list the log takes longer
+            while delta.has(
+                self.path, f"_delta_log/{newest + 1:020d}.json"
+            ):  # to list the log takes longer
                 newest += 1
             self._ours = {each for each in ours if each > newest}
         others = [each for each in range(self._clean + 1, newest + 1) if each not in ours]
         if not others:
             self._clean = newest
         return others
+
+
+def _held(table: Dataset, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> pa.Array:
+    ids, days = event_ids.combine_chunks(), dates.combine_chunks().unique()
+    return _of(table, ids, days, ["event_id"])["event_id"].combine_chunks()
+
+
+def _of(table: Dataset, event_ids: pa.Array, dates: pa.Array, columns: list[str]) -> pa.Table:
+    import pyarrow.dataset as ds
+
+    here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
+    return table.to_table(columns=columns, filter=here)
+
+
+def _copied(app_id: str) -> str:
+    """Return the file that says that there are copies; to ask the log takes 20 ms a commit."""
+    return f"_copied/{commits.family(app_id)}"  # Delta leaves names with a _ alone
 
 
 def version(path: str) -> int | None:
