@@ -53,6 +53,9 @@ SOURCES_COUNT = "sightstream: seconds of the epoch since which a message's sourc
 LOOK = 10.0
 """Seconds between two looks at the commits of others."""
 
+COPIED = 1.0
+"""Seconds between two looks for a copy of the checkpoint, which begins later than that."""
+
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
 
@@ -93,7 +96,8 @@ class Predictions:
         # no stream ran matter; they are the last ones.
         self._clean = max(-1, self._opened_at - SMALL_FILES)
         self._ours = set[int]()  # later versions, which add rows and no copies
-        self._looked, self._cleaned = -inf, -inf
+        self._looked, self._cleaned, self._asked = -inf, -inf, -inf
+        self._copied = set[str]()  # app ids of checkpoints that have copies
         self.copies = 0  # of rows, which were left out
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
@@ -121,7 +125,7 @@ class Predictions:
             return new
 
         with self._access:
-            new = commits.tried(commit, self._refresh)
+            new = commits.tried(commit, self._look_anew)
             self._ours.add(self._head)
             self._unmerged += 1
         return new
@@ -142,11 +146,22 @@ class Predictions:
     def _not_of_copies(self, rows: pa.Table, app_id: str) -> pa.Table:
         import pyarrow.compute as pc
 
-        if not delta.has(self.path, _copied(app_id)):
+        if not self._is_copied(app_id):
             return rows
         self._refresh()
         known = _held(delta.dataset(self._table, self.path), rows["event_id"], rows["date"])
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], known)))
+
+    def _is_copied(self, app_id: str) -> bool:
+        if app_id not in self._copied and time.monotonic() - self._asked > COPIED:
+            self._asked = time.monotonic()
+            if delta.has(self.path, _copied(app_id)):
+                self._copied.add(app_id)
+        return app_id in self._copied
+
+    def _look_anew(self) -> None:
+        self._asked = -inf
+        self._refresh()
 
     def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
         if commits.plain(self._table):
