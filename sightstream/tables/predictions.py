@@ -292,9 +292,9 @@ class Predictions:
 
         self._looked = time.monotonic()
         while others := self._others():
-            days = set[str]().union(*(doubles.suspects(self.path, each) for each in others))
+            found = [doubles.double(self.path, each) for each in others]
             try:
-                copies = doubles.leave_out(self.path, sorted(days))
+                copies = doubles.leave_out(self.path, filter(None, found))
             except (CommitFailedError, commits.AlteredError):  # others are quicker; the next time
                 break
             if copies:
