@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from sightstream.errors import SightstreamError
+from sightstream.errors import InputError, SightstreamError
 from sightstream.tables import delta
 
 if TYPE_CHECKING:
@@ -40,15 +40,26 @@ class AlteredError(SightstreamError):
 
 
 def tried(commit: Callable[[], T], look: Callable[[], None]) -> T:
-    """Commit; where others altered the table meanwhile, look at it and commit again."""
+    """Commit; where others altered the table meanwhile, look at it and commit again.
+
+    Raises:
+        InputError: The table has a feature that delta-rs cannot write.
+    """
     from deltalake.exceptions import CommitFailedError, SchemaMismatchError
 
-    for _ in range(TRIES - 1):
+    for tries_left in range(TRIES - 1, -1, -1):
         try:
             return commit()
-        except (CommitFailedError, SchemaMismatchError, AlteredError):
-            look()
-    return commit()
+        except (CommitFailedError, SchemaMismatchError, AlteredError) as error:
+            if "Unsupported table features" in str(error):
+                raise InputError(
+                    f"another writer turned on what the stream cannot write: {error}; turn it off "
+                    "with ALTER TABLE ... DROP FEATURE, or name another table: predictions_uri"
+                ) from None
+            if not tries_left:
+                raise
+        look()
+    raise AssertionError
 
 
 def plain(table: DeltaTable) -> bool:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import fs
 
-from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.errors import EnvironmentUnfitError, InputError, first_line
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -89,15 +89,30 @@ def reached(place: str) -> Iterator[None]:
         raise EnvironmentUnfitError(f"{place} cannot be reached: {reason}{more}") from None
 
 
-def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dataset:
+def dataset(table: DeltaTable, place: str, since: date | None = None) -> Dataset:
     """Return the rows of an open table in a folder, for Arrow to read.
 
     In a table that is partitioned by date, files of days before `since` are not even listed.
     """
+    import pyarrow.dataset as ds
+
+    if table.protocol().min_reader_version > 1:
+        # Arrow knows neither deletion vectors nor mapped columns: others' rows lie in memory.
+        return ds.dataset(_scanned(table, place, f"date >= DATE '{since}'" if since else None))
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
-    days = [("date", ">=", since.date().isoformat())] if since else None
+    days = [("date", ">=", since.isoformat())] if since else None
     return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
+
+
+def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
+    from deltalake.exceptions import DeltaError
+
+    try:
+        rows = pa.table(table.scan(predicate=predicate).read_all())
+    except DeltaError as error:
+        raise InputError(f"the table {place} cannot be read: {first_line(error)[:160]}") from None
+    return rows.cast(pa.schema(table.schema().to_arrow()))
 
 
 def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:

@@ -95,13 +95,20 @@ def _leave_out(path: str, files: Choice) -> int:
     from deltalake import DeltaTable
 
     table = DeltaTable(path)
-    if "deletionVectors" in (table.protocol().reader_features or ()):
-        raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
     before, after = files(pa.table(table.get_add_actions(flatten=True)))
+    if _have_vectors(table, after["path"].to_pylist()):
+        raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
     actions, doubled = _actions(table, delta.store(path), before, after)
     if actions:
         _commit(path, table, actions)
     return doubled
+
+
+def _have_vectors(table: DeltaTable, paths: list[str]) -> bool:
+    if "deletionVectors" not in (table.protocol().reader_features or ()):
+        return False
+    found = pa.table(table.deletion_vectors())["filepath"].to_pylist()
+    return any(file.endswith(f"/{path}") for file in found for path in paths)
 
 
 def _files_of(double: Double, files: pa.Table) -> tuple[list[str] | None, pa.Table]:

@@ -149,7 +149,8 @@ class Predictions:
         if not self._is_copied(app_id):
             return rows
         self._refresh()
-        known = _held(delta.dataset(self._table, self.path), rows["event_id"], rows["date"])
+        now = delta.dataset(self._table, self.path, pc.min(rows["date"]).as_py())
+        known = _held(now, rows["event_id"], rows["date"])
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], known)))
 
     def _is_copied(self, app_id: str) -> bool:
@@ -202,17 +203,13 @@ class Predictions:
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
-        return set(_held(self._now(), event_ids, dates).to_pylist())
+        return set(_held(self._since(dates), event_ids, dates).to_pylist())
 
     def earlier(self, event_ids: Iterable[str], dates: Iterable[date]) -> list[dict[str, Any]]:
         """Return rows of these event ids and dates from before a message's source counted."""
         columns = ["event_id", "uri", "original_name", "bytes", "processed_at"]
-        found = _of(
-            self._now(),
-            pa.array(set(event_ids), pa.string()),
-            pa.array(dates, pa.date32()),
-            columns,
-        )
+        ids, days = pa.array(set(event_ids), pa.string()), pa.array(dates, pa.date32())
+        found = _of(self._since(days), ids, days, columns)
         if not len(found):
             return []
         before = datetime.fromtimestamp(self.mark(SOURCES_COUNT, int(time.time())), UTC)
@@ -235,10 +232,12 @@ class Predictions:
                 )
         return value if held is None else held
 
-    def _now(self) -> Dataset:
+    def _since(self, days: pa.ChunkedArray | pa.Array) -> Dataset:
+        import pyarrow.compute as pc
+
         with self._access:
             self._refresh()
-            return delta.dataset(self._table, self.path)
+            return delta.dataset(self._table, self.path, pc.min(days).as_py())
 
     def maintain(self, *, quiet: bool) -> bool:
         """Merge small files, and remove unused ones, old log entries, and copies of rows.
@@ -269,6 +268,8 @@ class Predictions:
         if commits.plain(table):
             with suppress(commits.AlteredError):  # the others' files are merged the next time
                 merging.merge(self.path, table, MERGED)
+        elif "delta.columnMapping.mode" in table.metadata().configuration:
+            log.info("small files are not merged, which delta-rs cannot where columns are mapped")
         else:
             often = CommitProperties(max_commit_retries=1000)
             table.optimize.compact(target_size=MERGED, commit_properties=often)
@@ -280,8 +281,10 @@ class Predictions:
 
         self._cleaned = time.monotonic()
         table = DeltaTable(self.path)
+        # Deletion vectors of others count as files that the log does not name.
+        full = "deletionVectors" not in (table.protocol().reader_features or ())
         table.vacuum(
-            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=True
+            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=full
         )
         table.create_checkpoint()
         table.cleanup_metadata()
@@ -360,7 +363,7 @@ def ask(path: str, sql: str) -> pa.Table:
     """Run SQL in DataFusion's dialect over the table `predictions`; needs no DuckDB."""
     from deltalake import QueryBuilder
 
-    with delta.reached(path):
+    with _readable(path), delta.reached(path):
         return pa.table(QueryBuilder().register("predictions", opened(path)).execute(sql))
 
 
