@@ -96,19 +96,27 @@ def _leave_out(path: str, files: Choice) -> int:
 
     table = DeltaTable(path)
     before, after = files(pa.table(table.get_add_actions(flatten=True)))
-    if _have_vectors(table, after["path"].to_pylist()):
-        raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
+    if not _are_plain(table, after["path"].to_pylist()):
+        raise InputError(
+            f"{path} has rows twice, and deletion vectors or mapped columns, so that its files do "
+            "not say which rows are left; REORG TABLE of Delta Lake's Spark purges them"
+        )
     actions, doubled = _actions(table, delta.store(path), before, after)
     if actions:
         _commit(path, table, actions)
     return doubled
 
 
-def _have_vectors(table: DeltaTable, paths: list[str]) -> bool:
-    if "deletionVectors" not in (table.protocol().reader_features or ()):
+def _are_plain(table: DeltaTable, paths: list[str]) -> bool:
+    """Tell whether files hold the rows of an open table and no others, under their own names."""
+    protocol = table.protocol()
+    if protocol.min_reader_version == 1 or not paths:
+        return True
+    if "deletionVectors" not in (protocol.reader_features or ()):
         return False
-    found = pa.table(table.deletion_vectors())["filepath"].to_pylist()
-    return any(file.endswith(f"/{path}") for file in found for path in paths)
+    masked = pa.table(table.deletion_vectors())["filepath"].to_pylist()
+    mapped = "delta.columnMapping.mode" in table.metadata().configuration
+    return not mapped and not any(file.endswith(f"/{path}") for file in masked for path in paths)
 
 
 def _files_of(double: Double, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
