@@ -1,14 +1,21 @@
 """A neighbour's Spark with Delta Lake's own reader and writer, in a process of its own."""
 
+import fcntl
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
+from sightstream.runtime import jars
 from tests import ivy
 
-# They are built for Spark 4.2; what is used here runs on 4.3, too.
+SPARK = "4.2.1"
+"""The last Spark that Delta Lake is built for: with another, its classes do not fit."""
+
 DELTA = ("io.delta:delta-spark_4.2_2.13:4.4.0", "io.delta:delta-storage:4.4.0")
 
 
@@ -31,14 +38,38 @@ class Lake:
 def running(folder):
     """Yields a lake whose Spark keeps its files in a folder, until the block ends."""
     try:
-        jars = ivy.fetch("delta-4.4.0", *DELTA)
+        delta, spark = ivy.fetch("delta-4.4.0", *DELTA), _pyspark()
     except OSError as error:
-        pytest.skip(f"Delta Lake's jars cannot be had: {error}")
-    with ProcessPoolExecutor(1, get_context("spawn"), _start, (jars, str(folder))) as pool:
+        pytest.skip(f"Delta Lake's Spark cannot be had: {error}")
+    start = (str(spark), delta, str(folder))
+    with ProcessPoolExecutor(1, get_context("spawn"), _start, start) as pool:
         yield Lake(pool)
 
 
-def _start(jars, folder):
+def _pyspark():
+    """A folder with Delta's pyspark, from the cache or else from the package registry."""
+    folder = jars.cache() / f"pyspark-{SPARK}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "whole").exists():
+            install = [
+                Path(sys.executable).parent / "uv",
+                "pip",
+                "install",
+                "--no-config",
+                "--quiet",
+            ]
+            install += ["--python", sys.executable, "--target", folder, f"pyspark=={SPARK}"]
+            done = subprocess.run(install, capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(done.stderr.strip())
+            (folder / "whole").touch()
+    return folder
+
+
+def _start(pyspark, jars, folder):
+    sys.path.insert(0, pyspark)
     from pyspark.sql import SparkSession
 
     options = {
@@ -47,6 +78,7 @@ def _start(jars, folder):
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.shuffle.partitions": "1", "spark.sql.session.timeZone": "UTC",
         "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "1",  # of a VACUUM, too
         "spark.databricks.delta.retentionDurationCheck.enabled": "false",
         "spark.sql.warehouse.dir": f"{folder}/warehouse", "spark.local.dir": f"{folder}/local",
     }  # fmt: skip
@@ -87,4 +119,4 @@ def _told(run):
     try:
         return run()
     except Exception as error:
-        raise RuntimeError(str(error)) from None
+        raise RuntimeError(str(error)[:2000]) from None

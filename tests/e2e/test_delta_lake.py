@@ -4,7 +4,6 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
 
 import pyarrow as pa
 import pytest
@@ -12,11 +11,14 @@ from deltalake import DeltaTable
 
 from sightstream import config
 from sightstream.cli import doctor
+from sightstream.errors import InputError
 from sightstream.tables import predictions
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.query import query
 from sightstream.tables.schema import ROW
 from tests import lake
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NOW = datetime.now(UTC)
 
@@ -114,7 +116,7 @@ def test_a_reader_of_the_change_feed_gets_each_row_once(spark, table, path, writ
 
 
 def test_a_reader_that_was_away_goes_on_while_the_history_lasts(
-    spark, path, write, tmp_path, settings, caplog
+    spark, path, write, tmp_path, settings
 ):
     kept = Predictions(path, timedelta(days=7))
     write(0, 3)
@@ -127,9 +129,6 @@ def test_a_reader_that_was_away_goes_on_while_the_history_lasts(
     assert ids(spark.follow(path, tmp_path / "reader")) == named(3, 6)
 
     write(6, 9)
-    followed = predictions.follow(path)
-    told = []
-    Thread(target=lambda: told.append(next(followed)), daemon=True).start()
     write(9, 12)
     age(path, hours=8 * 24)
     kept.maintain(quiet=True)
@@ -168,17 +167,9 @@ CHANGES = {
         "ALTER TABLE {} ADD COLUMN note STRING",
         "ALTER TABLE {} RENAME COLUMN note TO remark",
     ),
-    "row tracking": "ALTER TABLE {} SET TBLPROPERTIES (delta.enableRowTracking = true)",
     "clustering": "ALTER TABLE {} SET TBLPROPERTIES (delta.dataSkippingNumIndexedCols = 2)",
     "append only": "ALTER TABLE {} SET TBLPROPERTIES (delta.appendOnly = true)",
-    "in-commit timestamps": (
-        "ALTER TABLE {} SET TBLPROPERTIES (delta.enableInCommitTimestamps = true)"
-    ),
     "checkpoints of version 2": "ALTER TABLE {} SET TBLPROPERTIES (delta.checkpointPolicy = 'v2')",
-    "type widening": (
-        "ALTER TABLE {} SET TBLPROPERTIES (delta.enableTypeWidening = true)",
-        "ALTER TABLE {} ALTER COLUMN width TYPE BIGINT",
-    ),
 }
 
 
@@ -198,3 +189,12 @@ def test_the_stream_goes_on_after_spark_changed_the_table(
     assert ids(spark.sql(f"SELECT event_id FROM delta.`{path}`")) == wanted
     assert ids(query(path, "SELECT event_id FROM predictions").to_pylist()) == wanted
     assert doctor.CHECKS["predictions"](settings) == f"{len(wanted)} rows, 0 of them rejected"
+
+
+@pytest.mark.parametrize("feature", ["RowTracking", "InCommitTimestamps", "TypeWidening"])
+def test_a_feature_that_cannot_be_written_is_a_sentence(spark, table, path, write, feature):
+    write(0, 2)
+    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES (delta.enable{feature} = true)")
+    for each in (table, Predictions(path)):
+        with pytest.raises(InputError, match=r"cannot write: .*DROP FEATURE"):
+            each.append(rows("next"), "app", 3)
