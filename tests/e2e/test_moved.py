@@ -64,6 +64,7 @@ def test_a_home_and_its_copy_bring_each_image_into_one_table_once(
     root, copy = home.settings.root, tmp_path / "copy"
 
     def drop(root, count, name):
+        (root / "staging").mkdir(exist_ok=True)
         for number, digit in enumerate(starter.digits[:count]):
             shutil.copyfile(digit, root / "staging" / "one.png")
             (root / "staging" / "one.png").rename(root / "inbox" / f"{name} {number}.png")
