@@ -8,23 +8,60 @@ from pathlib import Path
 from typing import Any
 
 from sightstream.errors import CheckpointMismatchError, InputError, first_line
+from sightstream.io import disk
+from sightstream.tables.predictions import Predictions
+
+OWNER = "owner"
+"""File of ours in a checkpoint: its id, and the number of the file that Spark's id is in."""
 
 
 def app_id(checkpoint: Path) -> str:
     """Return the id of a checkpoint, under which the table keeps its last micro-batch.
 
+    It is the one of Spark's query, unless the checkpoint is a copy.
+
     Raises:
         CheckpointMismatchError: its metadata file is missing, empty or damaged.
     """
-    path = checkpoint / "metadata"
+    owner = checkpoint / OWNER
+    return str(_said(owner if owner.exists() else checkpoint / "metadata")["id"])
+
+
+def _said(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
-        return str(json.loads(content)["id"])
+        said = dict(json.loads(content))
     except OSError as error:
         fault = f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, TypeError):
         fault = "is damaged" if content else "is empty, as after a power failure"
-    raise CheckpointMismatchError(f"{path} {fault}; {_start_afresh(checkpoint)}")
+    else:
+        if "id" in said:
+            return said
+        fault = "is damaged"
+    raise CheckpointMismatchError(f"{path} {fault}; {_start_afresh(path.parent)}")
+
+
+def own(checkpoint: Path, table: Predictions) -> str:
+    """Return the id of a checkpoint as `app_id` does, and a new one where it is a copy.
+
+    Two homes that write to one table under one id would skip the micro-batches of each other.
+    """
+    name, inode = app_id(checkpoint), (checkpoint / "metadata").stat().st_ino
+    copied = is_copy(checkpoint)
+    home = checkpoint.absolute().parent.parent
+    if copied and not Path(table.path).is_relative_to(home):  # else the table was copied, too
+        name = table.share(name, _newest(checkpoint / "commits"))
+    if copied or not (checkpoint / OWNER).exists():
+        disk.replace(checkpoint / OWNER, json.dumps({"id": name, "inode": inode}).encode())
+    return name
+
+
+def is_copy(checkpoint: Path) -> bool:
+    """Tell whether a checkpoint was copied: a move on a file system keeps a file's number."""
+    owner = checkpoint / OWNER
+    inode = (checkpoint / "metadata").stat().st_ino
+    return owner.exists() and bool(_said(owner).get("inode") != inode)
 
 
 def require_match(checkpoint: Path, predictions: str) -> None:
@@ -49,6 +86,8 @@ def require_match(checkpoint: Path, predictions: str) -> None:
         # that number.
         cure = _start_afresh(checkpoint) if max(held, after) >= planned else ""
         raise CheckpointMismatchError(_emptied(offsets / str(planned), cure))
+    if held > after and is_copy(checkpoint):
+        return  # the other home went on
     # A running stream may commit between two looks. A crash may leave the table one ahead.
     ahead = held == after + 1 and (offsets / str(held)).exists()
     if not (before <= held <= after or ahead):
@@ -74,8 +113,6 @@ def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
 def _last_batch(predictions: str, name: str) -> int:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
-
-    from sightstream.tables.predictions import Predictions
 
     try:
         if not DeltaTable.is_deltatable(predictions):

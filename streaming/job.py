@@ -222,6 +222,9 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
         sources.append(messages)
     for each in sources:
         checkpoint.require_match(each.checkpoint, settings.predictions)
+        # Long before the first micro-batch, so that the home it was copied from knows.
+        if (each.checkpoint / "metadata").exists():
+            checkpoint.own(each.checkpoint, table)
     return sources
 
 

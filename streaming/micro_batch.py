@@ -60,7 +60,7 @@ class MicroBatches:
         image.
         """
         if not self._app_id:
-            self._app_id = checkpoint.app_id(self.source.checkpoint)
+            self._app_id = checkpoint.own(self.source.checkpoint, self.table)
             last = self.table.last_batch(self._app_id)
             self._last = -1 if last is None else last
         begin, rows = time.monotonic(), None
@@ -80,7 +80,7 @@ class MicroBatches:
         begin = time.monotonic()
         rows = rows_of(events, answers, model, batch_id)
         rows = self.source.first(self._new(rows) if self._doubtful else rows)
-        self.table.append(rows, self._app_id, batch_id)
+        rows = self.table.append(rows, self._app_id, batch_id)
         self._last = batch_id
         self.metrics.phase("commit", time.monotonic() - begin)
         return rows

@@ -42,7 +42,8 @@ class Source(Protocol):
     name: str
     """Of the query, its pool of tasks, and the column `source` of its rows; never changed."""
     checkpoint: Path
-    """The folder of the query's checkpoint; but for Kafka's topic id, Spark alone writes there."""
+    """The folder of the query's checkpoint, where Spark writes, and beside it `checkpoint.OWNER`
+    and Kafka's topic id."""
     read: Read
     """Reads the images of a task. It is pickled and runs in Spark's workers, any number at once
     and again for a task that failed, so it must not change anything."""

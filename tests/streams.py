@@ -112,6 +112,7 @@ class Table:
         if self.batches.get(app_id, -1) < batch_id:  # as Delta does
             self.rows += rows.to_pylist()
             self.batches[app_id] = batch_id
+        return rows
 
     def maintain(self, *, quiet):
         return False

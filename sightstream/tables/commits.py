@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
 
-from sightstream.errors import SightstreamError
+from sightstream.errors import InputError, SightstreamError
 from sightstream.tables import delta
 
 if TYPE_CHECKING:
@@ -26,8 +26,40 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 
+TRIES = 20
+"""Times that a commit is tried whose table others alter meanwhile."""
+
+T = TypeVar("T")
+
+FAMILY = "~"
+"""Stands in an app id between that of a checkpoint and the part that a copy of it has alone."""
+
+
 class AlteredError(SightstreamError):
     """Another writer altered columns, took the same files, or committed the same micro-batch."""
+
+
+def tried(commit: Callable[[], T], look: Callable[[], None]) -> T:
+    """Commit; where others altered the table meanwhile, look at it and commit again.
+
+    Raises:
+        InputError: The table has a feature that delta-rs cannot write.
+    """
+    from deltalake.exceptions import CommitFailedError, SchemaMismatchError
+
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            return commit()
+        except (CommitFailedError, SchemaMismatchError, AlteredError) as error:
+            if "Unsupported table features" in str(error):
+                raise InputError(
+                    f"another writer turned on what the stream cannot write: {error}; turn it off "
+                    "with ALTER TABLE ... DROP FEATURE, or name another table: predictions_uri"
+                ) from None
+            if not tries_left:
+                raise
+        look()
+    raise AssertionError
 
 
 def plain(table: DeltaTable) -> bool:
@@ -47,8 +79,8 @@ def last_checkpoint(path: str) -> int:
     return int(said["version"])
 
 
-def append(path: str, head: int, rows: pa.Table, app_id: str, batch_id: int) -> int | None:
-    """Commit the rows of a micro-batch as `_put` does; no other commit may have this app id."""
+def append(path: str, head: int, rows: pa.Table, app_id: str, batch_id: int) -> int:
+    """Commit the rows of a micro-batch as `_put` does; no copy of its checkpoint may meanwhile."""
     import pyarrow.compute as pc
 
     adds = []
@@ -61,10 +93,15 @@ def append(path: str, head: int, rows: pa.Table, app_id: str, batch_id: int) -> 
     transaction = {"txn": {"appId": app_id, "version": batch_id}}
 
     def altered(action: dict[str, Any]) -> bool:
-        same = action.get("txn", {}).get("appId") == app_id
-        return same or bool({"metaData", "protocol"} & action.keys())
+        other = action.get("txn", {}).get("appId", "")
+        return family(other) == family(app_id) or bool({"metaData", "protocol"} & action.keys())
 
     return _put(path, head, [info, *adds, transaction], altered)
+
+
+def family(app_id: str) -> str:
+    """Return what the app ids of a checkpoint and of its copies have in common."""
+    return app_id.partition(FAMILY)[0]
 
 
 def rearrange(path: str, head: int, actions: list[dict[str, Any]]) -> None:
@@ -76,8 +113,7 @@ def rearrange(path: str, head: int, actions: list[dict[str, Any]]) -> None:
         gone = action.get("remove", {}).get("path") in mine
         return gone or bool({"metaData", "protocol"} & action.keys())
 
-    if _put(path, head, [info, *actions], altered) is None:
-        raise AlteredError(f"{path} went on by more than its log has after version {head}")
+    _put(path, head, [info, *actions], altered)
 
 
 def added(
@@ -105,13 +141,12 @@ def removed(path: str, size: int, day: str) -> dict[str, Any]:
 
 def _put(
     path: str, head: int, actions: list[dict[str, Any]], altered: Callable[[dict[str, Any]], bool]
-) -> int | None:
+) -> int:
     """Commit actions after a version, and return their version.
 
-    None where the versions after `head` were removed from the log, so that it must be listed.
-
     Raises:
-        AlteredError: A commit after `head` has an action that is `altered`.
+        AlteredError: A commit after `head` has an action that is `altered`, or was removed from the
+            log since, so that it must be listed.
     """
     log, store = Path(path, "_delta_log"), delta.store(path)
     made = log / f"_{uuid4()}.json.tmp"
@@ -124,7 +159,7 @@ def _put(
                     raise AlteredError(f"version {head} of {path} altered what was read before")
             # Only entries below a checkpoint are removed: without one, the next is really the next.
             if last_checkpoint(path) > head:
-                return None
+                raise AlteredError(f"{path} went on by more than its log has after version {head}")
             with suppress(FileExistsError):
                 os.link(made, log / f"{head + 1:020d}.json")
                 return head + 1

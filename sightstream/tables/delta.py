@@ -6,14 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.errors import EnvironmentUnfitError, InputError, first_line
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -68,28 +69,50 @@ def store(place: str) -> fs.FileSystem:
 
 @contextmanager
 def reached(place: str) -> Iterator[None]:
-    """Raise EnvironmentUnfitError, with one line of the client's ten, where a store fails."""
+    """Raise InputError where a file is in the way of a table's folder.
+
+    EnvironmentUnfitError, with one line of the client's ten, where the folder or its store fails.
+    """
+    remote = "://" in place
+    there = Path("/" if remote else place)
+    found = next(each for each in (there, *there.parents) if each.exists())
+    if not found.is_dir():
+        raise InputError(f"the table {place} cannot be read: {found} is no folder; move it away")
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if "://" not in place:
-            raise
         lines = re.sub(r"\x1b\[\d+m", "", str(error)).split("\n")
+        if len(lines) == 1 and not remote:
+            raise
         reason = [line.strip(" \u21b3") for line in lines if line.strip(" \u21b3")][-1][:160]
-        raise EnvironmentUnfitError(
-            f"{place} cannot be reached: {reason}; see docs/scaling.md for what leads to a store"
-        ) from None
+        more = "; see docs/scaling.md for what leads to a store" if remote else ""
+        raise EnvironmentUnfitError(f"{place} cannot be reached: {reason}{more}") from None
 
 
-def dataset(table: DeltaTable, place: str, since: datetime | None = None) -> Dataset:
+def dataset(table: DeltaTable, place: str, since: date | None = None) -> Dataset:
     """Return the rows of an open table in a folder, for Arrow to read.
 
     In a table that is partitioned by date, files of days before `since` are not even listed.
     """
+    import pyarrow.dataset as ds
+
+    if table.protocol().min_reader_version > 1:
+        # Arrow knows neither deletion vectors nor mapped columns: others' rows lie in memory.
+        return ds.dataset(_scanned(table, place, f"date >= DATE '{since}'" if since else None))
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
-    days = [("date", ">=", since.date().isoformat())] if since else None
+    days = [("date", ">=", since.isoformat())] if since else None
     return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
+
+
+def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
+    from deltalake.exceptions import DeltaError
+
+    try:
+        rows = pa.table(table.scan(predicate=predicate).read_all())
+    except DeltaError as error:
+        raise InputError(f"the table {place} cannot be read: {first_line(error)[:160]}") from None
+    return rows.cast(pa.schema(table.schema().to_arrow()))
 
 
 def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
@@ -101,7 +124,6 @@ def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
         return None
 
 
-def has_commit(place: str, version: int) -> bool:
-    """Tell whether there is a log entry of a version."""
-    found = store(place).get_file_info(f"_delta_log/{version:020d}.json")
-    return bool(found.type != fs.FileType.NotFound)
+def has(place: str, name: str) -> bool:
+    """Tell whether there is a file of this name below a table's folder."""
+    return bool(store(place).get_file_info(name).type != fs.FileType.NotFound)

@@ -5,8 +5,9 @@ delta-rs and others may commit both merges: https://github.com/delta-io/delta-rs
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -17,32 +18,45 @@ from sightstream.tables import commits, delta, merging
 if TYPE_CHECKING:
     import numpy as np
     from deltalake import DeltaTable
+    from pandas import DataFrame
     from pyarrow.fs import FileSystem
 
 ROW_OF = ["event_id", "processed_at"]
 """Columns that are equal in copies of a row; an id that arrived again has another time."""
 
-TRIES = 5
-"""Times that copies are left out of files whose rows others change meanwhile."""
+Choice = Callable[[pa.Table], tuple[list[str] | None, pa.Table]]
+"""Of the table's files: those that are gone, or None; and those to leave rows out of."""
 
 BEFORE = 100
 """Commits that a merge is compared with which does not say what version it read."""
 
 
-def suspects(path: str, version: int) -> set[str]:
-    """Return the days of which a version's commit merged files that were merged already."""
+class Double(NamedTuple):
+    """A commit that merged files which another had merged, changed or left out already."""
+
+    days: set[str]
+    gone: list[str]
+    """Paths of those files; what became of their rows is elsewhere in the table."""
+    made: list[str]
+    """Paths of the files that the commit made."""
+
+
+def double(path: str, version: int) -> Double | None:
+    """Return what a version's commit merged that was merged already; None where nothing."""
     store = delta.store(path)
     actions = delta.commit(store, version) or []
-    merged = {each["path"]: each for each in _removed(actions) if not each["dataChange"]}
+    merged = {each["path"]: each for each in _all(actions, "remove") if not each["dataChange"]}
     if not merged:
-        return set()
-    said: dict[str, Any] = next(
-        (each["commitInfo"] for each in actions if "commitInfo" in each), {}
-    )
+        return None
+    said: dict[str, Any] = next(iter(_all(actions, "commitInfo")), {})
     gone: set[str] = set()
     for other in range(said.get("readVersion", version - BEFORE) + 1, version):
-        gone |= {each["path"] for each in _removed(delta.commit(store, other) or [])}
-    return {_day(each) for path, each in merged.items() if path in gone}
+        between = delta.commit(store, other) or []
+        gone |= {each["path"] for each in _all(between, "remove")}
+        gone -= {each["path"] for each in _all(between, "add")}  # restored
+    twice = [path for path in merged if path in gone]
+    made = [each["path"] for each in _all(actions, "add")]
+    return Double({_day(merged[each]) for each in twice}, twice, made) if twice else None
 
 
 def count(table: DeltaTable) -> int:
@@ -60,8 +74,8 @@ def count(table: DeltaTable) -> int:
     return int(sum(found))
 
 
-def leave_out(path: str, days: Iterable[str]) -> int:
-    """Leave out the copies of rows beyond the first on some days, a commit each.
+def leave_out(path: str, doubles: Iterable[Double]) -> int:
+    """Leave out the copies of rows that commits made, and any others of their days.
 
     Returns:
         The number of rows that were left out.
@@ -69,26 +83,55 @@ def leave_out(path: str, days: Iterable[str]) -> int:
     Raises:
         InputError: The table has deletion vectors, so that a file does not say which rows are left.
     """
-    return sum(_leave_out(path, day) for day in days)
+    found = list(doubles)
+    files = [partial(_files_of, each) for each in found]
+    files += [
+        partial(_files_on, day) for day in sorted({day for each in found for day in each.days})
+    ]
+    return sum(commits.tried(partial(_leave_out, path, each), lambda: None) for each in files)
 
 
-def _leave_out(path: str, day: str) -> int:
+def _leave_out(path: str, files: Choice) -> int:
     from deltalake import DeltaTable
-    from deltalake.exceptions import CommitFailedError
 
-    for tries_left in range(TRIES - 1, -1, -1):
-        table = DeltaTable(path)
-        if "deletionVectors" in (table.protocol().reader_features or ()):
-            raise InputError(f"{path} has rows twice and deletion vectors; REORG TABLE purges them")
-        actions, doubled = _actions(table, delta.store(path), day)
-        try:
-            if actions:
-                _commit(path, table, actions)
-            break
-        except (CommitFailedError, commits.AlteredError):  # others took these files meanwhile
-            if not tries_left:
-                raise
+    table = DeltaTable(path)
+    before, after = files(pa.table(table.get_add_actions(flatten=True)))
+    if not _are_plain(table, after["path"].to_pylist()):
+        raise InputError(
+            f"{path} has rows twice, and deletion vectors or mapped columns, so that its files do "
+            "not say which rows are left; REORG TABLE of Delta Lake's Spark purges them"
+        )
+    actions, doubled = _actions(table, delta.store(path), before, after)
+    if actions:
+        _commit(path, table, actions)
     return doubled
+
+
+def _are_plain(table: DeltaTable, paths: list[str]) -> bool:
+    """Tell whether files hold the rows of an open table and no others, under their own names."""
+    protocol = table.protocol()
+    if protocol.min_reader_version == 1 or not paths:
+        return True
+    if "deletionVectors" not in (protocol.reader_features or ()):
+        return False
+    masked = pa.table(table.deletion_vectors())["filepath"].to_pylist()
+    mapped = "delta.columnMapping.mode" in table.metadata().configuration
+    return not mapped and not any(file.endswith(f"/{path}") for file in masked for path in paths)
+
+
+def _files_of(double: Double, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
+    """Return the files whose rows are elsewhere, and those of a commit that hold them again."""
+    import pyarrow.compute as pc
+
+    made = files.filter(pc.is_in(files["path"], pa.array(double.made, pa.string())))
+    return double.gone, made if len(made) == len(double.made) else made[:0]
+
+
+def _files_on(day: str, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
+    """Return all files of a day; the newest first, since it has what others made of a row."""
+    files = files.filter(pa.array(str(each) == day for each in files["partition.date"].to_pylist()))
+    order = [("modification_time", "descending"), ("path", "ascending")]
+    return None, files.sort_by(order)
 
 
 def _commit(path: str, table: DeltaTable, actions: list[dict[str, Any]]) -> None:
@@ -117,45 +160,61 @@ _NAMES = {
 }  # fmt: skip
 
 
-def _actions(table: DeltaTable, store: FileSystem, day: str) -> tuple[list[Any], int]:
-    """Return what leaves out the copies of rows of a day, and their number."""
-    files = pa.table(table.get_add_actions(flatten=True))
-    files = files.filter(pa.array(str(each) == day for each in files["partition.date"].to_pylist()))
-    # Where others changed one of two copies, the newest file has what they made of the row.
-    files = files.sort_by([("modification_time", "descending"), ("path", "ascending")])
-    paths, sizes = files["path"].to_pylist(), files["size_bytes"].to_pylist()
+def _actions(
+    table: DeltaTable, store: FileSystem, gone: list[str] | None, files: pa.Table
+) -> tuple[list[Any], int]:
+    """Return what leaves rows out of files, and their number: those of files that are gone.
+
+    None: all copies beyond the first.
+    """
+    paths, sizes, days = (
+        files[name].to_pylist() for name in ("path", "size_bytes", "partition.date")
+    )
     actions: list[dict[str, Any]] = []
     doubled = 0
-    for path, size, once in zip(paths, sizes, _once(store, map(unquote, paths)), strict=True):
-        if not once.all():
-            doubled += int((~once).sum())
-            actions.append(commits.removed(path, size, day))
-        if once.any() and not once.all():
-            rows = merging.read(table, store, unquote(path)).filter(pa.array(once))
-            actions.append(commits.added(store, day, rows))
+    kept = _kept(store, gone, paths)
+    for path, size, day, keep in zip(paths, sizes, days, kept, strict=True):
+        if not keep.all():
+            doubled += int((~keep).sum())
+            actions.append(commits.removed(path, size, str(day)))
+        if keep.any() and not keep.all():
+            rows = merging.read(table, store, unquote(path)).filter(pa.array(keep))
+            actions.append(commits.added(store, str(day), rows))
     return actions, doubled
 
 
-def _once(store: FileSystem, names: Iterable[str]) -> list[np.ndarray]:
-    """Tell of each row of each file whether none before is its copy."""
+def _kept(store: FileSystem, gone: list[str] | None, paths: list[str]) -> list[np.ndarray]:
+    """Tell of each row of each file whether it is kept."""
     import numpy as np
+
+    rows = _keys(store, paths)
+    copy = rows.groupby(ROW_OF).cumcount()
+    if gone is None:
+        keep = (copy == 0).to_numpy()
+    else:
+        # As many copies as these files had: where rows were there twice before, the rest are right.
+        there = [each for each in gone if store.get_file_info(unquote(each)).is_file]
+        less = _keys(store, there).groupby(ROW_OF).size().rename("less")
+        keep = copy.to_numpy() >= rows.join(less, ROW_OF)["less"].fillna(0).to_numpy()
+    ends = np.cumsum(np.bincount(rows["file"], minlength=len(paths)))
+    return np.split(keep, ends)[: len(paths)]
+
+
+def _keys(store: FileSystem, paths: list[str]) -> DataFrame:
+    import pandas as pd
     import pyarrow.parquet as pq
 
     schema = pa.schema([("event_id", pa.string()), ("processed_at", pa.timestamp("us", "UTC"))])
-    tables = [
-        pq.read_table(name, columns=ROW_OF, filesystem=store, partitioning=None).cast(schema)
-        for name in names
-    ]
-    rows = pa.concat_tables([schema.empty_table(), *tables])
-    numbered = rows.append_column("row", [np.arange(len(rows))])
-    first = numbered.group_by(ROW_OF).aggregate([("row", "min")])["row_min"]
-    once = np.zeros(len(rows), bool)
-    once[first.to_numpy()] = True
-    return np.split(once, np.cumsum([len(table) for table in tables])[:-1])
+    frames = [schema.empty_table().to_pandas().assign(file=0)]
+    for number, path in enumerate(paths):
+        read = pq.read_table(unquote(path), columns=ROW_OF, filesystem=store, partitioning=None)
+        frames.append(read.cast(schema).to_pandas().assign(file=number))
+    rows: DataFrame = pd.concat(frames[1:] or frames, ignore_index=True)
+    return rows
 
 
-def _removed(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [each["remove"] for each in actions if "remove" in each]
+def _all(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [each[kind] for each in actions if kind in each]
 
 
 def _day(removed: dict[str, Any]) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from math import inf
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -23,6 +25,7 @@ from sightstream.tables.schema import ROW
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyarrow.dataset import Dataset
     from pyarrow.fs import FileSystem
 
 log = logging.getLogger(__name__)
@@ -47,11 +50,11 @@ REPLAYED = 20
 SOURCES_COUNT = "sightstream: seconds of the epoch since which a message's source counts"
 """Mark of the table, for rows that have the id of a message alone as their event id."""
 
-TRIES = 5
-"""Times that rows are committed to a table that others alter meanwhile."""
-
 LOOK = 10.0
 """Seconds between two looks at the commits of others."""
+
+COPIED = 1.0
+"""Seconds between two looks for a copy of the checkpoint, which begins later than that."""
 
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
@@ -93,7 +96,8 @@ class Predictions:
         # no stream ran matter; they are the last ones.
         self._clean = max(-1, self._opened_at - SMALL_FILES)
         self._ours = set[int]()  # later versions, which add rows and no copies
-        self._looked, self._cleaned = -inf, -inf
+        self._looked, self._cleaned, self._asked = -inf, -inf, -inf
+        self._copied = set[str]()  # app ids of checkpoints that have copies
         self.copies = 0  # of rows, which were left out
         self._upkeep = Lock()
         # The open table is one object, and each source's query has a thread.
@@ -105,38 +109,67 @@ class Predictions:
             self._refresh()
             return self._table.transaction_version(app_id)
 
-    def append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
+    def append(self, rows: pa.Table, app_id: str, batch_id: int) -> pa.Table:
         """Commit a micro-batch of a checkpoint, with the columns of `schema.ROW`, as a whole.
 
-        InputError where others altered the table so that it demands what our rows do not have.
+        Returns:
+            The rows without those of events that a copy of the checkpoint brought in before.
+
+        Raises:
+            InputError: Others altered the table so that it demands what our rows do not have.
         """
-        from deltalake.exceptions import CommitFailedError, SchemaMismatchError
+
+        def commit() -> pa.Table:
+            new = self._not_of_copies(rows, app_id)
+            self._head = self._append(new, app_id, batch_id)
+            return new
 
         with self._access:
-            for tries_left in range(TRIES - 1, -1, -1):
-                try:
-                    self._append(rows, app_id, batch_id)
-                    break
-                except (CommitFailedError, SchemaMismatchError, commits.AlteredError):
-                    if not tries_left:
-                        raise
-                    self._refresh()
+            new = commits.tried(commit, self._look_anew)
+            self._ours.add(self._head)
             self._unmerged += 1
+        return new
 
-    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
+    def share(self, app_id: str, batch_id: int) -> str:
+        """Return an app id for the copy of a checkpoint that ends with a micro-batch.
+
+        From now on, the table is asked for the events of each micro-batch of either.
+        """
+        store, mark = delta.store(self.path), _copied(app_id)
+        store.create_dir(str(Path(mark).parent))
+        with store.open_output_stream(mark):
+            own = f"{commits.family(app_id)}{commits.FAMILY}{uuid4()}"
+        if batch_id >= 0:
+            self.mark(own, batch_id)
+        return own
+
+    def _not_of_copies(self, rows: pa.Table, app_id: str) -> pa.Table:
+        import pyarrow.compute as pc
+
+        if not self._is_copied(app_id):
+            return rows
+        self._refresh()
+        now = delta.dataset(self._table, self.path, pc.min(rows["date"]).as_py())
+        known = _held(now, rows["event_id"], rows["date"])
+        return rows.filter(pc.invert(pc.is_in(rows["event_id"], known)))
+
+    def _is_copied(self, app_id: str) -> bool:
+        if app_id not in self._copied and time.monotonic() - self._asked > COPIED:
+            self._asked = time.monotonic()
+            if delta.has(self.path, _copied(app_id)):
+                self._copied.add(app_id)
+        return app_id in self._copied
+
+    def _look_anew(self) -> None:
+        self._asked = -inf
+        self._refresh()
+
+    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
         if commits.plain(self._table):
-            head = commits.append(
-                self.path, self._head, delta.fitted(rows, self._table), app_id, batch_id
-            )
-            if head is None:
-                self._refresh()
-                return self._append(rows, app_id, batch_id)
-        else:
-            self._refresh()
-            head = self._append_by_library(rows, app_id, batch_id)
-        self._head = head
-        self._ours.add(head)
-        return None
+            fitted = delta.fitted(rows, self._table)
+            return commits.append(self.path, self._head, fitted, app_id, batch_id)
+        self._refresh()
+        return self._append_by_library(rows, app_id, batch_id)
 
     def _append_by_library(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
         import deltalake
@@ -170,15 +203,13 @@ class Predictions:
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
-        found = self._of(event_ids.combine_chunks(), dates.combine_chunks().unique(), ["event_id"])
-        return set(found["event_id"].to_pylist())
+        return set(_held(self._since(dates), event_ids, dates).to_pylist())
 
     def earlier(self, event_ids: Iterable[str], dates: Iterable[date]) -> list[dict[str, Any]]:
         """Return rows of these event ids and dates from before a message's source counted."""
         columns = ["event_id", "uri", "original_name", "bytes", "processed_at"]
-        found = self._of(
-            pa.array(set(event_ids), pa.string()), pa.array(dates, pa.date32()), columns
-        )
+        ids, days = pa.array(set(event_ids), pa.string()), pa.array(dates, pa.date32())
+        found = _of(self._since(days), ids, days, columns)
         if not len(found):
             return []
         before = datetime.fromtimestamp(self.mark(SOURCES_COUNT, int(time.time())), UTC)
@@ -201,14 +232,12 @@ class Predictions:
                 )
         return value if held is None else held
 
-    def _of(self, event_ids: pa.Array, dates: pa.Array, columns: list[str]) -> pa.Table:
-        import pyarrow.dataset as ds
+    def _since(self, days: pa.ChunkedArray | pa.Array) -> Dataset:
+        import pyarrow.compute as pc
 
-        here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
         with self._access:
             self._refresh()
-            rows = delta.dataset(self._table, self.path)
-        return rows.to_table(columns=columns, filter=here)
+            return delta.dataset(self._table, self.path, pc.min(days).as_py())
 
     def maintain(self, *, quiet: bool) -> bool:
         """Merge small files, and remove unused ones, old log entries, and copies of rows.
@@ -239,6 +268,8 @@ class Predictions:
         if commits.plain(table):
             with suppress(commits.AlteredError):  # the others' files are merged the next time
                 merging.merge(self.path, table, MERGED)
+        elif "delta.columnMapping.mode" in table.metadata().configuration:
+            log.info("small files are not merged, which delta-rs cannot where columns are mapped")
         else:
             often = CommitProperties(max_commit_retries=1000)
             table.optimize.compact(target_size=MERGED, commit_properties=often)
@@ -250,8 +281,10 @@ class Predictions:
 
         self._cleaned = time.monotonic()
         table = DeltaTable(self.path)
+        # Deletion vectors of others count as files that the log does not name.
+        full = "deletionVectors" not in (table.protocol().reader_features or ())
         table.vacuum(
-            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=True
+            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=full
         )
         table.create_checkpoint()
         table.cleanup_metadata()
@@ -262,9 +295,9 @@ class Predictions:
 
         self._looked = time.monotonic()
         while others := self._others():
-            days = set[str]().union(*(doubles.suspects(self.path, each) for each in others))
+            found = [doubles.double(self.path, each) for each in others]
             try:
-                copies = doubles.leave_out(self.path, sorted(days))
+                copies = doubles.leave_out(self.path, filter(None, found))
             except (CommitFailedError, commits.AlteredError):  # others are quicker; the next time
                 break
             if copies:
@@ -279,13 +312,32 @@ class Predictions:
         """Return the versions since the last look whose commits may have made copies, in order."""
         with self._access:
             newest, ours = max(self._clean, self._head), self._ours
-            while delta.has_commit(self.path, newest + 1):  # to list the log takes longer
+            while delta.has(
+                self.path, f"_delta_log/{newest + 1:020d}.json"
+            ):  # to list the log takes longer
                 newest += 1
             self._ours = {each for each in ours if each > newest}
         others = [each for each in range(self._clean + 1, newest + 1) if each not in ours]
         if not others:
             self._clean = newest
         return others
+
+
+def _held(table: Dataset, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> pa.Array:
+    ids, days = event_ids.combine_chunks(), dates.combine_chunks().unique()
+    return _of(table, ids, days, ["event_id"])["event_id"].combine_chunks()
+
+
+def _of(table: Dataset, event_ids: pa.Array, dates: pa.Array, columns: list[str]) -> pa.Table:
+    import pyarrow.dataset as ds
+
+    here = ds.field("date").isin(dates) & delta.text("event_id").isin(event_ids)
+    return table.to_table(columns=columns, filter=here)
+
+
+def _copied(app_id: str) -> str:
+    """Return the file that says that there are copies; to ask the log takes 20 ms a commit."""
+    return f"_copied/{commits.family(app_id)}"  # Delta leaves names with a _ alone
 
 
 def version(path: str) -> int | None:
@@ -311,7 +363,7 @@ def ask(path: str, sql: str) -> pa.Table:
     """Run SQL in DataFusion's dialect over the table `predictions`; needs no DuckDB."""
     from deltalake import QueryBuilder
 
-    with delta.reached(path):
+    with _readable(path), delta.reached(path):
         return pa.table(QueryBuilder().register("predictions", opened(path)).execute(sql))
 
 

@@ -154,7 +154,7 @@ def snapshot(
     table = opened(path)
     labelled = Labels(labels).current() if labels else LABEL.empty_table()
     with duckdb.connect() as connection:
-        rows = delta.dataset(table, path, since)
+        rows = delta.dataset(table, path, since.date() if since else None)
         connection.register("_rows", rows)
         # DuckDB has Arrow compare the columns that a condition names, and Arrow fails where others
         # changed rows (`delta.text`); the result of a function is compared by DuckDB.

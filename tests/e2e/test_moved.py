@@ -54,3 +54,38 @@ def test_a_home_is_moved_in_the_middle_of_a_backlog(new_home, starter, tmp_path,
     assert answer["status"] == "ok"
     registry = Registry(f"sqlite:///{moved}/registry/mlflow.db")
     assert registry.fetch(registry.version("starter")).is_relative_to(moved)
+
+
+def test_a_home_and_its_copy_bring_each_image_into_one_table_once(
+    new_home, starter, tmp_path, until
+):
+    table = tmp_path / "predictions"
+    home = new_home(predictions_uri=str(table), images_per_batch=20)
+    root, copy = home.settings.root, tmp_path / "copy"
+
+    def drop(root, count, name):
+        (root / "staging").mkdir(exist_ok=True)
+        for number, digit in enumerate(starter.digits[:count]):
+            shutil.copyfile(digit, root / "staging" / "one.png")
+            (root / "staging" / "one.png").rename(root / "inbox" / f"{name} {number}.png")
+
+    with home.running() as process:
+        drop(root, 10, "before")
+        until(lambda: home.count() == 10)
+        drop(root, 150, "waits")
+        until(lambda: len(list((root / "inbox").iterdir())) == 0)
+        end_session(process)
+    subprocess.run(["cp", "-r", root, copy], check=True)
+    drop(root, 40, "of the first")
+    drop(copy, 70, "of the copy")
+    with home.running():
+        done = home("run", "--once", "--home", copy, "--metrics-port", "0")
+        assert done.returncode == 0, done.stderr
+        drop(root, 5, "at last, of the first")
+        drop(copy, 5, "at last, of the copy")
+        done = home("run", "--once", "--home", copy, "--metrics-port", "0")
+        assert done.returncode == 0, done.stderr
+        until(lambda: home.count() >= 280)
+    found = DeltaTable(table).to_pyarrow_table(columns=["event_id", "original_name"])
+    assert found.num_rows == len(set(found["event_id"].to_pylist())) == 280
+    assert len(set(found["original_name"].to_pylist())) == 280

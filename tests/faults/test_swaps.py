@@ -1,14 +1,14 @@
 """The stream under fifty champions in a row: no image is lost, no pause, no memory kept."""
 
-import shutil
-import time
 from contextlib import suppress
 from statistics import median
-from threading import Event, Thread
+from threading import Event
 
 import psutil
 import pyarrow.compute as pc
 import pytest
+
+from tests.drops import Drops
 
 pytestmark = pytest.mark.slow
 
@@ -21,35 +21,6 @@ VERSIONS = 3
 
 MEMORY = range(10, SWAPS + 1, 10)
 """The swaps after which the memory is measured."""
-
-
-class Drops:
-    """Digits under names of their own, moved into the inbox at a steady rate, from a thread."""
-
-    def __init__(self, home, digits):
-        self._inbox = home.settings.inbox
-        self._aside = home.settings.root / "aside.png"
-        self._digits = digits
-        self._stop = Event()
-        self.names = []
-
-    def __enter__(self):
-        self._inbox.mkdir(exist_ok=True)
-        self._thread = Thread(target=self._drop, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def _drop(self):
-        begin = time.monotonic()
-        while not self._stop.wait(begin + len(self.names) / RATE - time.monotonic()):
-            name = f"digit {len(self.names):05d}.png"
-            shutil.copyfile(self._digits[len(self.names) % len(self._digits)], self._aside)
-            self._aside.rename(self._inbox / name)
-            self.names.append(name)
 
 
 @pytest.fixture
@@ -74,7 +45,7 @@ def test_fifty_swaps_cost_no_image_no_time_and_no_memory(
 
     memory = {}
     with home.running() as run:
-        with Drops(home, starter.digits) as drops:
+        with Drops(home, starter.digits, RATE) as drops:
             until(lambda: home.count() >= 5 * RATE, 60)
             for swap in range(1, SWAPS + 1):
                 registry.promote("starter", 1 + swap % VERSIONS)

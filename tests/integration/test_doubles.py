@@ -1,5 +1,6 @@
 """doubles: rows are in the table once, whoever merges its files at the same time."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -143,6 +144,45 @@ def test_what_others_made_of_a_row_is_kept(table, path):
     assert found == dict.fromkeys(set(SIX) - {"1-a", "1-b"}) | {"1-a": "seen"}
 
 
+@pytest.mark.parametrize("late", [compact, z_order])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_late_merge_brings_back_nothing_that_others_changed(table, path, late, again):
+    opened = DeltaTable(path)
+    compact(DeltaTable(path))
+    DeltaTable(path).update({"error_detail": "'seen'"}, predicate="event_id = '1-a'")
+    DeltaTable(path).delete("event_id in ('1-b', '2-a')")
+    table.append(rows("x"), "app", 3)
+    late(opened)  # of the files as they were at first
+    if again:
+        table.append(rows("y"), "app", 4)
+    table.maintain(quiet=again)
+    assert ids(path) == sorted({*SIX, "x", *("y" * again)} - {"1-b", "2-a"})
+    found = {row["event_id"]: row["error_detail"] for row in predictions.since(path, NOW)}
+    assert {each for each, detail in found.items() if detail} == {"1-a"}
+
+
+def test_rows_that_a_merge_found_twice_are_kept_once(table, path):
+    first, second = DeltaTable(path), DeltaTable(path)
+    compact(first)
+    compact(second)
+    late = DeltaTable(path)  # which has each row twice
+    table._leave_out_copies()
+    compact(late)
+    table.maintain(quiet=False)
+    assert ids(path) == SIX
+
+
+def test_a_merge_of_files_that_were_restored_loses_nothing(table, path):
+    before = predictions.version(path)
+    compact(DeltaTable(path))
+    DeltaTable(path).restore(before)
+    compact(DeltaTable(path))
+    entry = Path(path, "_delta_log", f"{predictions.version(path):020d}.json")
+    entry.write_text(re.sub(r'"readVersion":"?\d+"?,?', "", entry.read_text()))
+    table.maintain(quiet=False)
+    assert ids(path) == SIX
+
+
 def test_a_look_at_merges_that_did_not_meet_changes_nothing(table, path):
     compact(DeltaTable(path))
     table.append(rows("x"), "app", 3)
@@ -150,12 +190,12 @@ def test_a_look_at_merges_that_did_not_meet_changes_nothing(table, path):
     before = predictions.version(path)
     table.maintain(quiet=False)
     assert predictions.version(path) == before
-    assert not any(doubles.suspects(path, version) for version in range(before + 1))
+    assert not any(doubles.double(path, version) for version in range(before + 1))
 
 
 def test_looks_at_our_own_commits_cost_nothing(table, path, monkeypatch):
     table.maintain(quiet=False)
-    monkeypatch.setattr(doubles, "suspects", lambda *_: pytest.fail("a commit of ours was read"))
+    monkeypatch.setattr(doubles, "double", lambda *_: pytest.fail("a commit of ours was read"))
     for batch in range(3, 9):
         table.append(rows(str(batch)), "app", batch)
         table.maintain(quiet=False)

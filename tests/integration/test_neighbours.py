@@ -1,8 +1,14 @@
 """Neighbours: other jobs change the predictions table, and everything of ours goes on."""
 
+import itertools
+import json
 import re
-from datetime import UTC, datetime
+import string
+import struct
+import zlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb  # noqa: F401  the example of the docs uses it
 import pyarrow as pa
@@ -42,7 +48,8 @@ def path(settings):
 
 
 @pytest.fixture
-def table(path):
+def table(path, monkeypatch):
+    monkeypatch.setattr(predictions, "LOOK", 0.0)
     made = Predictions(path)
     for batch in range(3):
         ids = IDS[10 * batch : 10 * batch + 10]
@@ -187,6 +194,137 @@ def test_commits_go_on_while_others_alter_the_table(table, path):
         DeltaTable(path).alter.add_columns([Field(f"note_{number}", PrimitiveType("string"))])
         table.append(rows(f"next-{number}"), "app", 3 + number)
     assert DeltaTable(path).count() == 50
+
+
+def enter(path, *actions):
+    entry = Path(path, "_delta_log", f"{predictions.version(path) + 1:020d}.json")
+    entry.write_text("\n".join(map(json.dumps, actions)))
+
+
+def actions(path, kind):
+    log = sorted(Path(path, "_delta_log").glob("*.json"))
+    lines = (json.loads(line) for entry in log for line in entry.read_text().splitlines())
+    return [each for each in lines if kind in each]
+
+
+def turn_on(path, feature, reader=False, **configuration):
+    """Turn on a feature of the table, as Delta Lake's Spark does."""
+    names = {"writerFeatures": [feature, "appendOnly", "invariants"], "minWriterVersion": 7}
+    names |= {"readerFeatures": [feature]} if reader else {}
+    meta = actions(path, "metaData")[-1]
+    meta["metaData"]["configuration"] |= configuration
+    enter(path, {"protocol": {"minReaderVersion": 3 if reader else 1, **names}}, meta)
+
+
+def map_columns(path):
+    meta = actions(path, "metaData")[-1]
+    schema, numbers = json.loads(meta["metaData"]["schemaString"]), itertools.count(1)
+
+    def walk(kind):
+        if isinstance(kind, dict):
+            for field in kind.get("fields", ()):
+                name = {"id": next(numbers), "physicalName": field["name"]}
+                field["metadata"] |= {f"delta.columnMapping.{k}": v for k, v in name.items()}
+                walk(field["type"])
+            walk(kind.get("elementType"))
+
+    walk(schema)
+    meta["metaData"]["schemaString"] = json.dumps(schema)
+    highest = str(next(numbers))
+    mode = {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": highest}
+    meta["metaData"]["configuration"] |= mode
+    enter(path, {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}, meta)
+
+
+def mask(path):
+    """Delete the first row of the table's first file by a deletion vector."""
+    vectors = {"delta.enableDeletionVectors": "true"}
+    turn_on(path, "deletionVectors", reader=True, **vectors)
+    rows = struct.pack("<IIHHIH", 12346, 1, 0, 0, 16, 0)  # a roaring bitmap of row 0
+    bitmap = struct.pack("<iqi", 1681511377, 1, 0) + rows
+    name = uuid4()
+    content = struct.pack(">BI", 1, len(bitmap)) + bitmap + struct.pack(">I", zlib.crc32(bitmap))
+    Path(path, f"deletion_vector_{name}.bin").write_bytes(content)
+    add = next(each["add"] for each in actions(path, "add"))
+    vector = {
+        "storageType": "u", "pathOrInlineDv": z85(name.bytes), "offset": 1,
+        "sizeInBytes": len(bitmap), "cardinality": 1,
+    }  # fmt: skip
+    stats = json.dumps({**json.loads(add["stats"]), "tightBounds": False})
+    removed = {"path": add["path"], "dataChange": True, "deletionTimestamp": 1}
+    enter(
+        path, {"commitInfo": {"operation": "DELETE"}}, {"remove": removed},
+        {"add": {**add, "stats": stats, "deletionVector": vector}},
+    )  # fmt: skip
+
+
+def z85(content):
+    numbers = [int.from_bytes(content[at : at + 4]) for at in range(0, len(content), 4)]
+    signs = (
+        f"{string.digits}{string.ascii_lowercase}{string.ascii_uppercase}.-:+=^!/*?&<>()[]{{}}@%$#"
+    )
+    return "".join(signs[each // 85**power % 85] for each in numbers for power in range(4, -1, -1))
+
+
+FEATURES = {
+    "deletion vectors": mask,
+    "column mapping": map_columns,
+    "checkpoints of version 2": lambda path: turn_on(path, "v2Checkpoint", reader=True),
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_the_stream_and_the_readers_go_on_with_a_feature_of_delta(
+    feature, table, path, settings, monkeypatch
+):
+    FEATURES[feature](path)
+    left = IDS[feature == "deletion vectors" :]
+    table.append(rows("next"), "app", 3)
+    monkeypatch.setattr(table, "_history", timedelta(0))
+    for _ in range(2):
+        table.maintain(quiet=True)
+        table._clean_up()
+        again = Predictions(path)
+        assert again.last_batch("app") == 3
+        ids, days = pa.chunked_array([[*left, "none"]]), pa.chunked_array([[NOW.date()]])
+        assert again.known(ids, days) == set(left)
+        found = query(path, "SELECT event_id FROM predictions")["event_id"].to_pylist()
+        assert sorted(found) == sorted([*left, "next"])
+        assert predictions.models_of(path, ["0-0", "0-1"]).keys() == {"0-0", "0-1"} & set(left)
+        assert len(query(path, "SELECT * FROM dead_letters WHERE error_code = 'corrupt'")) == 6
+        assert doctor.CHECKS["predictions"](settings).startswith(f"{len(left) + 1} rows, 6")
+        assert status.rows(path)["rows_today"] == len(left) + 1
+
+
+@pytest.mark.parametrize("merges", ["before", "after"])
+def test_doubled_rows_are_left_out_where_there_are_deletion_vectors(table, path, merges):
+    if merges == "after":
+        mask(path)
+    table.append(rows("x"), "app", 3)
+    for each in [DeltaTable(path), DeltaTable(path)]:
+        each.optimize.compact()
+    table.maintain(quiet=False)
+    found = DeltaTable(path).scan(["event_id"]).read_all()
+    left = IDS[merges == "after" :]
+    assert sorted(pa.table(found)["event_id"].to_pylist()) == sorted([*left, "x"])
+
+
+@pytest.mark.parametrize("feature", ["rowTracking", "inCommitTimestamp", "clustering", "anything"])
+def test_a_feature_that_cannot_be_written_is_a_sentence(feature, table, path):
+    turn_on(path, feature)
+    for each in (table, Predictions(path)):
+        with pytest.raises(InputError, match=r"cannot write: .*DROP FEATURE"):
+            each.append(rows("next"), "app", 3)
+    assert len(query(path, "SELECT event_id FROM predictions")) == 30
+
+
+@pytest.mark.parametrize("feature", ["typeWidening", "anything"])
+def test_a_feature_that_cannot_be_read_is_a_sentence(feature, table, path):
+    turn_on(path, feature, reader=True)
+    with pytest.raises(InputError, match=f"the table {path} cannot be read"):
+        query(path, "SELECT event_id FROM predictions")
+    with pytest.raises(InputError, match=f"the table {path} cannot be read"):
+        status.rows(path)
 
 
 def test_a_damaged_file_is_named_and_no_restore_of_the_table_advised(table, path, settings):

@@ -66,6 +66,10 @@ def names(path):
     return sorted(found["original_name"].to_pylist())
 
 
+def ids(found):
+    return found["event_id"].to_pylist()
+
+
 # The table
 
 
@@ -268,8 +272,10 @@ def test_without_a_table_a_query_says_what_to_do(tmp_path, where):
 
 def test_what_is_no_table_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file cannot be read"):
-        query(str(tmp_path / "file"), "SELECT 1")
+    for place in (tmp_path / "file", tmp_path / "file/deeper/predictions"):
+        for ask in (predictions.version, Predictions, lambda path: query(path, "SELECT 1")):
+            with pytest.raises(InputError, match=f"the table {place} cannot be read: .*no folder"):
+                ask(str(place))
 
 
 def test_a_query_creates_no_table(tmp_path):
@@ -730,7 +736,41 @@ def test_a_look_at_100_000_rows_takes_under_a_second(table, path):
     assert max(seconds) < 1, seconds
 
 
-@pytest.mark.parametrize("place", ["none://x/y", "/dev/null"])
+@pytest.mark.parametrize("place", ["none://x/y", "/dev/null", "/dev/null/deeper"])
 def test_a_place_where_no_table_can_be_is_told(place):
     with pytest.raises(InputError, match=f"the table {place} cannot be read: "):
         Predictions(place)
+
+
+def test_events_that_a_copy_of_the_checkpoint_brought_in_are_left_out(path):
+    first, second = Predictions(path), Predictions(path)
+    first.append(rows(row(event_id="a")), "app", 0)
+    copied = second.share("app", 0)
+    assert second.last_batch(copied) == 0
+    assert ids(second.append(rows(row(event_id="b"), row(event_id="a")), copied, 1)) == ["b"]
+    assert ids(first.append(rows(row(event_id="b"), row(event_id="c")), "app", 1)) == ["c"]
+    assert ids(first.append(rows(row(event_id="b")), "another", 0)) == ["b"]
+    assert (first.last_batch("app"), first.last_batch(copied)) == (1, 1)
+    assert second.share(copied, 1) != copied
+    first.maintain(quiet=True)
+    first._clean_up()
+    assert ids(first.append(rows(row(event_id="c")), "app", 2)) == []
+    assert DeltaTable(path).count() == 4
+
+
+def test_two_copies_that_race_with_the_same_events_leave_each_once(path):
+    homes = [Predictions(path), Predictions(path)]
+    homes[0].append(rows(row(event_id="0")), "app", 0)
+    names = ["app", homes[1].share("app", 0)]
+
+    def run(home, name):
+        for batch in range(1, 60):
+            home.append(rows(row(event_id=str(batch))), name, batch)
+
+    racing = [threading.Thread(target=run, args=each) for each in zip(homes, names, strict=True)]
+    for each in racing:
+        each.start()
+    for each in racing:
+        each.join()
+    found = DeltaTable(path).to_pyarrow_table(columns=["event_id"])
+    assert sorted(map(int, ids(found))) == list(range(60))

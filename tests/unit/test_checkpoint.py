@@ -1,6 +1,7 @@
 """Tests of the comparison between a checkpoint and the predictions table."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from sightstream.errors import CheckpointMismatchError
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.schema import ROW
-from streaming.checkpoint import app_id, require_match
+from streaming.checkpoint import app_id, own, require_match
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 FIELDS = {
@@ -138,3 +139,57 @@ def test_a_table_that_cannot_be_read_is_told(story, settings):
     for entry in Path(settings.predictions, "_delta_log").glob("*.json"):
         entry.write_text("no json")
     assert f"table {settings.predictions} cannot be read" in look()
+
+
+@pytest.fixture
+def table(settings):
+    return Predictions(settings.predictions)
+
+
+def test_a_checkpoint_keeps_its_id_where_it_is_moved(story, settings, table, tmp_path):
+    story(offsets=2, commits=2, table=2)
+    assert own(settings.checkpoint("folder"), table) == "app"
+    moved = settings.root.rename(tmp_path / "moved") / "checkpoints/folder"
+    assert own(moved, Predictions(str(tmp_path / "moved/predictions"))) == "app"
+    assert fault(moved, str(tmp_path / "moved/predictions")) is None
+
+
+def test_a_copy_with_its_own_table_keeps_the_id(story, settings, table, tmp_path):
+    story(offsets=2, commits=2, table=2)
+    own(settings.checkpoint("folder"), table)
+    copy = shutil.copytree(settings.root, tmp_path / "copy")
+    assert own(copy / "checkpoints/folder", Predictions(str(copy / "predictions"))) == "app"
+
+
+@pytest.mark.parametrize("went_on", [0, 1, 5])
+def test_a_copy_gets_an_id_of_its_own_in_a_table_that_it_shares(
+    story, settings, table, tmp_path, went_on
+):
+    story(offsets=3, commits=2, table=2)
+    first = settings.checkpoint("folder")
+    own(first, table)
+    copy = shutil.copytree(settings.root, tmp_path / "copy") / "checkpoints/folder"
+    for batch in range(2, 2 + went_on):
+        rows = pa.Table.from_pylist([{**FIELDS, "event_id": str(batch)}], ROW)
+        table.append(rows, "app", batch)
+    assert fault(copy, settings.predictions) is None
+    name = own(copy, table)
+    assert name not in {"app", ""}
+    assert (own(copy, table), app_id(copy), own(first, table)) == (name, name, "app")
+    assert fault(copy, settings.predictions) is None
+    assert table.last_batch(name) == 1
+
+
+def test_a_copy_that_is_older_than_the_table_is_not_taken_for_one_that_is_newer(
+    story, settings, table, tmp_path
+):
+    story(offsets=3, commits=3, table=1)
+    (settings.checkpoint("folder") / "owner").write_text('{"id": "app", "inode": 0}')
+    assert "ends with micro-batch 2" in fault(settings.checkpoint("folder"), settings.predictions)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"inode": 1}'])
+def test_a_broken_owner_file_is_told(story, settings, content):
+    look = story(offsets=1, commits=1, table=1)
+    (settings.checkpoint("folder") / "owner").write_text(content)
+    assert "owner is " in look()

@@ -57,7 +57,7 @@ def test_a_failure_in_between_costs_nothing_and_is_counted(make, monkeypatch):
     def unsteady(*arguments):
         if next(failures, False):
             raise OSError("the disk is full")
-        append(*arguments)
+        return append(*arguments)
 
     running.table.append = unsteady
     monkeypatch.setattr(query, "LONGEST_PAUSE", 0.001)
