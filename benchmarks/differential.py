@@ -4,10 +4,13 @@
 
 Needs opencv-python-headless, tifffile, imagecodecs. Both give samples as they are stored, so that
 palettes, alpha, orientation and levels are applied by what the file's header says. A reader agrees
-if the mean error is at most 2 levels then. A disagreement is explained by an entry of EXPLANATIONS
-only if the header shows its case and a check of the pixels holds: no file is known by its name.
+if the mean error is at most 2 levels then. It has a process of its own for each file and some time,
+so that a file on which it crashes or hangs ends no more than that. A disagreement is explained by
+an entry of EXPLANATIONS only if the header shows its case and a check of the pixels holds: no file
+is known by its name.
 """
 
+import multiprocessing
 import os
 import re
 import warnings
@@ -38,7 +41,13 @@ MAX_BYTES = 2**27
 LARGEST = 30_000_000
 """Pixels of a picture; the readers' copies of larger ones do not fit everywhere."""
 
+SECONDS = 120
+"""How long a reader may take for a file."""
+
 NOT_EXPLAINED = "NOT EXPLAINED"
+MOST_ROWS = 16
+"""How far rows of fax data may be moved behind an error."""
+FAILED = ("refuses", "crashes", "hangs")
 SUFFIXES = re.compile(
     r"\.(jpe?g?|jfif|mpo|a?png|webp|bmp|dib|gif|tiff?|btf|dng|nef|cr2|arw|hei[cf]|avif|jp2|j2k|jxl|"
     r"jxr|dcm|ico|cur|psd|p[pgbnf]m|tga|pcx|dds|exr|hdr|svg)$",
@@ -237,13 +246,18 @@ def _skipped(picture: Picture, values: Any) -> Iterator[Any]:
 
 
 def _gave_up(picture: Picture, values: Any) -> Iterator[Any]:
-    """Fax data with an error: the rows in front of it agree, and all behind it are one colour."""
+    """Fax data with an error: the rows in front agree, and all behind are one colour or moved."""
     if picture.tags and picture.tags.compression in (2, 3, 4):
         theirs = flattened(picture, values)
         blank = (theirs == theirs[-1, -1]).all(axis=(1, 2))
         rows = len(blank) - int(np.argmin(blank[::-1]))
         stored = turned(picture.mine, {6: 8, 8: 6}.get(picture.orientation, picture.orientation))
         yield turned(np.vstack([theirs[: rows - 2], stored[rows - 2 :]]), picture.orientation)
+        differ = (theirs != stored).mean(axis=(1, 2)) > 0.02
+        first = int(np.argmax(differ))
+        for moved in range(1, min(first, MOST_ROWS)):
+            rows_moved = np.vstack([theirs[:first], theirs[first - moved : -moved]])
+            yield turned(rows_moved, picture.orientation)
 
 
 def _canvas(picture: Picture, values: Any) -> Iterator[Any]:
@@ -291,7 +305,7 @@ EXPLANATIONS: dict[str, Callable[[Picture, Any], Iterator[Any]]] = {
     "12 bits are moved to the upper ones": _upper_bits,
     "masks are misread": _masks,
     "skipped pixels are black": _skipped,
-    "fax data are given up at an error": _gave_up,
+    "fax data are given up or moved at an error": _gave_up,
     "canvas grows with the frame": _canvas,
     "another white and gamma for CIELab": _lab,
     "preview on the first page is taken": _first_page,
@@ -315,6 +329,22 @@ def verdict(picture: Picture, reader: Callable[[Picture], Any]) -> str:
     return NOT_EXPLAINED
 
 
+def apart(what: Callable[..., Any], *given: Any) -> Any:
+    """What the function returns, "crashes" or "hangs"; it runs in a child process."""
+    forked = multiprocessing.get_context("fork")
+    ours, theirs = forked.Pipe(duplex=False)
+    child = forked.Process(target=lambda: theirs.send(what(*given)))
+    child.start()
+    theirs.close()
+    try:
+        return ours.recv() if ours.poll(SECONDS) else "hangs"
+    except EOFError:
+        return "crashes"
+    finally:
+        child.kill()
+        child.join()
+
+
 def openers(data: bytes) -> list[str]:
     """The readers that open a file that we refuse."""
     form = find(data)
@@ -323,7 +353,7 @@ def openers(data: bytes) -> list[str]:
         "tifffile": lambda: tifffile.TiffFile(BytesIO(data)).pages.first.asarray().size,
         "imagecodecs": lambda: _CODECS[form.name if form else ""](data).size,
     }
-    return [name for name, reader in readers.items() if _works(reader)]
+    return [name for name, reader in readers.items() if apart(_works, reader) is True]
 
 
 def _works(reader: Callable[[], Any]) -> bool:
@@ -367,12 +397,13 @@ def compare(counts: Counter[str]) -> Iterator[str]:
             continue
         picture = Picture(data, (result.height, result.width))
         counts[f"read: {picture.format}"] += 1
-        verdicts = {each.__name__: verdict(picture, each) for each in (with_opencv, with_codecs)}
-        known = [each for each in verdicts.values() if each != "refuses"]
+        readers = (with_opencv, with_codecs)
+        verdicts = {each.__name__: apart(verdict, picture, each) for each in readers}
+        known = [each for each in verdicts.values() if each not in FAILED]
         counts[f"compared with {len(known)}, {known.count('agrees')} agree"] += 1
         for reader, what in verdicts.items():
             counts[f"{reader}: {what}"] += 1
-            if what == NOT_EXPLAINED:
+            if what in (NOT_EXPLAINED, "crashes", "hangs"):
                 yield f"{what} | {name} | {reader}"
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
@@ -102,7 +101,7 @@ JPEG = Format(
     load=jpeg.load,
 )  # fmt: skip
 PNG = Format(
-    "PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile, lambda data: png.END not in data, load=png.load
+    "PNG", rb"\x89PNG\r\n\x1a\n", png.open_picture, lambda data: png.END not in data, load=png.load
 )
 WEBP = Format(
     "WEBP", rb"RIFF....WEBP", WebPImageFile, lambda data: len(data) < 8 + _little(data, 4, 4),

@@ -83,6 +83,8 @@ def open_picture(stream: BytesIO) -> Image.Image:
         raise RefusedError("unsupported_format", sentence)
     if frame.bits != 8:
         return DeepJpeg(stream)
+    if frame.is_lossless:  # JFIF calls colours YCbCr, but these are RGB, or loss would come in.
+        stream = BytesIO(without_oddities(stream.getvalue(), kept=EXIF))
     try:
         image = Jpeg(stream)
     except SyntaxError:  # Pillow knows fewer markers and fewer bytes between segments.

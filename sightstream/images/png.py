@@ -1,7 +1,9 @@
-"""PNG: samples of 16 bits, and the transparent colour at every depth."""
+"""PNG: samples of 16 bits, the transparent colour at every depth, the picture of an animation."""
 
 import re
+from collections.abc import Iterator
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,27 @@ from PIL.PngImagePlugin import PngImageFile
 from sightstream.images.levels import Samples, sixteen_bits
 
 END = b"IEND\xae\x42\x60\x82"
+
+_ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
+
+
+def open_picture(stream: BytesIO) -> Image.Image:
+    """Open without the chunks of an animation: however broken they are, the picture is there."""
+    data = stream.getvalue()
+    chunks = list(_chunks(data))
+    if _ANIMATION.isdisjoint(name for name, _, _ in chunks):
+        return PngImageFile(stream)
+    kept = [data[start:end] for name, start, end in chunks if name not in _ANIMATION]
+    return PngImageFile(BytesIO(data[:8] + b"".join(kept)))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each chunk, and where it begins and ends."""
+    start = 8
+    while start + 8 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        yield data[start + 4 : start + 8], start, end
+        start = end
 
 
 def load(image: Image.Image, data: bytes) -> Samples | None:
@@ -39,7 +62,7 @@ def _samples(image: Image.Image, data: bytes) -> Samples:
 def _bands(image: Image.Image, data: bytes) -> NDArray[np.uint16]:
     if image.mode.startswith("I"):
         return np.asarray(image)[..., None]
-    again = PngImageFile(BytesIO(data))
+    again: Any = open_picture(BytesIO(data))
     if data[25] & 2:
         return sixteen_bits(image, again)
     # Grey with alpha has as many bytes as RGBA of 8 bits.

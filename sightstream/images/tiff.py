@@ -22,7 +22,7 @@ from sightstream.images.tiff_tags import Tags, unsupported
 
 MAX_SAMPLE_BYTES = 2**30
 
-_SELF_SIZED = {7, 33003, 33004, 33005, 34712, 34887, 34933, 50001, 50002, 52546}
+_SELF_SIZED = {6, 7, 33003, 33004, 33005, 34712, 34887, 34933, 50001, 50002, 52546}
 """Compressions whose data say themselves how large they become: JPEG, LERC, WebP, ..."""
 
 

@@ -54,8 +54,30 @@ def _read_directory(stream: BytesIO, offset: int = 0) -> Any:
 
 def _tags(stream: BytesIO, directory: Any) -> Tags:
     tags = Tags(directory)
-    tags.is_for_pillow = stream.getvalue()[:4] != _BIG_ENDIAN_64
+    data = stream.getvalue()
+    has_tiles = 322 in directory and 324 not in directory and _counts_tiles(tags, directory)
+    loses_jpeg = tags.compression == 6 and _misses_jpeg(data, directory)
+    tags.is_for_pillow = data[:4] != _BIG_ENDIAN_64 and not has_tiles and not loses_jpeg
     return tags
+
+
+def _counts_tiles(tags: Tags, directory: Any) -> bool:
+    """True where there are as many strips as there would be tiles: some writers call tiles so."""
+    width, height = (all_of(directory, tag) or (0,) for tag in (322, 323))
+    if not (width[0] and height[0]):
+        return False
+    planes = tags.bands if tags.is_planar else 1
+    tiles = -(-tags.width // width[0]) * -(-tags.height // height[0]) * planes
+    return len(all_of(directory, 273)) == tiles
+
+
+def _misses_jpeg(data: bytes, directory: Any) -> bool:
+    """True where JPEGInterchangeFormat leads beside the JPEG, which is the one strip."""
+    claimed, strips = all_of(directory, 513), all_of(directory, 273)
+    if not claimed or len(strips) != 1:
+        return False
+    begins = [data[each : each + 2] == b"\xff\xd8" for each in (claimed[0], strips[0])]
+    return begins == [False, True]
 
 
 def _others(stream: BytesIO, first: Any) -> Iterator[tuple[int, Tags]]:

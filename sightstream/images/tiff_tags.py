@@ -66,6 +66,8 @@ class Tags:
         """True where Pillow hands over every bit of the samples (but those of CMYK of 16)."""
         if not self.is_for_pillow or self.is_mixed or self.compression == 50001:
             return False
+        if self.compression == 7 and self.bits == 16:  # a lossless JPEG
+            return False
         if self.bits <= 8:  # Pillow loses the alpha that grey was multiplied by.
             return self.sample_format in (1, 4) and not (self.bands == 2 and 1 in self.extra)
         if self.bits == 16 and self.photometric in (2, 5):
@@ -93,7 +95,7 @@ class Tags:
         if self.bands > 4 and self.photometric in (0, 1):
             count = _COUNT.get(self.bands, str(self.bands))
             raise unsupported(f"{count}-band TIFF", "save three of its bands as RGB")
-        from_jpeg = self.photometric == 6 and self.compression in (7, _JPEG_2000_YCBCR, 50001)
+        from_jpeg = self.photometric == 6 and self.compression in (6, 7, _JPEG_2000_YCBCR, 50001)
         if self.photometric not in (0, 1, 2) and not self.colours and not from_jpeg:
             raise unsupported(self.kind, "save it as RGB")
         if self.is_mixed or self.sample_format > 4:

@@ -196,6 +196,21 @@ def test_a_lossless_jpeg_of_8_bits_is_exact_and_is_not_asked_for_a_fraction():
     np.testing.assert_array_equal(decode(data, SMALL).pixels, small)
 
 
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_lossless_jpeg_with_jfif_holds_its_colours_as_they_are(bands):
+    values = np.ascontiguousarray(COLOUR if bands == 3 else COLOUR[..., 0])
+    data = imagecodecs.jpeg_encode(values, lossless=True)
+    data = data[:2] + bytes.fromhex("ffe000104a46494600010100000100010000") + data[2:]
+    got = decode(data, Preprocessing(203, 301, bands)).pixels
+    np.testing.assert_array_equal(got.squeeze(), values)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    block = b"Exif\0\0" + exif.tobytes()[6:]
+    turned = data[:20] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[20:]
+    got = decode(turned, Preprocessing(203, 301, bands)).pixels
+    np.testing.assert_array_equal(got.squeeze(), values[::-1, ::-1])
+
+
 def test_without_imagecodecs_the_extra_is_named(monkeypatch):
     data = imagecodecs.jpeg_encode(DEEP, bitspersample=12)
     monkeypatch.setattr(extra, "is_installed", lambda: False)

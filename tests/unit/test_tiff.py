@@ -1,5 +1,6 @@
 """tiff: every layout of samples is read rightly, or refused by the name of its kind."""
 
+import struct
 from io import BytesIO
 
 import numpy as np
@@ -320,3 +321,70 @@ def test_a_directory_is_read_once(dtype, monkeypatch):
     )
     pixels(written(GREY.astype(dtype)))
     assert len(read) == 1
+
+
+# Places that are called otherwise than by TIFF 6.0
+
+
+def directory(data):
+    """Where the entries of the first directory begin, and how many there are."""
+    start = int.from_bytes(data[4:8], "little")
+    return start + 2, int.from_bytes(data[start : start + 2], "little")
+
+
+def entries_renamed(data, names):
+    """The same entries under other numbers, in order again."""
+    start, count = directory(data)
+    entries = [data[start + 12 * n :][:12] for n in range(count)]
+    numbers = [int.from_bytes(each[:2], "little") for each in entries]
+    new = [
+        names.get(number, number).to_bytes(2, "little") + each[2:]
+        for number, each in zip(numbers, entries, strict=True)
+    ]
+    new.sort(key=lambda each: int.from_bytes(each[:2], "little"))
+    return data[:start] + b"".join(new) + data[start + 12 * count :]
+
+
+def old_jpeg(jpeg, bands, *, beside, side=SIDE):
+    """A TIFF of compression 6 whose JPEGInterchangeFormat leads beside the JPEG."""
+    numbers = {
+        256: side, 257: side, 258: 8, 259: 6, 262: 6 if bands == 3 else 1, 273: 8, 277: bands,
+        278: side, 279: len(jpeg), 513: 8 + beside, 514: len(jpeg),
+    }  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers.items())
+    start = struct.pack("<2sHI", b"II", 42, 8 + len(jpeg))
+    return start + jpeg + struct.pack("<H", len(numbers)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("values", [GREY, RGB, DEEP], ids=["grey", "RGB", "16 bits"])
+@pytest.mark.parametrize("tile", [(16, 16), (32, 48), (64, 64), (80, 96)])
+def test_tiles_whose_places_are_called_strips_are_tiles(tile, values):
+    data = entries_renamed(written(values, tile=tile), {324: 273, 325: 279})
+    want, expected = (ONE, GREY) if values.ndim == 2 else (THREE, RGB)
+    np.testing.assert_array_equal(pixels(data, want).squeeze(), expected)
+
+
+def test_strips_with_the_size_of_tiles_beside_them_stay_strips():
+    data = written(GREY, rowsperstrip=8, extratags=[(322, 3, 1, 32, True), (323, 3, 1, 64, True)])
+    np.testing.assert_array_equal(pixels(data, ONE).squeeze(), GREY)
+
+
+@pytest.mark.parametrize("values", [DEEP, DEEP[..., 0]], ids=["RGB", "grey"])
+@pytest.mark.parametrize("tile", [None, (32, 48)])
+def test_a_lossless_jpeg_of_16_bits_inside_is_exact(tile, values):
+    options = {"compression": "jpeg", "compressionargs": {"lossless": True, "bitspersample": 16}}
+    data = written(np.ascontiguousarray(values), tile=tile, **options)
+    want, expected = (ONE, GREY) if values.ndim == 2 else (THREE, RGB)
+    np.testing.assert_array_equal(pixels(data, want).squeeze(), expected)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_an_old_jpeg_that_the_directory_misses_is_found_in_its_strip(bands):
+    stream = BytesIO()
+    values = np.ascontiguousarray(RGB if bands == 3 else GREY)
+    Image.fromarray(values).save(stream, "JPEG", quality=98, subsampling=0)
+    data = old_jpeg(stream.getvalue(), bands, beside=6)
+    got = pixels(data, Preprocessing(SIDE, SIDE, bands)).squeeze()
+    assert abs(got - values).mean() < 2
+    larger = old_jpeg(stream.getvalue(), bands, beside=6, side=SIDE // 2)
+    assert refusal(larger).code == "corrupt"

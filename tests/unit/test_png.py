@@ -1,0 +1,65 @@
+"""png: the picture in front of an animation is read, however broken the animation is."""
+
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.ExifTags import Base
+
+from sightstream.images.decode import Preprocessing, decode
+
+Y, X = np.mgrid[0:24, 0:40]
+COLOUR = np.dstack([X * 6, Y * 10, X + Y]).astype(np.uint8)
+SAME = Preprocessing(24, 40)
+
+
+def chunk(name, body=b""):
+    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+
+def control(number, width=40):
+    return chunk(b"fcTL", b"".join(n.to_bytes(4, "big") for n in (number, width, 24, 0, 0, 0, 0)))
+
+
+def encoded(**options):
+    stream = BytesIO()
+    Image.fromarray(COLOUR).save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+STILL = encoded()
+PIXELS = STILL.index(b"IDAT") - 4
+COUNT = chunk(b"acTL", bytes([0, 0, 0, 2, 0, 0, 0, 0]))
+FRAME = chunk(b"fdAT", bytes([0, 0, 0, 9]) + zlib.compress(bytes(24 * 121)))
+
+
+BROKEN = {
+    "no frame control": (COUNT, FRAME),
+    "wrong sequence in front": (COUNT + control(7), FRAME),
+    "wrong sequence behind": (COUNT + control(0), control(5) + FRAME),
+    "frame beyond the canvas": (COUNT + control(0, 99), FRAME),
+    "short control": (COUNT + chunk(b"fcTL", b"\0"), b""),
+    "short frame": (COUNT + control(0), chunk(b"fdAT", b"\0")),
+    "short count": (chunk(b"acTL", b"\0"), b""),
+    "no count": (b"", control(3) + FRAME),
+    "cut frame": (COUNT + control(0), control(1) + FRAME[:20]),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_animation_costs_no_picture(case):
+    before, behind = BROKEN[case]
+    end = b"" if case == "cut frame" else STILL[-12:]
+    data = STILL[:PIXELS] + before + STILL[PIXELS:-12] + behind + end
+    np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR)
+
+
+def test_exif_behind_the_frames_counts():
+    exif = Image.Exif()
+    exif[Base.Orientation] = 3
+    turned = chunk(b"eXIf", exif.tobytes()[6:])
+    data = STILL[:PIXELS] + COUNT + control(0) + STILL[PIXELS:-12]
+    data += control(1) + FRAME + turned + STILL[-12:]
+    np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR[::-1, ::-1])
