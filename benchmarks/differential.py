@@ -142,7 +142,10 @@ def as_colours(values: Any, tags: Tags) -> Any:
         values = (ink[..., :3] * ink[..., 3:] // 255).astype(np.uint8)
     if tags.photometric == 6 and tags.compression not in (6, 7):
         values = np.asarray(Image.fromarray(values, "YCbCr").convert("RGB"))
-    return lab(values[..., :3]) if tags.photometric == 8 else values
+    if tags.photometric == 8:
+        values = (values >> (tags.bits - 8)).astype(np.uint8)
+        values = np.concatenate([lab(values[..., :3]), values[..., 3:]], axis=-1)
+    return values
 
 
 def lab(values: Any) -> Any:

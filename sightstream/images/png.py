@@ -1,9 +1,10 @@
-"""PNG: samples of 16 bits, the transparent colour at every depth, the picture of an animation."""
+"""PNG: samples of 16 bits, the transparent colour at every depth, what is beside the picture."""
 
 import re
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,28 @@ from sightstream.images.levels import Samples, sixteen_bits
 END = b"IEND\xae\x42\x60\x82"
 
 _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
+_SEEN = {b"tRNS", b"eXIf", b"sBIT"}
+"""Chunks that are called ancillary and change what is seen."""
+_LEAST = {b"cHRM": 32, b"gAMA": 4, b"iCCP": 3, b"pHYs": 9, b"sRGB": 1}
 
 
 def open_picture(stream: BytesIO) -> Image.Image:
-    """Open without the chunks of an animation: however broken they are, the picture is there."""
+    """Open without the chunks of an animation and broken notes: the picture is there."""
     data = stream.getvalue()
     chunks = list(_chunks(data))
-    if _ANIMATION.isdisjoint(name for name, _, _ in chunks):
+    kept = [(start, end) for name, start, end in chunks if _is_needed(data, name, start, end)]
+    if len(kept) == len(chunks):
         return PngImageFile(stream)
-    kept = [data[start:end] for name, start, end in chunks if name not in _ANIMATION]
-    return PngImageFile(BytesIO(data[:8] + b"".join(kept)))
+    return PngImageFile(BytesIO(data[:8] + b"".join(data[start:end] for start, end in kept)))
+
+
+def _is_needed(data: bytes, name: bytes, start: int, end: int) -> bool:
+    if name in _ANIMATION:
+        return False
+    if name[:1].isupper() or name in _SEEN or end > len(data):
+        return True
+    is_intact = crc32(data[start + 4 : end - 4]).to_bytes(4, "big") == data[end - 4 : end]
+    return is_intact and end - start - 12 >= _LEAST.get(name, 0)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

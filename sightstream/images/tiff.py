@@ -97,7 +97,19 @@ def _scientific(stream: BytesIO, tags: Tags) -> Samples:
     bands = _with_tifffile(stream, tags)
     if tags.photometric == 3:
         return Samples(tags.palette(bands[..., 0]))
+    if tags.has_other_colours:
+        return _converted(tags, bands)
     return _bands(tags, bands)
+
+
+def _converted(tags: Tags, bands: NDArray) -> Samples:
+    """CMYK and CIELab as RGB by Pillow, which converts 8 bits: the upper ones."""
+    upper = (bands >> (tags.bits - 8)).astype(np.uint8)
+    if tags.photometric == 8:
+        upper[..., 1:3] ^= 128  # signed; Pillow has 0 in the middle
+    mode = "LAB" if tags.photometric == 8 else "CMYK"
+    image = Image.merge(mode, [Image.fromarray(upper[..., n]) for n in range(len(mode))])
+    return Samples(np.asarray(image.convert("RGB")), upper[..., tags.alpha] if tags.alpha else None)
 
 
 def _bands(tags: Tags, bands: NDArray) -> Samples:

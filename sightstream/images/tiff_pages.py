@@ -67,7 +67,7 @@ def _counts_tiles(tags: Tags, directory: Any) -> bool:
     if not (width[0] and height[0]):
         return False
     planes = tags.bands if tags.is_planar else 1
-    tiles = -(-tags.width // width[0]) * -(-tags.height // height[0]) * planes
+    tiles: int = -(-tags.width // width[0]) * -(-tags.height // height[0]) * planes
     return len(all_of(directory, 273)) == tiles
 
 

@@ -40,6 +40,7 @@ class Tags:
         self.extra = all_of(directory, 338)
         self.black, self.white = first(340, None), first(341, None)
         self.colours: tuple[int, ...] = all_of(directory, 320) if self.photometric == 3 else ()
+        self.inks = first(332, 1)
         self.is_reduced = first(254) & 1 or first(255) == 2
         self.is_mask = first(254) & 4 or self.photometric == 4
         self.is_dng = 50706 in directory
@@ -57,9 +58,18 @@ class Tags:
         return self.bands - bool(self.alpha) >= 3
 
     @property
+    def has_other_colours(self) -> bool:
+        """True for CMYK and CIELab that can be brought to RGB."""
+        is_cmyk = self.photometric == 5 and self.inks == 1 and self.bands >= 4
+        is_lab = self.photometric == 8 and self.bands >= 3
+        is_whole = self.bits in (8, 16) and self.sample_format == 1 and 1 not in self.extra
+        return (is_cmyk or is_lab) and is_whole
+
+    @property
     def bands_used(self) -> int:
         """How many bands are looked at, from the first one."""
-        return max(self.alpha + 1, 3 if self.is_colour else 1)
+        colours = 4 if self.photometric == 5 else 3 if self.is_colour else 1
+        return max(self.alpha + 1, colours)
 
     @property
     def is_plain(self) -> bool:
@@ -96,7 +106,8 @@ class Tags:
             count = _COUNT.get(self.bands, str(self.bands))
             raise unsupported(f"{count}-band TIFF", "save three of its bands as RGB")
         from_jpeg = self.photometric == 6 and self.compression in (6, 7, _JPEG_2000_YCBCR, 50001)
-        if self.photometric not in (0, 1, 2) and not self.colours and not from_jpeg:
+        is_known = self.photometric in (0, 1, 2) or self.colours or self.has_other_colours
+        if not is_known and not from_jpeg:
             raise unsupported(self.kind, "save it as RGB")
         if self.is_mixed or self.sample_format > 4:
             raise unsupported(self.kind, "save its bands with one depth, as real numbers")

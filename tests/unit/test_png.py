@@ -1,4 +1,4 @@
-"""png: the picture in front of an animation is read, however broken the animation is."""
+"""png: a picture is read, however broken the animation and the notes beside it are."""
 
 import zlib
 from io import BytesIO
@@ -63,3 +63,33 @@ def test_exif_behind_the_frames_counts():
     data = STILL[:PIXELS] + COUNT + control(0) + STILL[PIXELS:-12]
     data += control(1) + FRAME + turned + STILL[-12:]
     np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR[::-1, ::-1])
+
+
+NOTES = ["bKGD", "cHRM", "gAMA", "hIST", "iCCP", "iTXt", "pHYs", "pCAL", "sCAL", "sPLT", "sRGB"]
+NOTES += ["sTER", "tEXt", "tIME", "zTXt", "juNk", "eXIf", "sBIT"]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("body", [b"", b"\0", b"ab"])
+@pytest.mark.parametrize("name", NOTES)
+def test_a_short_note_costs_no_picture(name, body, behind):
+    place = len(STILL) - 12 if behind else PIXELS
+    data = STILL[:place] + chunk(name.encode(), body) + STILL[place:]
+    np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("name", ["tEXt", "gAMA", "iCCP", "tIME"])
+def test_a_note_with_a_turned_bit_costs_no_picture(name, behind):
+    place = len(STILL) - 12 if behind else PIXELS
+    note = chunk(name.encode(), bytes(range(40)))
+    data = STILL[:place] + note[:-1] + bytes([note[-1] ^ 1]) + STILL[place:]
+    np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR)
+
+
+@pytest.mark.parametrize("name", [b"IDAT", b"tRNS"])
+def test_a_turned_bit_in_what_is_seen_is_refused(name):
+    data = STILL[:PIXELS] + chunk(b"tRNS", bytes(6)) + STILL[PIXELS:]
+    place = data.index(name) + 6
+    data = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    assert decode(data, SAME).code == "corrupt"

@@ -388,3 +388,72 @@ def test_an_old_jpeg_that_the_directory_misses_is_found_in_its_strip(bands):
     assert abs(got - values).mean() < 2
     larger = old_jpeg(stream.getvalue(), bands, beside=6, side=SIDE // 2)
     assert refusal(larger).code == "corrupt"
+
+
+# Colours that Pillow converts
+
+
+def inks(values):
+    """CMYK as Pillow makes it of RGB, and back."""
+    image = Image.fromarray(values).convert("CMYK")
+    return np.asarray(image), np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_cmyk_is_read(order, dtype, planar):
+    cmyk, expected = inks(RGB)
+    values = cmyk.astype(order + dtype) * (257 if dtype == "u2" else 1)
+    values = np.moveaxis(values, -1, 0) if planar == "separate" else values
+    options = {"photometric": "separated", "planarconfig": planar, "byteorder": order}
+    np.testing.assert_array_equal(pixels(written(values, **options)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_cmyk_with_alpha_shows_white(dtype):
+    cmyk, expected = inks(RGB)
+    alpha = np.where(X < 20, 0, 255).astype(np.uint8)
+    values = np.dstack([cmyk, alpha]).astype(dtype) * (257 if dtype == "u2" else 1)
+    options = {
+        "photometric": "separated",
+        "planarconfig": "contig",
+        "extrasamples": ("unassalpha",),
+    }
+    got = pixels(written(values, **options))
+    np.testing.assert_array_equal(got, np.where(alpha[..., None] == 0, 255, expected))
+
+
+def cielab(rgb):
+    """The published formulas: sRGB to CIELab with the white of D50, stored in 8 bits."""
+    part = rgb / 255
+    linear = np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    to_xyz = [[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]]
+    xyz = linear @ np.array(to_xyz).T / (0.9642, 1, 0.8249)
+    x, y, z = np.moveaxis(
+        np.where(xyz > 216 / 24389, np.cbrt(xyz), xyz * 841 / 108 + 4 / 29), -1, 0
+    )
+    lab = np.stack([(116 * y - 16) * 2.55, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return (lab.round().astype(int) & 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("with_alpha", [False, True])
+def test_cielab_is_read(with_alpha, dtype):
+    dull = (RGB // 3 + 80).astype(np.uint8)
+    values, expected, options = cielab(dull), dull.astype(int), {}
+    if with_alpha:
+        values = np.dstack([values, np.where(X < 20, 0, 255).astype(np.uint8)])
+        expected[:, :20] = 255
+        options = {"extrasamples": ("unassalpha",)}
+    values = values.astype(dtype) << (8 if dtype == "u2" else 0)
+    data = written(values, photometric="cielab", planarconfig="contig", **options)
+    assert abs(pixels(data) - expected).max() <= 6
+
+
+def test_other_inks_than_cmyk_are_refused_by_name():
+    values = np.moveaxis(inks(RGB)[0].astype(np.uint16) * 257, -1, 0)
+    options = {"photometric": "separated", "planarconfig": "separate"}
+    assert pixels(written(values, **options)).shape == (SIDE, SIDE, 3)
+    refused = refusal(written(values, extratags=[(332, 3, 1, 2, True)], **options))
+    assert (refused.code, "16-bit CMYK" in refused.detail) == ("unsupported_format", True)
