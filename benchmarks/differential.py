@@ -130,6 +130,7 @@ def as_colours(values: Any, tags: Tags) -> Any:
     """Samples of a TIFF of any photometric interpretation as grey or RGB."""
     if tags.photometric == 3:
         table = np.array(tags.colours, np.uint16).reshape(3, -1).T
+        table = table if table.max() > 255 else table * 257
         found = table[values[..., 0].astype(int)]
         return found if tags.bits > 8 else (found >> 8).astype(np.uint8)
     if tags.bits < 8:
@@ -280,11 +281,22 @@ def _plainer(picture: Picture, values: Any) -> Iterator[Any]:
         Image.fromarray(with_codecs(picture)).save(stream, "BMP")
         data = stream.getvalue()
     elif picture.tags and (picture.tags.is_planar or picture.tags.bits > 8):
-        stream = BytesIO()
-        tifffile.imwrite(stream, np.squeeze(with_codecs(picture)), metadata=None)
-        data = stream.getvalue()
+        data = plain_tiff(picture)
     if data:
         yield flattened(picture, with_opencv(picture, data))
+
+
+def _black(picture: Picture, values: Any) -> Iterator[Any]:
+    """Of a compression that TIFF 6.0 and libtiff do not have; the samples themselves agree."""
+    if picture.tags and picture.tags.compression > 50000 and not values.any():
+        yield flattened(picture, with_opencv(picture, plain_tiff(picture)))
+
+
+def plain_tiff(picture: Picture) -> bytes:
+    """The same samples without compression, pixel by pixel."""
+    stream = BytesIO()
+    tifffile.imwrite(stream, np.squeeze(with_codecs(picture)), metadata=None)
+    return stream.getvalue()
 
 
 def _first_page(picture: Picture, values: Any) -> Iterator[Any]:
@@ -311,6 +323,7 @@ EXPLANATIONS: dict[str, Callable[[Picture, Any], Iterator[Any]]] = {
     "fax data are given up or moved at an error": _gave_up,
     "canvas grows with the frame": _canvas,
     "another white and gamma for CIELab": _lab,
+    "all is black": _black,
     "preview on the first page is taken": _first_page,
     "layout is misread": _plainer,
 }

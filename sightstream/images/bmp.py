@@ -104,7 +104,8 @@ def _without_runs(data: bytes, width: int, height: int, pixels_a_byte: int) -> b
             x += count
         elif value == _NEXT_ROW:
             x, y = 0, y + 1
-        elif value == _END:
+        elif value == _END:  # It may leave out the rest of the last row.
+            x = width if x else 0
             break
         elif value == _DELTA:
             x, y = x + data[position], y + data[position + 1]

@@ -32,7 +32,7 @@ def open_picture(stream: BytesIO) -> Image.Image:
 
 
 def _is_needed(data: bytes, name: bytes, start: int, end: int) -> bool:
-    if name in _ANIMATION:
+    if name in _ANIMATION or start + 8 >= len(data):  # Of the last one there may be no more.
         return False
     if name[:1].isupper() or name in _SEEN or end > len(data):
         return True

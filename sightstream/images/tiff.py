@@ -77,6 +77,9 @@ def _plain(image: Image.Image, tags: Tags, stream: BytesIO) -> Image.Image | Sam
         again.info.pop("xmp", None)
         return _bands(tags, sixteen_bits(image, again))
     image.load()
+    if tags.has_small_colours and image.mode in ("P", "PA"):
+        colours = np.array(tags.colours, np.uint16).reshape(3, -1).T >> 8
+        image.putpalette(colours.astype(np.uint8).tobytes())
     if image.mode[0] in "IF":
         return _samples(tags, np.asarray(image))
     return image.convert("RGB") if image.mode == "RGBA" and not tags.alpha else None
@@ -103,12 +106,13 @@ def _scientific(stream: BytesIO, tags: Tags) -> Samples:
 
 
 def _converted(tags: Tags, bands: NDArray) -> Samples:
-    """CMYK and CIELab as RGB by Pillow, which converts 8 bits: the upper ones."""
+    """CMYK, CIELab and YCbCr as RGB by Pillow, which converts 8 bits: the upper ones."""
     upper = (bands >> (tags.bits - 8)).astype(np.uint8)
     if tags.photometric == 8:
         upper[..., 1:3] ^= 128  # signed; Pillow has 0 in the middle
-    mode = "LAB" if tags.photometric == 8 else "CMYK"
-    image = Image.merge(mode, [Image.fromarray(upper[..., n]) for n in range(len(mode))])
+    mode = {5: "CMYK", 6: "YCbCr", 8: "LAB"}[tags.photometric]
+    bands_used = 4 if mode == "CMYK" else 3
+    image = Image.merge(mode, [Image.fromarray(upper[..., n]) for n in range(bands_used)])
     return Samples(np.asarray(image.convert("RGB")), upper[..., tags.alpha] if tags.alpha else None)
 
 

@@ -14,7 +14,9 @@ _PHOTOMETRIC = {
 }  # fmt: skip
 _COUNT = {5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
 _SAMPLE_FORMAT = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
-_JPEG_2000_YCBCR = 33003
+_JPEG = (6, 7, 33003, 50001)
+"""Compressions whose decoder brings YCbCr to RGB: JPEG, JPEG 2000, WebP."""
+_FULL_RANGE = ((), (0, 255, 128, 255, 128, 255))
 
 
 class Tags:
@@ -40,7 +42,11 @@ class Tags:
         self.extra = all_of(directory, 338)
         self.black, self.white = first(340, None), first(341, None)
         self.colours: tuple[int, ...] = all_of(directory, 320) if self.photometric == 3 else ()
+        self.has_small_colours = max(self.colours, default=256) < 256  # of 8 bits, not of 16
+        if self.has_small_colours:
+            self.colours = tuple(each * 257 for each in self.colours)
         self.inks = first(332, 1)
+        self.subsampling, self.reference = all_of(directory, 530), all_of(directory, 532)
         self.is_reduced = first(254) & 1 or first(255) == 2
         self.is_mask = first(254) & 4 or self.photometric == 4
         self.is_dng = 50706 in directory
@@ -59,11 +65,17 @@ class Tags:
 
     @property
     def has_other_colours(self) -> bool:
-        """True for CMYK and CIELab that can be brought to RGB."""
+        """True for CMYK, CIELab and YCbCr that can be brought to RGB."""
         is_cmyk = self.photometric == 5 and self.inks == 1 and self.bands >= 4
         is_lab = self.photometric == 8 and self.bands >= 3
         is_whole = self.bits in (8, 16) and self.sample_format == 1 and 1 not in self.extra
-        return (is_cmyk or is_lab) and is_whole
+        is_full = self.subsampling in ((), (1, 1)) and self.reference in _FULL_RANGE
+        return (is_cmyk or is_lab or (self.is_ycbcr and is_full and self.bits == 8)) and is_whole
+
+    @property
+    def is_ycbcr(self) -> bool:
+        """True for YCbCr that no JPEG converts."""
+        return self.photometric == 6 and self.bands == 3 and self.compression not in _JPEG
 
     @property
     def bands_used(self) -> int:
@@ -77,6 +89,8 @@ class Tags:
         if not self.is_for_pillow or self.is_mixed or self.compression == 50001:
             return False
         if self.compression == 7 and self.bits == 16:  # a lossless JPEG
+            return False
+        if self.is_planar and self.is_ycbcr:
             return False
         if self.bits <= 8:  # Pillow loses the alpha that grey was multiplied by.
             return self.sample_format in (1, 4) and not (self.bands == 2 and 1 in self.extra)
@@ -105,7 +119,7 @@ class Tags:
         if self.bands > 4 and self.photometric in (0, 1):
             count = _COUNT.get(self.bands, str(self.bands))
             raise unsupported(f"{count}-band TIFF", "save three of its bands as RGB")
-        from_jpeg = self.photometric == 6 and self.compression in (6, 7, _JPEG_2000_YCBCR, 50001)
+        from_jpeg = self.photometric == 6 and self.compression in _JPEG
         is_known = self.photometric in (0, 1, 2) or self.colours or self.has_other_colours
         if not is_known and not from_jpeg:
             raise unsupported(self.kind, "save it as RGB")

@@ -105,6 +105,18 @@ def test_single_pixels_do_not_leave_their_row(row, expected, method, bits):
         assert (got.code, "leaves its row" in got.detail) == ("corrupt", True)
 
 
+@pytest.mark.parametrize("last", [b"\4\x33", b"\0\2\3\0\2\x33"])
+@pytest.mark.parametrize(("method", "bits"), [(1, 8), (2, 4)])
+def test_the_end_may_leave_out_the_rest_of_the_last_row(method, bits, last):
+    rows = (b"\x07\x33" + b"\0\0") * (HEIGHT - 1)
+    got = decode(bmp(rows + last + b"\0\1", bits, method, palette=PALETTE), SAME)
+    assert isinstance(got, Decoded), got
+    assert got.pixels[0, -1].tolist() == [0, 0, 0]
+    assert (got.pixels[1:] == (0x33 if method == 1 else 3)).all()
+    for cut in (rows + last, rows + b"\0\1", rows):
+        assert decode(bmp(cut, bits, method, palette=PALETTE), SAME).code == "truncated"
+
+
 def test_noise_behind_any_header_never_raises():
     random = np.random.default_rng(6)
     for header in (12, 16, 20, 40, 52, 56, 64, 108, 124):

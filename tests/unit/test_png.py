@@ -93,3 +93,18 @@ def test_a_turned_bit_in_what_is_seen_is_refused(name):
     place = data.index(name) + 6
     data = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
     assert decode(data, SAME).code == "corrupt"
+
+
+@pytest.mark.parametrize("name", [b"IDAT", b"IEND", b"tEXt"])
+def test_a_last_chunk_of_which_nothing_came_costs_no_picture(name):
+    data = STILL[:-12] + bytes([0, 0, 9, 9]) + name
+    np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR)
+
+
+@pytest.mark.parametrize("cut", [4, 8, 12, 13, 40])
+def test_a_picture_that_needs_what_is_cut_off_is_refused(cut):
+    end = STILL.index(b"IEND") - 8 - 5
+    half = zlib.decompressobj().decompress(STILL[PIXELS + 8 : end])
+    packed = zlib.compress(half[: len(half) // 2])[:-5]
+    data = STILL[:PIXELS] + chunk(b"IDAT", packed) + chunk(b"IDAT", bytes(30))[: cut % 13]
+    assert decode(data, SAME).code == "truncated"

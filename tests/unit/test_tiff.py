@@ -457,3 +457,32 @@ def test_other_inks_than_cmyk_are_refused_by_name():
     assert pixels(written(values, **options)).shape == (SIDE, SIDE, 3)
     refused = refusal(written(values, extratags=[(332, 3, 1, 2, True)], **options))
     assert (refused.code, "16-bit CMYK" in refused.detail) == ("unsupported_format", True)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_ycbcr_is_read(planar, compression):
+    image = Image.fromarray(RGB).convert("YCbCr")
+    values = np.asarray(image)
+    values = np.moveaxis(values, -1, 0) if planar == "separate" else values
+    options = {"photometric": "ycbcr", "planarconfig": planar, "compression": compression}
+    data = written(values, subsampling=(1, 1), **options)
+    assert abs(pixels(data) - np.asarray(image.convert("RGB"))).max() <= 2
+
+
+def test_planes_of_fewer_colours_are_refused_by_name():
+    values = np.moveaxis(np.asarray(Image.fromarray(RGB).convert("YCbCr")), -1, 0)
+    data = written(values, photometric="ycbcr", planarconfig="separate", subsampling=(1, 1))
+    entry = struct.pack("<HHI2H", 530, 3, 2, 1, 1)
+    assert data.count(entry) == 1
+    refused = refusal(data.replace(entry, struct.pack("<HHI2H", 530, 3, 2, 2, 2)))
+    assert (refused.code, "YCbCr" in refused.detail) == ("unsupported_format", True)
+
+
+@pytest.mark.parametrize("factor", [1, 257, 256])
+@pytest.mark.parametrize("compression", [None, "lzw", "zstd"])
+def test_a_palette_of_8_or_16_bits_has_its_colours(compression, factor):
+    table = np.stack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2])
+    colours = (table * factor).astype(np.uint16)
+    data = written(GREY, photometric="palette", colormap=colours, compression=compression)
+    np.testing.assert_array_equal(pixels(data), np.moveaxis(table[:, GREY], 0, -1))
