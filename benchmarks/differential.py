@@ -244,7 +244,8 @@ def _masks(picture: Picture, values: Any) -> Iterator[Any]:
 
 def _skipped(picture: Picture, values: Any) -> Iterator[Any]:
     if picture.format == "BMP" and picture.header(30, 4) in (1, 2):
-        first = np.array(picture.image.getpalette("RGB")[:3])
+        palette = 14 + picture.header(14, 4)
+        first = np.array(list(picture.data[palette : palette + 3][::-1]))
         is_first = (picture.mine == first).all(axis=-1, keepdims=True)
         yield np.where(is_first, picture.mine, values[..., :3])
 
@@ -283,7 +284,9 @@ def _plainer(picture: Picture, values: Any) -> Iterator[Any]:
     elif picture.tags and (picture.tags.is_planar or picture.tags.bits > 8):
         data = plain_tiff(picture)
     if data:
-        yield flattened(picture, with_opencv(picture, data))
+        plain = flattened(picture, with_opencv(picture, data))
+        yield plain
+        yield from _skipped(picture, plain)
 
 
 def _black(picture: Picture, values: Any) -> Iterator[Any]:

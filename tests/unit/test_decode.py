@@ -641,6 +641,7 @@ DIFFERS_FROM_PILLOW = {
     "made_scan_noise.jpg": "corrupt",  # libjpeg makes pixels up, and Pillow does not say so
     "pillow_hopper_bad_exif.jpg": "corrupt",  # too: the frame's header does not fit its scan
     "ljt_monkey12.jpg": "decoded",  # 12 bits
+    "pillow_unknown_compression_method.png": "decoded",  # which its colour profile has
     "pillow_bmp_b_badheadersize.bmp": "decoded",  # a header of a length that no version has
     "pillow_bmp_q_pal8os2v2-16.bmp": "decoded",  # OS/2's header of 16 bytes
     "pillow_bmp_q_rgba16-4444.bmp": "decoded",  # 4 bits a band
