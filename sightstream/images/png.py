@@ -24,11 +24,14 @@ _LEAST = {b"cHRM": 32, b"gAMA": 4, b"iCCP": 3, b"pHYs": 9, b"sRGB": 1}
 def open_picture(stream: BytesIO) -> Image.Image:
     """Open without the chunks of an animation and broken notes: the picture is there."""
     data = stream.getvalue()
-    chunks = list(_chunks(data))
-    kept = [(start, end) for name, start, end in chunks if _is_needed(data, name, start, end)]
-    if len(kept) == len(chunks):
+    dropped = [
+        (start, end) for name, start, end in _chunks(data) if not _is_needed(data, name, start, end)
+    ]
+    if not dropped:
         return PngImageFile(stream)
-    return PngImageFile(BytesIO(data[:8] + b"".join(data[start:end] for start, end in kept)))
+    starts, ends = [0, *(end for _, end in dropped)], [*(start for start, _ in dropped), len(data)]
+    kept = (data[start:end] for start, end in zip(starts, ends, strict=True))
+    return PngImageFile(BytesIO(b"".join(kept)))
 
 
 def _is_needed(data: bytes, name: bytes, start: int, end: int) -> bool:
