@@ -150,7 +150,7 @@ def test_neighbours_in_a_loop_leave_each_image_one_row(
                 assert not any(each.poll() for each in jobs)
         for each in jobs:
             each.terminate()
-        said = [json.loads(each.communicate(timeout=120)[0]) for each in jobs]
+        said = [json.loads(each.communicate(timeout=300)[0]) for each in jobs]
         deleted = {each for one in said for each in one["deleted"]}
         arrived = len(drops.names)
         until(lambda: len(set(home.table()["event_id"].to_pylist())) == arrived - len(deleted), 120)
