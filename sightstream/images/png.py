@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
-from zlib import crc32
+from zlib import crc32, decompressobj
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from sightstream.images.levels import Samples, sixteen_bits
+from sightstream.images.limits import RefusedError
 
 END = b"IEND\xae\x42\x60\x82"
 
@@ -19,6 +20,11 @@ _ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
 _SEEN = {b"tRNS", b"eXIf", b"sBIT"}
 """Chunks that are called ancillary and change what is seen."""
 _LEAST = {b"cHRM": 32, b"gAMA": 4, b"iCCP": 3, b"pHYs": 9, b"sRGB": 1}
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+           (0, 1, 1, 2)]  # fmt: skip
+"""Of Adam7: first column and row, steps between columns and between rows."""
+_PIECE = 2**18
 
 
 def open_picture(stream: BytesIO) -> Image.Image:
@@ -58,7 +64,35 @@ def load(image: Image.Image, data: bytes) -> Samples | None:
     if image.mode == "L" and depth < 8 and key is not None:  # Pillow scales the pixels alone.
         image.info["transparency"] = key * 255 // (2**depth - 1)
     image.load()
+    if _may_miss_rows(image, data) and _misses_rows(image, data):
+        raise RefusedError("truncated", "The PNG ends too early: rows of pixels are missing.")
     return _samples(image, data) if depth == 16 else None
+
+
+def _may_miss_rows(image: Image.Image, data: bytes) -> bool:
+    """False where the last row holds something: what Pillow had no data for stays zero."""
+    if data[28]:  # Rows of all passes lie between each other.
+        return True
+    row = image.crop((0, image.height - 1, *image.size))
+    raw = "RGBX" if image.mode == "RGB" else image.mode  # X is 255 where a pixel was decoded.
+    return not any(row.tobytes("raw", raw))
+
+
+def _misses_rows(image: Image.Image, data: bytes) -> bool:
+    """Inflate again, which is what shows a short stream that is whole for zlib."""
+    bits, inflater = data[24] * _CHANNELS[data[25]], decompressobj()
+    passes = _PASSES if data[28] else [(0, 0, 1, 1)]
+    sizes = [
+        (-(-(image.width - left) // across), -(-(image.height - top) // down))
+        for left, top, across, down in passes
+    ]
+    missing = sum(height * (1 + (width * bits + 7) // 8) for width, height in sizes if width > 0)
+    for name, start, end in _chunks(data):
+        packed = data[start + 8 : end - 4] if name == b"IDAT" else b""
+        while missing > 0 and (some := inflater.decompress(packed, min(missing, _PIECE))):
+            missing -= len(some)
+            packed = inflater.unconsumed_tail
+    return missing > 0
 
 
 def _samples(image: Image.Image, data: bytes) -> Samples:

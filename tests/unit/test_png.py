@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import Base
 
-from sightstream.images.decode import Preprocessing, decode
+from sightstream.images.decode import Decoded, Preprocessing, decode
 
 Y, X = np.mgrid[0:24, 0:40]
 COLOUR = np.dstack([X * 6, Y * 10, X + Y]).astype(np.uint8)
@@ -108,3 +108,52 @@ def test_a_picture_that_needs_what_is_cut_off_is_refused(cut):
     packed = zlib.compress(half[: len(half) // 2])[:-5]
     data = STILL[:PIXELS] + chunk(b"IDAT", packed) + chunk(b"IDAT", bytes(30))[: cut % 13]
     assert decode(data, SAME).code == "truncated"
+
+
+ROW = {"L": 40, "RGB": 120, "P": 40, "LA": 80, "RGBA": 160, "1": 5, "I;16": 80}
+
+
+def short_of_rows(picture, missing, **options):
+    """The same PNG, whose last rows were never written into an otherwise whole stream."""
+    stream = BytesIO()
+    picture.save(stream, "PNG", **options)
+    data = stream.getvalue()
+    start = data.index(b"IDAT") - 4
+    end = data.index(b"IEND") - 4
+    rows = zlib.decompress(data[start + 8 : end - 4])
+    packed = zlib.compress(rows[: len(rows) - missing])
+    return data[:start] + chunk(b"IDAT", packed[:9]) + chunk(b"IDAT", packed[9:]) + data[end:]
+
+
+@pytest.mark.parametrize("mode", ROW)
+def test_rows_that_are_missing_in_a_whole_stream_are_refused(mode):
+    grey = Image.fromarray(COLOUR[..., 0].astype(np.uint16) * 257)
+    picture = grey if mode == "I;16" else Image.fromarray(COLOUR).convert(mode)
+    for missing in (1, 1 + ROW[mode], 23 * (1 + ROW[mode]), 24 * (1 + ROW[mode])):
+        assert decode(short_of_rows(picture, missing), SAME).code == "truncated"
+    black = Image.new(picture.mode, picture.size)
+    assert decode(short_of_rows(black, 1), SAME).code == "truncated"
+    for whole in (picture, black):
+        assert isinstance(decode(short_of_rows(whole, 0), SAME), Decoded)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 2), (5, 3), (9, 9), (40, 24)])
+@pytest.mark.parametrize(("depth", "colours"), [(1, 0), (4, 0), (8, 0), (8, 2), (16, 6)])
+def test_passes_that_are_missing_are_refused(depth, colours, size):
+    bits = depth * {0: 1, 2: 3, 6: 4}[colours]
+    rows = interlaced_rows(size, bits)
+    header = b"".join(n.to_bytes(4, "big") for n in size) + bytes([depth, colours, 0, 0, 1])
+    for missing in (0, 1, len(rows[-1]), sum(map(len, rows)) // 2):
+        stream = b"".join(rows)
+        packed = zlib.compress(stream[: len(stream) - missing])
+        data = STILL[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + STILL[-12:]
+        result = decode(data, SAME)
+        assert getattr(result, "code", "whole") == ("truncated" if missing else "whole")
+
+
+def interlaced_rows(size, bits):
+    order = np.array([[1, 6, 4, 6, 2, 6, 4, 6], [7] * 8, [5, 6] * 4, [7] * 8,
+                      [3, 6, 4, 6, 3, 6, 4, 6], [7] * 8, [5, 6] * 4, [7] * 8])  # fmt: skip
+    passes = np.tile(order, (6, 6))[: size[1], : size[0]]
+    counts = [(passes == each).sum(axis=1) for each in range(1, 8)]
+    return [b"\0" + b"\x55" * ((n * bits + 7) // 8) for each in counts for n in each if n]
