@@ -9,6 +9,7 @@ from zlib import crc32, decompressobj
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from sightstream.images.levels import Samples, sixteen_bits
@@ -25,6 +26,7 @@ _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
            (0, 1, 1, 2)]  # fmt: skip
 """Of Adam7: first column and row, steps between columns and between rows."""
 _PIECE = 2**18
+_MARKS = [90, 195, 150, 31, 180, 45, 210, 105]
 
 
 def open_picture(stream: BytesIO) -> Image.Image:
@@ -63,19 +65,25 @@ def load(image: Image.Image, data: bytes) -> Samples | None:
     depth, key = data[24], image.info.get("transparency")
     if image.mode == "L" and depth < 8 and key is not None:  # Pillow scales the pixels alone.
         image.info["transparency"] = key * 255 // (2**depth - 1)
-    image.load()
-    if _may_miss_rows(image, data) and _misses_rows(image, data):
+    if not _overwrites_last_row(image, data) and _misses_rows(image, data):
         raise RefusedError("truncated", "The PNG ends too early: rows of pixels are missing.")
     return _samples(image, data) if depth == 16 else None
 
 
-def _may_miss_rows(image: Image.Image, data: bytes) -> bool:
-    """False where the last row holds something: what Pillow had no data for stays zero."""
-    if data[28]:  # Rows of all passes lie between each other.
-        return True
-    row = image.crop((0, image.height - 1, *image.size))
-    raw = "RGBX" if image.mode == "RGB" else image.mode  # X is 255 where a pixel was decoded.
-    return not any(row.tobytes("raw", raw))
+def _overwrites_last_row(image: Any, data: bytes) -> bool:
+    """Decode over a mark in the row that comes last; if it is still there, no row may have come."""
+    last = (image.height & ~1) - 1 if data[28] else image.height - 1  # Adam7 ends with an odd row.
+    ImageFile.load_prepare(image)
+    pixels = image.im.pixel_access(False)
+    bands = len(image.getbands())
+    values = [each & 1 and 255 for each in _MARKS] if image.mode == "1" else _MARKS
+    marks = {
+        (x, last): (n,) * bands if bands > 1 else n for x, n in enumerate(values[: image.width])
+    }
+    for place, value in marks.items():
+        pixels[place] = value
+    pixels = image.load()
+    return last >= 0 and any(pixels[place] != value for place, value in marks.items())
 
 
 def _misses_rows(image: Image.Image, data: bytes) -> bool:
