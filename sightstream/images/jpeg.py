@@ -145,6 +145,13 @@ def _decode(
         raise _refusal(error) from None
 
 
+def require_intact(data: bytes) -> None:
+    """Raise RefusedError where some pixels would be made up; the smallest fraction shows it."""
+    if decode := _strict_decoder():
+        modes = {1: "L", 3: "RGB"}
+        _decode(decode, data, modes.get(len(read_frame(data).components), "CMYK"), (1, 1))
+
+
 def _without_filling(data: bytes, error: ValueError) -> bytes:
     found = re.search(r"(\d+) extraneous bytes before marker 0xd9", str(error))
     count = int(found[1]) if found else 0

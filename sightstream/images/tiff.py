@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from sightstream.images import extra
 from sightstream.images.levels import Samples, sixteen_bits
 from sightstream.images.limits import RefusedError
+from sightstream.images.tiff_damage import require_intact, require_same_fax
 from sightstream.images.tiff_pages import at_picture
 from sightstream.images.tiff_tags import Tags, unsupported
 
@@ -59,8 +60,15 @@ def open_picture(stream: BytesIO) -> Image.Image:
     return ScientificTiff(stream, tags)
 
 
-def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
+def load(image: Image.Image, data: bytes) -> Image.Image | Samples | None:
     """Decode the pixels; samples of more than 8 bits are returned as they are stored."""
+    found = _loaded(image)
+    read: Any = image
+    require_intact(data, read.tags)
+    return found
+
+
+def _loaded(image: Image.Image) -> Image.Image | Samples | None:
     if isinstance(image, ScientificTiff):
         return _scientific(image.stream, image.tags)
     plain: Any = image
@@ -72,11 +80,13 @@ def load(image: Image.Image, _data: bytes) -> Image.Image | Samples | None:
 
 def _plain(image: Image.Image, tags: Tags, stream: BytesIO) -> Image.Image | Samples | None:
     image.info.pop("xmp", None)  # Pillow would turn the picture by it.
+    data = stream.getvalue()
     if tags.bits == 16 and image.mode in ("RGB", "RGBA"):
-        again = TiffImageFile(BytesIO(stream.getvalue()))
+        again = TiffImageFile(BytesIO(data))
         again.info.pop("xmp", None)
         return _bands(tags, sixteen_bits(image, again))
     image.load()
+    require_same_fax(image, data, tags)
     if tags.has_small_colours and image.mode in ("P", "PA"):
         colours = np.array(tags.colours, np.uint16).reshape(3, -1).T >> 8
         image.putpalette(colours.astype(np.uint8).tobytes())

@@ -50,7 +50,35 @@ class Tags:
         self.is_reduced = first(254) & 1 or first(255) == 2
         self.is_mask = first(254) & 4 or self.photometric == 4
         self.is_dng = 50706 in directory
+        # Of floats: Pillow's libtiff mixes up their bytes where the largest comes first.
+        self.has_turned_floats = first(317, 1) == 3 and directory.prefix == b"MM"
+        self.directory = directory
         self.is_for_pillow = True
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each strip or tile begins."""
+        return all_of(self.directory, 324) or all_of(self.directory, 273)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many bytes each strip or tile has in the file."""
+        return all_of(self.directory, 325) or all_of(self.directory, 279)
+
+    @property
+    def segment_size(self) -> int:
+        """The most bytes that a strip or tile may have when it is decoded."""
+        width, height, rows = ((all_of(self.directory, tag) or (0,))[0] for tag in (322, 323, 278))
+        rows = height or min(rows or self.height, self.height)
+        bands = 1 if self.is_planar else self.bands
+        size: int = ((width or self.width) * self.bits * bands + 7) // 8 * rows
+        return size
+
+    @property
+    def jpeg_tables(self) -> bytes:
+        """What the JPEGs of all strips and tiles share."""
+        found = all_of(self.directory, 347)
+        return found[0] if found and isinstance(found[0], bytes) else b""
 
     @property
     def alpha(self) -> int:
@@ -90,7 +118,7 @@ class Tags:
             return False
         if self.compression == 7 and self.bits == 16:  # a lossless JPEG
             return False
-        if self.is_planar and self.is_ycbcr:
+        if self.has_turned_floats or (self.is_planar and self._has_other_planes):
             return False
         if self.bits <= 8:  # Pillow loses the alpha that grey was multiplied by.
             return self.sample_format in (1, 4) and not (self.bands == 2 and 1 in self.extra)
@@ -100,6 +128,13 @@ class Tags:
         if self.bands > 1:
             return False
         return (self.bits, self.sample_format) in {(12, 1), (16, 1), (32, 2), (32, 3)}
+
+    @property
+    def _has_other_planes(self) -> bool:
+        """True for planes that Pillow takes for samples side by side, or does not know."""
+        if self.photometric == 2:
+            return self.bands > 4 or 1 in self.extra
+        return self.is_ycbcr or (self.photometric in (0, 1, 3) and self.bands > 1)
 
     @property
     def kind(self) -> str:

@@ -486,3 +486,45 @@ def test_a_palette_of_8_or_16_bits_has_its_colours(compression, factor):
     colours = (table * factor).astype(np.uint16)
     data = written(GREY, photometric="palette", colormap=colours, compression=compression)
     np.testing.assert_array_equal(pixels(data), np.moveaxis(table[:, GREY], 0, -1))
+
+
+@pytest.mark.parametrize("predictor", [2, 3])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", ["lzw", "zlib"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "i4", "f2", "f4", "f8"])
+def test_predictors_of_both_byte_orders_are_exact(dtype, compression, order, predictor):
+    if predictor == 3 and dtype[0] != "f":
+        pytest.skip("of floats alone")
+    options = {"compression": compression, "predictor": predictor, "byteorder": order}
+    for values, want in ((GREY, ONE), (RGB, THREE)):
+        kind = "rgb" if want is THREE else "minisblack"
+        full = 255 if dtype == "f2" or dtype[0] != "f" else 1
+        try:
+            data = written((values / full * 255 if full == 1 else values).astype(dtype),
+                           photometric=kind, **options)  # fmt: skip
+        except (ValueError, NotImplementedError, RuntimeError):
+            continue  # what the writer does not know
+        np.testing.assert_array_equal(pixels(data, want).squeeze(), values)
+
+
+EXTRAS = [
+    ("minisblack", ("unassalpha",)), ("minisblack", ("assocalpha",)), ("minisblack", (0,)),
+    ("minisblack", (0, 0)), ("minisblack", (2, 0)), ("minisblack", (1, 0)), ("miniswhite", (2,)),
+    ("rgb", (0,)), ("rgb", (1,)), ("rgb", (2,)), ("rgb", (2, 0)), ("rgb", (1, 0)), ("rgb", (0, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits"])
+@pytest.mark.parametrize(("photometric", "extra"), EXTRAS)
+def test_planes_are_what_samples_side_by_side_are(photometric, extra, compression):
+    bands = [RGB // 2] if photometric == "rgb" else [GREY // 2]
+    bands += [np.full((SIDE, SIDE), 200 - 10 * n, np.uint8) for n, _ in enumerate(extra)]
+    values, seen = np.dstack(bands), []
+    for stored in (values, values.astype(np.uint16) * 257):
+        for planar in ("contig", "separate"):
+            turned = np.moveaxis(stored, -1, 0) if planar == "separate" else stored
+            data = written(np.ascontiguousarray(turned), photometric=photometric,
+                           planarconfig=planar, extrasamples=extra, compression=compression)  # fmt: skip
+            seen.append(pixels(data, Preprocessing(SIDE, SIDE, 3, levels="full")))
+    for other in seen[1:]:
+        assert abs(seen[0] - other).max() <= 1
