@@ -50,8 +50,9 @@ class Tags:
         self.is_reduced = first(254) & 1 or first(255) == 2
         self.is_mask = first(254) & 4 or self.photometric == 4
         self.is_dng = 50706 in directory
-        # Of floats: Pillow's libtiff mixes up their bytes where the largest comes first.
-        self.has_turned_floats = first(317, 1) == 3 and directory.prefix == b"MM"
+        # Pillow mixes up the bytes of predicted numbers of 32 bits whose largest byte comes first.
+        is_turned = first(317, 1) > 1 and directory.prefix == b"MM"
+        self.has_turned_differences = is_turned and self.bits == 32
         self.directory = directory
         self.is_for_pillow = True
 
@@ -118,7 +119,7 @@ class Tags:
             return False
         if self.compression == 7 and self.bits == 16:  # a lossless JPEG
             return False
-        if self.has_turned_floats or (self.is_planar and self._has_other_planes):
+        if self.has_turned_differences or (self.is_planar and self._has_other_planes):
             return False
         if self.bits <= 8:  # Pillow loses the alpha that grey was multiplied by.
             return self.sample_format in (1, 4) and not (self.bands == 2 and 1 in self.extra)
