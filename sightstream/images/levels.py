@@ -28,14 +28,44 @@ class Samples:
     white: float | None = None  # SMaxSampleValue
     zero_is_white: bool = False
     premultiplied: bool = False  # colours were multiplied by alpha
+    nodata: float | None = None  # stands where nothing was measured
+
+    @property
+    def unmeasured(self) -> NDArray | None:
+        """True for pixels that hold `nodata` in each band; None where there can be none."""
+        if self.nodata is None:
+            return None
+        if self.values.dtype.kind == "f":
+            same = self._is_about(self.nodata)
+        else:
+            bounds = np.iinfo(self.values.dtype)
+            if not bounds.min <= self.nodata <= bounds.max or self.nodata % 1:
+                return None
+            same = self.values == int(self.nodata)
+        return same.all(axis=-1) if same.ndim == 3 else same
+
+    def _is_about(self, number: float) -> NDArray:
+        """True for floats that are this one, but for how its text was rounded."""
+        if np.isnan(number):
+            return np.isnan(self.values)
+        low, high = sorted((number * (1 - 1e-6), number * (1 + 1e-6)))
+        with np.errstate(over="ignore"):
+            found: NDArray = (self.values >= low) & (self.values <= high)
+        return found
 
 
 def to_8_bit(samples: Samples, levels: Levels) -> Image.Image:
     """Return the picture as L or RGB, with transparency flattened onto white."""
-    black, white = _full(samples) if levels == "full" else _black_and_white(samples)
+    unmeasured = samples.unmeasured
+    if levels == "full":
+        black, white = _full(samples)
+    else:
+        black, white = _black_and_white(samples, unmeasured)
     pixels = _scaled(samples.values, black, white)
     if samples.zero_is_white:
         pixels = 255 - pixels
+    if unmeasured is not None:
+        pixels[unmeasured] = 0
     if samples.alpha is None:
         return Image.fromarray(pixels)
     alpha = _scaled(samples.alpha, 0, _opaque(samples.alpha, white))
@@ -47,7 +77,7 @@ def to_8_bit(samples: Samples, levels: Levels) -> Image.Image:
     return flat
 
 
-def _black_and_white(samples: Samples) -> tuple[float, float]:
+def _black_and_white(samples: Samples, unmeasured: NDArray | None) -> tuple[float, float]:
     """The largest value is white and 0 is black, within what the file and the type say.
 
     Each is a minimum or a maximum, so that a little more of a value never changes much.
@@ -55,12 +85,14 @@ def _black_and_white(samples: Samples) -> tuple[float, float]:
     values = samples.values
     if values.dtype == np.uint8 and not samples.bits:
         return 0, 255
-    finite = np.isfinite(values) if values.dtype.kind == "f" else True
-    black = min(float(values.min(initial=0, where=finite)), samples.black or 0)
+    counts: Any = np.isfinite(values) if values.dtype.kind == "f" else True
+    if unmeasured is not None:
+        counts = counts & ~unmeasured.reshape(unmeasured.shape + (1,) * (values.ndim - 2))
+    black = min(float(values.min(initial=0, where=counts)), samples.black or 0)
     white = 2**samples.bits - 1 if samples.bits else samples.white
     if white is None:
         white = black + (1 if values.dtype.kind == "f" else 255)
-    return black, max(float(values.max(initial=0, where=finite)), white)
+    return black, max(float(values.max(initial=0, where=counts)), white)
 
 
 def _full(samples: Samples) -> tuple[float, float]:

@@ -90,7 +90,7 @@ def _plain(image: Image.Image, tags: Tags, stream: BytesIO) -> Image.Image | Sam
     if tags.has_small_colours and image.mode in ("P", "PA"):
         colours = np.array(tags.colours, np.uint16).reshape(3, -1).T >> 8
         image.putpalette(colours.astype(np.uint8).tobytes())
-    if image.mode[0] in "IF":
+    if image.mode[0] in "IF" or (tags.nodata and image.mode in ("L", "RGB") and tags.photometric):
         return _samples(tags, np.asarray(image))
     return image.convert("RGB") if image.mode == "RGBA" and not tags.alpha else None
 
@@ -136,7 +136,9 @@ def _samples(tags: Tags, values: NDArray, alpha: NDArray | None = None) -> Sampl
     fills = values.dtype.kind == "f" or tags.bits == 8 * values.dtype.itemsize
     bits = 0 if fills else tags.bits
     zero_is_white, premultiplied = tags.photometric == 0, 1 in tags.extra
-    return Samples(values, alpha, bits, tags.black, tags.white, zero_is_white, premultiplied)
+    return Samples(
+        values, alpha, bits, tags.black, tags.white, zero_is_white, premultiplied, tags.nodata
+    )
 
 
 def _with_tifffile(stream: BytesIO, tags: Tags) -> NDArray:

@@ -40,6 +40,7 @@ class Tags:
         self.orientation: int = turned[0] if isinstance(turned, bytes) else turned
         self.is_turned_by_pillow = not isinstance(turned, bytes)
         self.extra = all_of(directory, 338)
+        self.nodata = _number(first(42113, ""))
         self.black, self.white = first(340, None), first(341, None)
         self.colours: tuple[int, ...] = all_of(directory, 320) if self.photometric == 3 else ()
         self.has_small_colours = max(self.colours, default=256) < 256  # of 8 bits, not of 16
@@ -167,6 +168,16 @@ class Tags:
         table = np.array(self.colours, np.uint16).reshape(3, -1).T
         found: NDArray = table[np.minimum(indices, len(table) - 1)]
         return found
+
+
+def _number(text: Any) -> float | None:
+    """What GDAL writes as text; None where that is no number."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except (TypeError, ValueError):
+            continue
+    return None
 
 
 def unsupported(kind: str, advice: str) -> RefusedError:

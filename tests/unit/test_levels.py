@@ -156,3 +156,45 @@ def test_alpha_is_opaque_at_the_white_of_the_colours_or_of_its_type(container, o
     got = np.asarray(to_8_bit(Samples(values, alpha), "values"))
     assert abs(got[1:] - RAMP[1:] / 4095 * 255).max() <= 1
     assert (got[0] == 255).all()
+
+
+def with_nodata(values, nodata, **options):
+    return tiff(values, extratags=[(42113, "s", 0, nodata, True)], **options)
+
+
+NODATA = [
+    ("f4", "-3.4028234663852886e+38"), ("f4", "3.4028234663852886e+38"), ("f4", "-3.40282e+38"),
+    ("f4", "-9999"), ("f8", "-1.7976931348623157e+308"), ("f8", "1e+20"), ("i2", "-32768"),
+    ("i2", "-9999.0"), ("u2", "65535"), ("i4", "-2147483648"), ("u4", "4294967295"),
+    ("i8", "-9223372036854775808"), ("f4", "inf"), ("f4", "nan"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), NODATA)
+def test_what_was_never_measured_is_black_and_moves_no_level(dtype, nodata):
+    values = RAMP.astype(dtype)
+    whole = pixels(tiff(values))
+    values[:9] = float(nodata) if dtype[0] == "f" else int(nodata.removesuffix(".0"))
+    got = pixels(with_nodata(values, nodata))
+    assert (got[:9] == 0).all()
+    np.testing.assert_array_equal(got[9:], whole[9:])
+    turned = pixels(with_nodata(values, nodata, photometric="miniswhite"))
+    assert (turned[:9] == 0).all()
+    np.testing.assert_array_equal(turned[9:], 255 - whole[9:])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_a_colour_is_missing_where_all_its_bands_are(dtype):
+    values = np.dstack([RAMP % 200, RAMP % 190, RAMP % 180]).astype(dtype)
+    values[0], values[1, :, 0], values[2, 0] = 255, 255, 250
+    got = decode(with_nodata(values, "255", photometric="rgb"), Preprocessing(SIDE, SIDE)).pixels
+    expected = values.copy()
+    expected[0] = 0
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("nodata", ["", "none", "-1", "0.5", "99999", "1e999", "9" * 5000, "0"])
+def test_a_value_that_stands_nowhere_changes_nothing(nodata, dtype):
+    values = (RAMP % 256).astype(dtype)
+    np.testing.assert_array_equal(pixels(with_nodata(values, nodata)), pixels(tiff(values)))
