@@ -14,6 +14,8 @@ _FIRST_HEADER, _USUAL_HEADER, _HEADER_WITH_ALPHA, _LONGEST_HEADER = 16, 40, 56, 
 _HEADERS = {12, _USUAL_HEADER, 52, _HEADER_WITH_ALPHA, 64, 108, 124}
 _RLE8, _RLE4, _MASKS = 1, 2, 3
 _INSIDE = {4: "JPEG", 5: "PNG"}
+_OS2, _OF_OS2 = 64, {3: "Huffman codes", 4: "run lengths of 24 bits"}
+_RARE_DEPTHS = {2, 64}
 _NEXT_ROW, _END, _DELTA = 0, 1, 2
 
 
@@ -33,15 +35,25 @@ def open_picture(stream: BytesIO) -> Image.Image:
     if header not in _HEADERS and _FIRST_HEADER <= header <= _LONGEST_HEADER:
         data, header = _with_usual_header(data, header), _USUAL_HEADER
     method = _number(data, 30) if header >= _USUAL_HEADER else 0
-    if header >= _USUAL_HEADER and method in _INSIDE:
-        sentence = f"A BMP that holds a {_INSIDE[method]} is not read: send that itself."
-        raise RefusedError("unsupported_format", sentence)
+    _refuse_kind(header, method, _number(data, 28) & 0xFFFF)
     try:
         return BmpImageFile(BytesIO(data))
     except OSError:
         if method != _MASKS or data[28] not in (16, 32):
             raise
     return MaskedBmp(data)
+
+
+def _refuse_kind(header: int, method: int, bits: int) -> None:
+    if header == _OS2 and method in _OF_OS2:
+        sentence = f"A BMP of OS/2 with {_OF_OS2[method]} is not read: save it as PNG."
+    elif header >= _USUAL_HEADER and method in _INSIDE:
+        sentence = f"A BMP that holds a {_INSIDE[method]} is not read: send that itself."
+    elif header >= _USUAL_HEADER and bits in _RARE_DEPTHS:
+        sentence = f"A BMP of {bits} bits a pixel is not read: save it as PNG."
+    else:
+        return
+    raise RefusedError("unsupported_format", sentence)
 
 
 def load(image: Image.Image, data: bytes) -> Image.Image | Samples | None:

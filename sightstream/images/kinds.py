@@ -19,16 +19,19 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("DICOM", r".{128}DICM|\x08\0.\0(?:[A-Z]{2}|\x04\0\0\0)", "export its pixels as PNG or TIFF"),
     ("camera raw", r"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM",
      "develop it to JPEG or TIFF"),
-    ("PNG whose line ends were changed on the way",
+    ("a PNG whose line ends were changed on the way",
      r"\tPNG|\x89PNG\n|\x89PNG\r\n\x1a\r\n|\x89PNG\r\r",
      "transfer it in binary mode"),
-    ("PNG animation (MNG or JNG)", r"\x8a[MJ]NG", _TO_JPEG),
-    ("data URI", _QUOTE + r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
+    ("a PNG animation (MNG or JNG)", r"\x8a[MJ]NG", _TO_JPEG),
+    ("a data URI", _QUOTE + r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
     ("hexadecimal text",
      _QUOTE + r"(?i:ff~d8~ff|89~50~4e~47|47~49~46~38)(?:~[0-9a-fA-F]{2}){2}".replace(
          "~", r"[ :,-]{0,2}(?:0x|\\x)?").replace("(?i:", r"(?:0x|\\x)?(?i:", 1),
      "decode it, and " + _NO_IMAGE),
     ("bytes written as text", r"\s*b['\"](?:\\x|GIF8|RIFF)", _NO_IMAGE),
+    ("bytes that were decoded as text on the way",
+     r"(?:\xef\xbf\xbd){2}|\xc3\xbf\xc3\x98\xc3\xbf|\?{4}\0.(?:JFIF|Exif)"
+     r"|(?:\xef\xbf\xbd|\xc2\x89|\?)PNG", "send the raw bytes, by a serializer of bytes"),
     ("uuencoded text", r"begin [0-7]{3} ", "decode it, and " + _NO_IMAGE),
     ("an address", r"\s*['\"]?(?:[a-z][a-z0-9+.]{1,9}://|/[\w.-]+/[\w./ -]+\s*$|[A-Z]:[\\/])",
      "send it in the header `uri` of a message without bytes, or " + _NO_IMAGE),
@@ -43,13 +46,13 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("Avro (object container)", r"Obj\x01", "send each picture's own bytes"),
     ("Avro (single object)", r"\xc3\x01.{8}", _NO_IMAGE),
     ("Avro (Glue framing)", r"\x03[\0\5].{16}", _NO_IMAGE),
-    ("Java object (serialized)", r"\xac\xed\0\x05", _NO_IMAGE),
-    ("NumPy array", r"\x93NUMPY", "write it as PNG or TIFF"),
-    ("Python pickle", r"\x80[\2-\5][\x95}\]cq(]",
+    ("a Java object (serialized)", r"\xac\xed\0\x05", _NO_IMAGE),
+    ("a NumPy array", r"\x93NUMPY", "write it as PNG or TIFF"),
+    ("a Python pickle", r"\x80[\2-\5][\x95}\]cq(]",
      "write it as PNG or TIFF: pickles are never read"),
-    ("PDF", r".{0,1020}?%PDF-", "export its pages as PNG"),
+    ("a PDF", r".{0,1020}?%PDF-", "export its pages as PNG"),
     ("PostScript", r"%!PS|\xc5\xd0\xd3\xc6", _TO_JPEG),
-    ("SVG", r"(?:\xef\xbb\xbf)?\s*(?:<\?xml.{0,600}?|<!--.{0,600}?)?(?i:<!DOCTYPE svg|<svg)",
+    ("an SVG", r"(?:\xef\xbb\xbf)?\s*(?:<\?xml.{0,600}?|<!--.{0,600}?)?(?i:<!DOCTYPE svg|<svg)",
      "render it to PNG"),
     ("HTML", r"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,200}?)?(?i:<(?:!doctype html|html|head|body))",
      "a server may have answered with an error page"),
@@ -69,26 +72,26 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("netpbm (PPM, PGM, PBM, PFM)", r"P[1-7fF]\s", _TO_JPEG),
     ("TGA", r".\0[\2\3\x0a\x0b]\0{5}.{8}[\x08\x0f\x10\x18\x20][\0-\x3f]"
      r"|.\x01[\1\x09].{4}[\x0f\x10\x18\x20].{8}[\x08\x10][\0-\x3f]", _TO_JPEG),
-    ("SGI picture (RGB)", r"\x01\xda[\0\1][\1\2]", _TO_JPEG),
-    ("Sun raster", r"\x59\xa6\x6a\x95", _TO_JPEG),
+    ("an SGI picture (RGB)", r"\x01\xda[\0\1][\1\2]", _TO_JPEG),
+    ("a Sun raster", r"\x59\xa6\x6a\x95", _TO_JPEG),
     ("PCX", r"\x0a[\0\2-\5]\x01[\1\2\4\x08]", _TO_JPEG),
-    ("Windows metafile", r"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF", "render it to PNG"),
-    ("office document or FlashPix (OLE)", r"\xd0\xcf\x11\xe0", "export its pages as PNG"),
+    ("a Windows metafile", r"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF", "render it to PNG"),
+    ("an office document or FlashPix (OLE)", r"\xd0\xcf\x11\xe0", "export its pages as PNG"),
     ("weather data (GRIB, BUFR)", r"GRIB|BUFR", "render a field as PNG"),
-    ("icon (ICO, CUR)", r"\0\0[\1\2]\0[\1-\x40]\0", _TO_JPEG),
-    ("DirectDraw surface (DDS)", r"DDS ", _TO_JPEG),
+    ("an icon (ICO, CUR)", r"\0\0[\1\2]\0[\1-\x40]\0", _TO_JPEG),
+    ("a DirectDraw surface (DDS)", r"DDS ", _TO_JPEG),
     ("QOI", r"qoif", _TO_JPEG),
-    ("ZIP archive or office document", r"PK[\3\5]", "unpack it"),
-    ("gzip archive", r"\x1f\x8b", "unpack it"),
+    ("a ZIP archive or office document", r"PK[\3\5]", "unpack it"),
+    ("a gzip archive", r"\x1f\x8b", "unpack it"),
     ("compressed data (zlib)", r"\x78[\x01\x5e\x9c\xda]", "unpack it"),
     ("compressed data (LZ4 or Snappy)",
      r"\x04\x22M\x18|\xff\x06\0\0sNaPpY|\x82SNAPPY\0", "unpack it"),
-    ("archive", r"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "unpack it"),
+    ("an archive", r"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "unpack it"),
     ("Parquet", r"PAR1", "send each picture's own bytes"),
     ("Apache Arrow", r"ARROW1|\xff{4}..\0\0\x10\0\0\0", "send each picture's own bytes"),
-    ("Git LFS pointer", r"version https://git-lfs", "fetch the file itself: git lfs pull"),
-    ("SQLite database", r"SQLite format 3", _NO_IMAGE),
-    ("program", r"\x7fELF|MZ.{58}", _NO_IMAGE),
+    ("a Git LFS pointer", r"version https://git-lfs", "fetch the file itself: git lfs pull"),
+    ("an SQLite database", r"SQLite format 3", _NO_IMAGE),
+    ("a program", r"\x7fELF|MZ.{58}", _NO_IMAGE),
 ]  # fmt: skip
 
 _DEPTHS = {
@@ -138,13 +141,19 @@ def name(data: bytes) -> tuple[str, str]:
         kind, _, advice = _BY_BEGINNING[int((found.lastgroup or "k0")[1:])]
         return kind, advice
     if (place := _INSIDE.search(begins)) and place.start():
-        framing = "Avro (Confluent framing)" if begins[0] == 0 and place.start() < 200 else ""
+        is_framed = _has_schema(begins) and 5 <= place.start() < 200
+        framing = "Avro (Confluent framing)" if is_framed else ""
         if framing or re.match(rb"\s+$", begins[: place.start()]):
             return framing or "a picture behind blank lines", _NO_IMAGE
         return f"a picture behind {place.start()} other bytes", _NO_IMAGE
-    if begins[0] == 0 and len(data) > 5 and 0 < int.from_bytes(begins[1:5], "big") < 2**24:
+    if _has_schema(begins):
         return "Avro (Confluent framing)", _NO_IMAGE
     return _unframed(data)
+
+
+def _has_schema(begins: bytes) -> bool:
+    """True where a NUL and the number of a schema come first."""
+    return begins[0] == 0 and len(begins) > 5 and 0 < int.from_bytes(begins[1:5], "big") < 2**24
 
 
 def _unframed(data: bytes) -> tuple[str, str]:

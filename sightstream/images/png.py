@@ -32,6 +32,9 @@ _MARKS = [90, 195, 150, 31, 180, 45, 210, 105]
 def open_picture(stream: BytesIO) -> Image.Image:
     """Open without the chunks of an animation and broken notes: the picture is there."""
     data = stream.getvalue()
+    if data[12:16] == b"CgBI":
+        sentence = "A PNG in Apple's own form (CgBI) is not read: save it as a usual PNG."
+        raise RefusedError("unsupported_format", sentence)
     dropped = [
         (start, end) for name, start, end in _chunks(data) if not _is_needed(data, name, start, end)
     ]

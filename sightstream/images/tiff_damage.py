@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sightstream.images import jpeg
-from sightstream.images.tiff_tags import Tags
+from sightstream.images.tiff_tags import Tags, unsupported
 
 _FAX = (3, 4)
 _JPEG = 7
@@ -25,6 +25,15 @@ def require_intact(data: bytes, tags: Tags) -> None:
             _inflate(segment, tags.segment_size)
         elif tags.compression == _JPEG and tags.bits == 8 and segment:
             jpeg.require_intact(tags.jpeg_tables[:-2] + segment[2 if tags.jpeg_tables else 0 :])
+
+
+def refuse_sparse(tags: Tags) -> None:
+    """Refuse what has strips or tiles that were never written, as GDAL leaves out empty ones."""
+    places = list(zip(tags.offsets, tags.counts, strict=False))
+    used = places[: len(places) * tags.bands_used // tags.bands] if tags.is_planar else places
+    if absent := used.count((0, 0)):
+        kind = f"TIFF that lacks {absent:,} of {len(used):,} strips or tiles (sparse)"
+        raise unsupported(kind, "write it whole (GDAL: SPARSE_OK=NO)")
 
 
 def _inflate(packed: bytes, most: int) -> None:

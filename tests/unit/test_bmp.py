@@ -125,3 +125,17 @@ def test_noise_behind_any_header_never_raises():
                 data = bytearray(bmp(random.bytes(400), bits, method, 124))
                 data[14] = header
                 assert isinstance(decode(bytes(data), SAME), Decoded | Rejected)
+
+
+RARE = {
+    "2 bits a pixel": bmp(bytes(20), 2, palette=bytes(16)),
+    "64 bits a pixel": bmp(bytes(HEIGHT * WIDTH * 8), 64),
+    "Huffman codes": bmp(bytes(20), 1, 3, 64, palette=bytes(8)),
+    "run lengths of 24 bits": bmp(bytes(20), 24, 4, 64),
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
+def test_rare_kinds_are_refused_by_name(kind):
+    refused = decode(RARE[kind], SAME)
+    assert (refused.code, kind in refused.detail) == ("unsupported_format", True)

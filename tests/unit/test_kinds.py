@@ -53,6 +53,12 @@ KINDS = {
     "hexadecimal text": [JPEG.hex().encode(), encoded("PNG").hex().upper().encode(),
                          JPEG.hex(" ").encode(), JPEG.hex(":").encode(), repr(JPEG).encode(),
                          b"\\x" + JPEG.hex().encode(), b"0xFF, 0xD8, 0xFF, 0xE0, 0x00, 0x10"],
+    "bytes that were decoded as text on the way": [
+        encoded(format, **options).decode(coding, how).encode(target, how)
+        for format, options in (("JPEG", {}), ("JPEG", {"exif": Image.Exif()}), ("PNG", {}))
+        for coding, how, target in (("utf8", "replace", "utf8"), ("latin-1", "strict", "utf8"),
+                                    ("latin-1", "replace", "ascii"))
+    ],
     "bytes written as text": [repr(encoded("PNG")).encode()],
     "uuencoded text": [b"begin 644 x.jpg\nM_]C_X"],
     "an address": [b"https://cam.example/x.jpg", b"s3://bucket/x.jpg\n", b"/data/cam/x.jpg",
@@ -99,6 +105,10 @@ KINDS = {
     "raw pixels (224x224, RGB as float32)": [np.random.default_rng(1).bytes(224 * 224 * 12)],
     "nothing but zeros, perhaps raw pixels (64x64, RGB)": [bytes(64 * 64 * 3)],
     "behind blank lines": [b"\r\n" + JPEG, b"\n\n" + encoded("PNG")],
+    "behind 7 other bytes": [bytes(7) + JPEG],
+    "behind 2 other bytes": [bytes(2) + encoded("PNG")],
+    "it is a data URI.": [b"data:image/jpeg;base64," + base64.b64encode(JPEG)],
+    "it is an SVG.": [b"<svg xmlns=''>"],
     "behind 17 other bytes": [b"\x07" * 17 + JPEG],
     "line ends": [encoded("PNG").replace(b"\r\n", b"\n"),
                   bytes(byte & 0x7F for byte in encoded("PNG"))],

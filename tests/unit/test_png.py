@@ -157,3 +157,11 @@ def interlaced_rows(size, bits):
     passes = np.tile(order, (6, 6))[: size[1], : size[0]]
     counts = [(passes == each).sum(axis=1) for each in range(1, 8)]
     return [b"\0" + b"\x55" * ((n * bits + 7) // 8) for each in counts for n in each if n]
+
+
+def test_the_form_of_apple_is_refused_by_name():
+    packed = zlib.compress(bytes(24 * 161))[2:-4]
+    header = STILL[8:PIXELS]
+    data = STILL[:8] + chunk(b"CgBI", b"P\0 \6") + header + chunk(b"IDAT", packed) + STILL[-12:]
+    refused = decode(data, SAME)
+    assert (refused.code, "CgBI" in refused.detail) == ("unsupported_format", True)

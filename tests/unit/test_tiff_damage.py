@@ -107,3 +107,20 @@ def test_deflate_that_others_write_is_read(padding):
         rowsperstrip=100,
     )  # fmt: skip
     np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("lost", [0, 3])
+def test_what_was_never_written_is_refused_by_its_kind(lost, compression, dtype):
+    data = bytearray(written(COLOUR.astype(dtype), photometric="rgb", compression=compression,
+                             tile=(64, 48), bigtiff=True))  # fmt: skip
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        for code in (324, 325):
+            tag = file.pages.first.tags[code]
+            size = {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
+            start = tag.valueoffset + size * lost
+            data[start : start + size] = bytes(size)
+    refused = decode(bytes(data), SAME)
+    assert refused.code == "unsupported_format"
+    assert "lacks 1 of 28 strips or tiles (sparse)" in refused.detail
