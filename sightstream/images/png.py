@@ -68,6 +68,8 @@ def load(image: Image.Image, data: bytes) -> Samples | None:
     depth, key = data[24], image.info.get("transparency")
     if image.mode == "L" and depth < 8 and key is not None:  # Pillow scales the pixels alone.
         image.info["transparency"] = key * 255 // (2**depth - 1)
+    if isinstance(image, ImageFile) and not image.tile:
+        raise ValueError("it has no pixels")
     if not _overwrites_last_row(image, data) and _misses_rows(image, data):
         raise RefusedError("truncated", "The PNG ends too early: rows of pixels are missing.")
     return _samples(image, data) if depth == 16 else None

@@ -165,3 +165,8 @@ def test_the_form_of_apple_is_refused_by_name():
     data = STILL[:8] + chunk(b"CgBI", b"P\0 \6") + header + chunk(b"IDAT", packed) + STILL[-12:]
     refused = decode(data, SAME)
     assert (refused.code, "CgBI" in refused.detail) == ("unsupported_format", True)
+
+
+def test_a_file_without_pixels_is_refused():
+    refused = decode(STILL[:PIXELS] + STILL[-12:], SAME)
+    assert (refused.code, "it has no pixels" in refused.detail) == ("corrupt", True)
