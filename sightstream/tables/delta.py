@@ -117,9 +117,17 @@ def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
 
 def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
     """Return the actions of a version's log entry; None where there is none."""
+    held = entry(store, version)
+    if held is None:
+        return None
+    return [json.loads(line) for line in held.splitlines() if line.strip()]
+
+
+def entry(store: fs.FileSystem, version: int) -> bytes | None:
+    """Return a version's log entry as it is; None where there is none."""
     try:
         with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
-            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+            return bytes(log.read())
     except FileNotFoundError:
         return None
 

@@ -95,6 +95,7 @@ def _leave_out(path: str, files: Choice) -> int:
     from deltalake import DeltaTable
 
     table = DeltaTable(path)
+    head = commits.head(path, table.version())
     before, after = files(pa.table(table.get_add_actions(flatten=True)))
     if not _are_plain(table, after["path"].to_pylist()):
         raise InputError(
@@ -103,7 +104,7 @@ def _leave_out(path: str, files: Choice) -> int:
         )
     actions, doubled = _actions(table, delta.store(path), before, after)
     if actions:
-        _commit(path, table, actions)
+        _commit(path, table, head, actions)
     return doubled
 
 
@@ -134,9 +135,11 @@ def _files_on(day: str, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
     return None, files.sort_by(order)
 
 
-def _commit(path: str, table: DeltaTable, actions: list[dict[str, Any]]) -> None:
+def _commit(
+    path: str, table: DeltaTable, head: commits.Head, actions: list[dict[str, Any]]
+) -> None:
     if commits.plain(table):
-        commits.rearrange(path, table.version(), actions)
+        commits.rearrange(path, head, actions)
         return
     from deltalake import CommitProperties
     from deltalake.transaction import AddAction, RemoveAction

@@ -31,13 +31,14 @@ def merge(path: str, table: DeltaTable, size: int) -> None:
         AlteredError: Others changed rows of these files, or merged them, meanwhile.
     """
     store, actions = delta.store(path), list[dict[str, Any]]()
+    head = commits.head(path, table.version())
     for day, files in groupby(_small(table, size), key=lambda file: file[0]):
         for some in _bins(files, size):
             actions += [commits.removed(name, bytes_, day) for _, name, bytes_ in some]
             rows = pa.concat_tables([read(table, store, unquote(name)) for _, name, _ in some])
             actions.append(commits.added(store, day, rows))
     if actions:
-        commits.rearrange(path, table.version(), actions)
+        commits.rearrange(path, head, actions)
 
 
 def read(table: DeltaTable, store: FileSystem, name: str) -> pa.Table:

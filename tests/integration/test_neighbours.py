@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 import string
 import struct
 import zlib
@@ -19,7 +20,7 @@ from deltalake.schema import PrimitiveType
 from sightstream import config
 from sightstream.cli import doctor
 from sightstream.errors import InputError
-from sightstream.tables import predictions
+from sightstream.tables import commits, predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.query import Filter, query, snapshot
@@ -344,3 +345,103 @@ def test_doctor_tells_with_which_version_a_reader_can_begin(settings):
     DeltaTable(settings.predictions).create_checkpoint()
     Path(settings.predictions, "_delta_log", f"{0:020d}.json").unlink()
     assert "can begin with version 1, 2" in doctor.CHECKS["history"](settings)
+
+
+def make_anew(path, versions=0):
+    held = DeltaTable(path).to_pyarrow_table()
+    shutil.rmtree(path)
+    write_deltalake(path, held, partition_by=["date"])
+    other = Predictions(path)
+    for batch in range(versions):
+        other.append(rows(f"other-{batch}"), "other", batch)
+
+
+REPLACED = {
+    "made anew": make_anew,
+    "made anew, as long": lambda path: make_anew(path, 3),
+    "made anew, and longer": lambda path: make_anew(path, 9),
+    "removed": shutil.rmtree,
+}
+
+
+def log(path):
+    return {file.name: file.read_bytes() for file in Path(path).rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("feature", [None, "change feed"])
+@pytest.mark.parametrize("replace", REPLACED)
+def test_another_table_in_the_place_of_the_streams_is_left_alone(replace, feature, table, path):
+    if feature:
+        CHANGES[feature](DeltaTable(path))
+        table.append(rows("next"), "app", 3)
+    REPLACED[replace](path)
+    before = log(path)
+    for use in (
+        lambda: table.append(rows("lost"), "app", 4),
+        lambda: table.last_batch("app"),
+        lambda: table.mark("name", 1),
+        lambda: table.append(rows("lost"), "app", 4),
+    ):
+        with pytest.raises(InputError, match=r"another table .*Start the stream again"):
+            use()
+    assert log(path) == before
+
+
+def test_a_table_restored_from_a_shorter_backup_is_left_alone(table, path):
+    shutil.copytree(path, f"{path}.backup")
+    table.append(rows("later"), "app", 3)
+    shutil.rmtree(path)
+    shutil.copytree(f"{path}.backup", path)
+    before = log(path)
+    with pytest.raises(InputError, match="version 4 of its log is gone"):
+        table.append(rows("lost"), "app", 4)
+    assert log(path) == before
+    write_deltalake(path, rows("other"), mode="append")
+    with pytest.raises(InputError, match="version 4 of its log is another one"):
+        table.append(rows("lost"), "app", 4)
+
+
+def test_a_copy_of_the_table_in_its_place_is_the_same_table(table, path):
+    shutil.move(path, f"{path}.moved")
+    shutil.copytree(f"{path}.moved", path)
+    table.append(rows("next"), "app", 3)
+    assert len(Predictions(path)._table.to_pyarrow_table()) == 31
+
+
+@pytest.mark.parametrize("at", ["link", "write"])
+def test_a_table_made_anew_within_a_commit_is_left_alone(at, table, path, monkeypatch):
+    """Another table takes the place at the last moment before the entry is made."""
+    link, added = commits.os.link, commits.added
+
+    def linked(*args):
+        entry = args[1].parent
+        shutil.rmtree(path)
+        write_deltalake(path, rows("anew"), partition_by=["date"])
+        args[0].write_text("")
+        link(*args)
+        assert len(list(entry.glob("0*.json"))) == 2
+
+    def made(*args, **options):
+        done = added(*args, **options)
+        shutil.rmtree(path)
+        write_deltalake(path, rows("anew"), partition_by=["date"])
+        return done
+
+    if at == "write":
+        monkeypatch.setattr(commits, "added", made)
+    else:
+        monkeypatch.setattr(commits.os, "link", linked)
+    with pytest.raises(InputError, match="another table"):
+        table.append(rows("lost"), "app", 3)
+    assert [each.name for each in Path(path, "_delta_log").iterdir()] == [f"{0:020d}.json"]
+    assert DeltaTable(path).count() == 1
+
+
+def test_a_head_whose_entry_a_checkpoint_replaced_is_the_same_table(table, path):
+    DeltaTable(path).create_checkpoint()
+    for entry in Path(path, "_delta_log").glob("*.json"):
+        entry.unlink()
+    table.append(rows("next"), "app", 3)
+    Predictions(path).append(rows("then"), "app", 4)
+    table.append(rows("last"), "app", 5)
+    assert DeltaTable(path).count() == 33
