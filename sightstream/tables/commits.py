@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import pyarrow as pa
@@ -30,6 +31,9 @@ TRIES = 20
 """Times that a commit is tried whose table others alter meanwhile."""
 
 T = TypeVar("T")
+
+Values = dict[str, str | None]
+"""Of a partition's columns, as the log has them."""
 
 FAMILY = "~"
 """Stands in an app id between that of a checkpoint and the part that a copy of it has alone."""
@@ -95,10 +99,15 @@ def tried(commit: Callable[[], T], look: Callable[[], None]) -> T:
 
 
 def plain(table: DeltaTable) -> bool:
-    """Tell whether rows may be added to a table as they are, by the oldest rules of Delta."""
+    """Tell whether rows may be added to a table as they are, by the oldest rules of Delta.
+
+    They may not where others partitioned it anew.
+    """
     demanding = any("delta.invariants" in (f.metadata or {}) for f in table.schema().fields)
     return "://" not in table.table_uri.removeprefix("file://") and (
-        table.protocol().min_writer_version <= 2 and not demanding
+        table.protocol().min_writer_version <= 2
+        and not demanding
+        and table.metadata().partition_columns == ["date"]
     )
 
 
@@ -122,7 +131,9 @@ def append(path: str, head: Head, rows: pa.Table, app_id: str, batch_id: int) ->
         part = rows.filter(pc.equal(rows["date"], day)).drop_columns("date")
         Path(path, f"date={day}").mkdir(exist_ok=True)
         # Dictionaries take a third of the time, and most values occur once. Merged files have them.
-        adds.append(added(delta.store(path), str(day), part, change=True, use_dictionary=False))
+        values: Values = {"date": str(day)}
+        to = delta.store(path)
+        adds.append(added(to, f"date={day}", values, part, change=True, use_dictionary=False))
     info = _info("WRITE", {"mode": "Append", "partitionBy": '["date"]'})
     transaction = {"txn": {"appId": app_id, "version": batch_id}}
 
@@ -151,25 +162,31 @@ def rearrange(path: str, head: Head, actions: list[dict[str, Any]]) -> None:
 
 
 def added(
-    store: fs.FileSystem, day: str, rows: pa.Table, *, change: bool = False, **options: Any
-) -> dict[str, Any]:
-    """Write rows without their date to a new file, and return the action that adds it."""
+    store: fs.FileSystem, folder: str, values: Values, rows: pa.Table, *, change: bool = False,
+    **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Write rows without the values of their partition to a new file in a folder of the table.
+
+    Returns:
+        The action that adds it.
+    """
     import pyarrow.parquet as pq
 
-    name = f"date={day}/part-00000-{uuid4()}-c000.snappy.parquet"
+    name = f"{folder}/part-00000-{uuid4()}-c000.snappy.parquet"
     pq.write_table(rows, name, filesystem=store, **options)
     return {"add": {
-        "path": name, "partitionValues": {"date": day}, "size": store.get_file_info(name).size,
+        "path": quote(name, safe="/="), "partitionValues": values,
+        "size": store.get_file_info(name).size,
         "modificationTime": _now(), "dataChange": change,
         "stats": json.dumps({"numRecords": len(rows)}),
     }}  # fmt: skip
 
 
-def removed(path: str, size: int, day: str) -> dict[str, Any]:
+def removed(path: str, size: int, values: Values) -> dict[str, Any]:
     """Return the action that removes a file whose rows are elsewhere now."""
     return {"remove": {
         "path": path, "dataChange": False, "deletionTimestamp": _now(), "size": size,
-        "extendedFileMetadata": True, "partitionValues": {"date": day},
+        "extendedFileMetadata": True, "partitionValues": values,
     }}  # fmt: skip
 
 

@@ -101,7 +101,8 @@ def dataset(table: DeltaTable, place: str, since: date | None = None) -> Dataset
         return ds.dataset(_scanned(table, place, f"date >= DATE '{since}'" if since else None))
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
-    days = [("date", ">=", since.isoformat())] if since else None
+    by_day = since and "date" in table.metadata().partition_columns
+    days = [("date", ">=", since.isoformat())] if since and by_day else None
     return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
 
 

@@ -237,8 +237,9 @@ class Predictions:
                     app_transactions=[deltalake.Transaction(name, value)]
                 )
                 schema = pa.schema(self._table.schema().to_arrow())
+                parts = self._table.metadata().partition_columns
                 self._table.create_write_transaction(
-                    [], "append", schema, ["date"], commit_properties=once
+                    [], "append", schema, parts, commit_properties=once
                 )
         return value if held is None else held
 
@@ -448,7 +449,9 @@ def _rows(store: FileSystem, files: list[dict[str, Any]], columns: pa.Schema) ->
     import pyarrow.dataset as ds
 
     names = [unquote(each["path"]) for each in files]
-    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
+    named = {part: None for each in files for part in each.get("partitionValues") or {"date": ""}}
+    fields = [ROW.field(part) for part in named if part in ROW.names]
+    parts = ds.partitioning(pa.schema(fields), flavor="hive")
     return ds.dataset(names, schema=columns, partitioning=parts, filesystem=store).to_table()
 
 

@@ -445,3 +445,74 @@ def test_a_head_whose_entry_a_checkpoint_replaced_is_the_same_table(table, path)
     Predictions(path).append(rows("then"), "app", 4)
     table.append(rows("last"), "app", 5)
     assert DeltaTable(path).count() == 33
+
+
+def partition_anew(path, columns):
+    held = DeltaTable(path).to_pyarrow_table()
+    write_deltalake(
+        path, held, mode="overwrite", schema_mode="overwrite", partition_by=columns or None
+    )
+
+
+def answers(path):
+    held = DeltaTable(path).to_pyarrow_table(columns=["event_id", "label", "status", "source"])
+    return sorted(map(tuple, (row.values() for row in held.to_pylist())))
+
+
+PARTITIONS = [["date", "label"], ["date", "status"], ["source"], ["model_version", "date"]]
+
+
+@pytest.mark.parametrize("columns", PARTITIONS, ids=" ".join)
+@pytest.mark.parametrize("label", ["cat", "a b/ü%=é"])
+def test_a_table_that_is_partitioned_anew_keeps_every_value(columns, label, table, path):
+    partition_anew(path, columns)
+    wanted = answers(path)
+    for batch, opened in enumerate((table, table, Predictions(path))):
+        opened.append(rows(f"next-{batch}", label=label), "app", 3 + batch)
+        assert opened.last_batch("app") == 3 + batch
+        (row,) = predictions.added(path, predictions.version(path))
+        assert (row["label"], row["status"], row["date"]) == (label, "ok", NOW.date())
+        wanted.append((f"next-{batch}", label, "ok", "folder"))
+    wanted.sort()
+    assert answers(path) == wanted
+    assert DeltaTable(path).metadata().partition_columns == columns
+    for opened in (table, Predictions(path)):
+        opened.maintain(quiet=True)
+        assert answers(path) == wanted
+    assert table.mark("name", 7) == 7
+    ids, days = pa.chunked_array([["0-0", "next-1", "none"]]), pa.chunked_array([[NOW.date()]])
+    assert table.known(ids, days) == {"0-0", "next-1"}
+    with snapshot(path) as now:
+        assert len(now.newest(Filter(since=NOW - timedelta(1)), 99)) == 33
+        assert label in now.kinds().labels
+    assert predictions.doubles.count(DeltaTable(path)) == 0
+
+
+@pytest.mark.parametrize("columns", PARTITIONS, ids=" ".join)
+def test_doubled_rows_are_left_out_of_a_table_that_is_partitioned_anew(columns, table, path):
+    partition_anew(path, columns)
+    table.append(rows("next-0", "next-1", label="a b/ü%=é"), "app", 3)
+    table.append(rows("next-2", label="a b/ü%=é"), "app", 4)
+    wanted = answers(path)
+    for each in [DeltaTable(path), DeltaTable(path)]:
+        each.optimize.compact()
+    assert predictions.doubles.count(DeltaTable(path)) > 0
+    table.maintain(quiet=False)
+    assert answers(path) == wanted
+    assert predictions.doubles.count(DeltaTable(path)) == 0
+
+
+def test_a_version_with_doubled_rows_that_is_restored_is_put_right(table, path):
+    for each in [DeltaTable(path), DeltaTable(path)]:
+        each.optimize.compact()
+    doubled = predictions.version(path)
+    for _ in range(2):
+        table.maintain(quiet=True)
+        assert len(answers(path)) == 30
+        DeltaTable(path).restore(doubled)
+        assert len(answers(path)) > 30
+        table.append(rows("next"), "app", 3)
+        table.maintain(quiet=False)
+        assert answers(path) == sorted({*answers(path)})
+        assert len(answers(path)) == 31
+        DeltaTable(path).delete("event_id = 'next'")
