@@ -27,6 +27,7 @@ FILE = Path("sightstream.toml")
 _Source = Literal["folder", "kafka"]
 _MASTER = r"^(local(\[(\*|[1-9]\d*)(,\d+)?\])?|yarn|(spark|k8s)://.+)$"
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
+_TOPICS = ["images", "site_2.images"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
 
     home: Path = Path("data")
     """the folder that holds all state"""
-    model: str = Field("", pattern=r"^[\w.-]*$")
+    model: str = Field("", pattern=r"^[\w.-]*$", examples=["starter", "leaf-2.1"])
     """the registered model to serve; empty: the only one there is"""
     engine: Literal["auto", "onnx", "keras"] = "auto"
     """what runs the model; auto takes ONNX where the export agrees"""
@@ -67,13 +68,13 @@ class Settings(BaseSettings):
     """MLflow tracking server; empty: SQLite and files under home"""
     predictions_uri: str = ""
     """folder or uri of the predictions table; empty: under home"""
-    table_history: str = Field("1d", pattern=r"^[1-9]\d{0,3}[hd]$")
+    table_history: str = Field("1d", pattern=r"^[1-9]\d{0,3}[hd]$", examples=["12h", "7d"])
     """time that readers of the table's changes may be away, in hours or days"""
-    master: str = Field("local[*,4]", pattern=_MASTER)
+    master: str = Field("local[*,4]", pattern=_MASTER, examples=["local[4]", "spark://host:7077"])
     """Spark master: local[*,4], spark://host:7077, yarn or k8s://..."""
     spark: dict[str, str] = {}
     """further options of Spark by name, which win over ours"""
-    driver_memory: str = Field("1g", pattern=r"^\d+[mg]$")
+    driver_memory: str = Field("1g", pattern=r"^\d+[mg]$", examples=["512m", "2g"])
     """heap of Spark's driver, such as 1g"""
     images_per_batch: int = Field(20_000, ge=1, le=1_000_000)
     """images that a micro-batch aims at"""
@@ -95,9 +96,9 @@ class Settings(BaseSettings):
     """where images come from: folder, kafka or both"""
     kafka_servers: str = Field("localhost:9092", min_length=1)
     """Kafka's bootstrap servers, separated by commas"""
-    kafka_topic: str = Field("images", pattern=_TOPIC)
+    kafka_topic: str = Field("images", pattern=_TOPIC, examples=_TOPICS)
     """the topic that images come from"""
-    kafka_predictions_topic: str = Field("", pattern=f"^$|{_TOPIC}")
+    kafka_predictions_topic: str = Field("", pattern=f"^$|{_TOPIC}", examples=_TOPICS)
     """the topic that new rows go to; empty: none"""
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """Kafka's security protocol"""
@@ -284,4 +285,6 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         _known(key, key)
     sentence = error["msg"][0].lower() + error["msg"][1:]
+    if error["type"] == "string_pattern_mismatch":  # a pattern is no sentence
+        sentence = f"it must be such as {' or '.join(Settings.model_fields[key].examples or [])}"
     return f"{key}: {sentence}, not {error['input']!r}"

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 from unicodedata import is_normalized, normalize
 
 from sightstream.errors import InputError
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import local_path, read
+from sightstream.io import separated
 from sightstream.tables.labels import require_class_name
 from training import copies, layout, split
 from training.split import SPLITS
@@ -242,8 +243,7 @@ def read_split(path: Path) -> list[Example]:
 
 def _split_file(path: Path) -> list[Example]:
     try:
-        with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
-            before, delimiter = _delimiter(file)
+        with separated.opened(path, _is_header, "surrogateescape") as (file, before, delimiter):
             rows = csv.DictReader(file, delimiter=delimiter)
             lines = [(before + rows.line_num, row) for row in rows if any(row.values())]
     except (OSError, UnicodeError, csv.Error) as error:
@@ -263,20 +263,8 @@ def _split_file(path: Path) -> list[Example]:
     return found
 
 
-def _encoding(path: Path) -> str:
-    """UTF-8, or UTF-16 as spreadsheets mark it."""
-    with path.open("rb") as file:
-        marked = file.read(2) in {b"\xff\xfe", b"\xfe\xff"}
-    return "utf-16" if marked else "utf-8-sig"
-
-
-def _delimiter(file: TextIO) -> tuple[int, str]:
-    """The lines before the names of the columns, and what separates these: a comma, ; or a tab."""
-    head = file.readline()
-    if head.startswith("sep="):  # by which spreadsheets tell it
-        return 1, head[4:5]
-    file.seek(0)
-    return 0, max(",;\t", key=head.count)
+def _is_header(row: list[str]) -> bool:
+    return "path" in row
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import pyarrow as pa
@@ -31,12 +32,47 @@ TRIES = 20
 
 T = TypeVar("T")
 
+Values = dict[str, str | None]
+"""Of a partition's columns, as the log has them."""
+
 FAMILY = "~"
 """Stands in an app id between that of a checkpoint and the part that a copy of it has alone."""
 
 
 class AlteredError(SightstreamError):
     """Another writer altered columns, took the same files, or committed the same micro-batch."""
+
+
+class Head(NamedTuple):
+    """A version that was read, and its log entry, by which another log in its place is told."""
+
+    version: int
+    entry: bytes | None
+    """None: a checkpoint has what it said."""
+
+
+def head(path: str, version: int) -> Head:
+    """Return a version that was read just now."""
+    return Head(version, delta.entry(delta.store(path), version))
+
+
+def is_there(path: str, head: Head) -> bool:
+    """Tell whether the log still has an entry, which may have been removed below a checkpoint.
+
+    Raises:
+        InputError: The log is another one.
+    """
+    held = delta.entry(delta.store(path), head.version)
+    if held == head.entry and held is not None:
+        return True
+    if held is None and last_checkpoint(path) >= head.version:
+        return head.entry is None
+    raise InputError(
+        f"{path} is another table than before: version {head.version} of its log is "
+        f"{'gone' if held is None else 'another one'}, as after it was dropped and made anew, or "
+        "restored from a backup; nothing more is written. Start the stream again: it compares its "
+        "checkpoint with the table, and says what to do"
+    )
 
 
 def tried(commit: Callable[[], T], look: Callable[[], None]) -> T:
@@ -63,32 +99,41 @@ def tried(commit: Callable[[], T], look: Callable[[], None]) -> T:
 
 
 def plain(table: DeltaTable) -> bool:
-    """Tell whether rows may be added to a table as they are, by the oldest rules of Delta."""
+    """Tell whether rows may be added to a table as they are, by the oldest rules of Delta.
+
+    They may not where others partitioned it anew.
+    """
     demanding = any("delta.invariants" in (f.metadata or {}) for f in table.schema().fields)
     return "://" not in table.table_uri.removeprefix("file://") and (
-        table.protocol().min_writer_version <= 2 and not demanding
+        table.protocol().min_writer_version <= 2
+        and not demanding
+        and table.metadata().partition_columns == ["date"]
     )
 
 
 def last_checkpoint(path: str) -> int:
     """Return the version of the last checkpoint, below which log entries may be removed; or -1."""
     try:
-        said = json.loads(Path(path, "_delta_log", "_last_checkpoint").read_text())
+        with delta.store(path).open_input_stream("_delta_log/_last_checkpoint") as file:
+            said = json.loads(file.read())
     except FileNotFoundError:
         return -1
     return int(said["version"])
 
 
-def append(path: str, head: int, rows: pa.Table, app_id: str, batch_id: int) -> int:
+def append(path: str, head: Head, rows: pa.Table, app_id: str, batch_id: int) -> Head:
     """Commit the rows of a micro-batch as `_put` does; no copy of its checkpoint may meanwhile."""
     import pyarrow.compute as pc
 
+    is_there(path, head)
     adds = []
     for day in rows["date"].unique():
         part = rows.filter(pc.equal(rows["date"], day)).drop_columns("date")
         Path(path, f"date={day}").mkdir(exist_ok=True)
         # Dictionaries take a third of the time, and most values occur once. Merged files have them.
-        adds.append(added(delta.store(path), str(day), part, change=True, use_dictionary=False))
+        values: Values = {"date": str(day)}
+        to = delta.store(path)
+        adds.append(added(to, f"date={day}", values, part, change=True, use_dictionary=False))
     info = _info("WRITE", {"mode": "Append", "partitionBy": '["date"]'})
     transaction = {"txn": {"appId": app_id, "version": batch_id}}
 
@@ -104,9 +149,9 @@ def family(app_id: str) -> str:
     return app_id.partition(FAMILY)[0]
 
 
-def rearrange(path: str, head: int, actions: list[dict[str, Any]]) -> None:
+def rearrange(path: str, head: Head, actions: list[dict[str, Any]]) -> None:
     """Commit, as `_put` does, that the same rows are in other files now."""
-    info = _info("OPTIMIZE", {"predicate": "[]"}, readVersion=head)
+    info = _info("OPTIMIZE", {"predicate": "[]"}, readVersion=head.version)
     mine = {action["remove"]["path"] for action in actions if "remove" in action}
 
     def altered(action: dict[str, Any]) -> bool:
@@ -117,54 +162,77 @@ def rearrange(path: str, head: int, actions: list[dict[str, Any]]) -> None:
 
 
 def added(
-    store: fs.FileSystem, day: str, rows: pa.Table, *, change: bool = False, **options: Any
-) -> dict[str, Any]:
-    """Write rows without their date to a new file, and return the action that adds it."""
+    store: fs.FileSystem, folder: str, values: Values, rows: pa.Table, *, change: bool = False,
+    **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Write rows without the values of their partition to a new file in a folder of the table.
+
+    Returns:
+        The action that adds it.
+    """
     import pyarrow.parquet as pq
 
-    name = f"date={day}/part-00000-{uuid4()}-c000.snappy.parquet"
+    name = f"{folder}/part-00000-{uuid4()}-c000.snappy.parquet"
     pq.write_table(rows, name, filesystem=store, **options)
     return {"add": {
-        "path": name, "partitionValues": {"date": day}, "size": store.get_file_info(name).size,
+        "path": quote(name, safe="/="), "partitionValues": values,
+        "size": store.get_file_info(name).size,
         "modificationTime": _now(), "dataChange": change,
         "stats": json.dumps({"numRecords": len(rows)}),
     }}  # fmt: skip
 
 
-def removed(path: str, size: int, day: str) -> dict[str, Any]:
+def removed(path: str, size: int, values: Values) -> dict[str, Any]:
     """Return the action that removes a file whose rows are elsewhere now."""
     return {"remove": {
         "path": path, "dataChange": False, "deletionTimestamp": _now(), "size": size,
-        "extendedFileMetadata": True, "partitionValues": {"date": day},
+        "extendedFileMetadata": True, "partitionValues": values,
     }}  # fmt: skip
 
 
 def _put(
-    path: str, head: int, actions: list[dict[str, Any]], altered: Callable[[dict[str, Any]], bool]
-) -> int:
+    path: str, head: Head, actions: list[dict[str, Any]], altered: Callable[[dict[str, Any]], bool]
+) -> Head:
     """Commit actions after a version, and return their version.
 
     Raises:
         AlteredError: A commit after `head` has an action that is `altered`, or was removed from the
             log since, so that it must be listed.
+        InputError: The log is another one, and is left as it is.
     """
-    log, store = Path(path, "_delta_log"), delta.store(path)
+    log, store, version = Path(path, "_delta_log"), delta.store(path), head.version
+    entry = "".join(f"{json.dumps(action)}\n" for action in actions).encode()
     made = log / f"_{uuid4()}.json.tmp"
-    made.write_text("".join(f"{json.dumps(action)}\n" for action in actions))
     try:
+        made.write_bytes(entry)
         while True:
-            while (others := delta.commit(store, head + 1)) is not None:
-                head += 1
+            while (others := delta.commit(store, version + 1)) is not None:
+                version += 1
                 if any(map(altered, others)):
-                    raise AlteredError(f"version {head} of {path} altered what was read before")
+                    raise AlteredError(f"version {version} of {path} altered what was read before")
             # Only entries below a checkpoint are removed: without one, the next is really the next.
-            if last_checkpoint(path) > head:
-                raise AlteredError(f"{path} went on by more than its log has after version {head}")
+            if not is_there(path, head) or last_checkpoint(path) > version:
+                raise AlteredError(f"{path} went on by more than its log has after {version}")
             with suppress(FileExistsError):
-                os.link(made, log / f"{head + 1:020d}.json")
-                return head + 1
+                _link(path, head, made, log / f"{version + 1:020d}.json")
+                return Head(version + 1, entry)
+    except FileNotFoundError:
+        is_there(path, head)
+        raise
     finally:
-        made.unlink()
+        made.unlink(missing_ok=True)
+
+
+def _link(path: str, head: Head, made: Path, entry: Path) -> None:
+    """Make a log entry; InputError where another log took the place of this one meanwhile."""
+    os.link(made, entry)
+    try:
+        is_there(path, head)
+    except InputError:
+        with suppress(FileNotFoundError):
+            if entry.samefile(made):
+                entry.unlink()
+        raise
 
 
 def _info(operation: str, parameters: dict[str, str], **more: int) -> dict[str, Any]:

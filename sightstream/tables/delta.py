@@ -101,7 +101,8 @@ def dataset(table: DeltaTable, place: str, since: date | None = None) -> Dataset
         return ds.dataset(_scanned(table, place, f"date >= DATE '{since}'" if since else None))
     # delta-rs would open files through Python, which Arrow's threads may still hold when the
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
-    days = [("date", ">=", since.isoformat())] if since else None
+    by_day = since and "date" in table.metadata().partition_columns
+    days = [("date", ">=", since.isoformat())] if since and by_day else None
     return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
 
 
@@ -117,9 +118,17 @@ def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
 
 def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
     """Return the actions of a version's log entry; None where there is none."""
+    held = entry(store, version)
+    if held is None:
+        return None
+    return [json.loads(line) for line in held.splitlines() if line.strip()]
+
+
+def entry(store: fs.FileSystem, version: int) -> bytes | None:
+    """Return a version's log entry as it is; None where there is none."""
     try:
         with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
-            return [json.loads(line) for line in log.read().splitlines() if line.strip()]
+            return bytes(log.read())
     except FileNotFoundError:
         return None
 

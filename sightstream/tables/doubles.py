@@ -32,7 +32,10 @@ BEFORE = 100
 
 
 class Double(NamedTuple):
-    """A commit that merged files which another had merged, changed or left out already."""
+    """A commit that merged files which another had merged, changed or left out already.
+
+    Or one that restored files.
+    """
 
     days: set[str]
     gone: list[str]
@@ -42,13 +45,18 @@ class Double(NamedTuple):
 
 
 def double(path: str, version: int) -> Double | None:
-    """Return what a version's commit merged that was merged already; None where nothing."""
+    """Return what a version's commit merged that was merged already; None where nothing.
+
+    What a commit restored may have been double.
+    """
     store = delta.store(path)
     actions = delta.commit(store, version) or []
+    said: dict[str, Any] = next(iter(_all(actions, "commitInfo")), {})
+    if said.get("operation") == "RESTORE":
+        return Double({_day(each) for each in _all(actions, "add")}, [], [])
     merged = {each["path"]: each for each in _all(actions, "remove") if not each["dataChange"]}
     if not merged:
         return None
-    said: dict[str, Any] = next(iter(_all(actions, "commitInfo")), {})
     gone: set[str] = set()
     for other in range(said.get("readVersion", version - BEFORE) + 1, version):
         between = delta.commit(store, other) or []
@@ -68,8 +76,8 @@ def count(table: DeltaTable) -> int:
         f"FROM predictions WHERE date = DATE '{{}}' GROUP BY {', '.join(ROW_OF)}) WHERE copies > 1"
     )
     # A day at a time, since each row takes memory.
-    days = {str(each["date"]) for each in table.partitions()}
     rows = QueryBuilder().register("predictions", table)
+    days = pa.table(rows.execute("SELECT DISTINCT date FROM predictions"))["date"].to_pylist()
     found = [pa.table(rows.execute(sql.format(day)))["doubled"][0].as_py() for day in days]
     return int(sum(found))
 
@@ -95,6 +103,7 @@ def _leave_out(path: str, files: Choice) -> int:
     from deltalake import DeltaTable
 
     table = DeltaTable(path)
+    head = commits.head(path, table.version())
     before, after = files(pa.table(table.get_add_actions(flatten=True)))
     if not _are_plain(table, after["path"].to_pylist()):
         raise InputError(
@@ -103,7 +112,7 @@ def _leave_out(path: str, files: Choice) -> int:
         )
     actions, doubled = _actions(table, delta.store(path), before, after)
     if actions:
-        _commit(path, table, actions)
+        _commit(path, table, head, actions)
     return doubled
 
 
@@ -128,15 +137,21 @@ def _files_of(double: Double, files: pa.Table) -> tuple[list[str] | None, pa.Tab
 
 
 def _files_on(day: str, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
-    """Return all files of a day; the newest first, since it has what others made of a row."""
-    files = files.filter(pa.array(str(each) == day for each in files["partition.date"].to_pylist()))
+    """Return all files of a day; the newest first, since it has what others made of a row.
+
+    Where the table is not partitioned by days, all files may have rows of the day.
+    """
+    if (date := "partition.date") in files.column_names:
+        files = files.filter(pa.array(str(each) == day for each in files[date].to_pylist()))
     order = [("modification_time", "descending"), ("path", "ascending")]
     return None, files.sort_by(order)
 
 
-def _commit(path: str, table: DeltaTable, actions: list[dict[str, Any]]) -> None:
+def _commit(
+    path: str, table: DeltaTable, head: commits.Head, actions: list[dict[str, Any]]
+) -> None:
     if commits.plain(table):
-        commits.rearrange(path, table.version(), actions)
+        commits.rearrange(path, head, actions)
         return
     from deltalake import CommitProperties
     from deltalake.transaction import AddAction, RemoveAction
@@ -144,13 +159,14 @@ def _commit(path: str, table: DeltaTable, actions: list[dict[str, Any]]) -> None
     named = [
         (RemoveAction if kind == "remove" else AddAction)(**{
             _NAMES.get(name, name): value
-            for name, value in action.items() if name != "extendedFileMetadata"
+            for name, value in {**action, "path": unquote(action["path"])}.items()
+            if name != "extendedFileMetadata"
         })
         for each in actions for kind, action in each.items()
     ]  # fmt: skip
     read = CommitProperties(custom_metadata={"readVersion": table.version()})
     table.create_write_transaction(
-        named, "append", table.schema(), ["date"], commit_properties=read
+        named, "append", table.schema(), table.metadata().partition_columns, commit_properties=read
     )
 
 
@@ -167,26 +183,36 @@ def _actions(
 
     None: all copies beyond the first.
     """
-    paths, sizes, days = (
-        files[name].to_pylist() for name in ("path", "size_bytes", "partition.date")
-    )
+    paths, sizes = (files[name].to_pylist() for name in ("path", "size_bytes"))
     actions: list[dict[str, Any]] = []
     doubled = 0
     kept = _kept(store, gone, paths)
-    for path, size, day, keep in zip(paths, sizes, days, kept, strict=True):
+    for path, size, values, keep in zip(paths, sizes, _values(files), kept, strict=True):
         if not keep.all():
             doubled += int((~keep).sum())
-            actions.append(commits.removed(path, size, str(day)))
+            actions.append(commits.removed(path, size, values))
         if keep.any() and not keep.all():
             rows = merging.read(table, store, unquote(path)).filter(pa.array(keep))
-            actions.append(commits.added(store, str(day), rows))
+            actions.append(commits.added(store, unquote(path).rpartition("/")[0], values, rows))
     return actions, doubled
+
+
+def _values(files: pa.Table) -> list[commits.Values]:
+    """Return the values of each file's partition, as the log has them."""
+    parts = [name for name in files.column_names if name.startswith("partition.")]
+    return [
+        {name.removeprefix("partition."): None if value is None else str(value)
+         for name, value in row.items()}
+        for row in files.select(parts).to_pylist()
+    ] if parts else [{} for _ in range(len(files))]  # fmt: skip
 
 
 def _kept(store: FileSystem, gone: list[str] | None, paths: list[str]) -> list[np.ndarray]:
     """Tell of each row of each file whether it is kept."""
     import numpy as np
 
+    if not paths:
+        return []
     rows = _keys(store, paths)
     copy = rows.groupby(ROW_OF).cumcount()
     if gone is None:
@@ -217,7 +243,7 @@ def _all(actions: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [each[kind] for each in actions if kind in each]
 
 
-def _day(removed: dict[str, Any]) -> str:
-    """Return the day of a removed file, which not every writer says but in its path."""
-    values = removed.get("partitionValues") or {}
-    return values.get("date") or unquote(removed["path"]).partition("date=")[2].partition("/")[0]
+def _day(file: dict[str, Any]) -> str:
+    """Return the day of a file, which not every writer of a removal says but in its path."""
+    values = file.get("partitionValues") or {}
+    return values.get("date") or unquote(file["path"]).partition("date=")[2].partition("/")[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sightstream.errors import InputError
+from sightstream.io import separated
 from sightstream.io.disk import locked
 from sightstream.tables import delta
 from sightstream.tables.schema import LABEL
@@ -135,24 +136,30 @@ def require_class_name(label: str) -> None:
 def from_csv(file: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Read lines of `event_id,label`: the label of each id, and the number of its line.
 
+    Semicolons and tabs separate too.
+
     InputError where the file cannot be read, is empty, or has a wrong line, which is named.
     """
     pairs: dict[str, str] = {}
     lines: dict[str, int] = {}
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.reader(opened, strict=True)
-            for row in filter(None, reader):
+        with separated.opened(file, _is_pair) as (opened, before, delimiter):
+            reader = csv.reader(opened, strict=True, delimiter=delimiter)
+            for row in filter(any, reader):
                 if row == ["event_id", "label"]:
                     continue
                 if fault := _row_fault(row, lines):
-                    raise InputError(f"{file} line {reader.line_num}: {fault}")
-                pairs[row[0]], lines[row[0]] = row[1], reader.line_num
+                    raise InputError(f"{file} line {before + reader.line_num}: {fault}")
+                pairs[row[0]], lines[row[0]] = row[1], before + reader.line_num
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{file} cannot be read: {error}") from None
     if not pairs:
         raise InputError(f"{file} has no lines of event_id,label")
     return pairs, lines
+
+
+def _is_pair(row: list[str]) -> bool:
+    return len(row) == 2
 
 
 def _row_fault(row: list[str], lines: Mapping[str, int]) -> str | None:

@@ -31,21 +31,24 @@ def merge(path: str, table: DeltaTable, size: int) -> None:
         AlteredError: Others changed rows of these files, or merged them, meanwhile.
     """
     store, actions = delta.store(path), list[dict[str, Any]]()
+    head = commits.head(path, table.version())
     for day, files in groupby(_small(table, size), key=lambda file: file[0]):
         for some in _bins(files, size):
-            actions += [commits.removed(name, bytes_, day) for _, name, bytes_ in some]
+            date: commits.Values = {"date": day}
+            actions += [commits.removed(name, bytes_, date) for _, name, bytes_ in some]
             rows = pa.concat_tables([read(table, store, unquote(name)) for _, name, _ in some])
-            actions.append(commits.added(store, day, rows))
+            actions.append(commits.added(store, f"date={day}", date, rows))
     if actions:
-        commits.rearrange(path, table.version(), actions)
+        commits.rearrange(path, head, actions)
 
 
 def read(table: DeltaTable, store: FileSystem, name: str) -> pa.Table:
-    """Read a file of an open table, without its date, in the columns that the table has now."""
+    """Read a file of an open table in the columns that it has now, but those of the partition."""
     import pyarrow.parquet as pq
 
     schema = pa.schema(table.schema().to_arrow())
-    fields = [field.remove_metadata() for field in schema if field.name != "date"]
+    parts = table.metadata().partition_columns
+    fields = [field.remove_metadata() for field in schema if field.name not in parts]
     with store.open_input_file(name) as opened:
         rows = pq.ParquetFile(opened).read()
     held = set(rows.column_names)

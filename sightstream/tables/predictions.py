@@ -91,7 +91,8 @@ class Predictions:
             ):
                 self._table.alter.set_table_properties(configuration)
             self._unmerged = len(self._table.file_uris())
-            self._head = self._opened_at = self._table.version()
+            self._opened_at = self._table.version()
+            self._head = commits.head(path, self._opened_at)
         # No copies up to this version. Of the commits before the start, only those of the time when
         # no stream ran matter; they are the last ones.
         self._clean = max(-1, self._opened_at - SMALL_FILES)
@@ -126,7 +127,7 @@ class Predictions:
 
         with self._access:
             new = commits.tried(commit, self._look_anew)
-            self._ours.add(self._head)
+            self._ours.add(self._head.version)
             self._unmerged += 1
         return new
 
@@ -164,14 +165,16 @@ class Predictions:
         self._asked = -inf
         self._refresh()
 
-    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
+    def _append(self, rows: pa.Table, app_id: str, batch_id: int) -> commits.Head:
         if commits.plain(self._table):
             fitted = delta.fitted(rows, self._table)
             return commits.append(self.path, self._head, fitted, app_id, batch_id)
         self._refresh()
-        return self._append_by_library(rows, app_id, batch_id)
+        self._append_by_library(rows, app_id, batch_id)
+        commits.is_there(self.path, self._head)
+        return commits.head(self.path, self._table.version())
 
-    def _append_by_library(self, rows: pa.Table, app_id: str, batch_id: int) -> int:
+    def _append_by_library(self, rows: pa.Table, app_id: str, batch_id: int) -> None:
         import deltalake
 
         once = deltalake.CommitProperties(
@@ -187,9 +190,17 @@ class Predictions:
             self._table, delta.fitted(rows, self._table), mode="append", commit_properties=once,
             post_commithook_properties=after, writer_properties=plainly,
         )  # fmt: skip
-        return self._table.version()
 
     def _refresh(self) -> None:
+        """Read the newest version; InputError where it is another table."""
+        try:
+            self._read()
+            head = commits.head(self.path, self._table.version())
+        finally:
+            commits.is_there(self.path, self._head)
+        self._head = head
+
+    def _read(self) -> None:
         """Read the newest version; now and then from its checkpoint, which replays less."""
         from deltalake import DeltaTable
 
@@ -199,7 +210,6 @@ class Predictions:
         else:
             # Upkeep may have removed the log entry of the open version.
             self._table.update_incremental()
-        self._head = self._table.version()
 
     def known(self, event_ids: pa.ChunkedArray, dates: pa.ChunkedArray) -> set[str]:
         """Return those of these event ids that the table holds on these dates."""
@@ -227,8 +237,9 @@ class Predictions:
                     app_transactions=[deltalake.Transaction(name, value)]
                 )
                 schema = pa.schema(self._table.schema().to_arrow())
+                parts = self._table.metadata().partition_columns
                 self._table.create_write_transaction(
-                    [], "append", schema, ["date"], commit_properties=once
+                    [], "append", schema, parts, commit_properties=once
                 )
         return value if held is None else held
 
@@ -311,7 +322,7 @@ class Predictions:
     def _others(self) -> list[int]:
         """Return the versions since the last look whose commits may have made copies, in order."""
         with self._access:
-            newest, ours = max(self._clean, self._head), self._ours
+            newest, ours = max(self._clean, self._head.version), self._ours
             while delta.has(
                 self.path, f"_delta_log/{newest + 1:020d}.json"
             ):  # to list the log takes longer
@@ -438,7 +449,9 @@ def _rows(store: FileSystem, files: list[dict[str, Any]], columns: pa.Schema) ->
     import pyarrow.dataset as ds
 
     names = [unquote(each["path"]) for each in files]
-    parts = ds.partitioning(pa.schema([ROW.field("date")]), flavor="hive")
+    named = {part: None for each in files for part in each.get("partitionValues") or {"date": ""}}
+    fields = [ROW.field(part) for part in named if part in ROW.names]
+    parts = ds.partitioning(pa.schema(fields), flavor="hive")
     return ds.dataset(names, schema=columns, partitioning=parts, filesystem=store).to_table()
 
 

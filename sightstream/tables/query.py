@@ -55,7 +55,7 @@ class Snapshot:
         """
         where, values = wanted.sql()
         found: list[dict[str, Any]] = []
-        days = sorted((day["date"] for day in self._table.partitions()), reverse=True)
+        days = self._days()
         if wanted.since:
             days = [day for day in days if day >= wanted.since.date().isoformat()]
         taken, width = 0, 1
@@ -69,6 +69,15 @@ class Snapshot:
             found += rows.to_pylist()
             taken, width = taken + width, 2 * width
         return found[skip:]
+
+    def _days(self) -> list[str]:
+        """Return the days that have rows, the newest first."""
+        if "date" in self._table.metadata().partition_columns:
+            days = {day["date"] for day in self._table.partitions()}
+        else:
+            found = self.ask("SELECT DISTINCT date::VARCHAR AS date FROM predictions")
+            days = set(found["date"].to_pylist())
+        return sorted(days, reverse=True)
 
     def trend(self, wanted: Filter, bins: int) -> pa.Table:
         """Count images and their latency by label, over time spans of a whole number of seconds.

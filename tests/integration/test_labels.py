@@ -268,10 +268,19 @@ def file(tmp_path):
         b'a,cat\nb,"red, big"\n',
         b'event_id,label\r\na,cat\r\n\r\nb,"red, big"',
         b'\xef\xbb\xbfa,cat\nb,"red, big"\n',
+        b"\xef\xbb\xbfevent_id;label\r\na;cat\r\nb;red, big\r\n;\r\n",
+        b"\xef\xbb\xbfa;cat\r\nb;red, big\r\n",
+        b"sep=;\r\nevent_id;label\r\na;cat\r\nb;red, big\r\n",
+        b"sep=\na,cat\nb,'red, big'\n".replace(b"'", b'"'),
+        "event_id\tlabel\r\na\tcat\r\nb\tred, big\r\n".encode("utf-16"),
     ],
 )
 def test_a_file_holds_an_event_and_its_label_on_each_line(file, content):
     assert from_csv(file(content))[0] == {"a": "cat", "b": "red, big"}
+
+
+def test_semicolons_within_a_column_separate_none(file):
+    assert from_csv(file(b"a;b;c,cat\nd,x;y;z\n"))[0] == {"a;b;c": "cat", "d": "x;y;z"}
 
 
 @pytest.mark.parametrize(
@@ -281,6 +290,8 @@ def test_a_file_holds_an_event_and_its_label_on_each_line(file, content):
         (b"a,cat,dog\n", "line 1: it is not event_id,label but 'a,cat,dog'"),
         (b",cat\n", "line 1: it is not event_id,label but ',cat'"),
         (b"event_id,label\na,cat\nb,\n", "line 3: '' cannot be a label, since it is empty"),
+        (b"sep=;\na;cat\nb\n", "line 3: it is not event_id,label but 'b'"),
+        (b"a;cat\na;dog\n", "line 2: event 'a' stands in line 1 already"),
         (b"a,cat\na,dog\n", "line 2: event 'a' stands in line 1 already"),
         (b"a,\xff\n", "cannot be read: 'utf-8' codec"),
         (b'a,"cat\n', "cannot be read: unexpected end of data"),

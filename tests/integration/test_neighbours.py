@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 import string
 import struct
 import zlib
@@ -19,7 +20,7 @@ from deltalake.schema import PrimitiveType
 from sightstream import config
 from sightstream.cli import doctor
 from sightstream.errors import InputError
-from sightstream.tables import predictions
+from sightstream.tables import commits, predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.query import Filter, query, snapshot
@@ -344,3 +345,174 @@ def test_doctor_tells_with_which_version_a_reader_can_begin(settings):
     DeltaTable(settings.predictions).create_checkpoint()
     Path(settings.predictions, "_delta_log", f"{0:020d}.json").unlink()
     assert "can begin with version 1, 2" in doctor.CHECKS["history"](settings)
+
+
+def make_anew(path, versions=0):
+    held = DeltaTable(path).to_pyarrow_table()
+    shutil.rmtree(path)
+    write_deltalake(path, held, partition_by=["date"])
+    other = Predictions(path)
+    for batch in range(versions):
+        other.append(rows(f"other-{batch}"), "other", batch)
+
+
+REPLACED = {
+    "made anew": make_anew,
+    "made anew, as long": lambda path: make_anew(path, 3),
+    "made anew, and longer": lambda path: make_anew(path, 9),
+    "removed": shutil.rmtree,
+}
+
+
+def log(path):
+    return {file.name: file.read_bytes() for file in Path(path).rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("feature", [None, "change feed"])
+@pytest.mark.parametrize("replace", REPLACED)
+def test_another_table_in_the_place_of_the_streams_is_left_alone(replace, feature, table, path):
+    if feature:
+        CHANGES[feature](DeltaTable(path))
+        table.append(rows("next"), "app", 3)
+    REPLACED[replace](path)
+    before = log(path)
+    for use in (
+        lambda: table.append(rows("lost"), "app", 4),
+        lambda: table.last_batch("app"),
+        lambda: table.mark("name", 1),
+        lambda: table.append(rows("lost"), "app", 4),
+    ):
+        with pytest.raises(InputError, match=r"another table .*Start the stream again"):
+            use()
+    assert log(path) == before
+
+
+def test_a_table_restored_from_a_shorter_backup_is_left_alone(table, path):
+    shutil.copytree(path, f"{path}.backup")
+    table.append(rows("later"), "app", 3)
+    shutil.rmtree(path)
+    shutil.copytree(f"{path}.backup", path)
+    before = log(path)
+    with pytest.raises(InputError, match="version 4 of its log is gone"):
+        table.append(rows("lost"), "app", 4)
+    assert log(path) == before
+    write_deltalake(path, rows("other"), mode="append")
+    with pytest.raises(InputError, match="version 4 of its log is another one"):
+        table.append(rows("lost"), "app", 4)
+
+
+def test_a_copy_of_the_table_in_its_place_is_the_same_table(table, path):
+    shutil.move(path, f"{path}.moved")
+    shutil.copytree(f"{path}.moved", path)
+    table.append(rows("next"), "app", 3)
+    assert len(Predictions(path)._table.to_pyarrow_table()) == 31
+
+
+@pytest.mark.parametrize("at", ["link", "write"])
+def test_a_table_made_anew_within_a_commit_is_left_alone(at, table, path, monkeypatch):
+    """Another table takes the place at the last moment before the entry is made."""
+    link, added = commits.os.link, commits.added
+
+    def linked(*args):
+        entry = args[1].parent
+        shutil.rmtree(path)
+        write_deltalake(path, rows("anew"), partition_by=["date"])
+        args[0].write_text("")
+        link(*args)
+        assert len(list(entry.glob("0*.json"))) == 2
+
+    def made(*args, **options):
+        done = added(*args, **options)
+        shutil.rmtree(path)
+        write_deltalake(path, rows("anew"), partition_by=["date"])
+        return done
+
+    if at == "write":
+        monkeypatch.setattr(commits, "added", made)
+    else:
+        monkeypatch.setattr(commits.os, "link", linked)
+    with pytest.raises(InputError, match="another table"):
+        table.append(rows("lost"), "app", 3)
+    assert [each.name for each in Path(path, "_delta_log").iterdir()] == [f"{0:020d}.json"]
+    assert DeltaTable(path).count() == 1
+
+
+def test_a_head_whose_entry_a_checkpoint_replaced_is_the_same_table(table, path):
+    DeltaTable(path).create_checkpoint()
+    for entry in Path(path, "_delta_log").glob("*.json"):
+        entry.unlink()
+    table.append(rows("next"), "app", 3)
+    Predictions(path).append(rows("then"), "app", 4)
+    table.append(rows("last"), "app", 5)
+    assert DeltaTable(path).count() == 33
+
+
+def partition_anew(path, columns):
+    held = DeltaTable(path).to_pyarrow_table()
+    write_deltalake(
+        path, held, mode="overwrite", schema_mode="overwrite", partition_by=columns or None
+    )
+
+
+def answers(path):
+    held = DeltaTable(path).to_pyarrow_table(columns=["event_id", "label", "status", "source"])
+    return sorted(map(tuple, (row.values() for row in held.to_pylist())))
+
+
+PARTITIONS = [["date", "label"], ["date", "status"], ["source"], ["model_version", "date"]]
+
+
+@pytest.mark.parametrize("columns", PARTITIONS, ids=" ".join)
+@pytest.mark.parametrize("label", ["cat", "a b/ü%=é"])
+def test_a_table_that_is_partitioned_anew_keeps_every_value(columns, label, table, path):
+    partition_anew(path, columns)
+    wanted = answers(path)
+    for batch, opened in enumerate((table, table, Predictions(path))):
+        opened.append(rows(f"next-{batch}", label=label), "app", 3 + batch)
+        assert opened.last_batch("app") == 3 + batch
+        (row,) = predictions.added(path, predictions.version(path))
+        assert (row["label"], row["status"], row["date"]) == (label, "ok", NOW.date())
+        wanted.append((f"next-{batch}", label, "ok", "folder"))
+    wanted.sort()
+    assert answers(path) == wanted
+    assert DeltaTable(path).metadata().partition_columns == columns
+    for opened in (table, Predictions(path)):
+        opened.maintain(quiet=True)
+        assert answers(path) == wanted
+    assert table.mark("name", 7) == 7
+    ids, days = pa.chunked_array([["0-0", "next-1", "none"]]), pa.chunked_array([[NOW.date()]])
+    assert table.known(ids, days) == {"0-0", "next-1"}
+    with snapshot(path) as now:
+        assert len(now.newest(Filter(since=NOW - timedelta(1)), 99)) == 33
+        assert label in now.kinds().labels
+    assert predictions.doubles.count(DeltaTable(path)) == 0
+
+
+@pytest.mark.parametrize("columns", PARTITIONS, ids=" ".join)
+def test_doubled_rows_are_left_out_of_a_table_that_is_partitioned_anew(columns, table, path):
+    partition_anew(path, columns)
+    table.append(rows("next-0", "next-1", label="a b/ü%=é"), "app", 3)
+    table.append(rows("next-2", label="a b/ü%=é"), "app", 4)
+    wanted = answers(path)
+    for each in [DeltaTable(path), DeltaTable(path)]:
+        each.optimize.compact()
+    assert predictions.doubles.count(DeltaTable(path)) > 0
+    table.maintain(quiet=False)
+    assert answers(path) == wanted
+    assert predictions.doubles.count(DeltaTable(path)) == 0
+
+
+def test_a_version_with_doubled_rows_that_is_restored_is_put_right(table, path):
+    for each in [DeltaTable(path), DeltaTable(path)]:
+        each.optimize.compact()
+    doubled = predictions.version(path)
+    for _ in range(2):
+        table.maintain(quiet=True)
+        assert len(answers(path)) == 30
+        DeltaTable(path).restore(doubled)
+        assert len(answers(path)) > 30
+        table.append(rows("next"), "app", 3)
+        table.maintain(quiet=False)
+        assert answers(path) == sorted({*answers(path)})
+        assert len(answers(path)) == 31
+        DeltaTable(path).delete("event_id = 'next'")

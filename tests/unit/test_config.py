@@ -221,3 +221,28 @@ def test_a_file_that_is_no_toml_is_told_in_a_line(tmp_path, monkeypatch, written
     with pytest.raises(ConfigError) as told:
         config.load()
     assert str(told.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("table_history", "7days", "12h or 7d"),
+        ("driver_memory", "4 GB", "512m or 2g"),
+        ("kafka_topic", "my images", "images or site_2.images"),
+        ("kafka_predictions_topic", "a/b", "images or site_2.images"),
+        ("model", "my model", "starter or leaf-2.1"),
+        ("master", "locale", "local[4] or spark://host:7077"),
+    ],
+)
+def test_a_value_of_another_form_is_told_by_examples_and_no_pattern(key, value, meant):
+    with pytest.raises(ConfigError) as told:
+        config.load(**{key: value})
+    assert str(told.value) == f"{key}: it must be such as {meant}, not {value!r}"
+
+
+def test_every_setting_with_a_pattern_has_examples_that_are_allowed():
+    for key, field in config.Settings.model_fields.items():
+        if any(getattr(each, "pattern", None) for each in field.metadata):
+            assert field.examples
+            for example in field.examples:
+                assert getattr(config.load(**{key: example}), key) == example
