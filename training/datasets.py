@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -182,6 +183,7 @@ def class_folders(folder: Path) -> list[Example]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give one that holds a folder for each class")
+    folder = layout.set_in(folder)
     if splits := layout.sides(folder):
         found = [
             replace(example, split=name)
@@ -225,6 +227,8 @@ def _classes(folder: Path) -> list[Example]:
         for each in classes
         for path in sorted(layout.files(each))
     ]  # fmt: skip
+    holding = {Path(each) for each in {os.path.dirname(e.path) for e in found}}  # noqa: PTH120
+    layout.require_no_set(folder.absolute(), holding, {each.name for each in classes})
     filled = {e.label for e in found}
     if empty := [c.name for c in classes if c.name not in filled]:
         raise InputError(f"no images in the class folder(s) {', '.join(empty)} of {folder}")
@@ -245,6 +249,11 @@ def _split_file(path: Path) -> list[Example]:
         with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
             before, delimiter = _delimiter(file)
             rows = csv.DictReader(file, delimiter=delimiter)
+            if missing := {"path", "label", "split"} - {*(rows.fieldnames or ())}:
+                raise InputError(
+                    f"{path}, line {before + 1}: the names of the columns path, label and split "
+                    f"are needed; {', '.join(sorted(missing))} is missing"
+                )
             lines = [(before + rows.line_num, row) for row in rows if any(row.values())]
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"the split file {path} cannot be read: {error}") from None
@@ -273,10 +282,16 @@ def _encoding(path: Path) -> str:
 def _delimiter(file: TextIO) -> tuple[int, str]:
     """The lines before the names of the columns, and what separates these: a comma, ; or a tab."""
     head = file.readline()
-    if head.startswith("sep="):  # by which spreadsheets tell it
-        return 1, head[4:5]
-    file.seek(0)
-    return 0, max(",;\t", key=head.count)
+    if not head.startswith("sep="):  # by which spreadsheets tell it
+        file.seek(0)
+        return 0, max(",;\t", key=head.count)
+    told = head.removeprefix("sep=").rstrip("\r\n")
+    if len(told) == 1 and told not in "\"'":
+        return 1, told
+    start = file.tell()
+    head = file.readline()
+    file.seek(start)
+    return 1, max(",;\t", key=head.count)
 
 
 def _file(folder: Path, name: str) -> Path:
