@@ -111,7 +111,7 @@ def status(
         "model": state.champion(Registry(settings.registry_address), settings.model),
         **state.rows(settings.predictions),
         "behind": waiting(settings.manifests, settings.checkpoint("folder")),
-        "stuck": stuck.read(settings.stuck),
+        "stuck": stuck.now(settings.stuck, settings.inbox),
         **state.lag(lag.topic(settings) if "kafka" in settings.source else None),
     }
     if as_json:
@@ -160,14 +160,14 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
     """Name the files that stay in the inbox; an error where they will until a person acts."""
     from sightstream.errors import EnvironmentUnfitError
     from sightstream.io.folder import BUSY
-    from streaming.folder.stuck import NAMED
+    from streaming.folder.stuck import NAMED, sentence
 
     for number, (name, why) in enumerate(left.items()):
         if as_json:
             row = {"original_name": name, "status": "left", "error_detail": f"It {why}."}
             terminal.line(json.dumps(row))
         if number < NAMED:
-            terminal.say(f"{name} stays in the inbox: it {why}")
+            terminal.say(sentence(name, why))
     if len(left) > NAMED:
         terminal.say(f"{len(left) - NAMED} more stay in the inbox")
     if stuck := sum(why != BUSY for why in left.values()):

@@ -255,7 +255,7 @@ def _probes(
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
-        partial(probes.stuck, settings.stuck),
+        partial(probes.stuck, settings.stuck, settings.inbox),
         partial(
             probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
         ),

@@ -307,3 +307,11 @@ def test_status_tells_what_is_stuck_in_the_inbox(run, home):
     found = json.loads(run("status", "--json").stdout)["stuck"]
     assert found == {"count": 1, "named": {"x.jpg": why}}
     assert f"1 file(s) stay in the inbox, such as x.jpg: it {why}" in run("status").stdout
+
+
+def test_status_tells_that_the_inbox_is_not_mounted(run, home):
+    home.root.mkdir(exist_ok=True)
+    home.inbox.symlink_to("/nowhere/nas")
+    why = "is a link to /nowhere/nas, which is not there: mount it"
+    assert f"the inbox {home.inbox} {why}" in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["stuck"]["named"] == {str(home.inbox): why}

@@ -36,3 +36,10 @@ def test_of_many_some_are_named_and_all_are_in_json(capsys):
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == NAMED + 3
     assert said.err.splitlines()[NAMED:] == ["3 more stay in the inbox"]
+
+
+def test_an_inbox_that_is_not_there_is_named(capsys):
+    with pytest.raises(EnvironmentUnfitError):
+        tell_left({"/home/inbox": "is a link to /nas, which is not there: mount it"}, as_json=False)
+    said = capsys.readouterr().err
+    assert said == "the inbox /home/inbox is a link to /nas, which is not there: mount it\n"
