@@ -51,11 +51,8 @@ def named(inbox: bytes, found: Mapping[bytes, str]) -> dict[str, str]:
 
 def sentence(name: str, why: str) -> str:
     """Tell why a file stays in the inbox, or what is wrong with the inbox, by its path."""
-    return (
-        f"the inbox {name} {why}"
-        if name.startswith("/")
-        else f"{name} stays in the inbox: it {why}"
-    )
+    is_inbox = name.startswith("/")
+    return f"the inbox {name} {why}" if is_inbox else f"{name} stays in the inbox: it {why}"
 
 
 def now(file: Path, inbox: Path) -> Stuck:
