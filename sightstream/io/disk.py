@@ -70,10 +70,10 @@ def make(folder: Path, name: str) -> None:
         ) from None
 
 
-def is_held(root: Path) -> bool:
-    """Return whether a stream holds the home folder's lock."""
+def is_held(root: Path, name: str = "lock") -> bool:
+    """Return whether a process holds a lock in a home folder: a stream, that of its own name."""
     try:
-        with (root / "lock").open() as file:
+        with (root / name).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, BlockingIOError) as error:
         return isinstance(error, BlockingIOError)

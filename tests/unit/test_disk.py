@@ -105,3 +105,9 @@ def test_a_crash_before_the_rename_leaves_the_old_content(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="no space"):
         disk.replace(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_lock_of_another_name_is_told_apart(tmp_path):
+    with disk.locked(tmp_path / "training"):
+        assert disk.is_held(tmp_path, "training") and not disk.is_held(tmp_path)
+    assert not disk.is_held(tmp_path, "training")
