@@ -155,6 +155,8 @@ def _are_sides(found: list[Path]) -> bool:
             "no classes; name the split of each image in a file: --split-file FILE"
         )
     alike = {each: name for each in found if (name := _like(each.name))}
+    if not alike:
+        return False
     exact = [each for each in found if side(each.name)]
     if len(exact) == len(found) > 1:
         return True
