@@ -11,6 +11,7 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import extras, options
+from sightstream.errors import InputError
 
 if TYPE_CHECKING:
     from producers.topic import Destination
@@ -77,9 +78,9 @@ def drop(
 
 def publish(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="Image files, folders of them, or uris such as s3://bucket/photos/."),
-    ],
+    ] = None,
     topic: Topic = None,
     rate: Rate = None,
     key: Annotated[
@@ -106,7 +107,8 @@ def publish(
     Folders keep their structure: the path from the folder's name on becomes original_name in the
     row. An image that is too large for the topic is sent as its uri if it lies below one of
     kafka_uri_prefixes; images of an object store always are. Exit code 0 when all images were
-    acknowledged, 1 when one was refused, 7 when the broker stayed unreachable.
+    acknowledged, 1 when one was refused, 7 when the broker stayed unreachable. Without images,
+    --create-topic makes the topic alone.
 
     Example: sightstream publish photos/ --topic images --create-topic --rate 10
     """
@@ -115,6 +117,9 @@ def publish(
 
     extras.require("kafka")
     settings = options.settings(home, kafka_topic=topic, kafka_servers=servers)
+    if not images and not create_topic:
+        raise InputError("give images to publish, or --create-topic to make a topic alone")
+    images = images or []
     sent = Sent(sum(1 for _ in find(images, settings.ignore)))
     try:
         with _bar("publishing", sent.images) as (advance, _):

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.io import disk
 from sightstream.io.ignored import Ignored, ignored
 
 T = TypeVar("T")
@@ -76,6 +77,8 @@ def dropping(inbox: Path, staging: Path) -> Iterator[Drop]:
         InputError: a file cannot be read; the yielded function raises it.
     """
     try:
+        if why := disk.dangling(inbox):
+            raise EnvironmentUnfitError(f"the inbox {inbox} {why}")
         for folder in (inbox, staging):
             folder.mkdir(parents=True, exist_ok=True)
         apart = inbox.stat().st_dev != staging.stat().st_dev

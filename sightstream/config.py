@@ -248,7 +248,16 @@ class _File(TomlConfigSettingsSource):
     """The file, which an editor may have begun with a byte order mark."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        return tomllib.loads(file_path.read_text("utf-8-sig"))
+        try:
+            text = file_path.read_text("utf-8-sig")
+        except UnicodeError:
+            text = "\0"
+        if "\0" in text:  # UTF-16 without a mark has it for each letter
+            raise ConfigError(f"{FILE} cannot be read: it is not in UTF-8; save it as UTF-8")
+        try:
+            return tomllib.loads(text)
+        except RecursionError:
+            raise ConfigError(f"{FILE} cannot be read: its values are nested too deep") from None
 
 
 def load(**flags: Any) -> Settings:
@@ -257,6 +266,9 @@ def load(**flags: Any) -> Settings:
     Raises:
         ConfigError: a key does not exist, a value is not allowed, or sightstream.toml is not TOML.
     """
+    if os.path.lexists(FILE) and not FILE.is_file():
+        what = "is a link to a file that is not there" if FILE.is_symlink() else "is not a file"
+        raise ConfigError(f"{FILE.absolute()} {what}; write the settings there, or remove it")
     for name in os.environ:
         if name.startswith(ENV_PREFIX):
             _known(name.removeprefix(ENV_PREFIX).lower(), name)

@@ -28,6 +28,9 @@ def _folders(settings: Settings) -> str:
     )  # fmt: skip
     for folder in folders:
         there = _existing(folder)
+        if why := disk.dangling(there):
+            name = "the inbox" if there == settings.inbox else "the folder"
+            raise EnvironmentUnfitError(f"{name} {there} {why}")
         if not there.is_dir():
             raise EnvironmentUnfitError(f"{there} is in the way: it is not a folder; move it")
         if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
@@ -42,6 +45,8 @@ def _folders(settings: Settings) -> str:
 
 
 def _inbox(settings: Settings) -> str:
+    if why := disk.dangling(settings.inbox):
+        raise EnvironmentUnfitError(f"the inbox {settings.inbox} {why}")
     found = stuck.read(settings.stuck)
     if found.count:
         raise EnvironmentUnfitError(

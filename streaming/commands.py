@@ -28,6 +28,10 @@ Sources = Annotated[
 Topic = Annotated[str | None, typer.Option(help="Kafka topic of images [images].")]
 
 
+TRAINING = "training"
+"""Name of the lock, in a home folder, that a first run holds while it trains the starter model."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(run)
@@ -108,10 +112,12 @@ def status(
         )
     found = {
         "running": disk.is_held(settings.root),
-        "model": state.champion(Registry(settings.registry_address), settings.model),
+        "model": "training the starter"
+        if disk.is_held(settings.root, TRAINING)
+        else state.champion(Registry(settings.registry_address), settings.model),
         **state.rows(settings.predictions),
         "behind": waiting(settings.manifests, settings.checkpoint("folder")),
-        "stuck": stuck.read(settings.stuck),
+        "stuck": stuck.now(settings.stuck, settings.inbox),
         **state.lag(lag.topic(settings) if "kafka" in settings.source else None),
     }
     if as_json:
@@ -150,6 +156,11 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             stream.start()
             stream.finish(stop)
             images = taken - stream.gaps
+            if stream.repeats:
+                terminal.say(
+                    f"{stream.repeats} of {images} images came again: they have a row already, and "
+                    "get no second one"
+                )
             terminal.say(f"{images} images taken, {stream.behind} of them left behind")
             tell_left(stream.left, as_json=as_json)
         else:
@@ -160,14 +171,14 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
     """Name the files that stay in the inbox; an error where they will until a person acts."""
     from sightstream.errors import EnvironmentUnfitError
     from sightstream.io.folder import BUSY
-    from streaming.folder.stuck import NAMED
+    from streaming.folder.stuck import NAMED, sentence
 
     for number, (name, why) in enumerate(left.items()):
         if as_json:
             row = {"original_name": name, "status": "left", "error_detail": f"It {why}."}
             terminal.line(json.dumps(row))
         if number < NAMED:
-            terminal.say(f"{name} stays in the inbox: it {why}")
+            terminal.say(sentence(name, why))
     if len(left) > NAMED:
         terminal.say(f"{len(left) - NAMED} more stay in the inbox")
     if stuck := sum(why != BUSY for why in left.values()):
@@ -205,19 +216,27 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
 
 def _train_starter(settings: Settings) -> None:
     """Train in a process of its own, whose end frees the memory of TensorFlow."""
+    from sightstream.io import disk
+
     terminal.err.print("no model yet: training the starter model on handwritten digits")
     command = [sys.executable, "-m", "sightstream", "--home", str(settings.root), "train"]
     screen = terminal.err.file
-    done = subprocess.run([*command, "starter"], stdout=screen, stderr=screen)
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with disk.locked(settings.root / TRAINING):
+        done = subprocess.run([*command, "starter"], stdout=screen, stderr=screen)
     if done.returncode:
         raise typer.Exit(done.returncode)
 
 
 def _drop_samples(settings: Settings, model: str) -> None:
     """Drop the first images of a first run; they are moved, so that no later run drops them."""
+    from sightstream.tables import predictions
+
     samples: Path = settings.root / "starter" / "samples"
     if model != "starter" or "folder" not in settings.source or not samples.is_dir():
         return
+    if predictions.latest(settings.predictions, 1).num_rows:
+        return  # the user's images have come first
     dropped = settings.inbox / samples.name
     dropped.mkdir(exist_ok=True)
     for image in samples.iterdir():  # a move of the folder would not be the files' time of arrival

@@ -85,6 +85,11 @@ class Stream:
         return sum(query.batches.gaps for query in self.queries)
 
     @property
+    def repeats(self) -> int:
+        """Number of images that have a row already, and get no second one."""
+        return sum(query.batches.repeats for query in self.queries)
+
+    @property
     def idle(self) -> float:
         """Seconds since the last micro-batch; 0 while images wait for one."""
         latest = max(query.progress for query in self.queries)
@@ -142,7 +147,8 @@ class Stream:
         try:
             self.ready(self.champion.model)
         except Exception as error:  # the first micro-batch fails for the same reason, and logs it
-            log.info("the model was not loaded ahead of its first images: %s", reason(error))
+            if not self.stopping.is_set():
+                log.info("the model was not loaded ahead of its first images: %s", reason(error))
 
     def _expect(self, model: ServedModel) -> None:
         self.metrics.expect([query.source.name for query in self.queries], model)
@@ -187,6 +193,8 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             publisher = Publisher(settings.kafka, name, table.path, position)
             stack.enter_context(publisher.running())
         stack.callback(stream.stop)
+        # Threads that still use Spark, such as to load the model ahead, end with it.
+        stack.callback(logging.getLogger("py4j").setLevel, logging.CRITICAL)
         images, days = settings.images, settings.retention_days
         looks = _probes(settings, table, registry, stream.champion.model.name, session)
         for target in (
@@ -255,7 +263,7 @@ def _probes(
 ) -> list[Callable[[], probes.Figures]]:
     return [
         partial(probes.disk, settings.root),
-        partial(probes.stuck, settings.stuck),
+        partial(probes.stuck, settings.stuck, settings.inbox),
         partial(
             probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
         ),

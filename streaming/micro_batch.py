@@ -46,6 +46,8 @@ class MicroBatches:
     def __post_init__(self) -> None:
         # Offsets that hold no message, such as the ends of Kafka's transactions.
         self.gaps = 0
+        # Images that have a row already, and get no second one.
+        self.repeats = 0
         self.doubt()
 
     def doubt(self) -> None:
@@ -72,6 +74,7 @@ class MicroBatches:
             rows = self._committed(events, answers, model, batch_id)
             self._report(rows, answers, model)
             self.gaps += work.images - len(events)
+            self.repeats += len(events) - len(rows)
         self.source.done(batch_id, work.images, rows)
 
     def _committed(

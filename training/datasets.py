@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -183,6 +184,7 @@ def class_folders(folder: Path) -> list[Example]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give one that holds a folder for each class")
+    folder = layout.set_in(folder)
     if splits := layout.sides(folder):
         found = [
             replace(example, split=name)
@@ -226,6 +228,8 @@ def _classes(folder: Path) -> list[Example]:
         for each in classes
         for path in sorted(layout.files(each))
     ]  # fmt: skip
+    holding = {Path(each) for each in {os.path.dirname(e.path) for e in found}}  # noqa: PTH120
+    layout.require_no_set(folder.absolute(), holding, {each.name for each in classes})
     filled = {e.label for e in found}
     if empty := [c.name for c in classes if c.name not in filled]:
         raise InputError(f"no images in the class folder(s) {', '.join(empty)} of {folder}")
@@ -245,6 +249,11 @@ def _split_file(path: Path) -> list[Example]:
     try:
         with separated.opened(path, _is_header, "surrogateescape") as (file, before, delimiter):
             rows = csv.DictReader(file, delimiter=delimiter)
+            if missing := {"path", "label", "split"} - {*(rows.fieldnames or ())}:
+                raise InputError(
+                    f"{path}, line {before + 1}: the names of the columns path, label and split "
+                    f"are needed; {', '.join(sorted(missing))} is missing"
+                )
             lines = [(before + rows.line_num, row) for row in rows if any(row.values())]
     except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"the split file {path} cannot be read: {error}") from None

@@ -7,7 +7,7 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import options
-from sightstream.errors import InputError
+from sightstream.errors import InputError, ModelNotFoundError
 
 _SHOWN = ("status", "error_code", "error_detail", "model", "model_version")
 """Columns of an answer that are printed as JSON, besides `top`."""
@@ -33,6 +33,11 @@ def predict(
     from sightstream.scoring import api
 
     settings = options.settings(home, model=model)
+    if not settings.registry_uri and not settings.root.is_dir():
+        raise ModelNotFoundError(
+            f"there is no home folder {settings.root}; name one with --home, or make one with: "
+            "sightstream train starter"
+        )
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")

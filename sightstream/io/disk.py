@@ -31,7 +31,7 @@ def held(root: Path) -> Iterator[None]:
     file = root / "lock"
     with ExitStack() as stack:
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make(root, "the home folder")
             stack.enter_context(locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
             file.write_text(str(os.getpid()))
         except BlockingIOError:
@@ -47,10 +47,33 @@ def held(root: Path) -> Iterator[None]:
         yield
 
 
-def is_held(root: Path) -> bool:
-    """Return whether a stream holds the home folder's lock."""
+def dangling(folder: Path) -> str:
+    """Return what is wrong with a link to a folder that is not there; empty where nothing is."""
+    if not folder.is_symlink() or os.path.exists(folder):  # noqa: PTH110 - also where it is stale
+        return ""
+    return f"is a link to {os.path.realpath(folder)}, which is not there: mount it"
+
+
+def make(folder: Path, name: str) -> None:
+    """Create a folder, and those above it, if it does not exist.
+
+    Raises:
+        EnvironmentUnfitError: something else is in its place.
+    """
+    if why := dangling(folder):
+        raise EnvironmentUnfitError(f"{name} {folder} {why}")
     try:
-        with (root / "lock").open() as file:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise EnvironmentUnfitError(
+            f"{name} {folder} is not a folder; move what is there away"
+        ) from None
+
+
+def is_held(root: Path, name: str = "lock") -> bool:
+    """Return whether a process holds a lock in a home folder: a stream, that of its own name."""
+    try:
+        with (root / name).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (FileNotFoundError, BlockingIOError) as error:
         return isinstance(error, BlockingIOError)

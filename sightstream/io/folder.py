@@ -182,7 +182,9 @@ def files(
                     inside.append(each.path)
         except OSError as error:
             _warn(f"{readable(folder)} cannot be looked into: {error.strerror}")
-            if unreadable is not None and not isinstance(error, FileNotFoundError):
+            if unreadable is not None and (
+                folder == root or not isinstance(error, FileNotFoundError)
+            ):
                 unreadable[folder] = f"cannot be looked into: {error.strerror}"
             continue
         if changed < settled and not found:

@@ -23,12 +23,13 @@ KNOWN = (
     "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download",
     "*.opdownload", "*.aria2", "*.!ut", "*.!qb", "*.bc!", "*.gstmp", "*.part.minio", "*._copying_",
     "_temporary", ".azdownload-*", ".distcp.tmp.*", ".aws-datasync*", ".in.*",
-    ".pureftpd-upload.*", ".sftpgo-upload.*", "*.lftp-pget-status", ".pending-*",
+    ".pureftpd-upload.*", ".pureftpd-rename.*", ".ftpquota", ".ftpaccess", ".sftpgo-upload.*",
+    "*.lftp-pget-status", ".pending-*",
     # rsync
     ".~tmp~", ".rsync-partial", ".rsync-tmp",
     ".?*.[a-z0-9][a-z0-9][a-z0-9][a-z0-9][a-z0-9][a-z0-9]",
     # Programs that keep folders the same
-    ".stfolder*", ".stversions", ".stignore", ".stglobalignore", ".syncthing.*",
+    ".stfolder*", ".stversions", ".stignore", ".stglobalignore", ".syncthing.*", "~syncthing~*.tmp",
     ".owncloudsync*", ".nextcloudsync*", ".sync_*", ".csync_journal.db*", ".?*.~*",
     "*.nextcloud", "*.owncloud", ".sync", ".syncarchive", ".syncid", ".syncignore", ".synctrash",
     "*.!sync", "*.bts", ".dropbox", ".dropbox.*", ".tmp.driveupload", ".tmp.drivedownload",
@@ -38,19 +39,22 @@ KNOWN = (
     # Network storage
     "@eadir", "@tmp", "@sharebin", "@sharesnap", "#recycle", "#snapshot", "@synoresource",
     "@synoeastream", ".synologyworkingdirectory", "synophoto_*", "@recycle", "@recently-snapshot",
-    "@transcode", "@__thumb", ".@__*", ".@upload_cache", ".recycle", ".smbdelete*",
+    "@transcode", "@__thumb", ".@plugins", ".@metadata", ".@__*", ".@upload_cache", ".recycle",
+    ".smbdelete*",
     ".snapshot", ".snapshots", "~snapshot", ".snap", ".zfs", ".nfs[0-9a-f]*", ".fuse_hidden*",
-    ".glusterfs", ".trashcan",
+    ".glusterfs", ".glusterfs-anonymous-inode*", ".trashcan", ".wdmc", ".minio.sys",
     # macOS
     ".ds_store", "._*", ".appledouble", ".appledb", ".appledesktop", ".spotlight-v100",
     ".fseventsd", ".trashes", ".trash", ".temporaryitems", ".documentrevisions-v100",
     ".volumeicon.icns", ".com.apple.timemachine.*", ".apdisk", ".metadata_never_index",
     ".localized", ".lsoverride", ".pkinstallsandboxmanager*", "icon\r", "__macosx",
-    "*.sb-????????-??????", "network trash folder", "temporary items",
+    "*.sb-????????-??????", "*:afp_afpinfo", "*:afp_resource", "*:com.apple.*", ".mobilebackups",
+    "network trash folder", "temporary items",
     # Windows
-    "thumbs.db", "thumbs.db:*", "ehthumbs*.db", "desktop.ini", "$recycle.bin",
+    "thumbs.db", "thumbs.db:*", "ehthumbs*.db", "desktop.ini", "$recycle.bin", "recycler",
+    "recycled",
     "system volume information", "found.[0-9][0-9][0-9]", "indexervolumeguid",
-    "*:zone.identifier", "~$*",
+    "*:zone.identifier", "*:smartscreen", "~rf*.tmp", "~$*",
     # Linux and Android
     ".trash-*", "lost+found", ".thumbnails", ".sh_thumbnails", ".xvpics", ".directory",
     ".goutputstream-*", ".~lock.*#", ".*.sw?", ".#*", ".nomedia", ".trashed-*",

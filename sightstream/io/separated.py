@@ -26,14 +26,16 @@ def opened(
     UTF-8, or UTF-16 as spreadsheets mark it. OSError or UnicodeError where it cannot be read.
     """
     with path.open(newline="", encoding=_encoding(path), errors=errors) as file:
-        head = file.readline()
-        if head.startswith("sep="):  # by which spreadsheets tell it
-            told = head[4:5]
-            yield Separated(file, 1, told if told and told in f"{SEPARATORS}|" else ",")
-            return
-        file.seek(0)
+        start, head = 0, file.readline()
+        if is_told := head.startswith("sep="):  # by which spreadsheets tell it
+            told, start = head[4:5], file.tell()
+            if told and told in f"{SEPARATORS}|":
+                yield Separated(file, 1, told)
+                return
+            head = file.readline()
+        file.seek(start)
         found = (each for each in SEPARATORS if fits(next(csv.reader([head], delimiter=each), [])))
-        yield Separated(file, 0, next(found, ","))
+        yield Separated(file, int(is_told), next(found, ","))
 
 
 def _encoding(path: Path) -> str:

@@ -110,7 +110,8 @@ class Registry:
         if len(names) > 1:
             raise ConfigError(
                 f"the registry has the models {', '.join(names)}; name the one to use: set model "
-                f"in sightstream.toml or SIGHTSTREAM_MODEL, as in SIGHTSTREAM_MODEL={names[0]}"
+                f"in sightstream.toml or SIGHTSTREAM_MODEL, as in SIGHTSTREAM_MODEL={names[0]}, or "
+                f"--model {names[0]} where the command has it"
             )
         return names[0]
 

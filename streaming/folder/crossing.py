@@ -36,9 +36,7 @@ def move(path: bytes, target: str) -> None:
         _complete(held, Path(target))
     except OSError as error:
         if error.errno not in FULL:
-            with suppress(OSError):  # a file of that name has come; this one arrives by its other
-                os.link(held, path)
-                os.unlink(held)  # noqa: PTH108
+            _give_back(held, path)
         raise
 
 
@@ -57,6 +55,24 @@ def finish(inbox: bytes, targets: Iterable[str]) -> None:
                 if error.errno in FULL:
                     raise
                 log.warning("%s stays in the inbox: %s", readable(entry.path), error.strerror)
+
+
+def _give_back(held: bytes, path: bytes) -> None:
+    """Give a file its name again; it arrives by the other one where a file of that name has come.
+
+    A rename replaces what has that name, so that it is the last resort, of file systems without
+    links, once nothing has it.
+    """
+    with suppress(OSError):
+        try:
+            os.link(held, path)
+        except FileExistsError:
+            return
+        except OSError:
+            if not os.path.lexists(path):
+                os.rename(held, path)  # noqa: PTH104
+            return
+        os.unlink(held)  # noqa: PTH108
 
 
 def _name(target: str) -> bytes:

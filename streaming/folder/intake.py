@@ -72,8 +72,9 @@ class Intake:
         self._arrivals = Arrivals(self._inbox, when)
         self._stuck_file = folders.stuck
         self._stuck: dict[bytes, str] | None = None
+        self._absent = dict[bytes, str]()
         for folder in (folders.inbox, folders.images, folders.manifests):
-            folder.mkdir(parents=True, exist_ok=True)
+            disk.make(folder, "the inbox" if folder == folders.inbox else "the folder")
 
     def run(self, stop: Event) -> None:
         """Take what arrives until `stop` is set."""
@@ -90,6 +91,11 @@ class Intake:
 
     def take(self) -> int:
         """Look at the inbox once, take what is complete, and return the number of files."""
+        if why := disk.dangling(self._folders.inbox):
+            self._absent = {self._inbox: why}
+            self._tell_stuck()
+            return 0
+        self._absent = {}
         if recovered := recover(self._folders):
             self._on_arrival(recovered)
         taken, arrivals = 0, self._arrivals.look()
@@ -110,10 +116,12 @@ class Intake:
     @property
     def left(self) -> dict[str, str]:
         """What the last look has left in the inbox, by its name there, with the reason."""
-        return stuck.named(self._inbox, self._arrivals.left)
+        return stuck.named(self._inbox, self._absent or self._arrivals.left)
 
     def _tell_stuck(self) -> None:
-        if (now := self._arrivals.stuck) != self._stuck:
+        if (now := self._absent or self._arrivals.stuck) != self._stuck:
+            if self._absent:
+                log.warning("%s", stuck.sentence(*next(iter(self.left.items()))))
             stuck.write(self._stuck_file, self._inbox, now)
             self._stuck = now
 

@@ -1,6 +1,7 @@
 """What is stuck in the inbox: the intake writes it down, and `status` and `doctor` read it."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,6 +26,8 @@ class Stuck:
         if not self.count:
             return "nothing is stuck"
         name, why = next(iter(self.named.items()), ("", ""))
+        if name.startswith("/"):
+            return printable(sentence(name, why))
         shown = f", such as {printable(name)}: it {why}" if name else ""
         return f"{self.count} file(s) stay in the inbox{shown}"
 
@@ -39,8 +42,23 @@ def write(file: Path, inbox: bytes, stuck: Mapping[bytes, str]) -> None:
 
 
 def named(inbox: bytes, found: Mapping[bytes, str]) -> dict[str, str]:
-    """Return what is found by paths below an inbox by names instead, in their order."""
-    return {readable(path[len(inbox) + 1 :]) or ".": why for path, why in sorted(found.items())}
+    """Return what is found by names below an inbox instead of paths, in their order.
+
+    The inbox itself keeps its path.
+    """
+    return {readable(path[len(inbox) + 1 :] or inbox): why for path, why in sorted(found.items())}
+
+
+def sentence(name: str, why: str) -> str:
+    """Tell why a file stays in the inbox, or what is wrong with the inbox, by its path."""
+    is_inbox = name.startswith("/")
+    return f"the inbox {name} {why}" if is_inbox else f"{name} stays in the inbox: it {why}"
+
+
+def now(file: Path, inbox: Path) -> Stuck:
+    """Return what is wrong with the inbox itself, else what `read` returns."""
+    why = disk.dangling(inbox)
+    return Stuck(1, {readable(os.fsencode(inbox)): why}) if why else read(file)
 
 
 def read(file: Path) -> Stuck:

@@ -79,7 +79,10 @@ METRICS = (
     Metric("gauge", "disk_free_bytes", "Free space on the disk of the home folder"),
     Metric("gauge", "disk_size_bytes", "Size of the disk of the home folder"),
     Metric("gauge", "inbox_files", "Files in the inbox that are not yet accepted"),
-    Metric("gauge", "inbox_stuck_files", "Files in the inbox that cannot be read or moved"),
+    Metric(
+        "gauge", "inbox_stuck_files",
+        "Files in the inbox that cannot be read or moved, or 1 for an inbox that is not there",
+    ),
     Metric("gauge", "retention_seconds", "Configured time that images are kept; 0: for ever"),
     Metric("gauge", "oldest_image_timestamp_seconds", "Day of the oldest images that are kept"),
     Metric("gauge", "table_size_bytes", "Size of the files that the predictions table consists of"),

@@ -83,9 +83,9 @@ def images(inbox: Path, ignore: Iterable[str], kept: Path, retention_days: int) 
         yield "oldest_image_timestamp_seconds", oldest.timestamp()
 
 
-def stuck(file: Path) -> Figures:
+def stuck(file: Path, inbox: Path) -> Figures:
     """Yield the number of files that the intake cannot take."""
-    yield "inbox_stuck_files", stuck_in_inbox.read(file).count
+    yield "inbox_stuck_files", stuck_in_inbox.now(file, inbox).count
 
 
 def table(path: str) -> Figures:

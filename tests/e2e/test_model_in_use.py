@@ -52,7 +52,8 @@ def test_of_several_models_one_must_be_named(home, publish, starter):
     publish(home, "skin")
     said = (
         "sightstream: the registry has the models leaf, skin; name the one to use: set model in "
-        "sightstream.toml or SIGHTSTREAM_MODEL, as in SIGHTSTREAM_MODEL=leaf\n"
+        "sightstream.toml or SIGHTSTREAM_MODEL, as in SIGHTSTREAM_MODEL=leaf, or "
+        "--model leaf where the command has it\n"
     )
     for command in (["run", "--once", "--metrics-port", "0"], ["models", "show"],
                     ["predict", starter.digits[0]]):  # fmt: skip

@@ -17,6 +17,7 @@ from sightstream.cli.main import app
 from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Preprocessing
+from sightstream.io import disk
 from sightstream.models.registry import Registry
 from sightstream.models.version import CARD_FILE, Card, sha256
 from sightstream.tables import predictions
@@ -307,3 +308,16 @@ def test_status_tells_what_is_stuck_in_the_inbox(run, home):
     found = json.loads(run("status", "--json").stdout)["stuck"]
     assert found == {"count": 1, "named": {"x.jpg": why}}
     assert f"1 file(s) stay in the inbox, such as x.jpg: it {why}" in run("status").stdout
+
+
+def test_status_tells_that_the_starter_is_trained(run, home):
+    with disk.locked(home.root / "training"):
+        assert "model  training the starter" in run("status").stdout
+
+
+def test_status_tells_that_the_inbox_is_not_mounted(run, home):
+    home.root.mkdir(exist_ok=True)
+    home.inbox.symlink_to("/nowhere/nas")
+    why = "is a link to /nowhere/nas, which is not there: mount it"
+    assert f"the inbox {home.inbox} {why}" in run("status").stdout
+    assert json.loads(run("status", "--json").stdout)["stuck"]["named"] == {str(home.inbox): why}

@@ -171,6 +171,12 @@ def test_a_topic_that_does_not_exist_is_told_with_its_cure(run, photos):
     assert "--create-topic" in done.err
 
 
+def test_a_topic_may_be_made_alone(run, photos, topic):
+    done = run("publish", "--create-topic", "--topic", topic)
+    assert done.code == 0, done.err
+    assert run("publish", photos / "a.jpg", "--topic", topic).code == 0
+
+
 class Away:
     """Where no broker listens."""
 

@@ -41,6 +41,16 @@ def test_an_inbox_on_another_file_system_is_told(look, settings):
     assert "is on another file system, from which images are copied" in check.detail
 
 
+def test_an_inbox_that_is_not_mounted_is_told(look, settings, tmp_path):
+    settings.root.mkdir()
+    settings.inbox.symlink_to(tmp_path / "nas")
+    sentence = (
+        f"the inbox {settings.inbox} is a link to {tmp_path}/nas, which is not there: mount it"
+    )
+    assert (look("folders").detail, look("inbox").detail) == (sentence, sentence)
+    assert not look("folders").ok and not look("inbox").ok
+
+
 def test_what_is_stuck_in_the_inbox_is_told(look, settings):
     assert look("inbox").ok
     settings.root.mkdir()

@@ -106,6 +106,7 @@ def test_predict_in_a_home_without_a_model(tmp_path):
     assert done.returncode == 5
     assert done.stdout == ""
     assert "sightstream train starter" in " ".join(done.stderr.split())
+    assert f"there is no home folder {tmp_path}/data; name one with --home, or" in done.stderr
     assert not (tmp_path / "data" / "registry").exists()
 
 

@@ -212,6 +212,37 @@ def test_a_file_of_another_editor_is_read(tmp_path, monkeypatch, written):
     assert config.load().top_k == 5
 
 
+def test_a_file_that_is_nested_too_deep_is_told_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sightstream.toml").write_text(f"spark = {'[' * 3000}{']' * 3000}")
+    with pytest.raises(
+        ConfigError, match=r"^sightstream\.toml cannot be read: .* nested too deep$"
+    ):
+        config.load()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_a_file_in_another_encoding_is_told_its_cure(tmp_path, monkeypatch, encoding):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sightstream.toml").write_bytes('model = "L\u00e9af"\n'.encode(encoding))
+    with pytest.raises(
+        ConfigError, match=r"toml cannot be read: it is not in UTF-8; save it as UTF-8$"
+    ):
+        config.load()
+
+
+def test_what_is_no_file_is_told_and_not_taken_for_defaults(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "sightstream.toml"
+    file.symlink_to("away.toml")
+    with pytest.raises(ConfigError, match=f"^{file} is a link to a file that is not there; write"):
+        config.load()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigError, match=f"^{file} is not a file; write the settings there, or"):
+        config.load()
+
+
 @pytest.mark.parametrize(
     "written", ["top_k = 5".encode("utf-16"), b"\x00", b"\xff", b"top_k: 5", b"[top_k]\n"]
 )

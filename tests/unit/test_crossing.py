@@ -63,7 +63,13 @@ def test_a_full_disk_is_waited_for_and_costs_nothing(inbox, settings, told, left
     assert not left()
 
 
-def test_what_cannot_be_read_stays_under_its_name(inbox, settings, told, left, monkeypatch):
+@pytest.mark.parametrize("fault", [None, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_what_cannot_be_read_stays_under_its_name(inbox, settings, told, left, monkeypatch, fault):
+    def no_links(*_, **__):
+        raise OSError(fault, os.strerror(fault))
+
+    if fault:
+        monkeypatch.setattr(os, "link", no_links)
     (inbox / "x.jpg").write_bytes(b"picture")
 
     def broken(*_, **__):
@@ -73,6 +79,9 @@ def test_what_cannot_be_read_stays_under_its_name(inbox, settings, told, left, m
     assert intake_of(settings).drain() == 0
     assert not told()
     assert left() == {b"x.jpg"}
+    monkeypatch.undo()
+    assert intake_of(settings).drain() == 1
+    assert [event.original_name for event in told()] == ["x.jpg"]
 
 
 def test_drop_brings_files_there(inbox, settings, tmp_path, left):

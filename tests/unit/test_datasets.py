@@ -125,7 +125,8 @@ def laid(folder):
 LAYOUTS = [
     ("train", "val", "test"), ("train", "valid", "test"), ("Train", "Validation", "Test"),
     ("training", "dev", "testing"), ("training_set", "validation_set", "test_set"),
-    ("train-images", "val-images", "test-images"),
+    ("train-images", "val-images", "test-images"), ("1_train", "2_eval", "3_holdout"),
+    ("trn", "dev", "tst"), ("train_split", "validate", "held-out"),
 ]  # fmt: skip
 
 
@@ -169,9 +170,72 @@ def test_classes_may_have_names_of_splits(tmp_path, names):
     assert dict(laid(tmp_path).values()) == dict.fromkeys(names, "")
 
 
+UNKNOWN = [
+    ("train", "holdout2"), ("train", "unseen"), ("train", "train_aug", "test"), ("val", "test"),
+    ("pets_train", "pets_test"), ("train2020", "val2020"), ("train", "TestSetB"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", UNKNOWN, ids=" ".join)
+def test_splits_of_unknown_names_are_one_sentence(tmp_path, names):
+    fill(tmp_path, *(f"{name}/{label}/{name}.png" for name in names for label in ("cat", "dog")))
+    with pytest.raises(InputError, match=r"are named as splits, but not all are known .* --data"):
+        class_folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [("fold1", "fold2", "fold3"), ("fold_0", "fold_1"), ("1fold", "2fold")]
+)
+def test_folds_are_one_sentence(tmp_path, names):
+    fill(tmp_path, *(f"{name}/{label}/1.png" for name in names for label in ("cat", "dog")))
+    with pytest.raises(
+        InputError, match=r"holds folds \(.*\), which are no classes; .*--split-file"
+    ):
+        class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("loose", ["cat/3.png", "dog/3.png", "dog/extra/3.png", "cat/val2/3.png"])
+def test_what_is_in_no_split_of_its_class_is_named(tmp_path, loose):
+    fill(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/train/3.png", "dog/test/4.png", loose)
+    there = "/".join(loose.split("/")[:2])
+    with pytest.raises(InputError, match=rf"/{there} is in none of the folders of splits"):
+        class_folders(tmp_path)
+
+
+def test_a_class_without_the_splits_of_the_others_is_named(tmp_path):
+    fill(tmp_path, "cat/train/1.png", "cat/test/2.png", "dog/3.png")
+    with pytest.raises(InputError, match=r"/dog/3\.png is in none of the folders of splits"):
+        class_folders(tmp_path)
+
+
+def test_classes_may_hold_folders_of_such_names(tmp_path):
+    fill(tmp_path, "vehicle/train/1.png", "vehicle/bus/2.png", "animal/3.png",
+         "steam train/old/4.png", "night train/new/5.png")  # fmt: skip
+    assert {split for _, split in laid(tmp_path).values()} == {""}
+
+
+WRAPPED = ["data", "My-Set-1/images", "archive/archive/archive"]
+
+
+@pytest.mark.parametrize("around", WRAPPED)
+def test_a_set_may_stand_in_a_folder_that_holds_nothing_else(tmp_path, around):
+    fill(tmp_path, "README.txt", f"{around}/README.md", f"{around}/train/cat/1.png",
+         f"{around}/train/dog/2.png", f"{around}/val/cat/3.png")  # fmt: skip
+    assert set(laid(tmp_path).values()) == {
+        ("cat", "train"), ("dog", "train"), ("cat", "validation"),
+    }  # fmt: skip
+    fill(tmp_path / "more", f"{around}/cat/1.png", f"{around}/dog/deep/2.png")
+    assert set(laid(tmp_path / "more").values()) == {("cat", ""), ("dog", "")}
+
+
+def test_folders_below_a_single_class_are_no_classes(tmp_path):
+    fill(tmp_path, "cat/1.png", "cat/old/2.png", "cat/new/3.png")
+    assert set(laid(tmp_path).values()) == {("cat", "")}
+
+
 def test_splits_beside_classes_are_one_sentence(tmp_path):
     fill(tmp_path, "train/cat/1.png", "test/cat/2.png", "dog/3.png")
-    with pytest.raises(InputError, match=r"splits \(test, train\) beside others \(dog\); move"):
+    with pytest.raises(InputError, match=r"not all are known \(dog, test, train\); name"):
         class_folders(tmp_path)
 
 
@@ -200,6 +264,30 @@ def test_a_copy_of_split_folders_inside_themselves_counts_once(tmp_path):
             (tmp_path / inside / name).write_bytes(name.encode())
     fill(tmp_path, "__MACOSX/train/sick/._1.png", "xray/.DS_Store", "xray/__MACOSX/._xray")
     assert set(laid(tmp_path)) == {"train/sick/1.png", "test/well/2.png"}
+
+
+@pytest.mark.parametrize("inside", ["copy/pets", "a/b/c/pets", "cat copy"])
+def test_a_copy_of_the_set_counts_once_at_any_depth(tmp_path, inside):
+    names = ("cat/1.png",) if inside == "cat copy" else ("cat/1.png", "cat/2.png", "dog/3.png")
+    for folder in ("", inside):
+        for name in ("cat/1.png", "cat/2.png", "dog/3.png") if not folder else names:
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_bytes(name.encode())
+    assert set(laid(tmp_path)) == {"cat/1.png", "cat/2.png", "dog/3.png"}
+
+
+@pytest.mark.parametrize("inside", ["cat/pets", "dog/old/pets"])
+def test_a_set_inside_a_class_is_one_sentence(tmp_path, inside):
+    fill(tmp_path, "cat/1.png", "dog/2.png", f"{inside}/cat/1.png", f"{inside}/dog/2.png")
+    with pytest.raises(InputError, match=rf"/{inside} holds folders of the same names"):
+        class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("link", ["loop", "cat/loop", "dog/deep/loop"])
+def test_a_link_to_a_folder_above_is_no_class(tmp_path, link):
+    fill(tmp_path, "cat/1.png", "dog/deep/2.png")
+    (tmp_path / link).symlink_to(tmp_path)
+    assert set(laid(tmp_path)) == {"cat/1.png", "dog/deep/2.png"}
 
 
 def test_another_set_inside_a_set_is_one_sentence(tmp_path):
@@ -315,9 +403,10 @@ def test_the_line_is_the_one_that_an_editor_shows(tmp_path, before):
         Source(split_file=path).list()
 
 
-def test_a_split_file_without_its_header_is_refused_in_its_first_line_of_data(tmp_path):
-    path = csv(tmp_path, "b.png,dog,test", header="a.png,cat,train")
-    with pytest.raises(InputError, match=r"line 2: path, label and split are needed"):
+@pytest.mark.parametrize("header", ["a.png,cat,train", "Path,label,split", "path,label", ""])
+def test_a_split_file_without_its_header_is_refused_in_its_first_line(tmp_path, header):
+    path = csv(tmp_path, "b.png,dog,test", header=header)
+    with pytest.raises(InputError, match=r"line 1: the names of the columns path, label and"):
         Source(split_file=path).list()
 
 
@@ -331,6 +420,10 @@ TABLES = {
     "semicolons": b"path;label;split\na.png;cat;train\nb.png;dog;train\n",
     "tabs": b"path\tlabel\tsplit\na.png\tcat\ttrain\nb.png\tdog\ttrain\n",
     "told": b"sep=;\r\npath;label;split\r\na.png;cat;train\r\nb.png;dog;train\r\n",
+    "told nothing": b"sep=\r\npath;label;split\r\na.png;cat;train\r\nb.png;dog;train\r\n",
+    "told a bar": b"sep=|\npath|label|split\na.png|cat|train\nb.png|dog|train\n",
+    "told a tab": b"sep=\t\npath\tlabel\tsplit\na.png\tcat\ttrain\nb.png\tdog\ttrain\n",
+    "told a quote": b'sep="\npath,label,split\na.png,cat,train\nb.png,dog,train\n',
     "Windows": b"\xef\xbb\xbfpath;label;split\r\na.png;cat;train\r\nb.png;dog;train\r\n;;\r\n",
     "UTF-16": "path\tlabel\tsplit\r\na.png\tcat\ttrain\r\nb.png\tdog\ttrain".encode("utf-16"),
     "other column": b"path,label,split,note\na.png,cat,train,x; y; z; w\nb.png,dog,train,\n",

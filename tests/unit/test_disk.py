@@ -33,6 +33,17 @@ def test_a_home_is_held_by_one_whose_number_the_other_is_given(tmp_path):
     assert not disk.is_held(root)
 
 
+def test_a_folder_that_is_not_mounted_is_named(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("nas")
+    why = f"is a link to {tmp_path}/nas, which is not there: mount it"
+    assert disk.dangling(tmp_path / "a") == why
+    with pytest.raises(EnvironmentUnfitError, match=f"^the home folder {tmp_path}/a {why}$"):
+        disk.held(tmp_path / "a").__enter__()
+    (tmp_path / "nas").mkdir()
+    assert not disk.dangling(tmp_path / "a") and not disk.dangling(tmp_path / "none")
+
+
 def test_a_killed_process_holds_nothing(tmp_path):
     code = (
         "import os, pathlib, sys; from sightstream.io import disk\n"
@@ -94,3 +105,9 @@ def test_a_crash_before_the_rename_leaves_the_old_content(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="no space"):
         disk.replace(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_lock_of_another_name_is_told_apart(tmp_path):
+    with disk.locked(tmp_path / "training"):
+        assert disk.is_held(tmp_path, "training") and not disk.is_held(tmp_path)
+    assert not disk.is_held(tmp_path, "training")

@@ -214,6 +214,7 @@ def test_several_models_of_which_none_is_named_are_told(look, registered, tmp_pa
     check = look("model", home=home)
     assert not check.ok
     assert "the registry has the models leaf, starter; name the one to use" in check.detail
+    assert "--model leaf" in check.detail
     assert look("model", home=home, model="starter").ok
 
 

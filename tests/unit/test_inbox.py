@@ -134,6 +134,13 @@ def test_a_file_that_vanished_is_named_and_the_inbox_stays_clean(photos, setting
     assert left() == set()
 
 
+def test_an_inbox_that_is_not_mounted_is_named(settings, tmp_path):
+    settings.root.mkdir(parents=True)
+    settings.inbox.symlink_to(tmp_path / "nas")
+    with pytest.raises(EnvironmentUnfitError, match=r"^the inbox .* link to .*/nas, .*: mount it$"):
+        dropping(settings.inbox, settings.staging).__enter__()
+
+
 def test_an_inbox_that_cannot_be_made_is_named(settings):
     settings.root.mkdir()
     settings.inbox.write_text("a file in its place")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.limits import Rejected
 from sightstream.images.store import local_path
 from sightstream.images.store import read as read_image
@@ -829,6 +830,44 @@ def test_what_was_stuck_and_could_be_moved_is_told_no_longer(intake, drop, setti
     time.sleep(0.3)
     assert intake.take() == 1
     assert stuck.read(settings.stuck).count == 0
+
+
+def test_an_inbox_that_is_not_mounted_is_one_sentence(settings, tmp_path):
+    settings.root.mkdir()
+    settings.inbox.symlink_to(tmp_path / "nas")
+    with pytest.raises(EnvironmentUnfitError, match=r"^the inbox .* link to .*/nas, .*: mount it$"):
+        intake_of(settings)
+    settings.inbox.unlink()
+    settings.inbox.touch()
+    with pytest.raises(EnvironmentUnfitError, match=r"^the inbox .* is not a folder; move"):
+        intake_of(settings)
+
+
+def test_an_inbox_that_vanishes_is_told_until_it_is_back(settings, drop, told, tmp_path, caplog):
+    settings.root.mkdir()
+    (tmp_path / "nas").mkdir()
+    settings.inbox.symlink_to(tmp_path / "nas")
+    intake = intake_of(settings)
+    drop("a.jpg")
+    (tmp_path / "nas").rename(tmp_path / "away")
+    assert intake.take() == intake.take() == 0
+    why = f"is a link to {tmp_path}/nas, which is not there: mount it"
+    named = {str(settings.inbox): why}
+    assert intake.left == named
+    assert stuck.read(settings.stuck) == stuck.Stuck(1, named)
+    assert str(stuck.now(settings.stuck, settings.inbox)) == f"the inbox {settings.inbox} {why}"
+    assert caplog.text.count(why) == 1
+    (tmp_path / "away").rename(tmp_path / "nas")
+    assert (intake.take(), names(told()), intake.left) == (1, ["a.jpg"], {})
+    assert stuck.now(settings.stuck, settings.inbox) == stuck.Stuck()
+
+
+def test_an_inbox_that_is_deleted_is_told(intake, settings):
+    settings.inbox.rmdir()
+    assert intake.take() == 0
+    assert str(stuck.read(settings.stuck)) == (
+        f"the inbox {settings.inbox} cannot be looked into: No such file or directory"
+    )
 
 
 @pytest.mark.skipif(not ROOT, reason="only root gives files away")

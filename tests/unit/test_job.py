@@ -147,3 +147,12 @@ def test_an_error_after_the_end_of_spark_tells_of_that_end(monkeypatch, alive):
     expected = ConnectionError if alive else StreamFailedError
     with pytest.raises(expected), job._end_of_spark("session", "the logs"):
         raise ConnectionError("refused")
+
+
+def test_images_that_have_a_row_already_are_counted(make, monkeypatch):
+    running = make("abcab")
+    monkeypatch.setattr(running.source, "first", lambda rows: rows.slice(0, 1))
+    running.stream.start()
+    running.stream.finish(stepping(running, monkeypatch))
+    assert (running.stream.repeats, running.stream.gaps) == (2, 0)
+    assert sum(running.table.counts.values()) == 3

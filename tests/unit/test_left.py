@@ -1,12 +1,14 @@
-"""What `run --once` says of the files that it leaves in the inbox."""
+"""What `run` leaves in the inbox, or drops into it."""
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.io.folder import BUSY
-from streaming.commands import tell_left
+from sightstream.tables import predictions
+from streaming.commands import _drop_samples, tell_left
 from streaming.folder.stuck import NAMED
 
 DENIED = "cannot be read: Permission denied"
@@ -36,3 +38,21 @@ def test_of_many_some_are_named_and_all_are_in_json(capsys):
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == NAMED + 3
     assert said.err.splitlines()[NAMED:] == ["3 more stay in the inbox"]
+
+
+def test_an_inbox_that_is_not_there_is_named(capsys):
+    with pytest.raises(EnvironmentUnfitError):
+        tell_left({"/home/inbox": "is a link to /nas, which is not there: mount it"}, as_json=False)
+    said = capsys.readouterr().err
+    assert said == "the inbox /home/inbox is a link to /nas, which is not there: mount it\n"
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_samples_are_dropped_into_an_empty_table_alone(settings, monkeypatch, rows):
+    samples = settings.root / "starter/samples"
+    samples.mkdir(parents=True)
+    settings.inbox.mkdir()
+    (samples / "7.png").touch()
+    monkeypatch.setattr(predictions, "latest", lambda *_: pa.table({"event_id": ["x"] * rows}))
+    _drop_samples(settings, "starter")
+    assert (settings.inbox / "samples/7.png").exists() == (rows == 0)
