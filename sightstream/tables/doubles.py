@@ -44,6 +44,21 @@ class Double(NamedTuple):
     """Paths of the files that the commit made."""
 
 
+def doubles(path: str, versions: Iterable[int]) -> list[Double]:
+    """Return what commits in order merged that was merged already, or restored.
+
+    A file that was restored may have the only copy of its rows, whatever became of it before: of
+    earlier commits, the days alone are looked at.
+    """
+    found: list[Double] = []
+    for version in versions:
+        if one := double(path, version):
+            if not one.gone:
+                found = [Double(each.days, [], []) for each in found]
+            found.append(one)
+    return found
+
+
 def double(path: str, version: int) -> Double | None:
     """Return what a version's commit merged that was merged already; None where nothing.
 
@@ -142,7 +157,8 @@ def _files_on(day: str, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
     Where the table is not partitioned by days, all files may have rows of the day.
     """
     if (date := "partition.date") in files.column_names:
-        files = files.filter(pa.array(str(each) == day for each in files[date].to_pylist()))
+        here = [str(each) == day for each in files[date].to_pylist()]
+        files = files.filter(pa.array(here, pa.bool_()))
     order = [("modification_time", "descending"), ("path", "ascending")]
     return None, files.sort_by(order)
 

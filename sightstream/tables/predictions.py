@@ -306,9 +306,9 @@ class Predictions:
 
         self._looked = time.monotonic()
         while others := self._others():
-            found = [doubles.double(self.path, each) for each in others]
+            found = doubles.doubles(self.path, others)
             try:
-                copies = doubles.leave_out(self.path, filter(None, found))
+                copies = doubles.leave_out(self.path, found)
             except (CommitFailedError, commits.AlteredError):  # others are quicker; the next time
                 break
             if copies:

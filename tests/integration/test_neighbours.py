@@ -515,4 +515,17 @@ def test_a_version_with_doubled_rows_that_is_restored_is_put_right(table, path):
         table.maintain(quiet=False)
         assert answers(path) == sorted({*answers(path)})
         assert len(answers(path)) == 31
+        Predictions(path).maintain(quiet=True)
+        assert len(answers(path)) == 31
         DeltaTable(path).delete("event_id = 'next'")
+
+
+def test_a_restart_after_a_restore_of_doubled_rows_keeps_their_last_copy(table, path):
+    for each in [DeltaTable(path), DeltaTable(path)]:
+        each.optimize.compact()
+    doubled, wanted = predictions.version(path), sorted({*answers(path)})
+    table.maintain(quiet=True)
+    DeltaTable(path).restore(doubled)
+    for opened in (table, Predictions(path), Predictions(path)):
+        opened.maintain(quiet=True)
+        assert answers(path) == wanted
