@@ -217,23 +217,25 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
 def _train_starter(settings: Settings) -> None:
     """Train in a process of its own, whose end frees the memory of TensorFlow."""
     from sightstream.io import disk
+    from sightstream.models.registry import STARTER
 
     terminal.err.print("no model yet: training the starter model on handwritten digits")
     command = [sys.executable, "-m", "sightstream", "--home", str(settings.root), "train"]
     screen = terminal.err.file
     settings.root.mkdir(parents=True, exist_ok=True)
     with disk.locked(settings.root / TRAINING):
-        done = subprocess.run([*command, "starter"], stdout=screen, stderr=screen)
+        done = subprocess.run([*command, STARTER], stdout=screen, stderr=screen)
     if done.returncode:
         raise typer.Exit(done.returncode)
 
 
 def _drop_samples(settings: Settings, model: str) -> None:
     """Drop the first images of a first run; they are moved, so that no later run drops them."""
+    from sightstream.models.registry import STARTER
     from sightstream.tables import predictions
 
     samples: Path = settings.root / "starter" / "samples"
-    if model != "starter" or "folder" not in settings.source or not samples.is_dir():
+    if model != STARTER or "folder" not in settings.source or not samples.is_dir():
         return
     if predictions.latest(settings.predictions, 1).num_rows:
         return  # the user's images have come first

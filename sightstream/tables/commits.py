@@ -214,7 +214,7 @@ def _put(
             if not is_there(path, head) or last_checkpoint(path) > version:
                 raise AlteredError(f"{path} went on by more than its log has after {version}")
             with suppress(FileExistsError):
-                _link(path, head, made, log / f"{version + 1:020d}.json")
+                _link(path, head, made, Path(path, delta.entry_name(version + 1)))
                 return Head(version + 1, entry)
     except FileNotFoundError:
         is_there(path, head)

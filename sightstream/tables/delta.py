@@ -124,10 +124,15 @@ def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
     return [json.loads(line) for line in held.splitlines() if line.strip()]
 
 
+def entry_name(version: int) -> str:
+    """Return the place of a version's log entry below a table's folder."""
+    return f"_delta_log/{version:020d}.json"
+
+
 def entry(store: fs.FileSystem, version: int) -> bytes | None:
     """Return a version's log entry as it is; None where there is none."""
     try:
-        with store.open_input_stream(f"_delta_log/{version:020d}.json") as log:
+        with store.open_input_stream(entry_name(version)) as log:
             return bytes(log.read())
     except FileNotFoundError:
         return None

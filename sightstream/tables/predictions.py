@@ -323,9 +323,8 @@ class Predictions:
         """Return the versions since the last look whose commits may have made copies, in order."""
         with self._access:
             newest, ours = max(self._clean, self._head.version), self._ours
-            while delta.has(
-                self.path, f"_delta_log/{newest + 1:020d}.json"
-            ):  # to list the log takes longer
+            # To list the log takes longer.
+            while delta.has(self.path, delta.entry_name(newest + 1)):
                 newest += 1
             self._ours = {each for each in ours if each > newest}
         others = [each for each in range(self._clean + 1, newest + 1) if each not in ours]
@@ -502,5 +501,5 @@ def beginning(path: str) -> tuple[int, datetime]:
     names = [each.base_name for each in delta.store(path).get_file_info(FileSelector("_delta_log"))]
     entries = (name[:-5] for name in names if name.endswith(".json"))
     first = min(int(number) for number in entries if number.isdecimal())
-    info = delta.store(path).get_file_info(f"_delta_log/{first:020d}.json")
+    info = delta.store(path).get_file_info(delta.entry_name(first))
     return first, info.mtime
