@@ -3,6 +3,7 @@
 Images are untrusted: a fault is a value (`Rejected`), never an exception.
 """
 
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class Preprocessing:
 
     Three channels are RGB, one is grey (ITU-R 601 luma). All filters average over every source
     pixel when they shrink. `stretch` distorts, `crop` cuts to the target's ratio around the
-    centre, `pad` keeps everything and adds black bars.
+    centre, `pad` keeps everything and adds black bars. Of what remains, `crop` is the share of each
+    side that is kept around the centre before the resize.
 
     Samples of more than 8 bits become 8 by `levels`: with `values` the largest one is white, if it
     is not below 255 (floats: 1) or what the file states, and 0 or the smallest negative one black;
@@ -72,6 +74,7 @@ class Preprocessing:
     resize: Resize = "bilinear"
     aspect: Aspect = "stretch"
     levels: Levels = "values"
+    crop: float = 1.0
 
     def __post_init__(self) -> None:
         require_integer("height", self.height, MAX_SIDE)
@@ -80,6 +83,8 @@ class Preprocessing:
         _require_one_of("resize", self.resize, get_args(Resize))
         _require_one_of("aspect", self.aspect, get_args(Aspect))
         _require_one_of("levels", self.levels, get_args(Levels))
+        if isinstance(self.crop, bool) or not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be above 0 and at most 1, not {self.crop!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -186,12 +191,13 @@ def _resize(image: Image.Image, want: Preprocessing, *, turned: bool) -> Image.I
     if want.aspect == "pad":
         width, height = (max(1, round(side / max(ratios))) for side in image.size)
     # Has no effect but on JPEG, which it decodes at 1/2, 1/4 or 1/8, never below the target.
-    scaled = image.draft("L" if want.channels == 1 else None, (width, height))
+    least = (math.ceil(width / want.crop), math.ceil(height / want.crop))
+    scaled = image.draft("L" if want.channels == 1 else None, least)
     right, bottom = scaled[1][2:] if scaled else image.size
-    left = top = 0.0
+    kept = [want.crop, want.crop]
     if want.aspect == "crop":
-        left = right * (1 - min(ratios) / ratios[0]) / 2
-        top = bottom * (1 - min(ratios) / ratios[1]) / 2
+        kept = [want.crop * min(ratios) / ratio for ratio in ratios]
+    left, top = right * (1 - kept[0]) / 2, bottom * (1 - kept[1]) / 2
     box = (left, top, right - left, bottom - top)
     method = Image.Resampling[want.resize.upper()]
     return _opaque(image, want.levels).resize((width, height), method, box)

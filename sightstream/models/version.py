@@ -33,7 +33,8 @@ class Card:
     """Description of a model version, stored beside its files as version.json.
 
     `onnx_difference` is the largest difference between the scores of the ONNX and the Keras file
-    on evaluation images; None where there is no ONNX file.
+    on evaluation images; None where there is no ONNX file. `origin` tells of an imported model: the
+    file it came from, and where each fact about it was found; None where it was trained here.
     """
 
     labels: tuple[str, ...]  # names of the network's outputs, in order
@@ -43,6 +44,7 @@ class Card:
     onnx_difference: float | None = None
     checksums: dict[str, str] | None = None  # SHA-256 of each file that an engine reads
     reference: Reference | None = None  # for drift; None in versions of early releases
+    origin: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -391,6 +391,33 @@ def test_crop_of_a_jpeg_decoded_at_a_fraction_keeps_the_centre():
     assert difference(result, np.full((20, 20, 3), (0, 0, 255))) < 3
 
 
+@pytest.mark.parametrize("share", [0.875, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(256, 256), (300, 512), (641, 480)])
+def test_a_crop_is_what_resizing_the_short_side_and_cutting_the_centre_gives(size, share):
+    picture = Image.fromarray(gradient(*size))
+    result = pixels(
+        encoded(picture, "PNG"), Preprocessing(112, 112, aspect="crop", crop=share)
+    )  # fmt: skip
+    short = round(112 / share)
+    scale = short / min(picture.size)
+    whole = picture.resize([round(side * scale) for side in picture.size], 2)
+    left, top = ((side - 112) / 2 for side in whole.size)
+    expected = whole.crop((round(left), round(top), round(left) + 112, round(top) + 112))
+    assert np.abs(result.astype(int) - np.asarray(expected)).max() <= 4
+
+
+def test_a_jpeg_is_never_decoded_below_what_a_crop_needs():
+    image = Image.open(BytesIO(encoded(Image.new("RGB", (800, 800)), "JPEG")))
+    _resize(image, Preprocessing(100, 100, crop=0.5), turned=False)
+    assert image.width >= 200
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.01, True, float("nan")])
+def test_a_crop_is_a_share(share):
+    with pytest.raises(ValueError, match="crop must be above 0"):
+        Preprocessing(8, 8, crop=share)
+
+
 def test_pad_adds_black_bars_on_both_sides():
     image = Image.new("RGB", (100, 50), "white")
     result = pixels(encoded(image, "PNG"), Preprocessing(20, 20, aspect="pad"))
