@@ -1,4 +1,4 @@
-"""The commands of training: `sightstream train`, `evaluate` and `refresh`."""
+"""The commands of training: `sightstream train`, `evaluate`, `refresh` and `models import`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sightstream import terminal
-from sightstream.cli import extras, options
+from sightstream.cli import extras, models, options
+from training import import_command
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(evaluate)
     app.command()(refresh)
+    models.app.command("import")(import_command.import_)
 
 
 def train(

@@ -1,0 +1,1 @@
+"""Models that were made elsewhere become versions: one ONNX file from pixels to probabilities."""

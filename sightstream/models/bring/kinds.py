@@ -1,0 +1,84 @@
+"""Finds out by content what kind of model a file or folder is, and reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+from sightstream.errors import InputError
+from sightstream.models.bring.foreign import Foreign
+
+_PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".bin", ".pt2", ".sav"}
+_TO_ONNX = (
+    "export it to ONNX where it was made: torch.onnx.export(model.eval(), "
+    "torch.zeros(1, 3, 224, 224), 'model.onnx', dynamic_axes={'input': {0: 'n'}}, "
+    "input_names=['input'])"
+)
+READS = (
+    ".onnx, .keras, .h5, a SavedModel folder, a Teachable Machine zip, a Hugging Face folder with "
+    "an ONNX file, or an MLflow model"
+)
+
+
+def read(path: Path, size: tuple[int, int] | None = None) -> Foreign:
+    """Read the model at a path; `size` is for networks whose file leaves it free.
+
+    Raises:
+        InputError: there is no model, or one that cannot be imported, with what to do.
+    """
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    return _folder(path, size) if path.is_dir() else _file(path, size)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files."""
+    if not path.is_dir():
+        return _sha256(path) if path.exists() else ""
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    lines = (f"{_sha256(each)}  {each.relative_to(path)}\n" for each in files)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file(path: Path, size: tuple[int, int] | None) -> Foreign:
+    with path.open("rb") as file:
+        start = file.read(16)
+    if not start:
+        raise InputError(f"{path} is empty")
+    if start[4:8] == b"TFL3":
+        raise InputError(f"{path} is a TensorFlow Lite model; import the model it was made from, "
+                         f"or convert it: python -m tf2onnx.convert --tflite {path.name} "
+                         "--output model.onnx")  # fmt: skip
+    if zipfile.is_zipfile(path):
+        return _archive(path, size)
+    if path.suffix.lower() in _PICKLES or start[:1] == b"\x80":
+        raise _pickle(path)
+    if start.startswith(b"\x89HDF"):
+        raise InputError(f"{path} is not read yet")
+    if path.suffix.lower() != ".onnx" and start[:1] != b"\x08":
+        raise InputError(f"{path} is no model that can be imported; there are: {READS}")
+    from sightstream.models.bring import onnx_file
+
+    return onnx_file.read(path)
+
+
+def _archive(path: Path, size: tuple[int, int] | None) -> Foreign:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names) or path.suffix.lower() in _PICKLES:
+        raise _pickle(path)
+    raise InputError(f"{path} is an archive of no model; there are: {READS}")
+
+
+def _folder(path: Path, size: tuple[int, int] | None) -> Foreign:
+    raise InputError(f"{path} is a folder of no model; there are: {READS}")
+
+
+def _pickle(path: Path) -> InputError:
+    return InputError(f"{path} is a pickle, which runs code when it is read; {_TO_ONNX}")

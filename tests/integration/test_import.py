@@ -1,0 +1,138 @@
+"""The command `models import`, from a file to what `predict` and `models show` answer."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from sightstream.models.bring import photographs
+from sightstream.models.registry import Registry
+from tests.foreign import save
+
+GIVEN = ("--name", "mine", "--labels", "a,b,c,d", "--scale", "0..1")
+
+
+def sightstream(home, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "sightstream", *map(str, arguments), "--home", str(home)],
+        capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """A folder of classes, of which the network knows all, with real images."""
+    for number, image in enumerate(photographs.crops(12)):
+        path = tmp_path / "data" / "abc"[number % 3] / f"{number}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+    return tmp_path / "data"
+
+
+def test_a_file_is_imported_promoted_and_served(tmp_path, settings):
+    path, home = save(tmp_path / "m"), settings.root
+    code, out, err = sightstream(home, "models", "import", path, *GIVEN, "--promote", "--json")
+    assert (code, json.loads(out)["promoted"]) == (0, True), err
+    assert json.loads(out)["origin"]["largest_difference"] < 1e-5
+    code, out, _ = sightstream(home, "models", "show", "mine")
+    assert code == 0
+    assert "0..1, from --scale" in out
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "red.png")
+    code, out, _ = sightstream(home, "predict", tmp_path / "red.png", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[0])["label"] in "abcd"
+
+
+def test_what_is_missing_is_asked_for_in_one_line(tmp_path, settings):
+    arguments = ("models", "import", save(tmp_path / "m"), "--name", "mine", "--labels", "a,b,c,d")
+    code, out, err = sightstream(settings.root, *arguments)
+    assert (code, out) == (2, "")
+    assert "give --scale, one of 0..255, 0..1, -1..1, imagenet, caffe" in err
+    assert "Traceback" not in err
+    assert not Registry(settings.registry_address).names()
+
+
+def test_data_evaluates_and_makes_the_reference(tmp_path, settings, classes):
+    arguments = ("models", "import", save(tmp_path / "m"), *GIVEN, "--data", classes, "--promote")
+    code, out, err = sightstream(settings.root, *arguments, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["metrics"]["test_images"] == 12
+    assert told["origin"]["compared_on"] == "12 images of --data"
+    registry = Registry(settings.registry_address)
+    card = registry.card(registry.version("mine"))
+    assert card.reference is not None
+    page = registry.report(registry.version("mine"))
+    assert (page / "report.html").exists()
+    # The same again is not worse; its own alias moves on.
+    assert sightstream(settings.root, *arguments)[0] == 0
+    assert registry.version("mine").number == 2
+
+
+def test_data_with_a_class_that_the_model_does_not_know_is_refused(tmp_path, settings, classes):
+    (classes / "a").rename(classes / "zebra")
+    arguments = ("models", "import", save(tmp_path / "m"), *GIVEN, "--data", classes)
+    code, _, err = sightstream(settings.root, *arguments)
+    assert code == 2
+    assert "does not know the class(es) zebra" in err
+    assert not Registry(settings.registry_address).names()
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+from mlflow.tracking import MlflowClient
+from sightstream import config
+from sightstream.models.bring.bring import Wish
+from sightstream.models.bring.scale import NAMED
+from training.bring import import_model
+
+left = int(sys.argv[3])
+
+def step(*_):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(call):
+    def run(*args, **kwargs):
+        step()
+        return call(*args, **kwargs)
+    return run
+
+for name in ("create_run", "log_batch", "create_logged_model", "log_outputs",
+             "log_model_artifacts", "finalize_logged_model", "set_terminated",
+             "create_registered_model", "create_model_version", "set_registered_model_alias"):
+    setattr(MlflowClient, name, counted(getattr(MlflowClient, name)))
+import_model(config.load(home=Path(sys.argv[1])), Path(sys.argv[2]), "mine",
+             Wish(tuple("abcd"), scale=NAMED["0..1"]), None, promote=True, allow_unreadable=False,
+             on_step=step)
+print("steps", -left)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_step_leaves_the_registry_whole(tmp_path, settings):
+    path, steps = save(tmp_path / "m"), 0
+
+    def run(left):
+        command = [sys.executable, "-c", KILL, str(settings.root), str(path), str(left)]
+        env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=200, env=env)
+
+    registry = Registry(settings.registry_address)
+    steps = int(run(0).stdout.split()[-1])
+    assert steps >= 12
+    champion = registry.version("mine")
+    for left in range(1, steps + 1):
+        assert run(left).returncode == -9
+        assert Registry(settings.registry_address).version("mine").number >= champion.number
+        for version in registry.versions("mine"):
+            registry.load(version)  # each that is listed is complete
+    assert "steps" in run(0).stdout
+    assert registry.version("mine").number > champion.number

@@ -1,0 +1,198 @@
+"""From an imported model to a registered version: evaluate, register, decide."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream.config import Settings
+from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
+from sightstream.images.decode import Decoded, decode
+from sightstream.images.limits import Limits
+from sightstream.images.store import read
+from sightstream.models import drift
+from sightstream.models.bring.bring import IMAGES, Brought, Wish, bring
+from sightstream.models.drift import Reference
+from sightstream.models.engines import Onnx
+from sightstream.models.registry import Registry, Version
+from sightstream.models.version import Card, ServedModel, ready, write_card
+from training import compare, datasets, report
+from training.datasets import Example
+from training.evaluate import Evaluation
+
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The outcome of an import; without --data there is no report."""
+
+    version: Version
+    brought: Brought
+    promoted: bool
+    reason: str
+    report: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    images: list[Example]
+    scores: NDArray[np.float32]
+    evaluation: Evaluation
+    reference: Reference
+
+
+def import_model(
+    settings: Settings, path: Path, name: str, wish: Wish, data: Path | None, *, promote: bool,
+    allow_unreadable: bool, on_step: Callable[[str], None],
+) -> Imported:  # fmt: skip
+    """Read a model, prove it, and register it as the challenger; that is the last step.
+
+    `data` has a folder of images for each class: on them the model is evaluated, and the
+    reference for drift made. With `promote` it becomes the champion if it is not worse on them.
+
+    Raises:
+        InputError: as `bring`; or the data has classes that the model does not know.
+    """
+    registry = Registry(settings.registry_address)
+    images = datasets.class_folders(data) if data else []
+    brought = bring(path, wish, _contents(images, settings.limits), on_step=on_step)
+    (settings.root / "tmp").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.root / "tmp", prefix="import-") as folder:
+        files, pages = Path(folder) / "model", Path(folder) / "report"
+        card = _write(files, brought)
+        served = ready(files, card, name)
+        judged = None
+        if data:
+            on_step("evaluating")
+            judged = _judge(served, data, images, settings.limits, allow_unreadable)
+            card = Card(**{**vars(card), "metrics": judged.evaluation.metrics(),
+                           "reference": judged.reference})  # fmt: skip
+            report.write(
+                pages, name, judged.evaluation, None,
+                compare.pictures(judged.scores, judged.images, card.labels), brought.origin,
+                settings.limits,
+            )  # fmt: skip
+        rival = _rival(registry, name, judged, settings.limits)
+        digest = write_card(files, card)
+        on_step("registering")
+        version = registry.publish(
+            name, files, digest, parameters=brought.origin, metrics=card.metrics, curves={},
+            report=pages if judged else None,
+        )  # fmt: skip
+        page = _kept(settings.root / "reports" / name / str(version.number), pages)
+    better, reason = True, "not evaluated: no --data"
+    if judged:
+        better, reason = compare.decide(judged.evaluation, rival, None)
+    promoted = better and promote
+    registry.decided(version, promoted=promoted, reason=reason)
+    if promoted:
+        version = registry.promote(name, version.number)
+    return Imported(version, brought, promoted, reason, page)
+
+
+def _contents(images: Sequence[Example], limits: Limits) -> list[bytes]:
+    """The contents of some images of all classes, on which the original is asked too."""
+    some = np.random.default_rng(0).permutation(len(images))[:IMAGES]
+    found = (read(images[number].uri, limits) for number in some)
+    return [each for each in found if isinstance(each, bytes)]
+
+
+def _write(files: Path, brought: Brought) -> Card:
+    files.mkdir()
+    (files / Onnx.file).write_bytes(brought.content)
+    return Card(
+        brought.labels, brought.preprocessing, {}, {}, brought.difference, origin=brought.origin
+    )
+
+
+def _judge(
+    model: ServedModel, data: Path, images: Sequence[Example], limits: Limits, allow: bool
+) -> _Judged:
+    images = datasets.one_spelling(images, model.labels)
+    if unknown := {each.label for each in images} - set(model.labels):
+        raise InputError(
+            f"the model does not know the class(es) {', '.join(sorted(unknown)[:5])} of {data}; "
+            f"its labels are {', '.join(model.labels[:5])}, ..."
+        )
+    found, scores, seen = _answers(model, images, limits)
+    left = [each for each, good in zip(images, found, strict=True) if not good]
+    datasets.require_readable(left, len(images), allow)
+    images = [each for each, good in zip(images, found, strict=True) if good]
+    evaluation = compare.evaluation(scores, images, model.labels)
+    number = {label: n for n, label in enumerate(model.labels)}
+    counts = np.bincount([number[e.label] for e in images], minlength=len(model.labels))
+    reference = Reference.of({**seen, "score": scores.max(axis=1)}, {"label": counts.tolist()})
+    return _Judged(images, scores, evaluation, reference)
+
+
+def _answers(
+    model: ServedModel, images: Sequence[Example], limits: Limits
+) -> tuple[list[bool], NDArray[np.float32], dict[str, NDArray[np.float64]]]:
+    """Which images could be read, and the scores and statistics of those."""
+    engine = model.load()
+    found: list[bool] = []
+    scores, statistics, sizes = [], [], []
+    for start in range(0, len(images), _CHUNK):
+        decoded = list(_decoded(model, images[start : start + _CHUNK], limits))
+        found += [each is not None for each in decoded]
+        if good := [each for each in decoded if each is not None]:
+            pixels = np.stack([each.pixels for each in good])
+            scores.append(engine(pixels))
+            statistics.append(drift.statistics(pixels))
+            widths, heights = (np.array([getattr(e, k) for e in good]) for k in ("width", "height"))
+            sizes.append(drift.size(widths, heights))
+    if not scores:
+        raise InputError("no image of --data can be read")
+    brightness, contrast, sharpness = np.concatenate(statistics).T
+    seen = {"brightness": brightness, "contrast": contrast, "sharpness": sharpness,
+            "size": np.concatenate(sizes)}  # fmt: skip
+    return found, np.concatenate(scores), seen
+
+
+def _decoded(
+    model: ServedModel, images: Sequence[Example], limits: Limits
+) -> Iterator[Decoded | None]:
+    for each in images:
+        data = read(each.uri, limits)
+        image = decode(data, model.preprocessing, limits) if isinstance(data, bytes) else data
+        yield image if isinstance(image, Decoded) else None
+
+
+def _rival(
+    registry: Registry, name: str, judged: _Judged | None, limits: Limits
+) -> compare.Rival | None:
+    """The champion with its figures on the same images; none where it does not know a class."""
+    if judged is None:
+        return None
+    try:
+        version = registry.version(name)
+    except ModelNotFoundError:
+        return None
+    try:
+        model = registry.load(version)
+    except ModelDamagedError:
+        return version, None
+    labels = judged.evaluation.labels
+    found, answers, _ = _answers(model, judged.images, limits)
+    scores = np.zeros((len(found), len(labels)), np.float32)
+    rows = np.flatnonzero(found)
+    for column, label in enumerate(model.labels):
+        if label in labels:
+            scores[rows, labels.index(label)] = answers[:, column]
+    return version, compare.evaluation(scores, judged.images, labels)
+
+
+def _kept(place: Path, pages: Path) -> Path | None:
+    if not pages.exists():
+        return None
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pages.rename(place)
+    return place / "report.html"
