@@ -100,8 +100,11 @@ def import_model(
 def _contents(images: Sequence[Example], limits: Limits) -> list[bytes]:
     """The contents of some images of all classes, on which the original is asked too."""
     some = np.random.default_rng(0).permutation(len(images))[:IMAGES]
-    found = (read(images[number].uri, limits) for number in some)
-    return [each for each in found if isinstance(each, bytes)]
+    found = (read(images[number].path, limits) for number in some)
+    contents = [each for each in found if isinstance(each, bytes)]
+    if images and not contents:
+        raise InputError("no image of --data can be read")
+    return contents
 
 
 def _write(files: Path, brought: Brought) -> Card:
@@ -160,7 +163,7 @@ def _decoded(
     model: ServedModel, images: Sequence[Example], limits: Limits
 ) -> Iterator[Decoded | None]:
     for each in images:
-        data = read(each.uri, limits)
+        data = read(each.path, limits)
         image = decode(data, model.preprocessing, limits) if isinstance(data, bytes) else data
         yield image if isinstance(image, Decoded) else None
 

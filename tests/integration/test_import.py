@@ -44,7 +44,7 @@ def test_a_file_is_imported_promoted_and_served(tmp_path, settings):
     Image.new("RGB", (30, 30), "red").save(tmp_path / "red.png")
     code, out, _ = sightstream(home, "predict", tmp_path / "red.png", "--json")
     assert code == 0
-    assert json.loads(out.splitlines()[0])["label"] in "abcd"
+    assert json.loads(out)[0]["top"][0]["label"] in "abcd"
 
 
 def test_what_is_missing_is_asked_for_in_one_line(tmp_path, settings):

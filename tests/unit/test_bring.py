@@ -94,7 +94,8 @@ def test_weights_beside_the_file_are_taken_in(tmp_path):
 
 
 def test_ultralytics_metadata_tell_all(tmp_path):
-    told = {"author": "Ultralytics", "task": "classify", "names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}",
+    names = "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"
+    told = {"author": "Ultralytics", "task": "classify", "names": names,
             "imgsz": "[16, 20]"}  # fmt: skip
     found = bring(save(tmp_path, metadata=told), Wish())
     assert found.labels == FOUR
@@ -205,7 +206,7 @@ def test_weights_outside_of_the_folder_are_refused(tmp_path, place):
 @pytest.mark.parametrize("text", ["0-1", "mean=1,2", "mean=a std=b", "mean=123,117,104 std=1,1,1",
                                   "mean=0,0,0 std=0,1,1", "mean=--1 std=1"])  # fmt: skip
 def test_a_scale_that_is_none_is_refused(text):
-    with pytest.raises(InputError, match="--scale|std"):
+    with pytest.raises(InputError, match=r"--scale|std"):
         parse(text)
 
 

@@ -123,9 +123,7 @@ def _facts(foreign: Foreign, wish: Wish) -> Facts:
     labels = told.get("labels")
     if wish.labels is not None:
         if labels and wish.labels != labels.value and set(wish.labels) == set(labels.value):
-            raise InputError(
-                f"--labels has another order than {labels.source}; leave --labels out"
-            )
+            raise InputError(f"--labels has another order than {labels.source}; leave --labels out")
         labels = Fact(wish.labels, "--labels")
     return {**facts, "labels": labels} if labels else facts
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import zipfile
 from pathlib import Path
 
 from sightstream.errors import InputError
+from sightstream.models.bring import archive, folders
 from sightstream.models.bring.foreign import Foreign
 
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".bin", ".pt2", ".sav"}
@@ -60,7 +62,7 @@ def _file(path: Path, size: tuple[int, int] | None) -> Foreign:
     if path.suffix.lower() in _PICKLES or start[:1] == b"\x80":
         raise _pickle(path)
     if start.startswith(b"\x89HDF"):
-        raise InputError(f"{path} is not read yet")
+        return _keras(path, size)
     if path.suffix.lower() != ".onnx" and start[:1] != b"\x08":
         raise InputError(f"{path} is no model that can be imported; there are: {READS}")
     from sightstream.models.bring import onnx_file
@@ -69,14 +71,45 @@ def _file(path: Path, size: tuple[int, int] | None) -> Foreign:
 
 
 def _archive(path: Path, size: tuple[int, int] | None) -> Foreign:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    with zipfile.ZipFile(path) as file:
+        names = set(file.namelist())
     if any(name.endswith("data.pkl") for name in names) or path.suffix.lower() in _PICKLES:
         raise _pickle(path)
-    raise InputError(f"{path} is an archive of no model; there are: {READS}")
+    if {"config.json", "metadata.json"} <= names:
+        return _keras(path, size)
+    with tempfile.TemporaryDirectory() as folder:
+        return _folder(archive.unpack(path, Path(folder)), size)
+
+
+def _keras(path: Path, size: tuple[int, int] | None) -> Foreign:
+    from sightstream.models.bring import keras_file
+
+    return keras_file.read(path, size)
 
 
 def _folder(path: Path, size: tuple[int, int] | None) -> Foreign:
+    def inner(found: Path) -> Foreign:
+        return read(found, size)
+
+    names = {each.name for each in path.iterdir()}
+    if "MLmodel" in names:
+        return folders.mlflow(path, inner)
+    if "labels.txt" in names:
+        return folders.teachable_machine(path, inner)
+    if "saved_model.pb" in names:
+        from sightstream.models.bring import saved_model
+
+        return saved_model.read(path, size)
+    if {"model.json", "metadata.json"} <= names or any(n.endswith(".tflite") for n in names):
+        raise InputError(
+            f"{path.name} is a model for TensorFlow.js or Lite; export it as Tensorflow, Keras in "
+            "Teachable Machine, or convert it to ONNX with tf2onnx"
+        )
+    if "config.json" in names:
+        return folders.hugging_face(path, inner)
+    models = sorted(each for each in path.iterdir() if each.suffix in (".onnx", ".keras", ".h5"))
+    if len(models) == 1:
+        return inner(models[0])
     raise InputError(f"{path} is a folder of no model; there are: {READS}")
 
 

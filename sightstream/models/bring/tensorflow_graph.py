@@ -1,0 +1,46 @@
+"""From a function of TensorFlow to an ONNX graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightstream.errors import InputError, first_line
+from sightstream.models.bring.foreign import Answer
+
+_CHUNK = 16
+
+
+def to_onnx(
+    function: Callable[[Any], Any], shape: Sequence[int | None], dtype: Any
+) -> tuple[Any, Answer]:
+    """Return the ONNX model of a function of one tensor, and the function in TensorFlow."""
+    import tensorflow as tf
+    import tf2onnx
+    from keras.src.export.tf2onnx_lib import patch_tf2onnx
+
+    spec = tf.TensorSpec(shape, dtype, name="image")
+    graph = tf.function(function, input_signature=[spec])
+    try:
+        with warnings.catch_warnings():  # tf2onnx uses deprecated parts of numpy
+            warnings.simplefilter("ignore")
+            patch_tf2onnx()
+            model, _ = tf2onnx.convert.from_function(graph, [spec], opset=18)
+    except Exception as error:  # an operator that ONNX has not
+        raise InputError(f"the model cannot become ONNX: {first_line(error)}") from error
+    batch = shape[0]
+
+    def answer(images: NDArray[Any]) -> NDArray[np.float32]:
+        rows, step = [], batch or _CHUNK
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            fill = np.repeat(part[-1:], (batch or len(part)) - len(part), axis=0)
+            filled = np.concatenate([part, fill])
+            rows.append(np.asarray(graph(tf.constant(filled, dtype)), np.float32)[: len(part)])
+        return np.concatenate(rows)
+
+    return model, answer
