@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ def _judge(
 
 def _answers(
     model: ServedModel, images: Sequence[Example], limits: Limits
-) -> tuple[list[bool], NDArray[np.float32], dict[str, NDArray[np.float64]]]:
+) -> tuple[list[bool], NDArray[np.float32], dict[str, NDArray[Any]]]:
     """Which images could be read, and the scores and statistics of those."""
     engine = model.load()
     found: list[bool] = []

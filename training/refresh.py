@@ -12,6 +12,7 @@ import numpy as np
 
 from sightstream.cli.options import seconds
 from sightstream.config import Settings
+from sightstream.errors import InputError
 from sightstream.images.store import here, local_path
 from sightstream.models.engines import Keras, import_keras, load_keras
 from sightstream.models.registry import Registry
@@ -173,6 +174,11 @@ def _labelled(settings: Settings, name: str) -> list[Example]:
 def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tuple[Recipe, Options]:
     """The champion's recipe and options, with fewer and smaller steps unless a class is new."""
     before = card.training
+    if "recipe" not in before:
+        raise InputError(
+            f"{name}'s champion was imported, not trained here: it cannot be trained further; "
+            "train one with: sightstream train"
+        )
     recipe = recipes.find(before["recipe"], before.get("network"))
     options = Options(
         before["recipe"],

@@ -185,7 +185,7 @@ def test_an_archive_that_expands_without_end_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_torch_archive_is_a_pickle(tmp_path):
-    with pytest.raises(InputError, match="torch.onnx.export"):
+    with pytest.raises(InputError, match=r"torch.onnx.export"):
         bring(zipped(tmp_path / "model", {"m/data.pkl": "x"}), Wish())
 
 
@@ -214,7 +214,7 @@ def test_labels_that_occur_twice_get_their_number():
 
 @pytest.mark.parametrize("text", ["none.txt", "x" * 5000])
 def test_a_missing_file_of_labels_is_said(text):
-    with pytest.raises(InputError, match="--labels takes a file or names"):
+    with pytest.raises(InputError, match=r"--labels takes a file or names"):
         labels.given(text)
 
 

@@ -55,7 +55,8 @@ def test_importing_it_imports_nothing_heavy():
 def test_the_commands_are_the_documented_ones():
     assert {" ".join(each) for each in commands()} == {
         "run", "train", "models list", "models show", "models diff", "models promote",
-        "models rollback", "drop", "predict", "query", "tail", "label", "doctor", "config show",
+        "models rollback", "models import", "drop", "predict", "query", "tail", "label",
+        "doctor", "config show",
         "evaluate", "refresh", "status", "publish", "watch", "load", "web",
     }  # fmt: skip
 

@@ -62,8 +62,9 @@ def bring(
     facts = _facts(foreign, wish)
     channels = _channels(foreign, facts["layout"].value)
     facts["scale"].value.require(channels)
+    height, width = facts["size"].value
     preprocessing = Preprocessing(
-        *facts["size"].value, channels, facts["resize"].value, facts["aspect"].value,
+        height, width, channels, facts["resize"].value, facts["aspect"].value,
         crop=facts["crop"].value,
     )  # fmt: skip
     on_step("running the original")
@@ -100,7 +101,7 @@ def _facts(foreign: Foreign, wish: Wish) -> Facts:
                 f"{told[key].source} tells the {key} {_text(told[key].value)}, but {fact.source} "
                 f"tells {_text(fact.value)}: the file contradicts itself; export it anew"
             )
-        told[key] = fact
+        told.setdefault(key, fact)
     facts = {
         "layout": wanted(
             agreed(told, "layout", wish.layout),
@@ -181,7 +182,7 @@ def _labels(fact: Fact | None, raw: NDArray[np.float32]) -> Fact:
         )
     if len(fact.value) != needed:
         hint = ""
-        if not (raw.min() >= 0 and np.abs(raw.sum(axis=1) - 1).max() < 1e-3):
+        if not (np.min(raw) >= 0 and np.abs(raw.sum(axis=1) - 1).max() < 1e-3):
             hint = "; if those are features (an embedding), it is no classifier"
         raise InputError(
             f"the network has {outputs} output(s) and {fact.source} {len(fact.value)} label(s): "
@@ -192,7 +193,7 @@ def _labels(fact: Fact | None, raw: NDArray[np.float32]) -> Fact:
 
 def _ending(raw: NDArray[np.float32], labels: int, last: str) -> Ending:
     """How raw outputs become probabilities, by the last operator and the answers on images."""
-    within = bool(raw.min() >= 0 and raw.max() <= 1)
+    within = bool(np.min(raw) >= 0 and np.max(raw) <= 1)
     if raw.shape[1] == 1:
         if last != "Sigmoid" and within:
             raise InputError(

@@ -56,7 +56,7 @@ def the_output(model: ModelProto) -> str:
             f"the network has {len(names)} outputs ({', '.join(names[:4])}); a classifier has one: "
             "this looks like a model for detection, segmentation or several tasks"
         )
-    return names[0]
+    return str(names[0])
 
 
 def sides(model: ModelProto) -> tuple[int | None, ...]:
@@ -183,7 +183,7 @@ def _before(
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     def constant(key: str, value: NDArray[Any]) -> str:
         constants.append(numpy_helper.from_array(value, f"pixels/{key}"))
-        return constants[-1].name
+        return str(constants[-1].name)
 
     def then(kind: str, *inputs: str, **attributes: Any) -> None:
         made = f"pixels/{len(nodes)}"

@@ -61,7 +61,9 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Foreign:
     kind = network.inputs[0].dtype
     kind = getattr(kind, "name", kind)
     model, answer = to_onnx(lambda x: network(x, training=False), shape, kind)
-    facts = {"layout": Fact("nhwc", "Keras"), **_range(network, kind)}
+    facts: Facts = {"layout": Fact("nhwc", "Keras"), **_range(network)}
+    if size and None in tuple(network.inputs[0].shape)[1:3]:
+        facts["size"] = Fact(size, "--size")
     return Foreign("Keras", model, answer, name, facts)
 
 
@@ -179,7 +181,7 @@ def _shape(
     return shape[0], shape[1] or height, shape[2] or width, shape[3]
 
 
-def _range(network: Any, kind: str) -> Facts:
+def _range(network: Any) -> Facts:
     """The range of pixels, where the first layers scale by themselves."""
     for layer in _layers(network):
         name = type(layer).__name__

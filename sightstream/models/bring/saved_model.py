@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightstream.errors import InputError, first_line
-from sightstream.models.bring.foreign import Fact, Foreign
+from sightstream.models.bring.foreign import Fact, Facts, Foreign
 from sightstream.models.bring.tensorflow_graph import to_onnx
 
 FILE = "saved_model.pb"
@@ -59,7 +59,9 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Foreign:
     (key, spec), (answer_key,) = next(iter(inputs.items())), outputs
     shape = _shape(path, spec, size)
     model, answer = to_onnx(lambda x: signature(**{key: x})[answer_key], shape, spec.dtype)
-    facts = {"layout": Fact("nhwc", "TensorFlow")} if shape[3] in (1, 3) else {}
+    facts: Facts = {"layout": Fact("nhwc", "TensorFlow")} if shape[3] in (1, 3) else {}
+    if size and facts and None in spec.shape.as_list()[1:3]:
+        facts["size"] = Fact(size, "--size")
     return Foreign(
         "SavedModel", model, _alive(answer, loaded), f"TensorFlow {tf.__version__}", facts
     )

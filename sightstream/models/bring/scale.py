@@ -28,7 +28,7 @@ class Scale:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return what a network expects for pixels (..., channels)."""
         ordered = pixels[..., ::-1] if self.bgr else pixels
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return np.asarray((ordered.astype(np.float32) / np.float32(self.unit) - mean) / std)
 
     def require(self, channels: int) -> None:
