@@ -32,6 +32,7 @@ def to_onnx(
             model, _ = tf2onnx.convert.from_function(graph, [spec], opset=18)
     except Exception as error:  # an operator that ONNX has not
         raise InputError(f"the model cannot become ONNX: {first_line(error)}") from error
+    _with_constants(model, graph.get_concrete_function())
     batch = shape[0]
 
     def answer(images: NDArray[Any]) -> NDArray[np.float32]:
@@ -44,3 +45,14 @@ def to_onnx(
         return np.concatenate(rows)
 
     return model, answer
+
+
+def _with_constants(model: Any, function: Any) -> None:
+    """Keep tensors that the function holds, such as those of Normalization, which are inputs."""
+    from onnx import numpy_helper
+
+    held = {inner.name: outer for outer, inner in function.graph.captures}
+    for each in [found for found in model.graph.input if found.name in held]:
+        value = np.asarray(held[each.name])
+        model.graph.initializer.append(numpy_helper.from_array(value, each.name))
+        model.graph.input.remove(each)
