@@ -4,17 +4,20 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sightstream import plugins
 from sightstream.errors import ConfigError, EnvironmentUnfitError, first_line
+
+Predict: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From pixels (n, height, width, channels) to probabilities (n, labels)."""
 
 
 class Engine(Protocol):

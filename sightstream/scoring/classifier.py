@@ -11,16 +11,9 @@ from sightstream.images.decode import Decoded, decode
 from sightstream.images.limits import Limits, Rejected
 from sightstream.images.store import Image, read
 from sightstream.models import drift
+from sightstream.models.pace import fitting
 from sightstream.models.version import ServedModel
 from sightstream.scoring.occlusion import occlusion
-
-MOST = 64
-"""Images that are predicted at once, at most."""
-
-PIXELS = 8 * 224 * 224
-"""Pixels that are predicted at once: a large network's layers then stay in the processor's cache,
-and the memory that the engine keeps is bounded. MobileNetV2 takes 7.4 ms an image by 8, 9.8 by 64.
-"""
 
 
 @dataclass  # a frozen one takes four times as long to make, for each image
@@ -56,7 +49,7 @@ class Classifier:
         self._limits = limits
         self._top_k = min(top_k, len(model.labels))
         side = model.preprocessing
-        self._chunk = max(1, min(MOST, PIXELS // (side.height * side.width)))
+        self._chunk = fitting(side.height, side.width)
 
     def __call__(self, images: Sequence[Image]) -> list[Answer]:
         """Return an answer for each image, in order; where it is rejected, with an error code."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.models.engines import Engine
+from sightstream.models.engines import Predict
 
 PATCHES = 6
 """Patches along a side; they overlap by half, so that some 170 copies of an image are predicted."""
@@ -13,7 +13,7 @@ PATCHES = 6
 _BATCH = 64
 
 
-def occlusion(engine: Engine, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
+def occlusion(engine: Predict, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
     """Compute the occlusion map (Zeiler and Fergus 2014, arXiv:1311.2901) for a label's index.
 
     Returns:

@@ -12,7 +12,7 @@ from sightstream.images.decode import Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
-from sightstream.models.version import ServedModel
+from sightstream.models.version import ServedModel, export
 from sightstream.models.version import serve as served
 
 TINY = Preprocessing(2, 1, 1)
@@ -72,6 +72,23 @@ def test_both_engines_agree(serve, starter):
     difference = np.abs(onnx.load()(pixels) - keras.load()(pixels))
     assert difference.shape == (len(pixels), 10)
     assert difference.max() <= 1e-4
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "adapted"])
+def test_layers_that_hold_tensors_are_exported(told, tmp_path):
+    """As those of EfficientNet, whose Normalization knows its mean, or has learnt it."""
+    keras = import_keras()
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 2, 1, 1), dtype=np.uint8)
+    given = {"mean": [100.0], "variance": [400.0]} if told else {}
+    scaling = keras.layers.Normalization(**given)
+    if not told:
+        scaling.adapt(pixels.astype(np.float32))
+    inner = keras.Sequential([keras.Input((2, 1, 1)), scaling, keras.layers.Flatten()])
+    network = keras.Sequential(
+        [keras.Input((2, 1, 1), dtype="uint8"), inner, keras.layers.Dense(2, "softmax")]
+    )
+    assert export(tmp_path, network, pixels) < 1e-4
+    assert network.predict(pixels, verbose=0).shape == (5, 2)
 
 
 def test_auto_takes_onnx_where_it_agrees(serve):

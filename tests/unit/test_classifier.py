@@ -11,8 +11,9 @@ from sightstream import plugins
 from sightstream.images.decode import Preprocessing
 from sightstream.images.limits import Limits
 from sightstream.models import engines
+from sightstream.models.pace import MOST, PIXELS
 from sightstream.models.version import ServedModel
-from sightstream.scoring.classifier import MOST, PIXELS, Classifier
+from sightstream.scoring.classifier import Classifier
 
 
 class Reddish:
