@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """the registered model to serve; empty: the only one there is"""
     engine: Literal["auto", "onnx", "keras"] = "auto"
     """what runs the model; auto takes ONNX where the export agrees"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where ONNX Runtime runs; auto takes a GPU where it can"""
     registry_uri: str = ""
     """MLflow tracking server; empty: SQLite and files under home"""
     predictions_uri: str = ""

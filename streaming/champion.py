@@ -17,18 +17,19 @@ class Champion:
     """The model in use: the registry's champion, or the one before while that cannot be loaded."""
 
     def __init__(
-        self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None]
-    ) -> None:
+        self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None],
+        device: str = "auto",
+    ) -> None:  # fmt: skip
         """Load the champion of a model; raises as `Registry.chosen`, `version` and `load` do.
 
         `on_reload` is called with `loaded` or `failed` when another version became champion.
         """
         self._name = registry.chosen(name)
-        self._engine = engine
+        self._runs_on = engine, device
         self._registry = registry
         self._on_reload = on_reload
         # One thread replaces it, any may read it.
-        self.model = registry.load(registry.version(self._name), engine)
+        self.model = registry.load(registry.version(self._name), *self._runs_on)
         self._seen = self.model.version
 
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
@@ -52,7 +53,8 @@ class Champion:
         if number is None or number == self._seen:
             return
         try:
-            model = self._registry.load(self._registry.version(self._name, number), self._engine)
+            version = self._registry.version(self._name, number)
+            model = self._registry.load(version, *self._runs_on)
             ready(model)
         except RegistryUnavailableError:
             raise

@@ -177,7 +177,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         # MLflow's import and Spark's start take seconds each.
         champion = beside.submit(
             Champion, settings.model, settings.engine, registry,
-            lambda result: metrics.of["model_reloads"].labels(result).inc(),
+            lambda result: metrics.of["model_reloads"].labels(result).inc(), settings.device,
         )  # fmt: skip
         session = spark.start(
             "run", settings.root, settings.master, settings.driver_memory,

@@ -94,7 +94,7 @@ def evaluate(
     name, _, alias = which.partition("@")
     on_step("loading the model")
     version = registry.version(name, alias or "champion")
-    model = registry.load(version, settings.engine)
+    model = registry.load(version, settings.engine, settings.device)
     images = datasets.one_spelling(datasets.class_folders(data), model.labels)
     # Of a data set that is split, the images that it holds out.
     held_out = ([e for e in images if e.split == name] for name in ("test", "validation"))

@@ -19,14 +19,16 @@ class Engine:
     """Classifies images; an image that fails gets an answer with an error code."""
 
     def __init__(
-        self, directory: Path, version: Version, engine: str, limits: Limits, top_k: int
-    ) -> None:
+        self, directory: Path, version: Version, engine: str, device: str, limits: Limits,
+        top_k: int,
+    ) -> None:  # fmt: skip
         """Loads the version from the directory of its files.
 
         Raises:
             ModelDamagedError: a checksum is wrong, or the model gives no proper answer.
         """
-        self._child = Child(_Loaded, directory, version, engine, limits, max(SHOWN_LABELS, top_k))
+        shown = max(SHOWN_LABELS, top_k)
+        self._child = Child(_Loaded, directory, version, engine, device, limits, shown)
         try:
             self.model: ServedModel = self._child.ask("served")
         except Exception as error:
@@ -59,9 +61,10 @@ class _Loaded(Classifier):
     """The classifier inside the process."""
 
     def __init__(
-        self, directory: Path, version: Version, engine: str, limits: Limits, top_k: int
-    ) -> None:
-        model = serve(directory, version.name, version.number, version.digest, engine)
+        self, directory: Path, version: Version, engine: str, device: str, limits: Limits,
+        top_k: int,
+    ) -> None:  # fmt: skip
+        model = serve(directory, version.name, version.number, version.digest, engine, device)
         super().__init__(model, limits, top_k)
 
     def served(self) -> ServedModel:

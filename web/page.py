@@ -108,7 +108,7 @@ def champion_of(versions: list[Version]) -> Version | None:
 def engine(version: Version) -> Engine:
     """The engine of a version; the last few are kept."""
     now = settings()
-    return _engine(registry(), version, now.engine, now.limits, now.top_k)
+    return _engine(registry(), version, now.engine, now.device, now.limits, now.top_k)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs=HASHES)
@@ -178,9 +178,9 @@ def _names(registry: Registry) -> list[str]:
     on_release=lambda engine: engine.end(),
 )  # fmt: skip
 def _engine(
-    registry: Registry, version: Version, engine: str, limits: Limits, top_k: int
+    registry: Registry, version: Version, engine: str, device: str, limits: Limits, top_k: int
 ) -> Engine:
-    return Engine(registry.fetch(version), version, engine, limits, top_k)
+    return Engine(registry.fetch(version), version, engine, device, limits, top_k)
 
 
 def _loopback(settings: Settings) -> bool:

@@ -42,7 +42,7 @@ def predict(
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
     wanted = f"{Registry(settings.registry_address).chosen(settings.model)}@{version}"
-    served = resolve(wanted, settings.registry_address, settings.engine)
+    served = resolve(wanted, settings.registry_address, settings.engine, settings.device)
     answers = api.predict(
         files, served, top_k=top, max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,

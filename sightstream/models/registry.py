@@ -139,10 +139,10 @@ class Registry:
         found = self._find(name, "champion")
         return int(found.version) if found else None
 
-    def load(self, version: Version, engine: str = "auto") -> ServedModel:
+    def load(self, version: Version, engine: str = "auto", device: str = "auto") -> ServedModel:
         """Fetch a version's files and verify them, as `version.serve` does."""
         directory = self.fetch(version)
-        return serve(directory, version.name, version.number, version.digest, engine)
+        return serve(directory, version.name, version.number, version.digest, engine, device)
 
     def fetch(self, version: Version) -> Path:
         """Return the folder of a version's files, which are downloaded if they are remote."""
@@ -368,7 +368,7 @@ class Registry:
             raise RegistryUnavailableError(f"the registry {self.shown} failed: {reason}") from error
 
 
-def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:
+def resolve(model: str, uri: str, engine: str = "auto", device: str = "auto") -> ServedModel:
     """Load `leaf@champion`, `leaf@3`, or `leaf` for its champion, from the registry at a uri.
 
     A path of a version's folder needs no registry.
@@ -379,12 +379,12 @@ def resolve(model: str, uri: str, engine: str = "auto") -> ServedModel:
     """
     folder = Path(model)
     if (folder / CARD_FILE).is_file():
-        return serve(folder, folder.resolve().name, 0, None, engine)
+        return serve(folder, folder.resolve().name, 0, None, engine, device)
     if "/" in model:
         raise ModelNotFoundError(f"{model} is no folder of a version: it has no {CARD_FILE}")
     name, _, which = model.partition("@")
     registry = Registry(uri)
-    return registry.load(registry.version(name, which or "champion"), engine)
+    return registry.load(registry.version(name, which or "champion"), engine, device)
 
 
 def _local_folder(uri: str) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.errors import ModelDamagedError, first_line
+from sightstream.errors import EnvironmentUnfitError, ModelDamagedError, first_line
 from sightstream.images.decode import Preprocessing
 from sightstream.models import engines
 from sightstream.models.drift import Reference
@@ -65,17 +65,20 @@ class ServedModel:
     engine: str
     content: bytes
     reference: Reference | None = None
+    device: str = "auto"
 
     def load(self) -> Paced:
         """Start the engine: ONNX Runtime in 0.3 s, Keras in 10 s."""
         most = fitting(self.preprocessing.height, self.preprocessing.width)
-        return Paced(engines.engine(self.engine)(self.content), most)
+        engine = engines.engine(self.engine)
+        device = {"device": self.device} if engine is Onnx else {}
+        return Paced(engine(self.content, **device), most)
 
     def check(self) -> None:
         """Run on a grey image; ModelDamagedError where it answers without proper probabilities."""
         try:
             answer = self.load()(np.full((1, *self.preprocessing.shape), 128, np.uint8))
-        except ModuleNotFoundError:  # an extra is not installed
+        except (ModuleNotFoundError, EnvironmentUnfitError):  # an extra, or a GPU, is not there
             raise
         except Exception as error:
             raise ModelDamagedError(f"{self} does not run: {first_line(error)}") from error
@@ -165,20 +168,24 @@ def read_card(directory: Path, digest: str | None = None) -> Card:
     return card
 
 
-def serve(directory: Path, name: str, version: int, digest: str | None, engine: str) -> ServedModel:
+def serve(
+    directory: Path, name: str, version: int, digest: str | None, engine: str, device: str = "auto"
+) -> ServedModel:
     """Read a version's card as `read_card` does, and its model as `ready` does."""
-    return ready(directory, read_card(directory, digest), name, version, engine)
+    return ready(directory, read_card(directory, digest), name, version, engine, device)
 
 
 def ready(
-    directory: Path, card: Card, name: str, version: int = 0, engine: str = "auto"
-) -> ServedModel:
+    directory: Path, card: Card, name: str, version: int = 0, engine: str = "auto",
+    device: str = "auto",
+) -> ServedModel:  # fmt: skip
     """Read the model of a version whose card is known, and check that it answers.
 
     The engine `auto` is ONNX where its answers agree with those of Keras to `AGREEMENT`.
 
     Raises:
         ModelDamagedError: There is no file for the engine, or it does not answer as it must.
+        EnvironmentUnfitError: The device is not there.
     """
     if engine == "auto":
         agrees = card.onnx_difference is not None and card.onnx_difference <= AGREEMENT
@@ -188,7 +195,7 @@ def ready(
         raise ModelDamagedError(f"{name} version {version} has no {file}; set engine to auto")
     content = (directory / file).read_bytes()
     model = ServedModel(
-        name, version, card.labels, card.preprocessing, engine, content, card.reference
+        name, version, card.labels, card.preprocessing, engine, content, card.reference, device
     )
     model.check()
     return model

@@ -48,7 +48,7 @@ def load_model(
     from sightstream.models.registry import resolve
 
     settings = config.load(home=home, registry_uri=registry, engine=engine)
-    return resolve(os.fspath(model), settings.registry_address, settings.engine)
+    return resolve(os.fspath(model), settings.registry_address, settings.engine, settings.device)
 
 
 def predict(

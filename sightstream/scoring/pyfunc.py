@@ -27,7 +27,7 @@ class PyFunc:
     def __init__(self, directory: Path) -> None:
         """Load a version; ModelDamagedError where it does not match the checksums of its card."""
         settings = config.load()
-        model = serve(directory, directory.name, 0, None, settings.engine)
+        model = serve(directory, directory.name, 0, None, settings.engine, settings.device)
         self._classifier = Classifier(model, settings.limits, settings.top_k)
         # Whoever sends a request may not have this process read any file.
         self._store = Store(settings.kafka_uri_prefixes, settings.limits)

@@ -60,7 +60,9 @@ Shipped: TypeAlias = "Broadcast[ServedModel] | Pickled"
 
 def identity(model: ServedModel) -> str:
     """Return a digest of all that answers depend on: models of one name and number may differ."""
-    facts = (model.name, model.version, model.engine, model.labels, model.preprocessing)
+    facts = (
+        model.name, model.version, model.engine, model.device, model.labels, model.preprocessing
+    )  # fmt: skip
     return hashlib.sha256(repr(facts).encode() + b"\0" + model.content).hexdigest()
 
 

@@ -32,7 +32,7 @@ class Registry:
             raise ModelNotFoundError(f"no champion of {name}")
         return number or self.champion
 
-    def load(self, version, engine):
+    def load(self, version, engine, device):
         self.loads.append((version, engine))
         if version in self.damaged:
             raise ModelDamagedError("a checksum is wrong")

@@ -1,5 +1,6 @@
 """engines: by name, also those of other packages; ONNX with ONNX Runtime alone."""
 
+import os
 import subprocess
 import sys
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 
 from sightstream import plugins
-from sightstream.errors import ConfigError
+from sightstream.errors import ConfigError, EnvironmentUnfitError
 from sightstream.images.decode import Preprocessing
 from sightstream.models import engines
-from sightstream.models.version import Card, ready, write_card
+from sightstream.models.version import Card, ready, serve, write_card
 from tests.integration.test_version import TINY, node, onnx_model
+from tests.tiny_model import onnx_bytes, write_version
 
 ALONE = """
 import sys
@@ -70,6 +72,65 @@ def test_onnx_needs_neither_tensorflow_nor_onnx_nor_spark(tmp_path):
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "onnx ('a', 'b')\n", done.stderr
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "gpus", "first"),
+    [
+        ("auto", [CPU], [], CPU),
+        ("auto", [CPU], [0], CPU),
+        ("auto", [CUDA, CPU], [], CPU),
+        ("auto", [CUDA, CPU], [0], CUDA),
+        ("cpu", [CUDA, CPU], [0], CPU),
+        ("cuda", [CUDA, CPU], [0], CUDA),
+    ],
+)
+def test_a_gpu_is_used_where_one_is_there_and_may_be(device, installed, gpus, first):
+    *others, last = engines.providers(device, installed, gpus)
+    assert last == CPU
+    assert [name for name, _ in others] == ([CUDA] if first == CUDA else [])
+
+
+def test_a_process_uses_one_of_the_gpus():
+    (_, options), _ = engines.providers("auto", [CUDA, CPU], [0, 1, 2])
+    assert options["device_id"] == os.getpid() % 3
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpus", "sentence"),
+    [
+        ([CPU], [0], "without CUDAExecutionProvider; install onnxruntime-gpu in place of"),
+        ([CUDA, CPU], [], "there is no GPU; set device to auto"),
+    ],
+)
+def test_a_gpu_that_is_asked_for_and_missing_is_told(installed, gpus, sentence):
+    with pytest.raises(EnvironmentUnfitError, match=sentence):
+        engines.providers("cuda", installed, gpus)
+
+
+@pytest.mark.parametrize(
+    ("shown", "count"), [("", 0), ("-1", 0), ("0", 1), ("1", 1), ("0,1", 2), ("GPU-8932f937", 1)]
+)
+def test_cuda_s_own_variable_chooses_the_gpus(monkeypatch, shown, count):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert len(engines.gpus()) == count
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_without_a_gpu_the_cores_answer(monkeypatch, device):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = engines.Onnx(onnx_bytes(), device)(np.zeros((2, 8, 8, 3), np.uint8))
+    assert found.shape == (2, 3)
+
+
+def test_a_version_on_a_gpu_that_is_missing_is_not_called_damaged(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    digest = write_version(tmp_path / "tiny")
+    with pytest.raises(EnvironmentUnfitError, match="device is cuda"):
+        serve(tmp_path / "tiny", "tiny", 1, digest, "auto", "cuda")
 
 
 def test_hidden_modules_are_missing_for_a_while_unless_they_were_imported(monkeypatch):
