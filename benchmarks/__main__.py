@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import images, library, loops, scaling, stream, topic
+from benchmarks import images, library, loops, networks, scaling, stream, topic
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.images.decode import Preprocessing
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000, help="in Kafka; 0 leaves it out")
     parser.add_argument("--cluster", type=int, default=2, help="rounds with 1 and 2 workers")
     parser.add_argument("--library", type=int, default=4000, help="images; 0 leaves it out")
+    parser.add_argument("--real", type=int, default=600, help="images at 224x224; 0 leaves it out")
     parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
     parser.add_argument("--folder", type=Path, default=Path.cwd() / "data" / "benchmark")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
@@ -84,9 +85,9 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
             full_decode=lambda p: loops.full_decode(p, model, CORES),
         )  # fmt: skip
         latencies = stream.trickle(settings, small[0], 10, chosen.seconds)
-        results["trickle, 10 images a second"] = {
-            f"p{p}": round(float(np.percentile(latencies, p)), 3) for p in (50, 95, 99)
-        }
+        results["trickle, 10 images a second"] = percentiles(latencies)
+    if chosen.real:
+        results |= at_224(settings, small[: chosen.real], chosen)
     if chosen.memory:
         with stream.running(settings) as process:
             results["memory of the process tree"] = grow(settings, small, chosen.memory, process)
@@ -101,11 +102,35 @@ def run(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
+def at_224(settings: Settings, paths: list[Path], chosen: argparse.Namespace) -> dict[str, Any]:
+    """Networks as people use them, against a loop as a user writes it, and one with our decoder."""
+    results: dict[str, Any] = {}
+    for name in networks.SCALES:
+        model = publish(settings, name, networks.network(name), networks.SIDE)
+        part = paths if name == "MobileNetV2" else paths[: len(paths) // 3]
+        named = settings.model_copy(update={"model": name})
+        with stream.running(named) as process:
+            stream.backlog(named, part, f"{name}-warm")
+            results[f"{name} at 224x224"] = against(
+                named, process, part, chosen.rounds, name,
+                by_hand=lambda p, model=model: loops.by_hand(p, model, CORES),
+                bare=lambda p, model=model: loops.bare(p, model, CORES),
+            )  # fmt: skip
+            latencies = stream.trickle(named, part[0], 10, chosen.seconds)
+            results[f"{name} at 224x224, trickle, 10 images a second"] = percentiles(latencies)
+    return results
+
+
+def percentiles(latencies: list[float]) -> dict[str, float]:
+    """The usual ones, in seconds."""
+    return {f"p{p}": round(float(np.percentile(latencies, p)), 3) for p in (50, 95, 99)}
+
+
 def in_a_users_session(
     settings: Settings, folder: Path, chosen: argparse.Namespace, model: ServedModel
 ) -> dict[str, Any]:
     """`classify` against predict_batch_udf: sessions with default options and tuned, two models."""
-    large = publish(settings, "mobilenet", library.mobilenet(), 224)
+    large = publish(settings, "mobilenet", networks.network("MobileNetV2"), networks.SIDE)
     some, few = folder / "some", folder / "few"
     images.small(some, chosen.library)
     images.small(few, max(1, chosen.library // 10))

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from sightstream import classify
-from sightstream.models.engines import import_keras
 from sightstream.models.version import ServedModel
 
 if TYPE_CHECKING:
@@ -139,14 +138,3 @@ def rounds(
         return {name: speeds[1:] for name, speeds in figures.items()}
     finally:
         stop(spark)
-
-
-def mobilenet() -> Any:
-    """MobileNetV2 at 224x224 with 38 labels; its weights are random."""
-    keras = import_keras()
-    from keras import layers
-
-    keras.utils.set_random_seed(0)
-    pixels = keras.Input((224, 224, 3), dtype="uint8")
-    body = keras.applications.MobileNetV2(weights=None, include_top=True, classes=38)
-    return keras.Model(pixels, body(layers.Rescaling(1 / 127.5, offset=-1)(pixels)))
