@@ -51,7 +51,8 @@ def run(
         str | None, typer.Option(help="Registered model that classifies [the only one].")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Engine of the model: auto, onnx or keras [auto].")
+        str | None,
+        typer.Option(help="Engine: auto, onnx, int8, openvino or keras [auto]."),
     ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the metrics endpoint, 0 for any free one [9108].")

@@ -81,6 +81,9 @@ def train(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the split, the weights and the order.")
     ] = 0,
+    optimise: Annotated[
+        bool, typer.Option(help="Look for a faster engine that answers as well.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="Name of the registered model [the recipe's].")
     ] = None,
@@ -110,7 +113,7 @@ def train(
         recipe=str(Path(recipe).absolute()) if recipe.endswith(".py") else recipe,
         network=network, name=name, epochs=epochs, batch_size=batch_size, workers=workers,
         mode=mode, seed=seed, promote=promote, allow_unreadable=allow_unreadable,
-        featuriser=featuriser, weights=weights, head=head,
+        featuriser=featuriser, weights=weights, head=head, optimise=optimise,
     )  # fmt: skip
     settings = options.settings(home, master=master, model=name)
     with _progress(settings, name or chosen.name) as progress:

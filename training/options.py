@@ -26,10 +26,12 @@ class Options:
     featuriser: str | None = None
     weights: str | None = None
     head: Literal["logistic", "elephas"] = "logistic"
+    optimise: bool = False
 
     def used(self, recipe: Recipe) -> dict[str, Any]:
         """The settings that decide on the result of a training with this recipe."""
-        silent = {"name", "promote", "allow_unreadable", *(("head",) if recipe.network else ())}
+        silent = {"name", "promote", "allow_unreadable", "optimise"}
+        silent |= {"head"} if recipe.network else set()
         return {
             **{k: v for k, v in asdict(self).items() if v is not None and k not in silent},
             "epochs": self.epochs or recipe.epochs,

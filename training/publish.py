@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.images.limits import Limits
+from sightstream.models.optimise import optimise
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_card
 from training import compare, drift_reference, report
@@ -24,6 +26,8 @@ from training.split import SPLITS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+SAMPLE_BYTES = 2**27  # of images that the driver holds at once
 
 COMPARED_IMAGES = 256  # on which the answers of the ONNX file are compared with Keras' own
 
@@ -108,7 +112,7 @@ def publish(
 def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
     """Writes the files that engines run; their card is complete but for the evaluation."""
     split = _held_out_split(dataset)
-    difference = export(files, network, _pixels(dataset, split))
+    difference = export(files, network, _sample(dataset, split)[0])
     dataset.write_split(files / SPLIT_FILE)
     training = {
         **run.options.used(run.recipe),
@@ -118,6 +122,9 @@ def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
         "copies": dataset.copies[0],
         "copies_on_several_sides": dataset.copies[1],
     }
+    if run.options.optimise:
+        run.progress.on_step("looking for a faster engine")
+        training |= optimise(files, _sample(dataset, "train")[0], *_sample(dataset, split, 4096))
     return Card(dataset.labels, run.recipe.preprocessing, {}, training, difference)
 
 
@@ -150,10 +157,13 @@ def _held_out_split(dataset: Dataset) -> str:
     return "test" if dataset.count("test") else "validation"
 
 
-def _pixels(dataset: Dataset, split: str) -> NDArray[np.uint8]:
-    """Some images of a split, (n, height, width, channels)."""
-    images = dataset.split(split).orderBy("digest").limit(COMPARED_IMAGES)
-    flat = np.frombuffer(
-        b"".join(images.select("pixels").toArrow()["pixels"].to_pylist()), np.uint8
-    )
-    return flat.reshape(-1, *dataset.preprocessing.shape)
+def _sample(
+    dataset: Dataset, split: str, most: int = COMPARED_IMAGES
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Some images of a split, (n, height, width, channels), and the indices of their labels."""
+    shape = dataset.preprocessing.shape
+    count = max(COMPARED_IMAGES, min(most, SAMPLE_BYTES // math.prod(shape)))
+    images = dataset.split(split).orderBy("digest").limit(count)
+    found = images.select("pixels", "label").toArrow()
+    flat = np.frombuffer(b"".join(found["pixels"].to_pylist()), np.uint8)
+    return flat.reshape(-1, *shape), found["label"].to_numpy().astype(np.int64)

@@ -188,6 +188,7 @@ def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tup
         batch_size=int(before["batch_size"]),
         workers=wish.workers,
         mode=before["mode"],
+        optimise="optimised" in before,
         seed=wish.seed,
         promote=wish.promote,
         allow_unreadable=True,

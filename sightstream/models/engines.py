@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -65,6 +66,32 @@ class Onnx:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `Engine` describes."""
         return np.asarray(self._session.run(None, {self._input: pixels})[0], np.float32)
+
+
+class Int8(Onnx):
+    """ONNX Runtime on a graph that calculates with eight bits, as `optimise` makes it."""
+
+    file: ClassVar[str] = "model.int8.onnx"
+
+
+class OpenVino:
+    """OpenVINO on one thread, with 32 bits."""
+
+    file: ClassVar[str] = Onnx.file
+
+    def __init__(self, content: bytes) -> None:
+        import openvino
+
+        core = openvino.Core()
+        options = {
+            "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"
+        }  # fmt: skip
+        compiled = core.compile_model(core.read_model(content), "CPU", options)
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """As `Engine` describes."""
+        return np.array(self._request.infer({0: pixels})[0], np.float32)
 
 
 def providers(device: str, installed: Sequence[str], gpus: Sequence[int]) -> list[Any]:
@@ -129,10 +156,17 @@ def engine(name: str) -> type[Engine]:
     return engines[name]
 
 
+def usable(name: str) -> bool:
+    """Tell whether the package that an engine needs is installed."""
+    return name != "openvino" or find_spec("openvino") is not None
+
+
 @cache
 def installed() -> dict[str, type[Engine]]:
     """Return all engines by name; ours also where sightstream is on the path, not installed."""
-    ours: dict[str, type[Engine]] = {"onnx": Onnx, "keras": Keras}
+    ours: dict[str, type[Engine]] = {
+        "onnx": Onnx, "int8": Int8, "openvino": OpenVino, "keras": Keras
+    }  # fmt: skip
     return ours | plugins.installed("sightstream.engines")
 
 

@@ -19,7 +19,8 @@ TOP_K = 3
 
 def load_model(
     model: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None,
-    registry: str | None = None, engine: Literal["auto", "onnx", "keras"] | None = None,
+    registry: str | None = None,
+    engine: Literal["auto", "onnx", "int8", "openvino", "keras"] | None = None,
 ) -> ServedModel:  # fmt: skip
     """Load a model version after a check of its files and of its answer.
 
@@ -29,7 +30,7 @@ def load_model(
         home: The home folder with the registry; by default as configured: SIGHTSTREAM_HOME,
             sightstream.toml in the current folder, or ./data.
         registry: The uri of an MLflow tracking server, or sqlite:///...; wins over `home`.
-        engine: `onnx`, `keras`, or `auto` for ONNX where it agrees with Keras.
+        engine: `onnx`, `int8`, `openvino`, `keras`, or `auto` for the fastest that agrees.
 
     Returns:
         The model, for `classify` and `predict`; it may be pickled and broadcast.

@@ -46,13 +46,16 @@ def even(monkeypatch):
     engines.installed.cache_clear()
 
 
-def test_the_entry_points_are_onnx_and_keras():
+def test_the_entry_points_are_those_of_this_package():
     found = plugins.installed("sightstream.engines")
-    assert found == {"onnx": engines.Onnx, "keras": engines.Keras}
+    assert found == {
+        "onnx": engines.Onnx, "int8": engines.Int8, "openvino": engines.OpenVino,
+        "keras": engines.Keras,
+    }  # fmt: skip
 
 
 def test_an_unknown_engine_is_named_with_those_that_are_there():
-    with pytest.raises(ConfigError, match=r"no engine 'torch'; there are: auto, onnx, keras"):
+    with pytest.raises(ConfigError, match=r"there are: auto, onnx, int8, openvino, keras"):
         engines.engine("torch")
 
 
