@@ -107,7 +107,7 @@ def export(directory: Path, network: Any, pixels: NDArray[np.uint8]) -> float | 
         with warnings.catch_warnings(), _constants(network):
             warnings.simplefilter("ignore")  # tf2onnx uses deprecated parts of numpy
             network.export(path, format="onnx", verbose=False)
-        answers = Onnx(path.read_bytes())(pixels)
+        answers = Paced(Onnx(path.read_bytes(), "cpu"), fitting(*pixels.shape[1:3]))(pixels)
     except Exception as error:
         log.warning("no ONNX file, Keras will serve it: %s", first_line(error))
         path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def champion(home):
 
 @pytest.fixture(scope="module")
 def trained(home):
-    return done(home, "train", "mine.py", "--data", "pictures")
+    return done(home, "train", "mine.py", "--data", "pictures", "--optimise")
 
 
 def test_a_recipe_of_ones_own_is_trained_and_promoted(trained):
@@ -76,6 +77,13 @@ def test_a_recipe_of_ones_own_is_trained_and_promoted(trained):
     assert trained["metrics"]["f1_macro"] >= 0.95
     assert trained["metrics"]["test_images"] == 36
     assert trained["left_out"] == []
+
+
+def test_its_card_tells_which_faster_engines_were_tried(home, trained):
+    told = done(home, "models", "show", "colours", "1")["training"]
+    assert told["optimised"] in {"no", "int8", "openvino"}
+    assert re.match(r"int8: \d+\.\d+ times as fast, \d", told["optimised_tried"])
+    assert "macro F1 " in told["optimised_tried"]
 
 
 def test_its_report_is_a_page_with_pictures_that_stands_on_the_run_too(home, trained):
