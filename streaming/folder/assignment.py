@@ -21,7 +21,6 @@ import numpy as np
 from sightstream.images.store import local_path
 from sightstream.runtime.spark import PIECE
 from streaming.folder.manifests import Offset, between, placed, read
-from streaming.source import SMALL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +30,11 @@ if TYPE_CHECKING:
 
 _TURNS = "turns-"
 _WIDTH = 4
+
+_LEAST = 4
+"""Events of a part, at least: with a large network 32 images keep a core busy for seconds, while
+the others have nothing left to do.
+"""
 
 Part = tuple[int, int]  # the first event, and the one behind the last
 
@@ -106,7 +110,7 @@ def cuts(images: int, tasks: int) -> list[Part]:
     """Cut events into parts of at most `PIECE`, ever smaller towards the end."""
     ends = [0]
     while (left := images - ends[-1]) > 0:
-        ends.append(ends[-1] + min(left, PIECE, max(SMALL, left // (2 * tasks))))
+        ends.append(ends[-1] + min(left, PIECE, max(_LEAST, left // (2 * tasks))))
     return list(pairwise(ends))
 
 
