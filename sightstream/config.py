@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -26,6 +26,7 @@ FILE = Path("sightstream.toml")
 
 _Source = Literal["folder", "kafka"]
 _MASTER = r"^(local(\[(\*|[1-9]\d*)(,\d+)?\])?|yarn|(spark|k8s)://.+)$"
+_WHICH = r"^[\w.-]+(@[\w.-]+)?$"
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
 
@@ -66,6 +67,12 @@ class Settings(BaseSettings):
     """what runs the model; auto takes the fastest that agrees"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where ONNX Runtime runs; auto takes a GPU where it can"""
+    shadow: str = Field("", pattern=f"^$|{_WHICH}")
+    """a challenger that answers beside the model, NAME@ALIAS; empty: none"""
+    also: Annotated[tuple[Annotated[str, Field(pattern=_WHICH)], ...], NoDecode] = ()
+    """further models that answer beside it, NAME or NAME@ALIAS"""
+    canary: float = Field(0.0, ge=0, le=1)
+    """share of the images that the shadow answers for in the model's place, such as 5%"""
     registry_uri: str = ""
     """MLflow tracking server; empty: SQLite and files under home"""
     predictions_uri: str = ""
@@ -139,7 +146,22 @@ class Settings(BaseSettings):
         """An empty variable of the environment sets nothing."""
         return value or None
 
-    @field_validator("source", "ignore", "kafka_uri_prefixes", mode="before")
+    @field_validator("canary", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        """A share is a number or a percentage."""
+        if isinstance(value, str) and value.endswith("%"):
+            return float(value[:-1]) / 100
+        return value
+
+    @field_validator("canary")
+    @classmethod
+    def _needs_shadow(cls, value: float, info: ValidationInfo) -> float:
+        if value and not info.data.get("shadow", "-"):
+            raise ValueError("it is the share of a shadow: set shadow too")
+        return value
+
+    @field_validator("source", "ignore", "also", "kafka_uri_prefixes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Several values in one variable of the environment are separated by commas."""

@@ -54,6 +54,17 @@ def run(
         str | None,
         typer.Option(help="Engine: auto, onnx, int8, openvino or keras [auto]."),
     ] = None,
+    shadow: Annotated[
+        str | None, typer.Option(help="Challenger that answers beside it: NAME@ALIAS [none].")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Further model that answers beside it: NAME or NAME@ALIAS [none]."),
+    ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(help="Share of images that the shadow answers for, such as 5% [0]."),
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the metrics endpoint, 0 for any free one [9108].")
     ] = None,
@@ -74,8 +85,9 @@ def run(
     from sightstream.models.registry import STARTER, Registry
 
     settings = options.settings(
-        home, master=master, model=model, engine=engine, metrics_port=metrics_port,
-        source=source or None, kafka_topic=topic, kafka_predictions_topic=predictions_topic,
+        home, master=master, model=model, shadow=shadow, also=also or None, canary=canary,
+        engine=engine, metrics_port=metrics_port, source=source or None, kafka_topic=topic,
+        kafka_predictions_topic=predictions_topic,
     )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
     with terminal.chatter_to(settings.logs / "libraries.log"):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -28,6 +28,7 @@ from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import topic
 from streaming.kafka.publisher import Publisher
 from streaming.kafka.source import KafkaSource
+from streaming.lineup import Follower, Lineup
 from streaming.micro_batch import MicroBatches, OnRows, reason
 from streaming.observe import probes
 from streaming.observe.listener import listen
@@ -66,6 +67,7 @@ class Stream:
     metrics: Metrics
     stopping: Event
     alive: Callable[[], bool]
+    lineup: Lineup = field(default_factory=Lineup)
 
     def __post_init__(self) -> None:
         self.metrics.of["images_behind"].set_function(lambda: self.behind)
@@ -140,7 +142,8 @@ class Stream:
 
     def ready(self, model: ServedModel) -> None:
         """Load a version in the workers, ahead of the first micro-batch that it answers for."""
-        self.workers.load(model)
+        others = self.lineup.beside(model)
+        self.workers.load(model, *([others] if others else []))
         self._expect(model)
 
     def _warm_up(self) -> None:
@@ -179,12 +182,14 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
             Champion, settings.model, settings.engine, registry,
             lambda result: metrics.of["model_reloads"].labels(result).inc(), settings.device,
         )  # fmt: skip
+        followers = beside.submit(_followers, settings, registry, metrics)
         session = spark.start(
             "run", settings.root, settings.master, settings.driver_memory,
             {**SPARK, **settings.spark}, kafka="kafka" in settings.source,
         )  # fmt: skip
         stack.callback(spark.stop, session)
-        stream = _stream(settings, session, champion.result(), sources, table, metrics, on_rows)
+        first, lineup = champion.result(), Lineup(followers.result(), settings.canary)
+        stream = _stream(settings, session, first, sources, table, metrics, on_rows, lineup)
         listen(session, metrics)
         stop = Event()
         stack.callback(stop.set)
@@ -199,6 +204,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         looks = _probes(settings, table, registry, stream.champion.model.name, session)
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
+            lambda: lineup.watch(stop, lambda: stream.ready(stream.champion.model)),
             lambda: upkeep.run(table, images, days, lambda: stream.idle, stop),
             lambda: probes.watch(metrics.of, looks, stop),
         ):
@@ -238,16 +244,24 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
 
 def _stream(
     settings: Settings, session: SparkSession, champion: Champion, sources: Sequence[Source],
-    table: Predictions, metrics: Metrics, on_rows: OnRows,
+    table: Predictions, metrics: Metrics, on_rows: OnRows, lineup: Lineup,
 ) -> Stream:  # fmt: skip
     workers, stopping = Workers(session, settings.limits, settings.top_k), Event()
     queries, restarted = [], metrics.of["query_restarts"].inc
     for source in sources:
-        batches = MicroBatches(source, table, champion, workers, metrics, on_rows)
+        batches = MicroBatches(source, table, champion, workers, metrics, on_rows, lineup)
         start = partial(_started, session, source)
         queries.append(Query(source, batches, start, stopping, restarted, settings.logs))
     alive = partial(spark.is_alive, session)
-    return Stream(queries, champion, workers, table, metrics, stopping, alive)
+    return Stream(queries, champion, workers, table, metrics, stopping, alive, lineup)
+
+
+def _followers(settings: Settings, registry: Registry, metrics: Metrics) -> list[Follower]:
+    counted = metrics.of["model_reloads"]
+    return [
+        Follower(which, settings.engine, registry, lambda result: counted.labels(result).inc())
+        for which in filter(None, (settings.shadow, *settings.also))
+    ]
 
 
 def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> StreamingQuery:

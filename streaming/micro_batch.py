@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sightstream.tables.rows import Other
 from sightstream.tables.rows import rows as rows_of
 from streaming import checkpoint
+from streaming.lineup import Lineup
 from streaming.source import Source, Work
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class MicroBatches:
     workers: Workers
     metrics: Metrics
     on_rows: OnRows
+    lineup: Lineup = field(default_factory=Lineup)
 
     def __post_init__(self) -> None:
         # Offsets that hold no message, such as the ends of Kafka's transactions.
@@ -69,19 +72,23 @@ class MicroBatches:
         work = self.source.work(batch, batch_id)
         if batch_id > self._last:
             model = self.champion.model
-            events, answers = self._answers(work, model, goes_on)
+            events, answers, others = self._answers(work, model, goes_on)
             self.metrics.phase("classify", time.monotonic() - begin)
-            rows = self._committed(events, answers, model, batch_id)
+            rows = self._committed(events, answers, model, others, batch_id)
             self._report(rows, answers, model)
+            self.metrics.agreement(answers, model, others)
+            self.lineup.note(others)
             self.gaps += work.images - len(events)
             self.repeats += len(events) - len(rows)
         self.source.done(batch_id, work.images, rows)
 
     def _committed(
-        self, events: pa.Table, answers: pa.Table, model: ServedModel, batch_id: int
-    ) -> pa.Table:
+        self, events: pa.Table, answers: pa.Table, model: ServedModel, others: Sequence[Other],
+        batch_id: int,
+    ) -> pa.Table:  # fmt: skip
         begin = time.monotonic()
-        rows = rows_of(events, answers, model, batch_id)
+        share = self.lineup.share(others)
+        rows = rows_of(events, answers, model, batch_id, others, share)
         rows = self.source.first(self._new(rows) if self._doubtful else rows)
         rows = self.table.append(rows, self._app_id, batch_id)
         self._last = batch_id
@@ -98,14 +105,18 @@ class MicroBatches:
 
     def _answers(
         self, work: Work, model: ServedModel, goes_on: Callable[[], bool]
-    ) -> tuple[pa.Table, pa.Table]:
+    ) -> tuple[pa.Table, pa.Table, Sequence[Other]]:
+        others = self.lineup.beside(model)
         try:
-            return self.workers.answers(work, model, self.source)
+            if not others:
+                return *self.workers.answers(work, model, self.source), ()
+            paused = self.lineup.paused(others)
+            return self.workers.all_answers(work, model, self.source, others, paused)
         except Exception as error:
             if not goes_on() or not self.source.check():
                 raise
             log.error("a micro-batch failed, and is run again in isolation: %s", reason(error))
-            return self.workers.isolated(work, model, self.source)
+            return *self.workers.isolated(work, model, self.source), ()
 
     def _new(self, rows: pa.Table) -> pa.Table:
         """Leave out events that have a row; a micro-batch without any of them is the last."""

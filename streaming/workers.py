@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
 from sightstream.scoring import udf
-from sightstream.tables.schema import ANSWER, EVENT
+from sightstream.tables.rows import Other
+from sightstream.tables.schema import ANSWER, EVENT, OTHER
 from streaming.source import Source, Work
 
 if TYPE_CHECKING:
@@ -20,8 +22,12 @@ if TYPE_CHECKING:
     from sightstream.images.limits import Limits
     from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
+    from streaming.lineup import Seated
 
 Key = tuple[str, int]
+
+Shipped: TypeAlias = "list[Broadcast[ServedModel]]"
+"""The broadcasts of the first model and of the others."""
 
 
 class Workers:
@@ -33,23 +39,35 @@ class Workers:
         self._top_k = top_k
         self._lock = Lock()
         self._broadcasts: dict[Key, Broadcast[ServedModel]] = {}
-        self._in_use: dict[str, Key] = {}
-        self._plans: WeakKeyDictionary[DataFrame, tuple[Broadcast[ServedModel], DataFrame]]
+        self._in_use: dict[str, set[Key]] = {}
+        self._plans: WeakKeyDictionary[DataFrame, tuple[Shipped, DataFrame]]
         self._plans = WeakKeyDictionary()
 
-    def load(self, model: ServedModel) -> None:
-        """Load a model in the workers, ahead of the first images that it answers for."""
+    def load(self, model: ServedModel, others: Sequence[Seated] = ()) -> None:
+        """Load models in the workers, ahead of the first images that they answer for."""
         cores = self._session.sparkContext.defaultParallelism
         tasks = self._session.range(0, cores, 1, cores)
-        self._applied(self._broadcast(model), tasks, udf.nothing).toArrow()
+        self._applied(self._shipped(model, others), tasks, udf.nothing).toArrow()
 
     def answers(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
         """Run the tasks of a micro-batch; return its events, and their answers in that order."""
-        self._in_use[source.name] = _key(model)
-        self._session.sparkContext.setLocalProperty(udf.ASSIGNMENT, work.assignment())
-        found = self._planned(work.tasks, model, source.read).toArrow()
+        events, answers, _ = self.all_answers(work, model, source, (), ())
+        return events, answers
+
+    def all_answers(
+        self, work: Work, model: ServedModel, source: Source, others: Sequence[Seated],
+        left_out: Sequence[Seated],
+    ) -> tuple[pa.Table, pa.Table, list[Other]]:  # fmt: skip
+        """Return the same, and what others answer, but for those that are left out."""
+        self._in_use[source.name] = {_key(model), *(each.key for each in others)}
+        context = self._session.sparkContext
+        context.setLocalProperty(udf.ASSIGNMENT, work.assignment())
+        paused = [number for number, each in enumerate(others) if each in left_out]
+        context.setLocalProperty(udf.LEFT_OUT, json.dumps(paused))
+        found = self._planned(work.tasks, self._shipped(model, others), source.read).toArrow()
         events = udf.unpacked(found["events"], EVENT)
-        return events, udf.unpacked(found["answers"], ANSWER)
+        answers = udf.unpacked(found["answers"], ANSWER)
+        return events, answers, _split(found["others"], others)
 
     def isolated(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
         """Return the same, image by image from a child process; those that end it are rejected."""
@@ -69,30 +87,46 @@ class Workers:
         answers = udf.table(list(retry.classify(images(), model, self._limits, self._top_k)))
         return pa.concat_tables(events), answers
 
-    def _planned(self, tasks: DataFrame, model: ServedModel, read: udf.Read) -> DataFrame:
+    def _planned(self, tasks: DataFrame, shipped: Shipped, read: udf.Read) -> DataFrame:
         """Plan tasks once for each model version: that takes as long as running them."""
-        broadcast = self._broadcast(model)
         known, planned = self._plans.get(tasks, (None, tasks))
-        if known is not broadcast:
-            planned = self._applied(broadcast, tasks, read)
-            self._plans[tasks] = broadcast, planned
+        if known != shipped:
+            planned = self._applied(shipped, tasks, read)
+            self._plans[tasks] = shipped, planned
         return planned
 
-    def _applied(
-        self, model: Broadcast[ServedModel], tasks: DataFrame, read: udf.Read
-    ) -> DataFrame:
-        answering = udf.Answering(model, self._limits, self._top_k)
+    def _applied(self, shipped: Shipped, tasks: DataFrame, read: udf.Read) -> DataFrame:
+        model, *others = shipped
+        answering = udf.Answering(model, self._limits, self._top_k, others)
         return tasks.mapInPandas(udf.packed_answers(answering, read), udf.PACKED)
+
+    def _shipped(self, model: ServedModel, others: Sequence[Seated]) -> Shipped:
+        return [self._broadcast(each) for each in (model, *(other.model for other in others))]
 
     def _broadcast(self, model: ServedModel) -> Broadcast[ServedModel]:
         """Broadcast a version once, and drop old ones that no source uses."""
         with self._lock:
             if _key(model) not in self._broadcasts:
                 self._broadcasts[_key(model)] = self._session.sparkContext.broadcast(model)
-                busy = set(self._in_use.values())
-                for old in [key for key in list(self._broadcasts)[: -udf.KEPT] if key not in busy]:
+                busy = set().union(*self._in_use.values())
+                kept = max(udf.KEPT, 2 * len(busy))
+                for old in [key for key in list(self._broadcasts)[:-kept] if key not in busy]:
                     self._broadcasts.pop(old).destroy()
             return self._broadcasts[_key(model)]
+
+
+def _split(pieces: pa.ChunkedArray, others: Sequence[Seated]) -> list[Other]:
+    """Return what each of the others answered, from pieces that hold one after the other."""
+    found: list[list[pa.Table]] = [[OTHER.empty_table()] for _ in others]
+    for piece in pieces if others else ():
+        table = udf.unpacked([piece], OTHER)
+        images = len(table) // len(others)
+        for number, parts in enumerate(found):
+            parts.append(table.slice(number * images, images))
+    return [
+        Other(each.model, each.alias, pa.concat_tables(parts))
+        for each, parts in zip(others, found, strict=True)
+    ]
 
 
 def _key(model: ServedModel) -> Key:

@@ -300,6 +300,12 @@ def new_home(starter, tmp_path_factory):
     return make
 
 
+@pytest.fixture
+def tiny_home(tmp_path):
+    """Makes a home whose registry is empty, for models that need no training."""
+    return lambda **settings: Home(tmp_path / "home", "", **settings)
+
+
 @pytest.fixture(scope="session")
 def figures():
     """Reads a running stream's metrics, as {(name, label values...): value}.

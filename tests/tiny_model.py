@@ -12,11 +12,14 @@ LABELS = ("bright", "dark", "grey")
 PREPROCESSING = Preprocessing(8, 8)
 
 
-def onnx_bytes():
-    """uint8 (n, 8, 8, 3) to probabilities; the farther the mean from a label's own, the lower."""
+def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0)):
+    """uint8 (n, side, side, 3) to probabilities; the farther the mean from a label's, the lower.
+
+    With a fault (raises, hangs, eats), it has it for all images whose mean is not 128.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
-    means = numpy_helper.from_array(np.array([[255.0, 0.0, 128.0]], np.float32), "means")
+    centres = numpy_helper.from_array(np.array([means], np.float32), "means")
     scale = numpy_helper.from_array(np.array([-0.1], np.float32), "scale")
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
     nodes = [
@@ -28,28 +31,94 @@ def onnx_bytes():
         helper.make_node("Mul", ["distance", "scale"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["answer"], axis=1),
     ]
+    constants = [centres, scale, axes]
+    if fault:
+        more, also = _faulty(fault)
+        nodes, constants = [*nodes[:-1], *more], [*constants, *also]
     graph = helper.make_graph(
         nodes, "brightness",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", 8, 8, 3])],
-        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["n", 3])],
-        [means, scale, axes],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", side, side, 3])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, ["n", len(means)])],
+        constants,
     )  # fmt: skip
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     return made.SerializeToString()
 
 
-def write_version(folder, labels=LABELS):
+def _faulty(fault):
+    """Nodes that make `answer` of `logits`, and have a fault where a mean is not 128."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    def constant(name, values, kind):
+        return numpy_helper.from_array(np.array(values, kind), name)
+
+    constants = [
+        constant("grey", [128.0], np.float32), constant("nought", [0.0], np.float32),
+        constant("much", [2**40], np.int64),
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("Sub", ["mean", "grey"], ["off"]),
+        helper.make_node("Abs", ["off"], ["far"]),
+        helper.make_node("ReduceMax", ["far"], ["farthest"], keepdims=0),
+        helper.make_node("Greater", ["farthest", "nought"], ["bad"]),
+        helper.make_node("Cast", ["bad"], ["times"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["times", "much"], ["count"]),
+    ]
+    if fault == "raises":
+        nodes.append(helper.make_node("Gather", ["nought", "count"], ["zero"]))
+    if fault == "eats":
+        fill = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.0])
+        nodes += [
+            helper.make_node("ConstantOfShape", ["count"], ["filled"], value=fill),
+            helper.make_node("ReduceSum", ["filled"], ["zero"], keepdims=0),
+        ]
+    if fault == "hangs":
+        nodes += [
+            helper.make_node("Squeeze", ["count"], ["often"]),
+            helper.make_node("Loop", ["often", "", "nought"], ["zero"], body=_forever()),
+        ]
+    nodes += [
+        helper.make_node("Add", ["logits", "zero"], ["more"]),
+        helper.make_node("Softmax", ["more"], ["answer"], axis=1),
+    ]
+    return nodes, constants
+
+
+def _forever():
+    from onnx import TensorProto, helper
+
+    def named(name, kind, shape=()):
+        return helper.make_tensor_value_info(name, kind, list(shape))
+
+    nodes = [
+        helper.make_node("Identity", ["on"], ["still"]),
+        helper.make_node("Mul", ["state", "state"], ["after"]),
+    ]
+    given = [
+        named("i", TensorProto.INT64), named("on", TensorProto.BOOL),
+        named("state", TensorProto.FLOAT, [1]),
+    ]  # fmt: skip
+    made = [named("still", TensorProto.BOOL), named("after", TensorProto.FLOAT, [1])]
+    return helper.make_graph(nodes, "body", given, made)
+
+
+def write_version(folder, labels=LABELS, *, preprocessing=PREPROCESSING, **network):
     """Writes a version's files; returns the SHA-256 of its card."""
     folder.mkdir(parents=True)
-    (folder / Onnx.file).write_bytes(onnx_bytes())
-    return write_card(folder, Card(labels, PREPROCESSING, {"accuracy": 1.0}, {}, 0.0))
+    (folder / Onnx.file).write_bytes(onnx_bytes(preprocessing.height, **network))
+    return write_card(folder, Card(labels, preprocessing, {"accuracy": 1.0}, {}, 0.0))
 
 
-def register(settings, name, folder):
+def challenge(settings, name, folder, **version):
+    """Registers such a version under a name, as the challenger; its network may have a fault."""
+    registry, digest = Registry(settings.registry_address), write_version(folder, **version)
+    return registry.publish(name, folder, digest, parameters={}, metrics={}, curves={})
+
+
+def register(settings, name, folder, **version):
     """Registers such a version under a name, and makes it the champion."""
-    registry, digest = Registry(settings.registry_address), write_version(folder)
-    made = registry.publish(name, folder, digest, parameters={}, metrics={}, curves={})
-    return registry.promote(name, made.number)
+    made = challenge(settings, name, folder, **version)
+    return Registry(settings.registry_address).promote(name, made.number)
 
 
 def photograph(path, brightness):

@@ -136,7 +136,11 @@ class Registry:
 
     def champion_number(self, name: str) -> int | None:
         """Return the champion's number, or None. Cheap enough to poll."""
-        found = self._find(name, "champion")
+        return self.number(name, "champion")
+
+    def number(self, name: str, which: str) -> int | None:
+        """Return the number of the version that has an alias, or None; as `champion_number`."""
+        found = self._find(name, which)
         return int(found.version) if found else None
 
     def load(self, version: Version, engine: str = "auto", device: str = "auto") -> ServedModel:

@@ -1,5 +1,7 @@
 """A child process for work on untrusted data: it may die without harm to its parent."""
 
+import math
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -34,9 +36,14 @@ class Child:
     The first call starts it, and the first call after it was lost starts it again.
     """
 
-    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
-        """Remember the function that makes the object in the child; all is pickled."""
-        self._given = make, arguments
+    def __init__(
+        self, make: Callable[..., Any], *arguments: Any, memory: int = MEMORY, nice: int = 0
+    ) -> None:
+        """Remember the function that makes the object in the child; all is pickled.
+
+        The child may allocate so much memory, and leaves the cores to who is less `nice`.
+        """
+        self._given = memory, nice, make, arguments
         self._lock = Lock()
         self._running: tuple[BaseProcess, Connection] | None = None
 
@@ -51,7 +58,7 @@ class Child:
         with self._lock:
             process, connection = self._running = self._running or self._start()
             try:
-                connection.send((method, arguments))
+                connection.send((method, arguments, seconds))
                 if not connection.poll(seconds):
                     self._end()
                     raise LostError("timeout", f"It was not classified within {seconds:g} seconds.")
@@ -69,6 +76,11 @@ class Child:
         """End the process after the current call; the next call starts another."""
         with self._lock:
             self._end()
+
+    def kill(self) -> None:
+        """End the process at once, from any thread; a call that runs raises LostError."""
+        if running := self._running:
+            running[0].kill()
 
     def _start(self) -> tuple[BaseProcess, Connection]:
         # Forking a process of several threads is not safe.
@@ -88,18 +100,25 @@ class Child:
             connection.close()
 
 
-def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+def _serve(
+    connection: Connection, memory: int, nice: int, make: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> None:  # fmt: skip
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    os.nice(nice)
     # Ctrl-C is for the parent, with whom this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mute_pillow()
     made, failure = _attempt(make, *arguments)
     while True:
         try:
-            method, given = connection.recv()
+            method, given, seconds = connection.recv()
         except EOFError:
             return
+        # Where the parent is gone, the system ends what hangs here.
+        signal.alarm(math.ceil(seconds) + 1)
         answer = (None, failure) if failure else _attempt(getattr(made, method), *given)
+        signal.alarm(0)
         connection.send(answer)
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Decoded, decode
+from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits, Rejected
 from sightstream.images.store import Image, read
 from sightstream.models import drift
@@ -38,6 +39,16 @@ class Answer:
     sharpness: float | None = None
 
 
+class Others(Protocol):
+    """Other models, which get each image that this one has answered for; see `scoring.beside`."""
+
+    def see(self, content: bytes, own: Preprocessing) -> None:
+        """Take an image that was decoded for `own`, while its content is there."""
+
+    def ask(self, answers: Sequence[Answer], pixels: NDArray[np.uint8], own: Preprocessing) -> None:
+        """Take the images since the last call, which have these answers now."""
+
+
 class Classifier:
     """A loaded model, with limits for its images; `model` is without the content of its file."""
 
@@ -51,46 +62,53 @@ class Classifier:
         side = model.preprocessing
         self._chunk = fitting(side.height, side.width)
 
-    def __call__(self, images: Sequence[Image]) -> list[Answer]:
+    def __call__(self, images: Sequence[Image], others: Others | None = None) -> list[Answer]:
         """Return an answer for each image, in order; where it is rejected, with an error code."""
         return [
             answer
             for start in range(0, len(images), self._chunk)
-            for answer in self._answers(images[start : start + self._chunk])
+            for answer in self._answers(images[start : start + self._chunk], others)
         ]
 
     def occlusion(self, image: Image, label: int) -> NDArray[np.float32] | None:
         """Return the map of `occlusion` for the label of an index; None for a rejected image."""
-        pixels = self._decode(image)[1]
+        pixels = self._decode(self._read(image))[1]
         return None if pixels is None else occlusion(self._engine, pixels, label)
 
-    def _answers(self, images: Sequence[Image]) -> list[Answer]:
+    def _answers(self, images: Sequence[Image], others: Others | None) -> list[Answer]:
         answers, good, pixels = [], list[Answer](), list[NDArray[np.uint8]]()
         for image in images:
             begin = perf_counter()
-            answer, decoded = self._decode(image)
+            data = self._read(image)
+            answer, decoded = self._decode(data)
             answer.decode_ms = 1000 * (perf_counter() - begin)
             answers.append(answer)
             if decoded is not None:
                 good.append(answer)
                 pixels.append(decoded)
+                if others and isinstance(data, bytes):
+                    others.see(data, self._preprocessing)
         if good:
-            self._predict(good, np.stack(pixels))
+            chunk = np.stack(pixels)
+            self._predict(good, chunk)
+            if others:
+                others.ask(good, chunk, self._preprocessing)
         return answers
 
     def _predict(self, answers: Sequence[Answer], pixels: NDArray[np.uint8]) -> None:
         begin = perf_counter()
         probabilities = self._engine(pixels)
         share = 1000 * (perf_counter() - begin) / len(answers)
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, : self._top_k]
-        scores = np.take_along_axis(probabilities, best, axis=1).tolist()
+        best_of = (each.tolist() for each in best(probabilities, self._top_k))
         seen = drift.statistics(pixels).tolist()
-        for answer, classes, values, each in zip(answers, best.tolist(), scores, seen, strict=True):
+        for answer, classes, values, each in zip(answers, *best_of, seen, strict=True):
             answer.classes, answer.scores, answer.predict_ms = classes, values, share
             answer.brightness, answer.contrast, answer.sharpness = each
 
-    def _decode(self, image: Image) -> tuple[Answer, NDArray[np.uint8] | None]:
-        data = read(image, self._limits) if isinstance(image, str) else image
+    def _read(self, image: Image) -> bytes | Rejected:
+        return read(image, self._limits) if isinstance(image, str) else image
+
+    def _decode(self, data: bytes | Rejected) -> tuple[Answer, NDArray[np.uint8] | None]:
         if isinstance(data, Rejected):
             return Answer(data.code, data.detail), None
         decoded = decode(data, self._preprocessing, self._limits)
@@ -101,3 +119,11 @@ class Classifier:
             return answer, decoded.pixels
         answer.error_code, answer.error_detail = decoded.code, decoded.detail
         return answer, None
+
+
+def best(
+    probabilities: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the indices and the scores of the best labels of each image, best first."""
+    classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+    return classes, np.take_along_axis(probabilities, classes, axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +16,7 @@ from sightstream.images.limits import Limits
 from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
 from sightstream.runtime.worker import at_work
+from sightstream.scoring.beside import PAUSED, Beside, Seat
 from sightstream.scoring.classifier import Answer, Classifier
 from sightstream.tables.schema import ANSWER
 
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark import Broadcast
 
-PACKED = "events binary, answers binary"
-"""Columns of `packed_answers`: for each piece, a record batch of events and one of answers, since
-Spark would convert every field of every row twice.
+PACKED = "events binary, answers binary, others binary"
+"""Columns of `packed_answers`: for each piece, a record batch of events, one of answers, and one of
+what other models answered, if any. Spark would convert every field of every row twice.
 """
 
 KEPT = 4
@@ -34,6 +36,9 @@ ASSIGNMENT = "sightstream.assignment"
 """Local property that passes a job's assignment to its tasks; as a part of the plan it would cost
 the planning of each job, which takes as long as running it.
 """
+
+LEFT_OUT = "sightstream.left_out"
+"""Local property with the other models, by number, that are not asked in this job."""
 
 _loaded: dict[tuple[str, Limits, int], Classifier] = {}
 
@@ -72,16 +77,30 @@ class Answering:
     A process loads each model once and keeps the last `KEPT` of them, across tasks and queries.
     """
 
-    def __init__(self, model: Shipped, limits: Limits, top_k: int) -> None:
+    def __init__(
+        self, model: Shipped, limits: Limits, top_k: int, others: Sequence[Shipped] = ()
+    ) -> None:
         self._model = model
+        self._seats = [Seat(identity(other.value), other) for other in others]
         self._limits = limits
         self._top_k = top_k
         self._key = identity(model.value), limits, top_k
 
     def __call__(self, images: Sequence[Image | None]) -> pa.Table:
         """Return the columns of `ANSWER`, a row for each image; nulls for None."""
-        found = iter(self.classifier([image for image in images if image is not None]))
-        return table([Answer() if image is None else next(found) for image in images])
+        return table(self.answers(images))
+
+    def answers(self, images: Sequence[Image | None], others: Beside | None = None) -> list[Answer]:
+        """Return an answer for each image, an empty one for None; the others get them too."""
+        found = iter(self.classifier([image for image in images if image is not None], others))
+        return [Answer() if image is None else next(found) for image in images]
+
+    def beside(self, left_out: str) -> Beside | None:
+        """Start the other models, if there are any, for one task."""
+        if not self._seats:
+            return None
+        faults = {self._seats[number].key: PAUSED for number in json.loads(left_out or "[]")}
+        return Beside(self._seats, faults, self._limits, self._top_k)
 
     @property
     def classifier(self) -> Classifier:
@@ -110,16 +129,21 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
         from pyspark import TaskContext
 
         with at_work():
+            job = TaskContext.get()
+            others = answering.beside(job.getLocalProperty(LEFT_OUT) or "")
             answering.prepare_worker()
-            assignment = TaskContext.get().getLocalProperty(ASSIGNMENT) or ""
+            if others and read is nothing:
+                others.ready()
+            assignment = job.getLocalProperty(ASSIGNMENT) or ""
             pieces = (read(rows, assignment) for rows in batches if len(rows))
-            done = [
-                (packed(events), packed(answering(images)))
-                for events, images in chain.from_iterable(pieces)
-            ]
+            done = []
+            for events, images in chain.from_iterable(pieces):
+                answers = answering.answers(images, others)
+                more = packed(others.table(answers)) if others else b""
+                done.append((packed(events), packed(table(answers)), more))
             # All at once: each frame costs Spark 2 ms of a core.
             if done:
-                yield pd.DataFrame(done, columns=["events", "answers"])
+                yield pd.DataFrame(done, columns=["events", "answers", "others"])
 
     return answer
 

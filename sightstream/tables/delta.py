@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyarrow.compute import Expression
     from pyarrow.dataset import Dataset
+
+
+log = logging.getLogger(__name__)
 
 
 def fitted(rows: pa.Table, table: DeltaTable) -> pa.Table:
@@ -45,6 +49,21 @@ def fitted(rows: pa.Table, table: DeltaTable) -> pa.Table:
         for field in fields
     ]
     return pa.table(columns, names).cast(pa.schema(fields))
+
+
+def widen(table: DeltaTable, schema: pa.Schema) -> None:
+    """Add the nullable columns of a schema that an open table of an earlier release lacks."""
+    from deltalake import Schema
+    from deltalake.exceptions import DeltaError
+
+    held = {field.name for field in table.schema().fields}
+    new = pa.schema(field for field in schema if field.nullable and field.name not in held)
+    if not len(new):
+        return
+    try:
+        table.alter.add_columns(list(Schema.from_arrow(new).fields))
+    except DeltaError as error:  # rows are written without them
+        log.warning("%s gets no column %s: %s", table.table_uri, ", ".join(new.names), error)
 
 
 def text(column: str) -> Expression:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from sightstream.errors import InputError, first_line
 from sightstream.tables import commits, delta, doubles, merging
-from sightstream.tables.schema import ROW
+from sightstream.tables.schema import LARGE, LATER, ROW
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -85,6 +85,7 @@ class Predictions:
                 configuration=configuration,
             )  # fmt: skip
             delta.fitted(ROW.empty_table(), self._table)
+            delta.widen(self._table, LATER)
             if (
                 history is not None
                 and configuration.items() - self._table.metadata().configuration.items()
@@ -378,8 +379,8 @@ def ask(path: str, sql: str) -> pa.Table:
 
 
 def latest(path: str, count: int) -> pa.Table:
-    """Return the last rows without `top`, the newest at the end; none where there is no table."""
-    columns = pa.schema(field for field in ROW if field.name != "top")
+    """Return the last rows without `LARGE`, the newest at the end; none where there is no table."""
+    columns = pa.schema(field for field in ROW if field.name not in LARGE)
     if version(path) is None:
         return columns.empty_table()
     newest = ask(
@@ -459,7 +460,9 @@ def since(path: str, moment: datetime) -> list[dict[str, Any]]:
     import pyarrow.dataset as ds
 
     here = ds.field("processed_at") >= moment
-    found = delta.dataset(opened(path), path).to_table(columns=ROW.names, filter=here)
+    rows = delta.dataset(opened(path), path)
+    columns = [name for name in ROW.names if name in rows.schema.names]
+    found = rows.to_table(columns=columns, filter=here)
     return list(found.sort_by("processed_at").to_pylist())
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sightstream.errors import InputError
 from sightstream.tables import delta
 from sightstream.tables.predictions import opened
-from sightstream.tables.schema import ANSWERED, LABEL
+from sightstream.tables.schema import ANSWERED, LABEL, LARGE
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -49,7 +49,7 @@ class Snapshot:
             raise InputError(f"the query failed: {error}") from None
 
     def newest(self, wanted: Filter, count: int, *, skip: int = 0) -> list[dict[str, Any]]:
-        """Return the rows that arrived last without `top`, the newest first.
+        """Return the rows that arrived last without `LARGE`, the newest first.
 
         Days are read from the newest on, until there are enough rows.
         """
@@ -58,11 +58,12 @@ class Snapshot:
         days = self._days()
         if wanted.since:
             days = [day for day in days if day >= wanted.since.date().isoformat()]
+        columns = _all_but(LARGE, [field.name for field in self._table.schema().fields])
         taken, width = 0, 1
         while days[taken:] and len(found) < skip + count:
             part = days[taken : taken + width]
             rows = self.ask(
-                f"SELECT * EXCLUDE (top) FROM predictions WHERE date BETWEEN ?::DATE AND ?::DATE "
+                f"SELECT {columns} FROM predictions WHERE date BETWEEN ?::DATE AND ?::DATE "
                 f"AND {where} ORDER BY event_time DESC, event_id DESC LIMIT ?",
                 [part[-1], part[0], *values, skip + count - len(found)],
             )
@@ -172,10 +173,16 @@ def snapshot(
         connection.execute(f"CREATE VIEW predictions AS SELECT * REPLACE ({replaced}) FROM _rows")
         connection.register("labels", labelled)
         connection.execute(
-            f"CREATE VIEW dead_letters AS SELECT * EXCLUDE ({', '.join(ANSWERED)}) "
+            f"CREATE VIEW dead_letters AS SELECT {_all_but(ANSWERED, rows.schema.names)} "
             "FROM predictions WHERE status = 'rejected'"
         )
         yield Snapshot(connection, table)
+
+
+def _all_but(left_out: Collection[str], columns: Sequence[str]) -> str:
+    """Name all columns but some, which a table of an earlier release may lack."""
+    quoted = ('"' + each.replace('"', '""') + '"' for each in columns if each not in left_out)
+    return ", ".join(quoted)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,16 @@ import pyarrow as pa
 
 TOP = pa.list_(pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float64())]))
 
+ALSO = pa.list_(pa.struct([
+    pa.field("model", pa.string()), pa.field("version", pa.int64()),
+    pa.field("alias", pa.string()), pa.field("label", pa.string()),
+    pa.field("score", pa.float64()), pa.field("top", TOP),
+]))  # fmt: skip
+"""Answers of the other models: an element each, whose label is null where it gave none."""
+
 _TYPES = {
     "string": pa.string(), "time": pa.timestamp("us", "UTC"), "date": pa.date32(), "top": TOP,
+    "also": ALSO,
     "double": pa.float64(), "float": pa.float32(), "int": pa.int32(), "long": pa.int64(),
     "ints": pa.list_(pa.int32()), "floats": pa.list_(pa.float32()),
 }  # fmt: skip
@@ -76,6 +84,8 @@ _COMMIT = (
     Column("batch_id", "long", "the micro-batch that it was part of"),
     Column("date", "date", "the day of event_time, UTC; the table's partition", True),
 )
+_ALSO = Column("also", "also", "the answers of the other models that were asked")
+_FAULT = Column("fault", "string", "why another model that was asked gave no answer")
 _LABELLED = (
     Column("event_id", "string", "the image's row in the predictions; the newest row of an id "
            "counts", True),
@@ -108,7 +118,7 @@ RESULT_COLUMNS = (_STATUS, *_ERROR, *_LABEL, *_MODEL, *_SHAPE)
 """Columns that `sightstream.classify` adds to anybody's rows."""
 
 ROW_COLUMNS = (
-    *_ARRIVAL, *_ROW_TIMES, *RESULT_COLUMNS, _BYTES, *_MILLISECONDS, *_COMMIT,
+    *_ARRIVAL, *_ROW_TIMES, *RESULT_COLUMNS, _BYTES, *_MILLISECONDS, *_COMMIT, _ALSO,
 )  # fmt: skip
 """Columns of the predictions table."""
 
@@ -118,10 +128,19 @@ EVENT = _arrow(EVENT_COLUMNS)
 ANSWER = _arrow((*_ERROR, *_SCORES, *_SHAPE, _BYTES, *_MILLISECONDS, *_STATISTICS))
 """Schema of a classifier's answers, in the order of `scoring.classifier.Answer`."""
 
+OTHER = _arrow((*_SCORES, _FAULT))
+"""Schema of what another model answers beside the first one."""
+
 RESULT = _arrow(RESULT_COLUMNS)
 ROW = _delta(ROW_COLUMNS)
+LATER = _delta([_ALSO])
+"""Columns of rows that tables of the first releases lack."""
+
 LABEL = _delta(_LABELLED)
 """Schema of the labels table, in the order of `tables.labels.Label`."""
 
-ANSWERED = tuple(each.name for each in (_STATUS, *_LABEL, *_MODEL, *_MILLISECONDS))
+LARGE = ("top", "also")
+"""Columns that lists of rows leave out."""
+
+ANSWERED = tuple(each.name for each in (_STATUS, *_LABEL, *_MODEL, *_MILLISECONDS, _ALSO))
 """Columns of a row that are of no interest where the image was rejected."""

@@ -59,6 +59,14 @@ METRICS = (
     Metric("gauge", "drift_psi",
            "Population stability index of the latest images against those of the training; none "
            "until there are enough, or where the version has no reference", ("statistic",)),
+    Metric("counter", "other_answers",
+           "Images by what another model answered beside the first: ok, or why it did not",
+           ("model", "alias", "outcome")),
+    Metric("counter", "agreement",
+           "Images by the first model's label, and whether another model gave the same",
+           ("model", "alias", "label", "agrees")),
+    Metric("gauge", "other_version", "Version of another model that answers beside the first",
+           ("model", "alias")),
     Metric("counter", "duplicates", "Messages left out because their id has a row"),
     # From the stream, its sources and Spark's progress.
     Metric("counter", "arrived_images", "Images that arrived, not yet read", ("source",)),
@@ -71,7 +79,7 @@ METRICS = (
            _SECONDS),
     Metric("counter", "query_restarts", "Restarts of the streaming query"),
     Metric("gauge", "model_version", "Version of the model in use", ("model",)),
-    Metric("counter", "model_reloads", "New champions by result", ("result",)),
+    Metric("counter", "model_reloads", "New versions of the models in use by result", ("result",)),
     Metric("gauge", "kafka_lag_records", "Messages that have no row yet", _PARTITION),
     Metric("gauge", "kafka_lag_seconds", "Age of the oldest message that has no row yet",
            _PARTITION),

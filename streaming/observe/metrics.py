@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +20,7 @@ from streaming.observe.definitions import METRICS
 
 if TYPE_CHECKING:
     from sightstream.models.version import ServedModel
+    from sightstream.tables.rows import Other
 
 STATISTICS = ("label", "score", "brightness", "contrast", "sharpness", "size")
 """Statistics of images that drift is computed of."""
@@ -68,14 +70,17 @@ class Metrics:
     def count(self, rows: pa.Table, model: ServedModel) -> None:
         """Count the committed rows of a micro-batch, and the model that classified them."""
         outcome = pc.if_else(pc.equal(rows["status"], "ok"), "ok", rows["error_code"])
-        table = rows.select(["source", "label"]).append_column("outcome", outcome)
+        table = rows.select(["source", "label", "model", "model_version"]).append_column(
+            "outcome", outcome
+        )
         counted: list[Any] = [([], "count_all")]
-        number = str(model.version)
         for row in table.group_by(["source", "outcome"]).aggregate(counted).to_pylist():
             self.of["images"].labels(row["source"], row["outcome"]).inc(row["count_all"])
-        for row in table.group_by(["label"]).aggregate(counted).to_pylist():
-            if (label := row["label"]) is not None:
-                self.of["predictions"].labels(label, model.name, number).inc(row["count_all"])
+        by = ["label", "model", "model_version"]  # a canary's rows have another model
+        for row in table.group_by(by).aggregate(counted).to_pylist():
+            if row["label"] is not None:
+                labels = (row["label"], row["model"], str(row["model_version"]))
+                self.of["predictions"].labels(*labels).inc(row["count_all"])
         arrived = pc.cast(rows["event_time"], "int64").to_numpy() / 1e6
         latencies = time.time() - arrived
         sources = rows["source"].to_numpy()
@@ -111,6 +116,26 @@ class Metrics:
             known = window.psi() if window else {}
             for statistic in STATISTICS:
                 self.of["drift_psi"].labels(statistic).set(known.get(statistic, math.nan))
+
+    def agreement(self, answers: pa.Table, model: ServedModel, others: Iterable[Other]) -> None:
+        """Count what the other models answered, and by label whether they agree with the first."""
+        first = pc.list_element(answers["classes"], 0).to_numpy(zero_copy_only=False)
+        for each in others:
+            name, alias, found = each.model.name, each.alias, each.answers
+            self.of["other_version"].labels(name, alias).set(each.model.version)
+            for fault, count in Counter(found["fault"].drop_null().to_pylist()).items():
+                self.of["other_answers"].labels(name, alias, fault).inc(count)
+            answered = pc.is_valid(found["classes"]).to_numpy()
+            self.of["other_answers"].labels(name, alias, "ok").inc(int(answered.sum()))
+            if not set(model.labels) & set(each.model.labels):
+                continue  # it answers another question
+            best = pc.list_element(found["classes"], 0).to_numpy(zero_copy_only=False)
+            mine = (model.labels[int(n)] for n in first[answered])
+            theirs = (each.model.labels[int(n)] for n in best[answered])
+            pairs = Counter((a, a == b) for a, b in zip(mine, theirs, strict=True))
+            for (label, same), count in pairs.items():
+                agrees = "yes" if same else "no"
+                self.of["agreement"].labels(name, alias, label, agrees).inc(count)
 
     def phase(self, name: str, seconds: float) -> None:
         """Record how long a phase of a micro-batch took."""

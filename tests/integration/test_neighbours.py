@@ -190,6 +190,28 @@ def test_a_table_of_an_earlier_schema_is_written_to(tmp_path):
     assert new(path, 1) == ["a"]
 
 
+def test_a_table_of_the_first_release_gets_the_columns_that_came_later(tmp_path):
+    path, now = str(tmp_path / "predictions"), rows("a")
+    first = pa.schema(field for field in ROW if field.name != "also")
+    table = DeltaTable.create(path, first, partition_by=["date"])
+    write_deltalake(table, rows("old").select(first.names), mode="append")
+    assert [row["event_id"] for row in predictions.latest(path, 5).to_pylist()] == ["old"]
+    assert len(predictions.since(path, datetime(2000, 1, 1, tzinfo=UTC))) == 1
+    with snapshot(path) as looked:
+        assert "also" not in looked.newest(Filter(), 5)[0]
+    also = [{"model": "pests", "version": 1, "alias": "champion", "label": "mite", "score": 0.5,
+             "top": [{"label": "mite", "score": 0.5}]}]  # fmt: skip
+    answered = now.set_column(now.column_names.index("also"), ROW.field("also"), [[also]])
+    for _ in range(2):  # the second start finds the column
+        opened = Predictions(path)
+    opened.append(answered, "app", 0)
+    assert DeltaTable(path).version() == 3
+    found = {row["event_id"]: row["also"] for row in opened._table.to_pyarrow_table().to_pylist()}
+    assert found == {"old": None, "a": also}
+    opened.maintain(quiet=True)
+    assert DeltaTable(path).to_pyarrow_table().num_rows == 2
+
+
 def test_commits_go_on_while_others_alter_the_table(table, path):
     for number in range(20):
         DeltaTable(path).alter.add_columns([Field(f"note_{number}", PrimitiveType("string"))])

@@ -47,6 +47,7 @@ def row(name="x.jpg", **changes):
         "top": [{"label": "cat", "score": 0.75}, {"label": "dog", "score": 0.25}],
         "model": "starter", "model_version": 1, "format": "PNG", "width": 8, "height": 8,
         "bytes": 100, "decode_ms": 1.5, "predict_ms": 0.5, "batch_id": 0, "date": TODAY.date(),
+        "also": None,
     }  # fmt: skip
     return columns | changes
 

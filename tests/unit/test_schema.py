@@ -35,7 +35,12 @@ def names(made):
 
 
 def test_tables_of_version_0_1_0_are_continued():
-    assert [(f.name, str(f.type), f.nullable) for f in ROW] == WRITTEN
+    assert [(f.name, str(f.type), f.nullable) for f in ROW][: len(WRITTEN)] == WRITTEN
+    assert all(field.nullable for field in [*ROW][len(WRITTEN) :])
+
+
+def test_what_came_later_is_last():
+    assert ROW.names[len(WRITTEN) :] == ["also"]
 
 
 def test_manifests_and_checkpoints_of_version_0_1_0_are_continued():

@@ -1,0 +1,178 @@
+"""The models that answer beside the champion: followed in the registry, and left out after faults.
+
+The champion is asked first and by its own process; nothing that goes wrong here is its affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock
+
+from sightstream.errors import RegistryUnavailableError
+from sightstream.models.registry import Registry
+from sightstream.models.version import ServedModel, serve
+from sightstream.scoring.beside import MEMORY, NICE, PAUSED
+from sightstream.scoring.child import Child
+from sightstream.tables.rows import Other
+from streaming.champion import LOOK_SECONDS
+
+log = logging.getLogger(__name__)
+
+PAUSE = 60.0
+"""Seconds that a model is not asked after a fault; each further one doubles them."""
+
+LONGEST_PAUSE = 3600.0
+
+Ready = Callable[[], None]
+OnReload = Callable[[str], None]
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Seated:
+    """A model that answers beside the champion, and the alias under which it is followed."""
+
+    model: ServedModel
+    alias: str
+
+    @property
+    def key(self) -> Key:
+        """Its name and number."""
+        return self.model.name, self.model.version
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.alias})"
+
+
+class Follower:
+    """A model under an alias: the version in use, or None where there is none that loads."""
+
+    def __init__(self, which: str, engine: str, registry: Registry, on_reload: OnReload) -> None:
+        """Load NAME, for its champion, or NAME@ALIAS; an alias that is not set is waited for.
+
+        Raises:
+            ModelNotFoundError: there is no model of that name.
+        """
+        self._name, _, alias = which.partition("@")
+        self.alias = alias or "champion"
+        self._engine, self._registry, self._on_reload = engine, registry, on_reload
+        self.model: ServedModel | None = None
+        self._seen: int | None = None
+        if not registry.versions(self._name):
+            registry.version(self._name, self.alias)
+        self.look()
+        if self.model is None:
+            log.warning("%s is not asked until a version has that alias", which)
+
+    def look(self, ready: Ready | None = None) -> None:
+        """Take the version that has the alias now; one that does not load leaves the old in use.
+
+        `ready` is called after it was taken.
+
+        Raises:
+            RegistryUnavailableError: the registry does not answer; the next look tries again.
+        """
+        number = self._registry.number(self._name, self.alias)
+        if number == self._seen:
+            return
+        try:
+            model = None if number is None else self._load(number)
+        except RegistryUnavailableError:
+            raise
+        except Exception as error:  # a model's files may cause any
+            log.error("%s version %s is not asked: %s", self._name, number, error)
+            self._on_reload("failed")
+        else:
+            self.model = model
+            log.info("%s@%s is %s now", self._name, self.alias, model or "no version")
+            if ready:
+                self._on_reload("loaded")
+                ready()
+        self._seen = number
+
+    def _load(self, number: int) -> ServedModel:
+        """Load a version in a process of its own, which it may end, fill or hold up."""
+        version = self._registry.version(self._name, number)
+        files = self._registry.fetch(version)
+        given = files, version.name, number, version.digest, self._engine
+        child = Child(_Loaded, *given, memory=MEMORY, nice=NICE)
+        try:
+            loaded: ServedModel = child.ask("model")
+        finally:
+            child.end()
+        return loaded
+
+
+class _Loaded:
+    def __init__(self, files: Path, name: str, number: int, digest: str, engine: str) -> None:
+        self._model = serve(files, name, number, digest, engine)
+
+    def model(self) -> ServedModel:
+        return self._model
+
+
+@dataclass
+class Lineup:
+    """The models beside the champion, of which the shadow is the first, and takes the canary."""
+
+    followers: Sequence[Follower] = ()
+    canary: float = 0.0
+    clock: Callable[[], float] = time.monotonic
+    _pauses: dict[Key, tuple[float, float]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def beside(self, champion: ServedModel) -> list[Seated]:
+        """Return those that answer beside the champion, each version once."""
+        found: dict[Key, Seated] = {}
+        for each in self.followers:
+            if each.model and (each.model.name, each.model.version) != (
+                champion.name, champion.version,
+            ):  # fmt: skip
+                seated = Seated(each.model, each.alias)
+                found.setdefault(seated.key, seated)
+        return list(found.values())
+
+    def share(self, others: Sequence[Other]) -> float:
+        """Return the canary's share, where the shadow is among those that answer."""
+        shadow = self.followers[0].model if self.followers else None
+        return self.canary if shadow and others and others[0].model is shadow else 0.0
+
+    def paused(self, others: Iterable[Seated]) -> list[Seated]:
+        """Return those that are not to be asked, since they failed a short while ago."""
+        now = self.clock()
+        return [each for each in others if self._pauses.get(each.key, (0.0, 0.0))[0] > now]
+
+    def note(self, others: Iterable[Other]) -> None:
+        """Note what came of asking: one that failed is not asked for a while."""
+        with self._lock:
+            for each in others:
+                key = each.model.name, each.model.version
+                found = set(each.answers["fault"].to_pylist()) - {None, PAUSED}
+                if not found:
+                    if len(each.answers["classes"].drop_null()):
+                        self._pauses.pop(key, None)
+                    continue
+                fault = ", ".join(sorted(found))
+                seconds = min(LONGEST_PAUSE, 2 * self._pauses.get(key, (0.0, PAUSE / 2))[1])
+                self._pauses[key] = self.clock() + seconds, seconds
+                log.error(
+                    "%s version %d gave no answer (%s), and is not asked for %.0f s", *key, fault,
+                    seconds,
+                )  # fmt: skip
+
+    def watch(self, stop: Event, ready: Ready) -> None:
+        """Follow the aliases until `stop` is set; `ready` is called after each change."""
+        while not stop.wait(LOOK_SECONDS):
+            for each in self.followers:
+                try:
+                    each.look(ready)
+                except RegistryUnavailableError as error:
+                    log.warning("%s stays in use: %s", each.model, error)
+                except Exception as error:  # the workers load it with its first images then
+                    log.warning(
+                        "%s was not loaded ahead of its first images: %s", each.model, error
+                    )
