@@ -10,8 +10,8 @@ from sightstream.images.event import ImageEvent
 from sightstream.models.version import ServedModel
 from sightstream.scoring import udf
 from sightstream.scoring.classifier import Answer
-from sightstream.tables.rows import rows
-from sightstream.tables.schema import ANSWER, EVENT, ROW
+from sightstream.tables.rows import Other, rows
+from sightstream.tables.schema import ANSWER, EVENT, OTHER, ROW
 
 MODEL = ServedModel("animals", 7, ("cat", "dog", "owl"), Preprocessing(8, 8), "onnx", b"")
 ARRIVED = datetime(2025, 11, 21, 23, 59, 59, 123456, UTC)
@@ -133,3 +133,68 @@ def test_answers_come_back_piece_by_piece():
     pieces = pa.chunked_array([[udf.packed(first)], [udf.packed(second)]])
     unpacked = udf.unpacked(pieces, ANSWER)
     assert unpacked.equals(pa.concat_tables([first, second]))
+
+
+SHADOW = ServedModel("animals", 8, ("cat", "dog", "owl"), Preprocessing(8, 8), "onnx", b"")
+PESTS = ServedModel("pests", 2, ("mite", "aphid"), Preprocessing(9, 9), "onnx", b"")
+
+
+def given(model, alias, *answers):
+    """What a model answered: (classes, scores), or the reason why it did not."""
+    columns = [
+        [None if isinstance(each, str) or not each else each[n] for each in answers] for n in (0, 1)
+    ]
+    faults = [each if isinstance(each, str) else None for each in answers]
+    return Other(model, alias, pa.table([*columns, faults], OTHER))
+
+
+def several(canary=0.0):
+    """A cat, an image that was not decoded, and a cat for which the shadow gave no answer."""
+    shadow = given(SHADOW, "challenger", ([1, 0], [0.625, 0.375]), None, "timeout")
+    pests = given(PESTS, "champion", ([1], [0.875]), None, ([0], [0.5]))
+    pairs = answered((event("a"), CAT), (event("b"), TORN), (event("c"), CAT))
+    made = rows(*pairs, MODEL, 3, [shadow, pests], canary)
+    assert made.schema.equals(ROW, check_metadata=True)
+    return made.to_pylist()
+
+
+def test_the_answers_of_other_models_are_in_the_same_row():
+    first, torn, missed = several()
+    assert (first["label"], first["model_version"]) == ("cat", 7)
+    dog = [{"label": "dog", "score": 0.625}, {"label": "cat", "score": 0.375}]
+    assert first["also"] == [
+        {"model": "animals", "version": 8, "alias": "challenger", "label": "dog", "score": 0.625,
+         "top": dog},
+        {"model": "pests", "version": 2, "alias": "champion", "label": "aphid", "score": 0.875,
+         "top": [{"label": "aphid", "score": 0.875}]},
+    ]  # fmt: skip
+    assert torn["also"] is None
+    assert [each["label"] for each in missed["also"]] == [None, "mite"]
+    assert row(event("a"), CAT)["also"] is None
+
+
+def test_a_canary_takes_the_place_of_the_first_model_where_it_answered():
+    before, after = several(), several(canary=1.0)
+    first, torn, missed = after
+    assert (first["label"], first["score"], first["model_version"]) == ("dog", 0.625, 8)
+    assert first["top"] == before[0]["also"][0]["top"]
+    other, pests = first["also"]
+    assert (other["model"], other["version"], other["alias"]) == ("animals", 7, "champion")
+    assert (other["label"], other["top"]) == ("cat", before[0]["top"])
+    assert pests == before[0]["also"][1]
+    for old, new in zip(before[1:], (torn, missed), strict=True):
+        assert {**old, "processed_at": 0} == {**new, "processed_at": 0}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_the_canarys_share_is_chosen_by_the_event_id(share):
+    count = 4000
+    pairs = [(event(f"{n}"), CAT) for n in range(count)]
+    shadow = given(SHADOW, "challenger", *[([1], [0.5])] * count)
+    one, two = (
+        rows(*answered(*order), MODEL, 3, [shadow], share).to_pylist()
+        for order in (pairs, pairs[::-1])
+    )
+    chosen = {row["event_id"] for row in one if row["model_version"] == 8}
+    assert abs(len(chosen) / count - share) < 0.02
+    assert chosen == {row["event_id"] for row in two if row["model_version"] == 8}

@@ -1,0 +1,187 @@
+"""streaming.lineup: the models beside the champion follow their aliases, and rest after faults."""
+
+from threading import Event
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
+from sightstream.scoring.beside import PAUSED
+from sightstream.tables.rows import Other
+from sightstream.tables.schema import OTHER
+from streaming import lineup as module
+from streaming.lineup import LONGEST_PAUSE, PAUSE, Follower, Lineup
+from tests import tiny_model
+
+
+class Registry:
+    """Versions of leaf whose files are real, and their aliases."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.aliases = {}
+        self.digests = {}
+        self.away = False
+
+    def publish(self, number, **version):
+        folder = self._folder / str(number)
+        self.digests[number] = tiny_model.write_version(folder, **version)
+        self.aliases["challenger"] = number
+        return folder
+
+    def versions(self, name):
+        return list(self.digests) if name == "leaf" else []
+
+    def number(self, name, which):
+        if self.away:
+            raise RegistryUnavailableError("no answer")
+        return self.aliases.get(which)
+
+    def version(self, name, which):
+        if which not in self.digests:
+            raise ModelNotFoundError(f"no version of {name} has the alias {which}")
+        return SimpleNamespace(name=name, number=which, digest=self.digests[which])
+
+    def fetch(self, version):
+        return self._folder / str(version.number)
+
+
+@pytest.fixture
+def registry(tmp_path):
+    made = Registry(tmp_path / "versions")
+    made.publish(2)
+    return made
+
+
+@pytest.fixture
+def results():
+    return []
+
+
+@pytest.fixture
+def follower(registry, results):
+    return Follower("leaf@challenger", "auto", registry, results.append)
+
+
+def champion(version=1):
+    return SimpleNamespace(name="leaf", version=version)
+
+
+def model(name="leaf", version=2):
+    return SimpleNamespace(name=name, version=version, labels=("a", "b"))
+
+
+def follows(name="leaf", version=2, alias="challenger"):
+    return SimpleNamespace(model=model(name, version), alias=alias)
+
+
+def said(each, fault=None, classes=(0,)):
+    answers = pa.table([[list(classes) if not fault else None], [None], [fault]], OTHER)
+    return Other(each.model, each.alias, answers)
+
+
+def test_it_follows_its_alias(follower, registry, results):
+    calls = []
+    assert (follower.model.version, results) == (2, [])
+    registry.publish(3)
+    for _ in range(2):
+        follower.look(lambda: calls.append(follower.model.version))
+    assert (calls, results) == ([3], ["loaded"])
+
+
+def test_an_alias_that_is_gone_is_no_model_until_it_is_back(follower, registry):
+    registry.aliases.clear()
+    follower.look()
+    assert follower.model is None
+    registry.aliases["challenger"] = 2
+    follower.look()
+    assert follower.model.version == 2
+
+
+def test_one_that_does_not_load_leaves_the_old_one_and_is_tried_once(follower, registry, results):
+    (registry.publish(3) / "model.onnx").write_bytes(b"damaged")
+    for _ in range(2):
+        follower.look()
+    assert (follower.model.version, results) == (2, ["failed"])
+
+
+def test_one_that_ends_its_process_does_not_end_ours(registry, results, monkeypatch):
+    monkeypatch.setattr(module, "MEMORY", 2**20)  # no interpreter starts in it
+    follower = Follower("leaf@challenger", "auto", registry, results.append)
+    assert (follower.model, results) == (None, ["failed"])
+
+
+def test_a_model_that_there_is_not_is_refused(registry, results):
+    with pytest.raises(ModelNotFoundError):
+        Follower("pests", "auto", registry, results.append)
+
+
+def test_a_registry_that_is_away_is_asked_again(follower, registry, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    stop, looks = Event(), []
+    registry.publish(3)
+    ask = registry.number
+
+    def unsteady(*which):
+        looks.append(which)
+        registry.away = len(looks) < 3
+        return ask(*which)
+
+    registry.number = unsteady
+    Lineup([follower]).watch(stop, stop.set)
+    assert follower.model.version == 3
+
+
+def test_workers_that_do_not_load_it_end_no_watch(follower, registry, monkeypatch):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    registry.publish(3)
+    stop = Event()
+
+    def broken():
+        stop.set()
+        raise RuntimeError("no worker")
+
+    Lineup([follower]).watch(stop, broken)
+    assert follower.model.version == 3
+
+
+def test_each_version_is_asked_once_and_the_champion_is_none_of_them():
+    line = Lineup([follows(), follows(), follows("pests", 1), follows(version=9)])
+    found = [str((each.model.name, each.model.version)) for each in line.beside(champion(9))]
+    assert found == ["('leaf', 2)", "('pests', 1)"]
+
+
+def test_the_canary_is_the_shadows_alone():
+    shadow, pests = follows(), follows("pests", 1)
+    line = Lineup([shadow, pests], 0.05)
+    assert line.share([said(shadow), said(pests)]) == 0.05
+    assert line.share([said(pests)]) == 0.0  # the shadow has become the champion
+    assert line.share([]) == 0.0
+
+
+def test_one_that_failed_is_not_asked_for_a_while_that_doubles():
+    now = [0.0]
+    shadow = follows()
+    line = Lineup([shadow], clock=lambda: now[0])
+    others = line.beside(champion())
+    wanted = PAUSE
+    for _ in range(10):
+        assert line.paused(others) == []
+        line.note([said(shadow, "timeout")])
+        now[0] += wanted - 1
+        assert line.paused(others) == others
+        line.note([said(shadow, PAUSED)])  # of a micro-batch meanwhile
+        now[0] += 2
+        wanted = min(LONGEST_PAUSE, 2 * wanted)
+    line.note([said(shadow)])
+    line.note([said(shadow, "failed")])
+    now[0] += PAUSE + 1
+    assert line.paused(others) == []
+
+
+def test_a_new_version_is_not_blamed_for_the_one_before():
+    line = Lineup([follows()])
+    line.note([said(follows(), "crashed")])
+    line.followers = [follows(version=3)]
+    assert line.paused(line.beside(champion())) == []
