@@ -113,6 +113,30 @@ BEHIND = Panel(
 )
 
 PER_BATCH = " / ".join((rate("sightstream_images_total"), rate("sightstream_batches_total")))
+AGREE = " / ".join(
+    rate(f"sightstream_agreement_total{labels}", "model, alias")
+    for labels in ('{agrees="yes"}', "")
+)
+AGREE_BY_LABEL = " / ".join(
+    rate(f"sightstream_agreement_total{labels}", "label")
+    for labels in ('{agrees="yes",alias!="champion"}', '{alias!="champion"}')
+)
+OTHERS = (
+    Panel(
+        "Agreement with the champion", ((AGREE, "{{model}}@{{alias}}"),), "percentunit", most=1,
+        note="Share of the images for which another model gave the champion's label.",
+    ),
+    Panel(
+        "Agreement by the champion's label", ((AGREE_BY_LABEL, "{{label}}"),), "percentunit",
+        most=1,
+    ),
+    Panel(
+        "Other models' answers",
+        ((rate("sightstream_other_answers_total", "model, alias, outcome"),
+          "{{model}}@{{alias}} {{outcome}}"),),
+        "cps", stacked=True,
+    ),
+)  # fmt: skip
 UNSURE = " / ".join(
     (rate('sightstream_score_ratio_bucket{le="0.5"}'), rate("sightstream_score_ratio_count"))
 )
@@ -255,6 +279,7 @@ DASHBOARDS = {
                 ("Precision", "precision_macro"), ("Recall", "recall_macro"),
             )
         ),
+        *OTHERS,
         Panel("Versions", (("sightstream_registry_version", ALIASES),), width=12),
         Panel("Decisions", (("sightstream_registry_versions", "{{decision}}"),), width=12),
     ),

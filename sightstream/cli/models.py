@@ -12,6 +12,7 @@ from sightstream import terminal
 from sightstream.cli import options
 
 if TYPE_CHECKING:
+    from sightstream.config import Settings
     from sightstream.models.registry import Registry, Version
     from sightstream.models.version import Card
 
@@ -81,15 +82,24 @@ def models_diff(
     b: Annotated[
         str, typer.Argument(help="Number or alias of the version it is compared with.")
     ] = "challenger",
+    live: Annotated[
+        bool, typer.Option("--live", help="Compare their answers to the stream's images.")
+    ] = False,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare two versions: their metrics, and the settings and labels that differ.
 
+    With --live, where the stream ran with --shadow: on how many images they agreed, by label, and
+    the newest ones on which they did not.
+
     Example: sightstream models diff starter 1 2
     """
     registry = _registry(home)
     old, new = registry.version(name, a), registry.version(name, b)
+    if live:
+        _print_agreement(options.settings(home), old, new, as_json=as_json)
+        return
     found = _difference(old, new, registry.card(old), registry.card(new))
     if as_json:
         terminal.out.print_json(data=found, default=str)
@@ -129,6 +139,32 @@ def models_rollback(name: Name, home: options.Home = None, as_json: options.Json
     Example: sightstream models rollback starter
     """
     _print_champion(_registry(home).rollback(name), as_json=as_json)
+
+
+def _print_agreement(settings: Settings, old: Version, new: Version, *, as_json: bool) -> None:
+    from sightstream.tables.agreement import agreement
+
+    pair = old.number, new.number
+    found = agreement(settings.predictions, old.name, pair, labels=settings.labels)
+    if as_json:
+        terminal.out.print_json(data=found.as_dict(), default=str)
+        return
+    terminal.line(
+        f"versions {old.number} and {new.number} of {old.name} agreed on {found.agreed} of "
+        f"{found.images} images"
+    )
+    if found.labelled:
+        terminal.line(
+            f"of {found.labelled} that people labelled, {found.right_a} and {found.right_b} are "
+            "right"
+        )
+    if found.classes:
+        rows = [[c["label"], c["images"], c["agreed"]] for c in found.classes]
+        terminal.table([f"label of {old.number}", "images", "agreed"], rows)
+    if found.examples:
+        heads = ["event", "name", *(f"label of {number}" for number in pair)]
+        shown = [[e["event_id"], e["original_name"], e["a"], e["b"]] for e in found.examples]
+        terminal.table(heads, shown)
 
 
 def _registry(home: Path | None) -> Registry:

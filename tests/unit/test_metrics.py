@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prometheus_client import generate_latest
 
@@ -11,6 +12,8 @@ from sightstream.models.drift import Reference
 from sightstream.models.version import ServedModel
 from sightstream.scoring import udf
 from sightstream.scoring.classifier import Answer
+from sightstream.tables.rows import Other
+from sightstream.tables.schema import OTHER
 from streaming.observe import docs
 from streaming.observe.definitions import METRICS
 from streaming.observe.metrics import STATISTICS, Metrics
@@ -120,3 +123,35 @@ def test_answers_of_two_models_with_one_version_number_are_counted_apart():
 
 def test_the_page_of_the_metrics_is_current():
     assert docs.FILE.read_text() == docs.page(), "write it anew with: make docs"
+
+
+class TestOthers:
+    FIRST = ServedModel("animals", 1, ("cat", "dog"), Preprocessing(8, 8), "onnx", b"")
+
+    def counted(self, labels, answers, metrics=None):
+        metrics = metrics or Metrics()
+        model = ServedModel("animals", 2, labels, Preprocessing(8, 8), "onnx", b"")
+        first = udf.table([Answer(classes=each) for each in ([0], [0], [1], None)])
+        columns = [
+            [[a] if isinstance(a, int) else None for a in answers], [None] * 4,
+            [a if isinstance(a, str) else None for a in answers],
+        ]  # fmt: skip
+        metrics.agreement(first, self.FIRST, [Other(model, "challenger", pa.table(columns, OTHER))])
+        names = ("label", "agrees", "outcome")
+        return {
+            tuple(sample.labels[name] for name in names if name in sample.labels): sample.value
+            for family in metrics.registry.collect()
+            for sample in family.samples
+            if sample.name in {"sightstream_agreement_total", "sightstream_other_answers_total"}
+        }
+
+    def test_agreement_is_counted_by_the_first_models_label(self):
+        found = self.counted(("dog", "cat"), [1, 0, 0, None])  # other numbers, the same names
+        assert found == {("cat", "yes"): 1, ("cat", "no"): 1, ("dog", "yes"): 1, ("ok",): 3}
+
+    def test_faults_are_counted_and_no_agreement(self):
+        found = self.counted(("cat", "dog"), ["timeout", "timeout", "timeout", None])
+        assert found == {("timeout",): 3, ("ok",): 0}
+
+    def test_a_model_of_other_labels_agrees_in_nothing(self):
+        assert self.counted(("mite", "aphid"), [0, 0, 1, None]) == {("ok",): 3}

@@ -1,0 +1,83 @@
+"""sightstream.tables.agreement: two versions on the images that both answered for."""
+
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from sightstream.errors import InputError
+from sightstream.tables.agreement import agreement
+from sightstream.tables.labels import Labels
+from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import ROW
+
+NOW = datetime.now(UTC)
+
+
+def row(event_id, first, second, third=None, *, version=1):
+    """A row of version 1, or of 2 as a canary; the other version and a third model beside it."""
+
+    def other(model, number, label):
+        return {"model": model, "version": number, "alias": "x", "label": label, "score": 0.5,
+                "top": None}  # fmt: skip
+
+    also = [other("leaf", 3 - version, second), other("pests", 2, third)]
+    return {
+        "event_id": event_id, "source": "folder", "status": "ok", "processed_at": NOW,
+        "date": NOW.date(), "event_time": NOW + timedelta(seconds=int(event_id)), "label": first,
+        "score": 0.75, "model": "leaf", "model_version": version, "also": also,
+        "original_name": f"{event_id}.png",
+    }  # fmt: skip
+
+
+ROWS = [
+    row("1", "oak", "oak", "oak"),
+    row("2", "oak", "elm"),
+    row("3", "elm", "elm", version=2),
+    row("4", "elm", "oak", version=2),  # version 1 said oak, and version 2, the canary, elm
+    row("5", "oak", None),
+    {**row("6", "oak", "elm"), "also": None},
+    {**row("7", None, None), "status": "rejected", "also": None},
+]
+
+
+@pytest.fixture
+def path(tmp_path):
+    made = Predictions(str(tmp_path / "predictions"))
+    made.append(pa.Table.from_pylist(ROWS, ROW), "app", 0)
+    return made.path
+
+
+def test_the_images_that_both_answered_for_count_whoever_was_first(path):
+    found = agreement(path, "leaf", (1, 2))
+    assert (found.images, found.agreed, found.share) == (4, 2, 0.5)
+    by = {each["label"]: (each["images"], each["agreed"]) for each in found.classes}
+    assert by == {"oak": (3, 1), "elm": (1, 1)}
+    differ = [(each["event_id"], each["a"], each["b"]) for each in found.examples]
+    assert differ == [("4", "oak", "elm"), ("2", "oak", "elm")]
+
+
+def test_it_is_the_same_from_the_other_side(path):
+    found = agreement(path, "leaf", (2, 1))
+    assert (found.images, found.agreed) == (4, 2)
+    assert {(each["a"], each["b"]) for each in found.examples} == {("elm", "oak")}
+
+
+def test_labels_that_people_gave_tell_who_is_right(path, tmp_path):
+    Labels(tmp_path / "labels").put({"2": "elm", "4": "elm"}, "ann")
+    found = agreement(path, "leaf", (1, 2), labels=tmp_path / "labels")
+    assert (found.labelled, found.right_a, found.right_b) == (2, 0, 2)
+
+
+def test_versions_that_never_met_share_no_image(path):
+    found = agreement(path, "leaf", (1, 9))
+    assert (found.images, found.share, found.classes, found.examples) == (0, 0.0, [], [])
+
+
+def test_a_table_without_other_answers_says_what_to_do(tmp_path):
+    first = pa.schema(field for field in ROW if field.name != "also")
+    path = str(tmp_path / "old")
+    DeltaTable.create(path, first, partition_by=["date"])
+    with pytest.raises(InputError, match="sightstream run --shadow leaf@challenger"):
+        agreement(path, "leaf", (1, 2))
