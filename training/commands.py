@@ -17,6 +17,7 @@ from training import import_command
 if TYPE_CHECKING:
     from sightstream.config import Settings
     from sightstream.models.registry import Version
+    from training.live import Judged
     from training.options import Progress
     from training.publish import Trained
 
@@ -176,6 +177,13 @@ def refresh(
     workers: Workers = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")] = 0,
     promote: Promote = True,
+    judge: Annotated[
+        Literal["held-out", "live"],
+        typer.Option(help="Images that decide: those held out, or the stream's as well."),
+    ] = "held-out",
+    over: Annotated[
+        int, typer.Option(min=1, help="Images of the stream that --judge live decides on.")
+    ] = 1000,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
@@ -186,17 +194,23 @@ def refresh(
     challenger is promoted when its macro F1 is not lower and no class loses more than the margin.
     A running stream loads it by itself.
 
+    With --judge live, and a stream that runs with --shadow, the challenger must also agree with the
+    champion on 95 % of the stream's images, or be right more often on those that people labelled.
+
     Example: sightstream refresh leaf --data new-leaves/ --every 1h --when-new 200
     """
     from training import refresh as module
+    from training.live import Judged
 
     extras.require(*_NEEDED)
     settings = options.settings(home, master=master)
-    wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote)
+    wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote, judge, over)
     for _ in module.times(every):
         with _progress(settings, name) as progress:
             trained = module.refresh(name, settings, wanted, progress)
-        if trained:
+        if isinstance(trained, Judged):
+            _print_judged(trained, as_json=as_json)
+        elif trained:
             _print_trained(trained, as_json=as_json)
         else:
             terminal.say(f"{name}: fewer than {when_new} new labelled images; nothing done")
@@ -245,6 +259,18 @@ def _serving(version: Version, home: str) -> str:
     if "champion" in version.aliases:
         return f"sightstream run --model {version.name}{home}"
     return f"sightstream models promote {version.name} {version.number}{home}"
+
+
+def _print_judged(judged: Judged, *, as_json: bool) -> None:
+    version, promoted = judged.version, judged.promoted
+    if as_json:
+        terminal.out.print_json(data={
+            "model": version.name, "version": version.number, "promoted": promoted,
+            "reason": judged.reason,
+        })  # fmt: skip
+        return
+    verb = {True: "is the champion now", False: "was not promoted", None: "waits"}[promoted]
+    terminal.say(f"{version.name} version {version.number} {verb}: {judged.reason}")
 
 
 def _print_trained(trained: Trained, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ class Options:
     mode: Mode = "synchronous"
     seed: int = 0
     promote: bool = True
+    judge: Literal["held-out", "live"] = "held-out"
     allow_unreadable: bool = False
     featuriser: str | None = None
     weights: str | None = None
@@ -30,7 +31,7 @@ class Options:
 
     def used(self, recipe: Recipe) -> dict[str, Any]:
         """The settings that decide on the result of a training with this recipe."""
-        silent = {"name", "promote", "allow_unreadable", "optimise"}
+        silent = {"name", "promote", "judge", "allow_unreadable", "optimise"}
         silent |= {"head"} if recipe.network else set()
         return {
             **{k: v for k, v in asdict(self).items() if v is not None and k not in silent},

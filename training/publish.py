@@ -145,6 +145,10 @@ def _decide(
     """Promotes a version that is not worse; the registry gets the decision before the alias."""
     better, reason = compare.decide(judged.evaluation, judged.rival, margin)
     promoted = better and run.options.promote
+    if promoted and run.options.judge == "live" and judged.rival and judged.rival[1]:
+        reason += "; the images of the stream decide"
+        run.registry.decided(version, promoted=None, reason=reason)
+        return version, False, reason
     if better and not promoted:
         reason += "; --no-promote"
     run.registry.decided(version, promoted=promoted, reason=reason)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from sightstream.images.store import here, local_path
 from sightstream.models.engines import Keras, import_keras, load_keras
 from sightstream.models.registry import Registry
 from sightstream.models.version import SPLIT_FILE, Card, read_card
-from training import datasets, recipes
+from training import datasets, live, recipes
 from training.datasets import Example, Source
+from training.live import Judged
 from training.options import Options, Progress
 from training.publish import Run, Trained, publish
 from training.train import learn, learning
@@ -41,6 +42,8 @@ class Wish:
     workers: int
     seed: int
     promote: bool
+    judge: Literal["held-out", "live"] = "held-out"
+    over: int = 1000
 
 
 def times(every: str | None) -> Iterator[None]:
@@ -55,17 +58,22 @@ def times(every: str | None) -> Iterator[None]:
         time.sleep(max(0.0, begin + interval - time.monotonic()))
 
 
-def refresh(name: str, settings: Settings, wish: Wish, progress: Progress) -> Trained | None:
+def refresh(
+    name: str, settings: Settings, wish: Wish, progress: Progress
+) -> Trained | Judged | None:
     """Trains the champion of a name further, and promotes the outcome when it is not worse.
 
     The images of the champion's training stay on their side of the split, so that neither model
     has seen the images that both are evaluated on. Returns None where too few images are new.
+    Judged live, the outcome stays the challenger until the stream has enough answers of both.
 
     Raises:
         ModelNotFoundError: there is no champion.
         InputError: the champion's recipe or its images are not there any more.
     """
     registry = Registry(settings.registry_address)
+    if wish.judge == "live" and (judged := live.judge(registry, settings, name, wish.over)):
+        return judged
     champion = registry.version(name)
     files = registry.fetch(champion)
     card = read_card(files, champion.digest)
@@ -191,6 +199,7 @@ def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tup
         optimise="optimised" in before,
         seed=wish.seed,
         promote=wish.promote,
+        judge=wish.judge,
         allow_unreadable=True,
         head=before.get("head", "logistic"),
     )

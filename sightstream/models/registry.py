@@ -71,7 +71,7 @@ class Version:
     metrics: dict[str, float]  # results of its evaluation
     source: str  # uri of its files
     run_id: str  # MLflow run that trained it
-    decision: str = ""  # "promoted" or "refused" after its training, and the reason
+    decision: str = ""  # promoted, refused or undecided, and the reason
 
 
 class Registry:
@@ -225,9 +225,12 @@ class Registry:
             self._settle()
             client.log_artifacts(version.run_id, str(folder), f"evaluations/{folder.name}")
 
-    def decided(self, version: Version, *, promoted: bool, reason: str) -> None:
-        """Record on a version whether it was promoted, and the figures that decided it."""
-        text = f"{'promoted' if promoted else 'refused'}: {reason}"
+    def decided(self, version: Version, *, promoted: bool | None, reason: str) -> None:
+        """Record on a version whether it was promoted, and the figures that decided it.
+
+        None: that is decided later.
+        """
+        text = f"{ {True: 'promoted', False: 'refused', None: 'undecided'}[promoted] }: {reason}"
         with self._reaching():
             self._client.set_model_version_tag(version.name, str(version.number), "decision", text)
 
