@@ -11,6 +11,7 @@ import streamlit as st
 from sightstream.tables import predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.query import Filter, snapshot
+from sightstream.tables.schema import LARGE
 from sightstream.terminal import shortened
 from web import charts, page, pictures
 from web.page import plain
@@ -169,7 +170,11 @@ def _details(event: str) -> None:
     for label in Labels(settings.labels).current().to_pylist():
         if label["event_id"] == event:
             st.success(f"Labelled as **{plain(label['label'])}**", icon=":material/label:")
-    page.facts({key: v for key, v in row.items() if key != "top" and v is not None})
+    shown = {key: v for key, v in row.items() if key not in LARGE and v is not None}
+    for each in row.get("also") or ():
+        score = "no answer" if each["label"] is None else f"{each['label']} {each['score']:.4f}"
+        shown[f"{each['model']}@{each['alias']}"] = score
+    page.facts(shown)
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)

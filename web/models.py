@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
 
-from sightstream.errors import SightstreamError
+from sightstream.errors import InputError, SightstreamError
 from sightstream.models.registry import Registry, Version
 from sightstream.scoring.child import Child, LostError
+from sightstream.tables import predictions
+from sightstream.tables.agreement import Agreement, agreement
 from web import charts, page
 from web.page import plain
 
@@ -20,6 +23,10 @@ FIGURES = {
     "top3_accuracy": "Top-3 accuracy",
     "ece": "Calibration error",
 }
+
+
+DAYS = 7
+"""Days of the stream on which versions are compared."""
 
 
 def draw() -> None:
@@ -43,6 +50,7 @@ def draw() -> None:
             )
         pair = _pair(versions)
         _figures(pair)
+        _live(name, pair)
         _table(versions)
         _details(pair)
 
@@ -141,6 +149,42 @@ def _figure(key: str, label: str, version: Version, first: Version) -> None:
     if delta in {"+0.0000", "-0.0000"}:
         delta, colour = "no difference", "off"
     st.metric(label, f"{value:.4f}", delta, delta_color=colour)
+
+
+def _live(name: str, pair: list[Version]) -> None:
+    """Draws how the two agree on the stream's images, if it ran with one as the other's shadow."""
+    settings = page.settings()
+    if len(pair) < 2 or predictions.version(settings.predictions) is None:
+        return
+    found = _agreement(settings.predictions, name, pair[0].number, pair[1].number, settings.labels)
+    if found is None or not found.images:
+        return
+    with st.container(border=True):
+        st.subheader("On the stream's images", anchor=False)
+        with st.container(horizontal=True):
+            st.metric("Agreement", f"{found.share:.1%}")
+            st.metric(f"Images of {DAYS} days", f"{found.images:,}")
+            if found.labelled:
+                for each, right in zip(pair, (found.right_a, found.right_b), strict=True):
+                    told = f"{right} of {found.labelled}"
+                    st.metric(f"Labelled, version {each.number} right", told)
+        share = st.column_config.NumberColumn(format="percent")
+        by_label = [{**row, "agreement": row["agreed"] / row["images"]} for row in found.classes]
+        st.dataframe(by_label, hide_index=True, column_config={"agreement": share},
+                     column_order=["label", "images", "agreed", "agreement"])  # fmt: skip
+        if found.examples:
+            with st.expander(f"The newest {len(found.examples)} on which they differ"):
+                columns = ["original_name", "a", "b", "truth", "event_id"]
+                st.dataframe(found.examples, hide_index=True, column_order=columns)
+
+
+@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
+def _agreement(path: str, name: str, a: int, b: int, labels: Path) -> Agreement | None:
+    try:
+        since = datetime.now(UTC) - timedelta(days=DAYS)
+        return agreement(path, name, (a, b), labels=labels, since=since)
+    except InputError:  # the table is of before others could answer
+        return None
 
 
 def _table(versions: list[Version]) -> None:

@@ -37,7 +37,7 @@ another one.
 FLOOR = 1.0
 """Seconds that it waits at least, in tasks of few images."""
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that it waits for a process to start and to load its model."""
 
 AHEAD = 2

@@ -41,7 +41,8 @@ class Child:
     ) -> None:
         """Remember the function that makes the object in the child; all is pickled.
 
-        The child may allocate so much memory, and leaves the cores to who is less `nice`.
+        The child may allocate so much memory, and once it has made the object, it
+        leaves the cores to who is less `nice`.
         """
         self._given = memory, nice, make, arguments
         self._lock = Lock()
@@ -105,11 +106,11 @@ def _serve(
     arguments: tuple[Any, ...],
 ) -> None:  # fmt: skip
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    os.nice(nice)
     # Ctrl-C is for the parent, with whom this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mute_pillow()
     made, failure = _attempt(make, *arguments)
+    os.nice(nice)
     while True:
         try:
             method, given, seconds = connection.recv()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,15 @@ class Agreement:
 
 
 def agreement(
-    path: str, model: str, pair: Pair, *, labels: Path | None = None, examples: int = 20
-) -> Agreement:
-    """Compare two versions on all rows of the table that have the answers of both.
+    path: str, model: str, pair: Pair, *, labels: Path | None = None, examples: int = 20,
+    since: datetime | None = None,
+) -> Agreement:  # fmt: skip
+    """Compare two versions on all rows, since a day, that have the answers of both.
 
     Raises:
         InputError: there is no table yet, or it cannot be read.
     """
-    with snapshot(path, labels=labels) as now:
+    with snapshot(path, labels=labels, since=since) as now:
         if not now.ask("SELECT 1 FROM (DESCRIBE predictions) WHERE column_name = 'also'").num_rows:
             raise InputError(
                 "no other model has answered in the stream yet; start it with: sightstream run "
