@@ -218,12 +218,14 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
         "folder": ("inbox", settings.inbox),
         "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
     }
+    others = stream.lineup.beside(stream.champion.model)
     return {
         **dict(inputs[source] for source in settings.source),
         "table": settings.predictions,
         "logs": settings.logs,
         "metrics": f"http://{settings.metrics_host}:{stream.metrics.port}/metrics",
         "model": stream.champion.model,
+        **({"beside": ", ".join(map(str, others))} if others else {}),
     }
 
 

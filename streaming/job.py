@@ -154,7 +154,8 @@ class Stream:
                 log.info("the model was not loaded ahead of its first images: %s", reason(error))
 
     def _expect(self, model: ServedModel) -> None:
-        self.metrics.expect([query.source.name for query in self.queries], model)
+        sources = [query.source.name for query in self.queries]
+        self.metrics.expect(sources, model, self.lineup.beside(model))
 
 
 @contextmanager

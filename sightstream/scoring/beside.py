@@ -49,6 +49,9 @@ MEMORY = 2 * 2**30
 NICE = 10
 """How much the first model comes before the others where all cores are busy."""
 
+FAULTS = ("failed", "crashed", "timeout")
+"""Reasons why a model that was asked gave no answer."""
+
 PAUSED = "paused"
 """The fault of a model that was not asked, since it failed a short while ago."""
 

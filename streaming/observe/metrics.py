@@ -16,11 +16,13 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, start_
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.limits import ErrorCode
 from sightstream.models import drift
+from sightstream.scoring.beside import FAULTS, PAUSED
 from streaming.observe.definitions import METRICS
 
 if TYPE_CHECKING:
     from sightstream.models.version import ServedModel
     from sightstream.tables.rows import Other
+    from streaming.lineup import Seated
 
 STATISTICS = ("label", "score", "brightness", "contrast", "sharpness", "size")
 """Statistics of images that drift is computed of."""
@@ -59,8 +61,13 @@ class Metrics:
         self.port = server.server_port
         return server.shutdown
 
-    def expect(self, sources: Iterable[str], model: ServedModel) -> None:
+    def expect(
+        self, sources: Iterable[str], model: ServedModel, others: Iterable[Seated] = ()
+    ) -> None:
         """Show counters from zero on, since Prometheus sees a rise but never a first value."""
+        for each in others:
+            for outcome in ("ok", *FAULTS, PAUSED):
+                self.of["other_answers"].labels(each.model.name, each.alias, outcome)
         for source in sources:
             for outcome in ("ok", *get_args(ErrorCode)):
                 self.of["images"].labels(source, outcome)

@@ -1,4 +1,4 @@
-"""A shadow under a running stream: its swaps and its faults cost the champion neither row nor time."""
+"""A shadow under a running stream: its swaps and faults cost the champion neither row nor time."""
 
 import time
 from threading import Event

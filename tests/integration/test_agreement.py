@@ -1,16 +1,23 @@
 """sightstream.tables.agreement: two versions on the images that both answered for."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from streamlit.testing.v1 import AppTest
 
+import web
 from sightstream.errors import InputError
 from sightstream.tables.agreement import agreement
 from sightstream.tables.labels import Labels
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.schema import ROW
+from tests import tiny_model
+
+APP = Path(web.__file__).with_name("app.py")
 
 NOW = datetime.now(UTC)
 
@@ -81,3 +88,33 @@ def test_a_table_without_other_answers_says_what_to_do(tmp_path):
     DeltaTable.create(path, first, partition_by=["date"])
     with pytest.raises(InputError, match="sightstream run --shadow leaf@challenger"):
         agreement(path, "leaf", (1, 2))
+
+
+class TestHome:
+    """A home with both versions and these rows, as its commands and its page see it."""
+
+    @pytest.fixture
+    def home(self, tiny_home, tmp_path):
+        home = tiny_home(model="leaf")
+        tiny_model.register(home.settings, "leaf", tmp_path / "one")
+        tiny_model.challenge(home.settings, "leaf", tmp_path / "two")
+        Predictions(home.settings.predictions).append(pa.Table.from_pylist(ROWS, ROW), "app", 0)
+        return home
+
+    def test_the_command_tells_on_how_many_images_they_agreed(self, home):
+        done = home("models", "diff", "leaf", "--live", "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert (found["a"], found["b"], found["images"], found["share"]) == (1, 2, 4, 0.5)
+        shown = home("models", "diff", "leaf", "--live").stdout
+        assert "versions 1 and 2 of leaf agreed on 2 of 4 images" in shown
+        assert "4.png" in shown
+
+    def test_the_page_shows_it_beside_the_figures(self, home, monkeypatch):
+        monkeypatch.setenv("SIGHTSTREAM_HOME", str(home.settings.root))
+        seen = AppTest.from_file(str(APP), default_timeout=60).run()
+        seen = seen.switch_page("models.py").run()
+        assert not seen.exception
+        assert "On the stream's images" in [each.value for each in seen.subheader]
+        metrics = {each.label: each.value for each in seen.metric}
+        assert (metrics["Agreement"], metrics["Images of 7 days"]) == ("50.0%", "4")

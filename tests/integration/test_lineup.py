@@ -14,7 +14,7 @@ LARGE = Preprocessing(16, 16)
 
 @pytest.fixture
 def home(tiny_home):
-    return tiny_home(model="leaf", shadow="leaf@challenger")
+    return tiny_home(model="leaf", shadow="leaf@challenger", metrics_port=0)
 
 
 @pytest.fixture

@@ -277,3 +277,27 @@ def test_every_setting_with_a_pattern_has_examples_that_are_allowed():
             assert field.examples
             for example in field.examples:
                 assert getattr(config.load(**{key: example}), key) == example
+
+
+@pytest.mark.parametrize(("said", "share"), [("5%", 0.05), ("0.05", 0.05), ("12.5%", 0.125)])
+def test_a_share_is_a_number_or_a_percentage(said, share):
+    assert config.load(shadow="leaf@challenger", canary=said).canary == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"canary": "5%"}, "canary: value error, it is the share of a shadow"),
+        ({"shadow": "leaf@x", "canary": "101%"}, "canary: "),
+        ({"shadow": "leaf@x", "canary": "much%"}, "canary: "),
+        ({"shadow": "leaf@"}, "shadow: "),
+        ({"also": "leaf,a/b"}, "also: "),
+    ],
+)
+def test_models_beside_the_first_are_named_as_everywhere(flags, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        config.load(**flags)
+
+
+def test_several_models_are_named_with_commas():
+    assert config.load(also="pests,leaf@2").also == ("pests", "leaf@2")
