@@ -1,0 +1,85 @@
+"""sightstream.scoring.child: what it is allowed, and how it ends, also when its parent is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from threading import Thread
+
+import psutil
+import pytest
+
+from sightstream.scoring.child import Child, LostError
+
+
+class Work:
+    """What a child may be asked."""
+
+    def nice(self):
+        return os.nice(0)
+
+    def memory(self, count):
+        return len(bytearray(count))
+
+    def hang(self):
+        time.sleep(600)
+
+
+@pytest.fixture
+def child():
+    made = Child(Work, memory=2**28, nice=7)
+    yield made
+    made.kill()
+
+
+def test_it_leaves_the_cores_to_others(child):
+    assert child.ask("nice") == os.nice(0) + 7
+
+
+def test_it_has_no_more_memory_than_it_may(child):
+    assert child.ask("memory", 2**20) == 2**20
+    with pytest.raises(RuntimeError):
+        child.ask("memory", 2**29)
+    assert child.ask("memory", 1) == 1
+
+
+def test_one_that_hangs_is_ended_at_once_from_another_thread(child):
+    child.ask("nice")
+    lost = []
+
+    def hang():
+        try:
+            child.ask("hang")
+        except LostError as error:
+            lost.append(error.code)
+
+    thread = Thread(target=hang)
+    thread.start()
+    while not lost:
+        child.kill()
+        thread.join(0.05)
+    assert lost == ["crashed"]
+    assert child.ask("memory", 3) == 3
+
+
+PARENT = """
+from sightstream.scoring.child import Child
+from tests.unit.test_child import Work
+
+child = Child(Work)
+child.ask("nice")
+print(child._running[0].pid, flush=True)
+child.ask("hang", seconds=1.0)
+"""
+
+
+def test_one_that_hangs_does_not_outlive_its_parent_for_long():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    with parent:
+        process = psutil.Process(int(parent.stdout.readline()))
+        parent.send_signal(signal.SIGKILL)
+    process.wait(20)
