@@ -15,7 +15,7 @@ from threading import Event, Lock
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel, serve
-from sightstream.scoring.beside import MEMORY, NICE, PAUSED
+from sightstream.scoring.beside import MEMORY, PAUSED
 from sightstream.scoring.child import Child
 from sightstream.tables.rows import Other
 from streaming.champion import LOOK_SECONDS
@@ -99,7 +99,7 @@ class Follower:
         version = self._registry.version(self._name, number)
         files = self._registry.fetch(version)
         given = files, version.name, number, version.digest, self._engine
-        child = Child(_Loaded, *given, memory=MEMORY, nice=NICE)
+        child = Child(_Loaded, *given, memory=MEMORY)
         try:
             loaded: ServedModel = child.ask("model")
         finally:

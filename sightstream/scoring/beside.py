@@ -46,9 +46,6 @@ AHEAD = 2
 MEMORY = 2 * 2**30
 """Bytes that the process of a model may allocate."""
 
-NICE = 10
-"""How much the first model comes before the others where all cores are busy."""
-
 FAULTS = ("failed", "crashed", "timeout")
 """Reasons why a model that was asked gave no answer."""
 
@@ -71,7 +68,7 @@ class Second:
     def __init__(self, model: ServedModel, top_k: int) -> None:
         """Start the process, and return before it is ready."""
         self.preprocessing = model.preprocessing
-        self._child = Child(Engine, model, top_k, memory=MEMORY, nice=NICE)
+        self._child = Child(Engine, model, top_k, memory=MEMORY)
         # One call after the other, beside the worker's own work.
         self._thread = ThreadPoolExecutor(1)
         self.started = self._thread.submit(self._child.ask, "ready")

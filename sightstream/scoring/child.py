@@ -1,7 +1,6 @@
 """A child process for work on untrusted data: it may die without harm to its parent."""
 
 import math
-import os
 import resource
 import signal
 from collections.abc import Callable
@@ -36,15 +35,12 @@ class Child:
     The first call starts it, and the first call after it was lost starts it again.
     """
 
-    def __init__(
-        self, make: Callable[..., Any], *arguments: Any, memory: int = MEMORY, nice: int = 0
-    ) -> None:
+    def __init__(self, make: Callable[..., Any], *arguments: Any, memory: int = MEMORY) -> None:
         """Remember the function that makes the object in the child; all is pickled.
 
-        The child may allocate so much memory, and once it has made the object, it
-        leaves the cores to who is less `nice`.
+        The child may allocate so many bytes of memory.
         """
-        self._given = memory, nice, make, arguments
+        self._given = memory, make, arguments
         self._lock = Lock()
         self._running: tuple[BaseProcess, Connection] | None = None
 
@@ -102,7 +98,7 @@ class Child:
 
 
 def _serve(
-    connection: Connection, memory: int, nice: int, make: Callable[..., Any],
+    connection: Connection, memory: int, make: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:  # fmt: skip
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
@@ -110,7 +106,6 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mute_pillow()
     made, failure = _attempt(make, *arguments)
-    os.nice(nice)
     while True:
         try:
             method, given, seconds = connection.recv()

@@ -101,7 +101,7 @@ def test_a_shadow_that_is_not_there_yet_is_waited_for(home, tmp_path):
 def test_a_model_that_is_not_registered_is_refused(home, tmp_path):
     tiny_model.register(home.settings, "leaf", tmp_path / "leaf")
     done = home("run", "--once", "--also", "pest")
-    assert done.returncode == 4
+    assert done.returncode == 5
     assert "no version of 'pest' has the alias 'champion'" in done.stderr
 
 

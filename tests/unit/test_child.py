@@ -16,9 +16,6 @@ from sightstream.scoring.child import Child, LostError
 class Work:
     """What a child may be asked."""
 
-    def nice(self):
-        return os.nice(0)
-
     def memory(self, count):
         return len(bytearray(count))
 
@@ -28,13 +25,9 @@ class Work:
 
 @pytest.fixture
 def child():
-    made = Child(Work, memory=2**28, nice=7)
+    made = Child(Work, memory=2**28)
     yield made
     made.kill()
-
-
-def test_it_leaves_the_cores_to_others(child):
-    assert child.ask("nice") == os.nice(0) + 7
 
 
 def test_it_has_no_more_memory_than_it_may(child):
@@ -45,7 +38,7 @@ def test_it_has_no_more_memory_than_it_may(child):
 
 
 def test_one_that_hangs_is_ended_at_once_from_another_thread(child):
-    child.ask("nice")
+    child.ask("memory", 1)
     lost = []
 
     def hang():
@@ -68,7 +61,7 @@ from sightstream.scoring.child import Child
 from tests.unit.test_child import Work
 
 child = Child(Work)
-child.ask("nice")
+child.ask("memory", 1)
 print(child._running[0].pid, flush=True)
 child.ask("hang", seconds=1.0)
 """
