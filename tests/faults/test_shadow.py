@@ -9,12 +9,15 @@ import pytest
 
 from sightstream.models.registry import Registry
 from tests import tiny_model
-from tests.faults.test_swaps import RATE, Drops
+from tests.drops import Drops
 
 pytestmark = pytest.mark.slow
 
+RATE = 20
+"""Images a second."""
+
 SWAPS = 50
-SECONDS = 60
+SECONDS = 45
 """For which images arrive in a measurement."""
 
 SLOWER = 1.2
@@ -43,7 +46,7 @@ def test_fifty_swaps_of_a_shadow_cost_no_image(home, pictures, tmp_path, figures
         tiny_model.challenge(home.settings, "leaf", tmp_path / str(number))
     shown = "sightstream_other_version", "challenger", "leaf"
     with home.running("--shadow", "leaf@challenger") as run:
-        with Drops(home, pictures) as drops:
+        with Drops(home, pictures, RATE) as drops:
             until(lambda: home.count() >= 3 * RATE)
             for swap in range(SWAPS):
                 alias(home, 2 + swap % 2)
@@ -74,7 +77,7 @@ def test_a_fault_of_a_shadow_costs_no_row_and_no_time(home, pictures, tmp_path, 
 def latency(home, pictures, until, *flags):
     """The 95th percentile of seconds from arrival to row, once the stream has begun."""
     before, begin = home.count(), time.time()
-    with home.running(*flags), Drops(home, pictures) as drops:
+    with home.running(*flags), Drops(home, pictures, RATE) as drops:
         until(lambda: home.count() > before)
         Event().wait(SECONDS)
         drops.__exit__()
