@@ -15,7 +15,7 @@ from threading import Event, Lock
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel, serve
-from sightstream.scoring.beside import MEMORY, PAUSED
+from sightstream.scoring.beside import MEMORY, PAUSED, TRIAL
 from sightstream.scoring.child import Child
 from sightstream.tables.rows import Other
 from streaming.champion import LOOK_SECONDS
@@ -141,10 +141,13 @@ class Lineup:
         shadow = self.followers[0].model if self.followers else None
         return self.canary if shadow and others and others[0].model is shadow else 0.0
 
-    def paused(self, others: Iterable[Seated]) -> list[Seated]:
-        """Return those that are not to be asked, since they failed a short while ago."""
-        now = self.clock()
-        return [each for each in others if self._pauses.get(each.key, (0.0, 0.0))[0] > now]
+    def resting(self, others: Sequence[Seated]) -> dict[int, str]:
+        """Return the numbers of those that failed a short while ago, or are tried again."""
+        now, found = self.clock(), dict[int, str]()
+        for number, each in enumerate(others):
+            if each.key in self._pauses:
+                found[number] = PAUSED if self._pauses[each.key][0] > now else TRIAL
+        return found
 
     def note(self, others: Iterable[Other]) -> None:
         """Note what came of asking: one that failed is not asked for a while."""

@@ -110,8 +110,8 @@ class MicroBatches:
         try:
             if not others:
                 return *self.workers.answers(work, model, self.source), ()
-            paused = self.lineup.paused(others)
-            return self.workers.all_answers(work, model, self.source, others, paused)
+            resting = self.lineup.resting(others)
+            return self.workers.all_answers(work, model, self.source, others, resting)
         except Exception as error:
             if not goes_on() or not self.source.check():
                 raise

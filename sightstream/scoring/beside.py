@@ -49,6 +49,9 @@ MEMORY = 2 * 2**30
 FAULTS = ("failed", "crashed", "timeout")
 """Reasons why a model that was asked gave no answer."""
 
+TRIAL = "trial"
+"""Word for a model that is asked again after a fault, and not waited for while it starts."""
+
 PAUSED = "paused"
 """The fault of a model that was not asked, since it failed a short while ago."""
 
@@ -118,16 +121,20 @@ class Beside:
     """What other models answer in one task, whose images come in pieces, and these in chunks."""
 
     def __init__(
-        self, seats: Sequence[Seat], left_out: Mapping[str, str], limits: Limits, top_k: int
+        self, seats: Sequence[Seat], resting: Mapping[str, str], limits: Limits, top_k: int
     ) -> None:
-        """Start what does not run yet; those that are left out, by key, have that fault."""
+        """Start what does not run yet; those that rest are `PAUSED` or on `TRIAL`, by key."""
         self._seats, self._limits = seats, limits
-        self._faults = dict(left_out)
+        self._faults = {key: PAUSED for key, word in resting.items() if word == PAUSED}
         for key in _seconds.keys() - {seat.key for seat in seats}:
             _seconds.pop(key).end()
         for seat in seats:
-            if seat.key not in left_out and seat.key not in _seconds:
+            if seat.key in self._faults:
+                continue
+            if seat.key not in _seconds:
                 _seconds[seat.key] = Second(seat.model.value, top_k)
+            if seat.key in resting and not _seconds[seat.key].started.done():
+                self._faults[seat.key] = PAUSED
         self._begin, self._away = perf_counter(), 0.0
         self._spent = dict.fromkeys([seat.key for seat in seats], 0.0)
         self._pixels: dict[Preprocessing, list[NDArray[np.uint8] | None]] = {}

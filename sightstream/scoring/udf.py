@@ -16,7 +16,7 @@ from sightstream.images.limits import Limits
 from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
 from sightstream.runtime.worker import at_work
-from sightstream.scoring.beside import PAUSED, Beside, Seat
+from sightstream.scoring.beside import Beside, Seat
 from sightstream.scoring.classifier import Answer, Classifier
 from sightstream.tables.schema import ANSWER
 
@@ -38,7 +38,7 @@ the planning of each job, which takes as long as running it.
 """
 
 LEFT_OUT = "sightstream.left_out"
-"""Local property with the other models, by number, that are not asked in this job."""
+"""Local property with the other models, by number, that rest in this job, or are on trial."""
 
 _loaded: dict[tuple[str, Limits, int], Classifier] = {}
 
@@ -99,8 +99,9 @@ class Answering:
         """Start the other models, if there are any, for one task."""
         if not self._seats:
             return None
-        faults = {self._seats[number].key: PAUSED for number in json.loads(left_out or "[]")}
-        return Beside(self._seats, faults, self._limits, self._top_k)
+        told = json.loads(left_out or "{}")
+        resting = {self._seats[int(number)].key: word for number, word in told.items()}
+        return Beside(self._seats, resting, self._limits, self._top_k)
 
     @property
     def classifier(self) -> Classifier:

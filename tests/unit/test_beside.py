@@ -97,10 +97,18 @@ def test_one_that_failed_is_not_asked_again_in_the_task():
 
 
 def test_one_that_is_paused_is_not_asked_nor_started():
-    first, healthy, faulty = asked(model(2), model(3, fault="hangs"), left_out="[1]")
+    first, healthy, faulty = asked(model(2), model(3, fault="hangs"), left_out='{"1": "paused"}')
     assert first == healthy == FIRST
     assert faulty == ["paused", "paused", "paused", None, None, "paused"]
     assert len(beside._seconds) == 1
+
+
+def test_one_on_trial_is_not_waited_for_while_it_starts():
+    trial = '{"0": "trial"}'
+    assert asked(model(2), left_out=trial)[1][0] == "paused"
+    (second,) = beside._seconds.values()
+    second.started.result(60)
+    assert asked(model(2), left_out=trial)[1] == FIRST
 
 
 def test_one_whose_process_is_killed_is_started_again_by_the_next_task():
