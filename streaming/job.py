@@ -260,7 +260,10 @@ def _stream(
 def _followers(settings: Settings, registry: Registry, metrics: Metrics) -> list[Follower]:
     counted = metrics.of["model_reloads"]
     return [
-        Follower(which, settings.engine, registry, lambda result: counted.labels(result).inc())
+        Follower(
+            which, settings.engine, registry, lambda result: counted.labels(result).inc(),
+            settings.device,
+        )  # fmt: skip
         for which in filter(None, (settings.shadow, *settings.also))
     ]
 

@@ -51,7 +51,9 @@ class Seated:
 class Follower:
     """A model under an alias: the version in use, or None where there is none that loads."""
 
-    def __init__(self, which: str, engine: str, registry: Registry, on_reload: OnReload) -> None:
+    def __init__(
+        self, which: str, engine: str, registry: Registry, on_reload: OnReload, device: str = "auto"
+    ) -> None:
         """Load NAME, for its champion, or NAME@ALIAS; an alias that is not set is waited for.
 
         Raises:
@@ -59,7 +61,7 @@ class Follower:
         """
         self._name, _, alias = which.partition("@")
         self.alias = alias or "champion"
-        self._engine, self._registry, self._on_reload = engine, registry, on_reload
+        self._registry, self._on_reload, self._runs_on = registry, on_reload, (engine, device)
         self.model: ServedModel | None = None
         self._seen: int | None = None
         if not registry.versions(self._name):
@@ -98,7 +100,7 @@ class Follower:
         """Load a version in a process of its own, which it may end, fill or hold up."""
         version = self._registry.version(self._name, number)
         files = self._registry.fetch(version)
-        given = files, version.name, number, version.digest, self._engine
+        given = files, version.name, number, version.digest, *self._runs_on
         child = Child(_Loaded, *given, memory=MEMORY)
         try:
             loaded: ServedModel = child.ask("model")
@@ -108,8 +110,10 @@ class Follower:
 
 
 class _Loaded:
-    def __init__(self, files: Path, name: str, number: int, digest: str, engine: str) -> None:
-        self._model = serve(files, name, number, digest, engine)
+    def __init__(
+        self, files: Path, name: str, number: int, digest: str, engine: str, device: str
+    ) -> None:
+        self._model = serve(files, name, number, digest, engine, device)
 
     def model(self) -> ServedModel:
         return self._model
