@@ -258,12 +258,11 @@ def _stream(
 
 
 def _followers(settings: Settings, registry: Registry, metrics: Metrics) -> list[Follower]:
-    counted = metrics.of["model_reloads"]
+    def on_reload(result: str) -> None:
+        metrics.of["model_reloads"].labels(result).inc()
+
     return [
-        Follower(
-            which, settings.engine, registry, lambda result: counted.labels(result).inc(),
-            settings.device,
-        )  # fmt: skip
+        Follower(which, settings.engine, registry, on_reload, settings.device)
         for which in filter(None, (settings.shadow, *settings.also))
     ]
 
