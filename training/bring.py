@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
-from sightstream.images.decode import Decoded, decode
+from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import read
 from sightstream.models import drift
 from sightstream.models.bring.bring import IMAGES, Brought, Wish, bring
 from sightstream.models.drift import Reference
 from sightstream.models.engines import Onnx
+from sightstream.models.optimise import CALIBRATED, optimise
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import Card, ServedModel, ready, write_card
 from training import compare, datasets, report
@@ -28,6 +30,9 @@ from training.datasets import Example
 from training.evaluate import Evaluation
 
 _CHUNK = 32
+
+_HELD = 2**27
+"""Bytes of decoded images that are held at once to look for a faster engine."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Imported:
     brought: Brought
     promoted: bool
     reason: str
+    optimised: dict[str, Any]
+    """As `optimise` returns it; empty without --optimise."""
     report: Path | None = None
 
 
@@ -51,12 +58,13 @@ class _Judged:
 
 def import_model(
     settings: Settings, path: Path, name: str, wish: Wish, data: Path | None, *, promote: bool,
-    allow_unreadable: bool, on_step: Callable[[str], None],
+    allow_unreadable: bool, on_step: Callable[[str], None], faster: bool = False,
 ) -> Imported:  # fmt: skip
     """Read a model, prove it, and register it as the challenger; that is the last step.
 
     `data` has a folder of images for each class: on them the model is evaluated, and the
-    reference for drift made. With `promote` it becomes the champion if it is not worse on them.
+    reference for drift made. With `promote` it becomes the champion if it is not worse on them;
+    with `faster` an engine is looked for on them as `optimise` does.
 
     Raises:
         InputError: as `bring`; or the data has classes that the model does not know.
@@ -64,17 +72,20 @@ def import_model(
     registry = Registry(settings.registry_address)
     images = datasets.class_folders(data) if data else []
     brought = bring(path, wish, _contents(images, settings.limits), on_step=on_step)
+    images = _known(images, brought.labels)
     (settings.root / "tmp").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.root / "tmp", prefix="import-") as folder:
         files, pages = Path(folder) / "model", Path(folder) / "report"
         card = _write(files, brought)
+        if faster:
+            on_step("looking for a faster engine")
+            card = _optimised(card, files, images, settings.limits)
         served = ready(files, card, name)
         judged = None
         if data:
             on_step("evaluating")
-            judged = _judge(served, data, images, settings.limits, allow_unreadable)
-            card = Card(**{**vars(card), "metrics": judged.evaluation.metrics(),
-                           "reference": judged.reference})  # fmt: skip
+            judged = _judge(served, images, settings.limits, allow_unreadable)
+            card = replace(card, metrics=judged.evaluation.metrics(), reference=judged.reference)
             report.write(
                 pages, name, judged.evaluation, None,
                 compare.pictures(judged.scores, judged.images, card.labels), brought.origin,
@@ -84,8 +95,8 @@ def import_model(
         digest = write_card(files, card)
         on_step("registering")
         version = registry.publish(
-            name, files, digest, parameters=brought.origin, metrics=card.metrics, curves={},
-            report=pages if judged else None,
+            name, files, digest, parameters=brought.origin | card.training, metrics=card.metrics,
+            curves={}, report=pages if judged else None,
         )  # fmt: skip
         page = _kept(settings.root / "reports" / name / str(version.number), pages)
     better, reason = True, "not evaluated: no --data"
@@ -95,7 +106,7 @@ def import_model(
     registry.decided(version, promoted=promoted, reason=reason)
     if promoted:
         version = registry.promote(name, version.number)
-    return Imported(version, brought, promoted, reason, page)
+    return Imported(version, brought, promoted, reason, card.training, page)
 
 
 def _contents(images: Sequence[Example], limits: Limits) -> list[bytes]:
@@ -108,6 +119,16 @@ def _contents(images: Sequence[Example], limits: Limits) -> list[bytes]:
     return contents
 
 
+def _known(images: Sequence[Example], labels: Sequence[str]) -> list[Example]:
+    images = datasets.one_spelling(images, labels)
+    if unknown := sorted({each.label for each in images} - set(labels)):
+        raise InputError(
+            f"the model does not know the class(es) {', '.join(unknown[:5])} of --data; its labels "
+            f"are {', '.join(labels[:5])}, ..."
+        )
+    return images
+
+
 def _write(files: Path, brought: Brought) -> Card:
     files.mkdir()
     (files / Onnx.file).write_bytes(brought.content)
@@ -116,15 +137,24 @@ def _write(files: Path, brought: Brought) -> Card:
     )
 
 
-def _judge(
-    model: ServedModel, data: Path, images: Sequence[Example], limits: Limits, allow: bool
-) -> _Judged:
-    images = datasets.one_spelling(images, model.labels)
-    if unknown := {each.label for each in images} - set(model.labels):
+def _optimised(card: Card, files: Path, images: Sequence[Example], limits: Limits) -> Card:
+    """Scale eight bits for some of the images, and compare engines on others."""
+    most = max(2 * CALIBRATED, _HELD // math.prod(card.preprocessing.shape))
+    some = [images[n] for n in np.random.default_rng(0).permutation(len(images))[:most]]
+    decoded = zip(some, _decoded(card.preprocessing, some, limits), strict=True)
+    good = [(image.pixels, each.label) for each, image in decoded if image]
+    if len(good) < 2 * CALIBRATED:
         raise InputError(
-            f"the model does not know the class(es) {', '.join(sorted(unknown)[:5])} of {data}; "
-            f"its labels are {', '.join(model.labels[:5])}, ..."
+            f"--optimise takes {CALIBRATED} images of --data to scale eight bits, and as many at "
+            f"least to compare answers; it has {len(good)} that can be read"
         )
+    pixels = np.stack([each for each, _ in good])
+    truth = np.array([card.labels.index(label) for _, label in good[CALIBRATED:]])
+    found = optimise(files, pixels[:CALIBRATED], pixels[CALIBRATED:], truth)
+    return replace(card, training=found)
+
+
+def _judge(model: ServedModel, images: Sequence[Example], limits: Limits, allow: bool) -> _Judged:
     found, scores, seen = _answers(model, images, limits)
     left = [each for each, good in zip(images, found, strict=True) if not good]
     datasets.require_readable(left, len(images), allow)
@@ -144,7 +174,7 @@ def _answers(
     found: list[bool] = []
     scores, statistics, sizes = [], [], []
     for start in range(0, len(images), _CHUNK):
-        decoded = list(_decoded(model, images[start : start + _CHUNK], limits))
+        decoded = list(_decoded(model.preprocessing, images[start : start + _CHUNK], limits))
         found += [each is not None for each in decoded]
         if good := [each for each in decoded if each is not None]:
             pixels = np.stack([each.pixels for each in good])
@@ -161,11 +191,11 @@ def _answers(
 
 
 def _decoded(
-    model: ServedModel, images: Sequence[Example], limits: Limits
+    preprocessing: Preprocessing, images: Sequence[Example], limits: Limits
 ) -> Iterator[Decoded | None]:
     for each in images:
         data = read(each.path, limits)
-        image = decode(data, model.preprocessing, limits) if isinstance(data, bytes) else data
+        image = decode(data, preprocessing, limits) if isinstance(data, bytes) else data
         yield image if isinstance(image, Decoded) else None
 
 

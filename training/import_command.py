@@ -44,6 +44,9 @@ def import_(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make it the champion if it is not worse.")
     ] = False,
+    optimise: Annotated[
+        bool, typer.Option("--optimise", help="Look for a faster engine, on images of --data.")
+    ] = False,
     allow_unreadable: Annotated[
         bool, typer.Option(help="Continue when over 5 % of the images cannot be read.")
     ] = False,
@@ -66,6 +69,8 @@ def import_(
 
     if not re.fullmatch(r"[\w.-]+", name):
         raise InputError(f"--name takes letters, digits, '-', '_' and '.', not '{name}'")
+    if optimise and not data:
+        raise InputError("--optimise compares answers on images: give them with --data DIR")
     settings = options.settings(home, model=name)
     wish = Wish(
         names.given(labels) if labels else None, _size(size) if size else None,
@@ -78,7 +83,7 @@ def import_(
     with terminal.chatter_to(settings.logs / "import.log"):
         done = import_model(
             settings, path, name, wish, data, promote=promote, allow_unreadable=allow_unreadable,
-            on_step=on_step,
+            on_step=on_step, faster=optimise,
         )  # fmt: skip
     _print(done, options.flag(home), as_json=as_json)
 
@@ -95,10 +100,10 @@ def _print(done: Imported, home: str, *, as_json: bool) -> None:
         terminal.out.print_json(data={
             "model": version.name, "version": version.number, "promoted": done.promoted,
             "reason": done.reason, "metrics": version.metrics, "labels": done.brought.labels,
-            "origin": origin, "report": str(done.report) if done.report else None,
+            "origin": origin, **done.optimised, "report": str(done.report) if done.report else None,
         })  # fmt: skip
         return
-    for key, value in origin.items():
+    for key, value in (origin | done.optimised).items():
         terminal.say(f"  {key}: {value}")
     verb = "is the champion now" if done.promoted else "was not promoted"
     terminal.say(f"{version.name} version {version.number} {verb} ({done.reason})")

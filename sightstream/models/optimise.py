@@ -24,7 +24,7 @@ GAIN, SAME = 1.3, 0.995
 held-out images that get the same label.
 """
 
-_CALIBRATED = 128
+CALIBRATED = 128
 """Images whose values in every layer decide on the scales of eight bits."""
 
 _SECONDS = 1.0
@@ -88,7 +88,7 @@ def _int8(
     truth: NDArray[np.int64] | None,
 ) -> Tried:  # fmt: skip
     try:
-        quantise(files / Onnx.file, files / Int8.file, calibration[:_CALIBRATED])
+        quantise(files / Onnx.file, files / Int8.file, calibration[:CALIBRATED])
     except Exception as error:  # of many kinds, by graph
         log.warning("no file with eight bits: %s", first_line(error))
         return Tried("int8", fault=first_line(error))

@@ -73,6 +73,30 @@ def test_data_evaluates_and_makes_the_reference(tmp_path, settings, classes):
     assert registry.version("mine").number == 2
 
 
+def test_a_faster_engine_is_looked_for_on_images_that_scale_nothing(tmp_path, settings, classes):
+    home = settings.root
+    command = ("models", "import", save(tmp_path / "m"), *GIVEN, "--optimise")
+    code, _, err = sightstream(home, *command)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "give them with --data" in err
+    code, _, err = sightstream(home, *command, "--data", classes)
+    assert code == 2
+    assert "128 images" in err
+    assert "it has 12" in err
+    assert not Registry(settings.registry_address).names()
+    for number, image in enumerate(photographs.crops(260)):
+        (classes / "abc"[number % 3] / f"more-{number}.bmp").write_bytes(image)
+    code, out, err = sightstream(home, *command, "--data", classes, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["optimised"] in ("no", "int8", "openvino")
+    for engine in ("int8", "openvino"):
+        assert f"{engine}: " in told["optimised_tried"]
+    assert "times as fast" in told["optimised_tried"]
+    code, out, _ = sightstream(home, "models", "show", "mine", 1)
+    assert "times as fast" in " ".join(out.split())
+
+
 def test_data_with_a_class_that_the_model_does_not_know_is_refused(tmp_path, settings, classes):
     (classes / "a").rename(classes / "zebra")
     arguments = ("models", "import", save(tmp_path / "m"), *GIVEN, "--data", classes)
