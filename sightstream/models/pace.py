@@ -39,7 +39,7 @@ class Paced:
 
     def __init__(self, engine: Predict, most: int) -> None:
         """Wrap an engine that may get `most` images at once."""
-        self._engine = engine
+        self._engine, self._most = engine, most
         sizes = [1 << power for power in range(most.bit_length())]
         self._costs = {size: deque[float](maxlen=_TRIES) for size in sizes}
         self._calls = count()
@@ -59,7 +59,7 @@ class Paced:
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     def _size(self, left: int) -> int:
-        """Choose among the sizes that so many images fill."""
+        """Choose the fastest size, or one that is to be measured; no image is left over alone."""
         sizes = [size for size in self._costs if size <= left]
         rarest = min(sizes, key=lambda size: len(self._costs[size]))
         if len(self._costs[rarest]) < _TRIES:
@@ -67,4 +67,6 @@ class Paced:
         number = next(self._calls)
         if number % _AGAIN == 0:
             return sizes[number // _AGAIN % len(sizes)]
-        return min(sizes, key=lambda size: min(self._costs[size]))
+        known = {size: min(costs) for size, costs in self._costs.items() if costs}
+        fastest = min(known, key=known.__getitem__)
+        return left if left < min(2 * fastest, self._most + 1) else fastest
