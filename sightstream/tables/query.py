@@ -18,13 +18,27 @@ from sightstream.tables.schema import ANSWERED, LABEL, LARGE
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 
 def query(path: str, sql: str, *, labels: Path | None = None) -> pa.Table:
     """Run SQL as `Snapshot.ask` does, over the tables of `snapshot`."""
     with snapshot(path, labels=labels) as now:
         return now.ask(sql)
+
+
+def _readable(relation: DuckDBPyRelation) -> DuckDBPyRelation:
+    """Write intervals as DuckDB does: in Arrow they are months, days and nanoseconds."""
+    kinds = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    if "INTERVAL" not in kinds.values():
+        return relation
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in kinds}
+    return relation.project(
+        ", ".join(
+            f"CAST({quoted[name]} AS VARCHAR) AS {quoted[name]}" if kind == "INTERVAL" else
+            quoted[name] for name, kind in kinds.items()
+        )
+    )  # fmt: skip
 
 
 class Snapshot:
@@ -37,14 +51,14 @@ class Snapshot:
     def ask(self, sql: str, values: Sequence[Any] = ()) -> pa.Table:
         """Run SQL in DuckDB's dialect, with a `?` for each value; InputError where it is wrong.
 
-        Of the predictions, only the days and columns that it names are read.
+        Of the predictions, only the days and columns that it names are read. Intervals are text.
         """
         import duckdb
 
         try:
             relation = self._connection.sql(sql, params=list(values) or None)
             # A statement such as COPY has no result.
-            return pa.table({}) if relation is None else relation.to_arrow_table()
+            return pa.table({}) if relation is None else _readable(relation).to_arrow_table()
         except duckdb.Error as error:
             raise InputError(f"the query failed: {error}") from None
 
