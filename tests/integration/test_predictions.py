@@ -201,7 +201,7 @@ def test_a_query_reads_the_predictions(table, path):
 
 def test_a_query_answers_with_times_between_as_people_read_them(table, path):
     table.append(rows(row()), "app", 0)
-    asked = query(path, 'SELECT event_time + INTERVAL 4.5 s - event_time AS "a ""b", 1 AS n, '
+    asked = query(path, "SELECT event_time + INTERVAL '4.5 s' - event_time AS \"a \"\"b\", 1 AS n, "
                         "INTERVAL 3 days, NULL::INTERVAL AS none FROM predictions")  # fmt: skip
     assert list(asked.to_pylist()[0].values()) == ["00:00:04.5", 1, "3 days", None]
     assert asked.column_names[0] == 'a "b'
