@@ -206,7 +206,9 @@ def test_a_table_of_the_first_release_gets_the_columns_that_came_later(tmp_path)
         opened = Predictions(path)
     opened.append(answered, "app", 0)
     assert DeltaTable(path).version() == 3
-    found = {row["event_id"]: row["also"] for row in opened._table.to_pyarrow_table().to_pylist()}
+    found = {
+        row["event_id"]: row["also"] for row in DeltaTable(path).to_pyarrow_table().to_pylist()
+    }
     assert found == {"old": None, "a": also}
     opened.maintain(quiet=True)
     assert DeltaTable(path).to_pyarrow_table().num_rows == 2
