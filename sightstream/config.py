@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     """the folder that holds all state"""
     model: str = Field("", pattern=r"^[\w.-]*$", examples=["starter", "leaf-2.1"])
     """the registered model to serve; empty: the only one there is"""
-    engine: Literal["auto", "onnx", "int8", "openvino", "keras"] = "auto"
+    engine: Literal[
+        "auto", "onnx", "int8", "openvino", "openvino-int8", "openvino-bf16", "keras"
+    ] = "auto"
     """what runs the model; auto takes the fastest that agrees"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where ONNX Runtime runs; auto takes a GPU where it can"""

@@ -21,6 +21,9 @@ Predict: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From pixels (n, height, width, channels) to probabilities (n, labels)."""
 
 
+FASTER = ("int8", "openvino", "openvino-int8", "openvino-bf16")
+"""Engines that `optimise` tries, in this order."""
+
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -78,13 +81,15 @@ class OpenVino:
     """OpenVINO on one thread, with 32 bits."""
 
     file: ClassVar[str] = Onnx.file
+    precision: ClassVar[str] = "f32"
 
     def __init__(self, content: bytes) -> None:
         import openvino
 
         core = openvino.Core()
         options = {
-            "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"
+            "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": self.precision,
         }  # fmt: skip
         compiled = core.compile_model(core.read_model(content), "CPU", options)
         self._request = compiled.create_infer_request()
@@ -92,6 +97,18 @@ class OpenVino:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `Engine` describes."""
         return np.array(self._request.infer({0: pixels})[0], np.float32)
+
+
+class OpenVinoInt8(OpenVino):
+    """OpenVINO on the graph of `Int8`."""
+
+    file: ClassVar[str] = Int8.file
+
+
+class OpenVinoBf16(OpenVino):
+    """OpenVINO with bfloat16, for processors that calculate with it."""
+
+    precision: ClassVar[str] = "bf16"
 
 
 def providers(device: str, installed: Sequence[str], gpus: Sequence[int]) -> list[Any]:
@@ -158,14 +175,15 @@ def engine(name: str) -> type[Engine]:
 
 def usable(name: str) -> bool:
     """Tell whether the package that an engine needs is installed."""
-    return name != "openvino" or find_spec("openvino") is not None
+    return not name.startswith("openvino") or find_spec("openvino") is not None
 
 
 @cache
 def installed() -> dict[str, type[Engine]]:
     """Return all engines by name; ours also where sightstream is on the path, not installed."""
     ours: dict[str, type[Engine]] = {
-        "onnx": Onnx, "int8": Int8, "openvino": OpenVino, "keras": Keras
+        "onnx": Onnx, "int8": Int8, "openvino": OpenVino, "openvino-int8": OpenVinoInt8,
+        "openvino-bf16": OpenVinoBf16, "keras": Keras,
     }  # fmt: skip
     return ours | plugins.installed("sightstream.engines")
 

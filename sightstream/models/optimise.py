@@ -71,11 +71,15 @@ def optimise(
     """
     if not (files / Onnx.file).exists():
         return {"optimised": "no", "optimised_tried": "there is no ONNX file"}
-    tried = [_int8(files, calibration, held_out, truth)]
-    if engines.usable("openvino"):
-        tried.append(_compared("openvino", files, held_out, truth))
+    fault = _eight_bits(files, calibration)
+    tried = []
+    for name in filter(engines.usable, engines.FASTER):
+        if fault and engines.engine(name).file == Int8.file:
+            tried.append(Tried(name, fault=fault))
+        else:
+            tried.append(_compared(name, files, held_out, truth))
     best = max(filter(lambda each: each.good, tried), key=lambda each: each.speed, default=None)
-    if not best or best.engine != "int8":
+    if not best or engines.engine(best.engine).file != Int8.file:
         (files / Int8.file).unlink(missing_ok=True)
     return {
         "optimised": best.engine if best else "no",
@@ -83,16 +87,14 @@ def optimise(
     }
 
 
-def _int8(
-    files: Path, calibration: NDArray[np.uint8], held_out: NDArray[np.uint8],
-    truth: NDArray[np.int64] | None,
-) -> Tried:  # fmt: skip
+def _eight_bits(files: Path, calibration: NDArray[np.uint8]) -> str:
+    """Write the file of `Int8`, or return why there is none."""
     try:
         quantise(files / Onnx.file, files / Int8.file, calibration[:CALIBRATED])
     except Exception as error:  # of many kinds, by graph
         log.warning("no file with eight bits: %s", first_line(error))
-        return Tried("int8", fault=first_line(error))
-    return _compared("int8", files, held_out, truth)
+        return first_line(error)
+    return ""
 
 
 def quantise(source: Path, target: Path, images: NDArray[np.uint8]) -> None:

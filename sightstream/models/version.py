@@ -204,7 +204,7 @@ def automatic(card: Card) -> str:
     """Choose the engine that was found the fastest, or ONNX where it agrees to `AGREEMENT`."""
     agrees = card.onnx_difference is not None and card.onnx_difference <= AGREEMENT
     fastest = card.training.get("optimised")
-    if agrees and fastest in ("int8", "openvino") and engines.usable(fastest):
+    if agrees and fastest in engines.FASTER and engines.usable(fastest):
         return str(fastest)
     return "onnx" if agrees else "keras"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sightstream.images.limits import DEFAULT_LIMITS, Limits
 
@@ -19,8 +19,7 @@ TOP_K = 3
 
 def load_model(
     model: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None,
-    registry: str | None = None,
-    engine: Literal["auto", "onnx", "int8", "openvino", "keras"] | None = None,
+    registry: str | None = None, engine: str | None = None,
 ) -> ServedModel:  # fmt: skip
     """Load a model version after a check of its files and of its answer.
 
@@ -30,7 +29,8 @@ def load_model(
         home: The home folder with the registry; by default as configured: SIGHTSTREAM_HOME,
             sightstream.toml in the current folder, or ./data.
         registry: The uri of an MLflow tracking server, or sqlite:///...; wins over `home`.
-        engine: `onnx`, `int8`, `openvino`, `keras`, or `auto` for the fastest that agrees.
+        engine: `onnx`, `int8`, `openvino`, `openvino-int8`, `openvino-bf16`, `keras`, or `auto` for
+            the fastest that agrees.
 
     Returns:
         The model, for `classify` and `predict`; it may be pickled and broadcast.

@@ -50,12 +50,13 @@ def test_the_entry_points_are_those_of_this_package():
     found = plugins.installed("sightstream.engines")
     assert found == {
         "onnx": engines.Onnx, "int8": engines.Int8, "openvino": engines.OpenVino,
+        "openvino-int8": engines.OpenVinoInt8, "openvino-bf16": engines.OpenVinoBf16,
         "keras": engines.Keras,
     }  # fmt: skip
 
 
 def test_an_unknown_engine_is_named_with_those_that_are_there():
-    with pytest.raises(ConfigError, match=r"there are: auto, onnx, int8, openvino, keras"):
+    with pytest.raises(ConfigError, match=r"there are: auto, onnx, int8, openvino, .*keras"):
         engines.engine("torch")
 
 
