@@ -90,7 +90,7 @@ def test_what_is_kept_is_what_auto_serves(files):
     assert "int8: " in facts["optimised_tried"]
     assert "100.00% of labels equal, macro F1 +0.0000" in facts["optimised_tried"]
     kept = facts["optimised"]
-    assert (files / Int8.file).exists() == (kept == "int8")
+    assert (files / Int8.file).exists() == kept.endswith("int8")
     card = Card(("red", "green", "blue"), Preprocessing(SIDE, SIDE), {}, {**facts}, 0.0)
     write_card(files, card)
     served = ready(files, card, "colours")
@@ -102,7 +102,7 @@ def test_labels_that_differ_keep_nothing(files):
     """Images that two colours share alike get either label with eight bits."""
     even = np.random.default_rng(0).integers(0, 256, (200, SIDE, SIDE, 3), dtype=np.uint8)
     facts = optimise(files, coloured(30, seed=0)[0] // 8, even)
-    assert facts["optimised"] != "int8"
+    assert not facts["optimised"].endswith("int8")
     assert not (files / Int8.file).exists()
 
 
