@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks import images, stream
+from benchmarks import images, networks, stream
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.models.registry import Registry
@@ -29,10 +29,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.lineup", description=__doc__)
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--network", choices=networks.SCALES, help="at 224x224 [a small one, 24x24]"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         settings = config.load(home=Path(folder) / "home", model=MODEL)
-        publish(settings)
+        if name := chosen.network:
+            publish(settings, network=networks.network(name), side=networks.SIDE)
+        else:
+            publish(settings)
         small = images.small(Path(folder) / "small", chosen.images)
         compare(settings, small, chosen.rounds)
 
