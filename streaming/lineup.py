@@ -128,6 +128,7 @@ class Lineup:
     clock: Callable[[], float] = time.monotonic
     _pauses: dict[Key, tuple[float, float]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _unfit: tuple[ServedModel, ServedModel] | None = None
 
     def beside(self, champion: ServedModel) -> list[Seated]:
         """Return those that answer beside the champion, each version once."""
@@ -140,10 +141,18 @@ class Lineup:
                 found.setdefault(seated.key, seated)
         return list(found.values())
 
-    def share(self, others: Sequence[Other]) -> float:
-        """Return the canary's share, where the shadow is among those that answer."""
+    def share(self, champion: ServedModel, others: Sequence[Other]) -> float:
+        """Return the canary's share, where the shadow answers and knows the champion's labels."""
         shadow = self.followers[0].model if self.followers else None
-        return self.canary if shadow and others and others[0].model is shadow else 0.0
+        if not self.canary or not shadow or not others or others[0].model is not shadow:
+            return 0.0
+        unknown = set(champion.labels) - set(shadow.labels)
+        if not unknown:
+            return self.canary
+        if (pair := (champion, shadow)) != self._unfit:
+            self._unfit = pair
+            log.error("%s is no canary for %s: it does not know %s", shadow, champion, min(unknown))
+        return 0.0
 
     def resting(self, others: Sequence[Seated]) -> list[int]:
         """Return the numbers of those that failed a short while ago."""

@@ -65,15 +65,15 @@ def follower(registry, results):
 
 
 def champion(version=1):
-    return SimpleNamespace(name="leaf", version=version)
+    return model(version=version)
 
 
-def model(name="leaf", version=2):
-    return SimpleNamespace(name=name, version=version, labels=("a", "b"))
+def model(name="leaf", version=2, labels=("a", "b")):
+    return SimpleNamespace(name=name, version=version, labels=labels)
 
 
-def follows(name="leaf", version=2, alias="challenger"):
-    return SimpleNamespace(model=model(name, version), alias=alias)
+def follows(name="leaf", version=2, alias="challenger", labels=("a", "b")):
+    return SimpleNamespace(model=model(name, version, labels), alias=alias)
 
 
 def said(each, fault=None, classes=(0,)):
@@ -155,9 +155,20 @@ def test_each_version_is_asked_once_and_the_champion_is_none_of_them():
 def test_the_canary_is_the_shadows_alone():
     shadow, pests = follows(), follows("pests", 1)
     line = Lineup([shadow, pests], 0.05)
-    assert line.share([said(shadow), said(pests)]) == 0.05
-    assert line.share([said(pests)]) == 0.0  # the shadow has become the champion
-    assert line.share([]) == 0.0
+    assert line.share(champion(), [said(shadow), said(pests)]) == 0.05
+    assert line.share(champion(), [said(pests)]) == 0.0  # the shadow has become the champion
+    assert line.share(champion(), []) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "share"), [(("b", "a"), 0.05), (("c", "a", "b"), 0.05), (("a",), 0), (("c", "d"), 0)]
+)
+def test_a_canary_knows_the_champions_labels(labels, share, caplog):
+    shadow = follows(labels=labels)
+    line, first = Lineup([shadow], 0.05), champion()
+    for _ in range(2):
+        assert line.share(first, [said(shadow)]) == share
+    assert len(caplog.messages) == (not share)
 
 
 def test_one_that_failed_is_not_asked_for_a_while_that_doubles():
