@@ -91,7 +91,8 @@ class Child:
         process.start()
         if self._nice and process.pid:
             with suppress(ProcessLookupError):  # it has ended already
-                os.setpriority(os.PRIO_PROCESS, process.pid, self._nice)
+                lower = os.getpriority(os.PRIO_PROCESS, 0) + self._nice
+                os.setpriority(os.PRIO_PROCESS, process.pid, lower)
         theirs.close()
         return process, ours
 

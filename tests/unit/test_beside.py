@@ -116,6 +116,13 @@ def test_one_that_rests_is_not_asked_nor_started():
     assert len(beside._seconds) == 1
 
 
+def test_its_process_gives_way_to_the_first_models():
+    asked(model(2))
+    (second,) = beside._seconds.values()
+    ours, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, second._child._running[0].pid))
+    assert its == min(19, ours + beside.NICE)
+
+
 def test_one_whose_process_is_killed_is_started_again_and_not_waited_for():
     asked(model(2))
     (second,) = beside._seconds.values()
