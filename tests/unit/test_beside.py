@@ -172,6 +172,17 @@ def test_one_that_is_too_slow_for_any_image_gets_one_of_a_rare_task(monkeypatch)
     assert found == FIRST
 
 
+def test_one_that_drags_on_is_soon_asked_rarely():
+    faulty = model(3, fault="drags")
+    started(faulty)
+    for _ in range(5):
+        asked(faulty)
+    begin = perf_counter()
+    for _ in range(20):
+        assert asked(faulty)[0] == FIRST
+    assert perf_counter() - begin < 20 * beside.FLOOR
+
+
 def usually(each, seconds):
     """Has it taken so many seconds for an image, as far as is known."""
     started(each)
