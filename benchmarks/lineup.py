@@ -67,9 +67,13 @@ def compare(settings: Settings, paths: list[Path], rounds: int) -> float:
                     f"{'with a shadow' if beside else 'alone':>14}  {speed:.0f} images/s",
                     flush=True,
                 )
-    rows = ask(settings.predictions, "SELECT count(*) AS n FROM predictions WHERE also IS NOT NULL")
+    both = "SELECT count(also[1]['label']) AS answered, count(also) AS asked FROM predictions"
+    rows = ask(settings.predictions, both).to_pylist()[0]
     ratio = median(speeds[True]) / median(speeds[False])
-    print(f"{ratio:.2f} of the speed alone; {rows['n'][0]} images were answered by both")
+    print(
+        f"{ratio:.2f} of the speed alone; {rows['answered']} of {rows['asked']} images were "
+        "answered by both"
+    )
     return ratio
 
 
