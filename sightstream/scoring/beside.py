@@ -25,7 +25,7 @@ from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.models.pace import fitting
 from sightstream.models.version import ServedModel
-from sightstream.scoring.child import SECONDS, Child, LostError
+from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, best
 from sightstream.tables.schema import OTHER
 
@@ -45,7 +45,7 @@ GRACE = 0.25
 """Seconds more, since other work may hold it up."""
 
 RARELY = 100
-"""Of so many tasks, one asks for an image that takes longer than the time for it."""
+"""Of so many chunks, one has an image for a model that takes longer than the time for it."""
 
 PATIENCE = 30.0
 """Seconds that a task waits for a process that starts for the first time, and loads its model."""
@@ -75,7 +75,7 @@ class Seat(NamedTuple):
     model: Shipped
 
 
-class Second:
+class Companion:
     """Another model in a process of its own, which a worker keeps from task to task."""
 
     def __init__(self, model: ServedModel, top_k: int) -> None:
@@ -115,7 +115,7 @@ class Second:
 
     def _best(self, pixels: NDArray[np.uint8]) -> Best:
         begin = perf_counter()
-        found: Best = self._child.ask("best", pixels, seconds=SECONDS)
+        found: Best = self._child.ask("best", pixels)
         self._took.append((perf_counter() - begin, len(pixels)))
         return found
 
@@ -146,7 +146,7 @@ class Engine:
         return np.concatenate(classes), np.concatenate(scores)
 
 
-_seconds: dict[str, Second] = {}
+_companions: dict[str, Companion] = {}
 """The models that this process has beside it, by their keys."""
 
 _lost: set[str] = set()
@@ -173,12 +173,12 @@ class Beside:
         """Start what does not run yet, but those that rest, by key."""
         self._limits = limits
         self._turns = [Turn(seat.key, SKIPPED * (seat.key in resting)) for seat in seats]
-        for key in _seconds.keys() - {seat.key for seat in seats}:
-            _seconds.pop(key).end()
+        for key in _companions.keys() - {seat.key for seat in seats}:
+            _companions.pop(key).end()
         for seat, turn in zip(seats, self._turns, strict=True):
-            if not turn.fault and seat.key not in _seconds:
-                _seconds[seat.key] = Second(seat.model.value, top_k)
-            if seat.key in _lost and not turn.fault and not _seconds[seat.key].started.done():
+            if not turn.fault and seat.key not in _companions:
+                _companions[seat.key] = Companion(seat.model.value, top_k)
+            if seat.key in _lost and not turn.fault and not _companions[seat.key].started.done():
                 turn.fault = SKIPPED
         self._begin, self._away = perf_counter(), 0.0
         self._pixels: dict[Preprocessing, list[NDArray[np.uint8] | None]] = {}
@@ -191,7 +191,7 @@ class Beside:
     def see(self, content: bytes, own: Preprocessing) -> None:
         """Decode an image, which the first model can take, for those that take another input."""
         begin = perf_counter()
-        inputs = {_seconds[turn.key].preprocessing: turn for turn in self._active()}
+        inputs = {_companions[turn.key].preprocessing: turn for turn in self._active()}
         inputs.pop(own, None)
         for each, turn in inputs.items():
             decoded = decode(content, each, self._limits)
@@ -209,15 +209,17 @@ class Beside:
                 continue
             if len(turn.asked) >= AHEAD and self._answered(turn, turn.asked[-AHEAD][1]) is None:
                 continue
-            second = _seconds[turn.key]
-            chunk = pixels if second.preprocessing == own else seen.get(second.preprocessing, [])
+            companion = _companions[turn.key]
+            chunk = (
+                pixels if companion.preprocessing == own else seen.get(companion.preprocessing, [])
+            )
             good = [place for place, each in enumerate(chunk) if each is not None]
             share = max(FLOOR, SHARE * (perf_counter() - self._begin - self._away))
-            good = good[: second.affordable(share - turn.given)]
+            good = good[: companion.affordable(share - turn.given)]
             if good:
-                turn.given += len(good) * second.usual
+                turn.given += len(good) * companion.usual
                 wanted = np.stack([chunk[place] for place in good])
-                turn.asked.append(([answers[place] for place in good], second.ask(wanted)))
+                turn.asked.append(([answers[place] for place in good], companion.ask(wanted)))
 
     def table(self, answers: Sequence[Answer]) -> pa.Table:
         """Return `schema.OTHER` for all images of a piece, one model after the other."""
@@ -242,14 +244,14 @@ class Beside:
         return [turn for turn in self._turns if not turn.fault]
 
     def _started(self, turn: Turn) -> bool:
-        return self._wait(turn, _seconds[turn.key].started, PATIENCE)
+        return self._wait(turn, _companions[turn.key].started, PATIENCE)
 
     def _answered(self, turn: Turn, future: Future[Best]) -> Best | None:
         """Return an answer, also of one that failed later; None where there is none in time."""
         seconds = 0.0
         if not turn.fault:
             waiting = sum(len(chunk) for chunk, each in turn.asked if not each.done())
-            seconds = GRACE + LATE * _seconds[turn.key].usual * waiting
+            seconds = GRACE + LATE * _companions[turn.key].usual * waiting
         return future.result() if self._wait(turn, future, seconds) else None
 
     def _wait(self, turn: Turn, future: Future[Any], seconds: float) -> bool:
@@ -272,6 +274,6 @@ class Beside:
     def _drop(self, turn: Turn, fault: str) -> None:
         turn.fault = turn.fault or fault
         _lost.add(turn.key)
-        if second := _seconds.pop(turn.key, None):
+        if companion := _companions.pop(turn.key, None):
             with suppress(OSError):
-                second.end()
+                companion.end()

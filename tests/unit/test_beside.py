@@ -39,8 +39,8 @@ def alone(monkeypatch):
     monkeypatch.setattr(udf, "_loaded", {})
     monkeypatch.setattr(beside, "_lost", set())
     yield
-    while beside._seconds:
-        beside._seconds.popitem()[1].end()
+    while beside._companions:
+        beside._companions.popitem()[1].end()
 
 
 def asked(*others, images=IMAGES, left_out="", pieces=1):
@@ -64,10 +64,10 @@ def started(*others):
     """Has the processes started."""
     for each in others:
         key = udf.identity(each)
-        if key not in beside._seconds:
-            beside._seconds[key] = beside.Second(each, 3)
-    for second in beside._seconds.values():
-        second.started.result(60)
+        if key not in beside._companions:
+            beside._companions[key] = beside.Companion(each, 3)
+    for companion in beside._companions.values():
+        companion.started.result(60)
 
 
 def test_each_answers_for_each_image_that_the_first_one_can_take():
@@ -113,20 +113,22 @@ def test_one_that_rests_is_not_asked_nor_started():
     first, healthy, faulty = asked(model(2), model(3, fault="hangs"), left_out="[1]")
     assert first == healthy == FIRST
     assert faulty == ["skipped", "skipped", "skipped", None, None, "skipped"]
-    assert len(beside._seconds) == 1
+    assert len(beside._companions) == 1
 
 
 def test_its_process_gives_way_to_the_first_models():
     asked(model(2))
-    (second,) = beside._seconds.values()
-    ours, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, second._child._running[0].pid))
+    (companion,) = beside._companions.values()
+    ours, its = (
+        os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, companion._child._running[0].pid)
+    )
     assert its == min(19, ours + beside.NICE)
 
 
 def test_one_whose_process_is_killed_is_started_again_and_not_waited_for():
     asked(model(2))
-    (second,) = beside._seconds.values()
-    os.kill(second._child._running[0].pid, signal.SIGKILL)
+    (companion,) = beside._companions.values()
+    os.kill(companion._child._running[0].pid, signal.SIGKILL)
     assert asked(model(2))[1][:2] == ["crashed", "crashed"]
     begin = perf_counter()
     assert asked(model(2))[1][0] == "skipped"
@@ -142,9 +144,9 @@ def test_one_that_does_not_load_is_none():
 
 def test_those_that_are_not_in_the_lineup_any_more_end():
     asked(model(2), model(3))
-    processes = [each._child._running[0] for each in beside._seconds.values()]
+    processes = [each._child._running[0] for each in beside._companions.values()]
     asked(model(3))
-    assert len(beside._seconds) == 1
+    assert len(beside._companions) == 1
     processes[0].join(10)
     assert [each.is_alive() for each in processes] == [False, True]
 
@@ -186,9 +188,9 @@ def test_one_that_drags_on_is_soon_asked_rarely():
 def usually(each, seconds):
     """Has it taken so many seconds for an image, as far as is known."""
     started(each)
-    (second,) = beside._seconds.values()
-    second._took.clear()
-    second._took.append((seconds, 1))
+    (companion,) = beside._companions.values()
+    companion._took.clear()
+    companion._took.append((seconds, 1))
 
 
 def test_a_model_of_other_labels_is_among_them():
