@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,10 @@ LATE = 3.0
 GRACE = 0.25
 """Seconds more, since other work may hold it up."""
 
-RARELY = 100
+TRIES = 5
+"""Images that tell how long one takes, before any of the stream is there."""
+
+RARELY = 50
 """Of so many chunks, one has an image for a model that takes longer than the time for it."""
 
 PATIENCE = 30.0
@@ -84,15 +88,14 @@ class Companion:
         self._child = Child(Engine, model, top_k, memory=MEMORY, nice=NICE)
         # One call after the other, beside the worker's own work.
         self._thread = ThreadPoolExecutor(1)
-        self._took = deque[tuple[float, int]](maxlen=4)
+        self._took = deque[float](maxlen=4)
         self._dear = 0
         self.started = self._thread.submit(self._start)
 
     @property
     def usual(self) -> float:
-        """Seconds that it lately took for an image."""
-        seconds, images = zip(*self._took, strict=True)
-        return float(sum(seconds) / sum(images))
+        """Seconds for an image in the best of the last calls: others were held up by other work."""
+        return min(self._took)
 
     def affordable(self, seconds: float) -> int:
         """Return how many images it may get for so much time; sometimes one that is too dear."""
@@ -111,12 +114,12 @@ class Companion:
         self._child.kill()
 
     def _start(self) -> None:
-        self._took.append((self._child.ask("ready"), 1))
+        self._took.append(self._child.ask("ready"))
 
     def _best(self, pixels: NDArray[np.uint8]) -> Best:
         begin = perf_counter()
         found: Best = self._child.ask("best", pixels)
-        self._took.append((perf_counter() - begin, len(pixels)))
+        self._took.append((perf_counter() - begin) / len(pixels))
         return found
 
 
@@ -130,11 +133,12 @@ class Engine:
         self._chunk = fitting(side.height, side.width)
 
     def ready(self) -> float:
-        """Return how long an image takes, once the model is loaded."""
-        self.best(self._grey)
-        begin = perf_counter()
-        self.best(self._grey)
-        return perf_counter() - begin
+        """Return how long an image takes at best, once the model is loaded."""
+        times = [perf_counter()]
+        for _ in range(TRIES):
+            self.best(self._grey)
+            times.append(perf_counter())
+        return min(after - before for before, after in pairwise(times))
 
     def best(self, pixels: NDArray[np.uint8]) -> Best:
         """Return the indices and the scores of the best labels."""

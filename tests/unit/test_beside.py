@@ -174,6 +174,13 @@ def test_one_that_is_too_slow_for_any_image_gets_one_of_a_rare_task(monkeypatch)
     assert found == FIRST
 
 
+def test_a_call_that_other_work_held_up_costs_it_no_image():
+    started(model(2))
+    (companion,) = beside._companions.values()
+    companion._took.append(10.0)
+    assert asked(model(2))[1] == FIRST
+
+
 def test_one_that_drags_on_is_soon_asked_rarely():
     faulty = model(3, fault="drags")
     started(faulty)
@@ -190,7 +197,7 @@ def usually(each, seconds):
     started(each)
     (companion,) = beside._companions.values()
     companion._took.clear()
-    companion._took.append((seconds, 1))
+    companion._took.append(seconds)
 
 
 def test_a_model_of_other_labels_is_among_them():
