@@ -129,7 +129,7 @@ class Engine:
     def __init__(self, model: ServedModel, top_k: int) -> None:
         self._engine, self._top_k = model.load(), min(top_k, len(model.labels))
         side = model.preprocessing
-        self._grey = np.full((1, side.height, side.width, 3), 128, np.uint8)
+        self._grey = np.full((1, side.height, side.width, side.channels), 128, np.uint8)
         self._chunk = fitting(side.height, side.width)
 
     def ready(self) -> float:

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 from time import perf_counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -179,6 +180,20 @@ def test_a_call_that_other_work_held_up_costs_it_no_image():
     (companion,) = beside._companions.values()
     companion._took.append(10.0)
     assert asked(model(2))[1] == FIRST
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_process_is_ready_with_an_image_that_its_model_takes(channels):
+    shapes = []
+
+    def load():
+        return lambda pixels: shapes.append(pixels.shape) or np.ones((len(pixels), 2), np.float32)
+
+    made = SimpleNamespace(
+        load=load, labels=("a", "b"), preprocessing=Preprocessing(8, 6, channels=channels)
+    )
+    assert beside.Engine(made, 3).ready() > 0
+    assert set(shapes) == {(1, 8, 6, channels)}
 
 
 def test_one_that_drags_on_is_soon_asked_rarely():
