@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks import images, stream
+from benchmarks import images, networks, stream
 from sightstream import config
 from sightstream.config import Settings
 from sightstream.models.registry import Registry
@@ -29,10 +29,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.lineup", description=__doc__)
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--network", choices=networks.SCALES, help="at 224x224 [a small one, 24x24]"
+    )
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         settings = config.load(home=Path(folder) / "home", model=MODEL)
-        publish(settings)
+        if name := chosen.network:
+            publish(settings, network=networks.network(name), side=networks.SIDE)
+        else:
+            publish(settings)
         small = images.small(Path(folder) / "small", chosen.images)
         compare(settings, small, chosen.rounds)
 
@@ -61,9 +67,13 @@ def compare(settings: Settings, paths: list[Path], rounds: int) -> float:
                     f"{'with a shadow' if beside else 'alone':>14}  {speed:.0f} images/s",
                     flush=True,
                 )
-    rows = ask(settings.predictions, "SELECT count(*) AS n FROM predictions WHERE also IS NOT NULL")
+    both = "SELECT count(also[1]['label']) AS answered, count(also) AS asked FROM predictions"
+    rows = ask(settings.predictions, both).to_pylist()[0]
     ratio = median(speeds[True]) / median(speeds[False])
-    print(f"{ratio:.2f} of the speed alone; {rows['n'][0]} images were answered by both")
+    print(
+        f"{ratio:.2f} of the speed alone; {rows['answered']} of {rows['asked']} images were "
+        "answered by both"
+    )
     return ratio
 
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ FILE = Path("sightstream.toml")
 _Source = Literal["folder", "kafka"]
 _MASTER = r"^(local(\[(\*|[1-9]\d*)(,\d+)?\])?|yarn|(spark|k8s)://.+)$"
 _WHICH = r"^[\w.-]+(@[\w.-]+)?$"
+_WHICHES = ["leaf@challenger", "pests"]
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
 
@@ -69,9 +71,11 @@ class Settings(BaseSettings):
     """what runs the model; auto takes the fastest that agrees"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where ONNX Runtime runs; auto takes a GPU where it can"""
-    shadow: str = Field("", pattern=f"^$|{_WHICH}")
+    shadow: str = Field("", pattern=f"^$|{_WHICH}", examples=_WHICHES)
     """a challenger that answers beside the model, NAME@ALIAS; empty: none"""
-    also: Annotated[tuple[Annotated[str, Field(pattern=_WHICH)], ...], NoDecode] = ()
+    also: Annotated[tuple[Annotated[str, Field(pattern=_WHICH)], ...], NoDecode] = Field(
+        (), examples=_WHICHES
+    )
     """further models that answer beside it, NAME or NAME@ALIAS"""
     canary: float = Field(0.0, ge=0, le=1)
     """share of the images that the shadow answers for in the model's place, such as 5%"""
@@ -152,8 +156,8 @@ class Settings(BaseSettings):
     @classmethod
     def _share(cls, value: Any) -> Any:
         """A share is a number or a percentage."""
-        if isinstance(value, str) and value.endswith("%"):
-            return float(value[:-1]) / 100
+        with suppress(ValueError):
+            return float(value[:-1]) / 100 if str(value).endswith("%") else value
         return value
 
     @field_validator("canary")
@@ -322,6 +326,8 @@ def _explain(error: dict[str, Any]) -> str:
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         _known(key, key)
+    if error["type"] == "value_error":  # a sentence of ours
+        return f"{key}: {error['ctx']['error']}"
     sentence = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":  # a pattern is no sentence
         sentence = f"it must be such as {' or '.join(Settings.model_fields[key].examples or [])}"

@@ -15,7 +15,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from sightstream.config import Settings
-from sightstream.errors import ModelNotFoundError, StreamFailedError
+from sightstream.errors import ConfigError, ModelNotFoundError, StreamFailedError
 from sightstream.io import disk
 from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
@@ -261,10 +261,17 @@ def _followers(settings: Settings, registry: Registry, metrics: Metrics) -> list
     def on_reload(result: str) -> None:
         metrics.of["model_reloads"].labels(result).inc()
 
+    first, asked = registry.chosen(settings.model), (settings.shadow, *settings.also)
+    for which in asked:
+        if which in {first, f"{first}@champion"}:
+            raise ConfigError(
+                f"{which} answers first anyway; another version of it answers beside it under its "
+                f"alias, such as {first}@challenger"
+            )
     return [
         Follower(which, settings.engine, registry, on_reload, settings.device)
-        for which in filter(None, (settings.shadow, *settings.also))
-    ]
+        for which in asked if which
+    ]  # fmt: skip
 
 
 def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> StreamingQuery:

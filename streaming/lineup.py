@@ -15,7 +15,7 @@ from threading import Event, Lock
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel, serve
-from sightstream.scoring.beside import MEMORY, PAUSED, TRIAL
+from sightstream.scoring.beside import MEMORY, SKIPPED
 from sightstream.scoring.child import Child
 from sightstream.tables.rows import Other
 from streaming.champion import LOOK_SECONDS
@@ -128,6 +128,7 @@ class Lineup:
     clock: Callable[[], float] = time.monotonic
     _pauses: dict[Key, tuple[float, float]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
+    _unfit: tuple[ServedModel, ServedModel] | None = None
 
     def beside(self, champion: ServedModel) -> list[Seated]:
         """Return those that answer beside the champion, each version once."""
@@ -140,25 +141,30 @@ class Lineup:
                 found.setdefault(seated.key, seated)
         return list(found.values())
 
-    def share(self, others: Sequence[Other]) -> float:
-        """Return the canary's share, where the shadow is among those that answer."""
+    def share(self, champion: ServedModel, others: Sequence[Other]) -> float:
+        """Return the canary's share, where the shadow answers and knows the champion's labels."""
         shadow = self.followers[0].model if self.followers else None
-        return self.canary if shadow and others and others[0].model is shadow else 0.0
+        if not self.canary or not shadow or not others or others[0].model is not shadow:
+            return 0.0
+        unknown = set(champion.labels) - set(shadow.labels)
+        if not unknown:
+            return self.canary
+        if (pair := (champion, shadow)) != self._unfit:
+            self._unfit = pair
+            log.error("%s is no canary for %s: it does not know %s", shadow, champion, min(unknown))
+        return 0.0
 
-    def resting(self, others: Sequence[Seated]) -> dict[int, str]:
-        """Return the numbers of those that failed a short while ago, or are tried again."""
-        now, found = self.clock(), dict[int, str]()
-        for number, each in enumerate(others):
-            if each.key in self._pauses:
-                found[number] = PAUSED if self._pauses[each.key][0] > now else TRIAL
-        return found
+    def resting(self, others: Sequence[Seated]) -> list[int]:
+        """Return the numbers of those that failed a short while ago."""
+        ends = [self._pauses.get(each.key, (0.0, 0.0))[0] for each in others]
+        return [number for number, end in enumerate(ends) if end > self.clock()]
 
     def note(self, others: Iterable[Other]) -> None:
         """Note what came of asking: one that failed is not asked for a while."""
         with self._lock:
             for each in others:
                 key = each.model.name, each.model.version
-                found = set(each.answers["fault"].to_pylist()) - {None, PAUSED}
+                found = set(each.answers["fault"].to_pylist()) - {None, SKIPPED}
                 if not found:
                     if len(each.answers["classes"].drop_null()):
                         self._pauses.pop(key, None)

@@ -87,7 +87,7 @@ class MicroBatches:
         batch_id: int,
     ) -> pa.Table:  # fmt: skip
         begin = time.monotonic()
-        share = self.lineup.share(others)
+        share = self.lineup.share(model, others)
         rows = rows_of(events, answers, model, batch_id, others, share)
         rows = self.source.first(self._new(rows) if self._doubtful else rows)
         rows = self.table.append(rows, self._app_id, batch_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
@@ -51,12 +51,12 @@ class Workers:
 
     def answers(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
         """Run the tasks of a micro-batch; return its events, and their answers in that order."""
-        events, answers, _ = self.all_answers(work, model, source, (), {})
+        events, answers, _ = self.all_answers(work, model, source, (), ())
         return events, answers
 
     def all_answers(
         self, work: Work, model: ServedModel, source: Source, others: Sequence[Seated],
-        resting: Mapping[int, str],
+        resting: Sequence[int],
     ) -> tuple[pa.Table, pa.Table, list[Other]]:  # fmt: skip
         """Return the same, and what others answer, of which some rest, by their number."""
         self._in_use[source.name] = {_key(model), *(each.key for each in others)}

@@ -15,7 +15,7 @@ PREPROCESSING = Preprocessing(8, 8)
 def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0)):
     """uint8 (n, side, side, 3) to probabilities; the farther the mean from a label's, the lower.
 
-    With a fault (raises, hangs, eats), it has it for all images whose mean is not 128.
+    With a fault (raises, hangs, drags, eats), it has it for all images whose mean is not 128.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -54,7 +54,7 @@ def _faulty(fault):
 
     constants = [
         constant("grey", [128.0], np.float32), constant("nought", [0.0], np.float32),
-        constant("much", [2**40], np.int64),
+        constant("much", [2**17 if fault == "drags" else 2**40], np.int64),
     ]  # fmt: skip
     nodes = [
         helper.make_node("Sub", ["mean", "grey"], ["off"]),
@@ -72,7 +72,7 @@ def _faulty(fault):
             helper.make_node("ConstantOfShape", ["count"], ["filled"], value=fill),
             helper.make_node("ReduceSum", ["filled"], ["zero"], keepdims=0),
         ]
-    if fault == "hangs":
+    if fault in {"hangs", "drags"}:
         nodes += [
             helper.make_node("Squeeze", ["count"], ["often"]),
             helper.make_node("Loop", ["often", "", "nought"], ["zero"], body=_forever()),

@@ -149,6 +149,12 @@ def _print_agreement(settings: Settings, old: Version, new: Version, *, as_json:
     if as_json:
         terminal.out.print_json(data=found.as_dict(), default=str)
         return
+    if not found.images:
+        terminal.line(
+            f"no image of the stream has answers of versions {old.number} and {new.number} of "
+            f"{old.name} yet; start it with: sightstream run --shadow {old.name}@challenger"
+        )
+        return
     terminal.line(
         f"versions {old.number} and {new.number} of {old.name} agreed on {found.agreed} of "
         f"{found.images} images"

@@ -1,18 +1,22 @@
 """Other models that answer beside the first one, each in a process of its own that may die.
 
 A worker hands each chunk of decoded images to them after the first model has answered for it, and
-goes on. At the end of a piece it waits for them, within their share of its time. One that raises,
-hangs, is too slow or takes too much memory is ended, and not asked again in this task.
+goes on. At the end of a piece it waits for them. How long each takes is measured: it gets as many
+images as it answers for within its share of the task's time, and one that then raises, dies or is
+much later than it usually is, is ended, and not asked again in this task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +26,7 @@ from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.models.pace import fitting
 from sightstream.models.version import ServedModel
-from sightstream.scoring.child import SECONDS, Child, LostError
+from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, best
 from sightstream.tables.schema import OTHER
 
@@ -30,15 +34,25 @@ if TYPE_CHECKING:
     from sightstream.scoring.udf import Shipped
 
 SHARE = 2.0
-"""Times the first model's time in a task, reading and decoding included, that a worker waits for
-another one.
-"""
+"""Times the first model's time in a task, reading and decoding included, that another one gets."""
 
-FLOOR = 1.0
-"""Seconds that it waits at least, in tasks of few images."""
+FLOOR = 0.1
+"""Seconds that it gets at least, in tasks of few images."""
+
+LATE = 3.0
+"""Times the seconds that it usually takes after which it is late."""
+
+GRACE = 0.25
+"""Seconds more, since other work may hold it up."""
+
+TRIES = 5
+"""Images that tell how long one takes, before any of the stream is there."""
+
+RARELY = 50
+"""Of so many chunks, one has an image for a model that takes longer than the time for it."""
 
 PATIENCE = 30.0
-"""Seconds that it waits for a process to start and to load its model."""
+"""Seconds that a task waits for a process that starts for the first time, and loads its model."""
 
 AHEAD = 2
 """Chunks that are on their way to a process, at most, since their pixels take memory."""
@@ -46,14 +60,14 @@ AHEAD = 2
 MEMORY = 2 * 2**30
 """Bytes that the process of a model may allocate."""
 
+NICE = 10
+"""By how much its priority is lower than the first model's, also while it starts or hangs."""
+
 FAULTS = ("failed", "crashed", "timeout")
 """Reasons why a model that was asked gave no answer."""
 
-TRIAL = "trial"
-"""Word for a model that is asked again after a fault, and not waited for while it starts."""
-
-PAUSED = "paused"
-"""The fault of a model that was not asked, since it failed a short while ago."""
+SKIPPED = "skipped"
+"""The fault of a model that was not asked: it rests, starts, or takes too long for all images."""
 
 Best = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -65,31 +79,48 @@ class Seat(NamedTuple):
     model: Shipped
 
 
-class Second:
+class Companion:
     """Another model in a process of its own, which a worker keeps from task to task."""
 
     def __init__(self, model: ServedModel, top_k: int) -> None:
         """Start the process, and return before it is ready."""
         self.preprocessing = model.preprocessing
-        self._child = Child(Engine, model, top_k, memory=MEMORY)
+        self._child = Child(Engine, model, top_k, memory=MEMORY, nice=NICE)
         # One call after the other, beside the worker's own work.
         self._thread = ThreadPoolExecutor(1)
-        self.started = self._thread.submit(self._child.ask, "ready")
-        self._since = perf_counter()
+        self._took = deque[float](maxlen=4)
+        self._dear = 0
+        self.started = self._thread.submit(self._start)
 
     @property
-    def patience(self) -> float:
-        """Seconds that are left of the time to start."""
-        return PATIENCE - (perf_counter() - self._since)
+    def usual(self) -> float:
+        """Seconds for an image in the best of the last calls: others were held up by other work."""
+        return min(self._took)
+
+    def affordable(self, seconds: float) -> int:
+        """Return how many images it may get for so much time; sometimes one that is too dear."""
+        count = max(0, int(seconds / self.usual))
+        if not count:
+            self._dear += 1
+        return count or int(self._dear % RARELY == 0)
 
     def ask(self, pixels: NDArray[np.uint8]) -> Future[Best]:
         """Begin to answer for a chunk of images."""
-        return self._thread.submit(self._child.ask, "best", pixels, seconds=SECONDS)
+        return self._thread.submit(self._best, pixels)
 
     def end(self) -> None:
         """End the process at once, whatever it does."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._child.kill()
+
+    def _start(self) -> None:
+        self._took.append(self._child.ask("ready"))
+
+    def _best(self, pixels: NDArray[np.uint8]) -> Best:
+        begin = perf_counter()
+        found: Best = self._child.ask("best", pixels)
+        self._took.append((perf_counter() - begin) / len(pixels))
+        return found
 
 
 class Engine:
@@ -98,10 +129,16 @@ class Engine:
     def __init__(self, model: ServedModel, top_k: int) -> None:
         self._engine, self._top_k = model.load(), min(top_k, len(model.labels))
         side = model.preprocessing
+        self._grey = np.full((1, side.height, side.width, side.channels), 128, np.uint8)
         self._chunk = fitting(side.height, side.width)
 
-    def ready(self) -> None:
-        """Answer once the model is loaded."""
+    def ready(self) -> float:
+        """Return how long an image takes at best, once the model is loaded."""
+        times = [perf_counter()]
+        for _ in range(TRIES):
+            self.best(self._grey)
+            times.append(perf_counter())
+        return min(after - before for before, after in pairwise(times))
 
     def best(self, pixels: NDArray[np.uint8]) -> Best:
         """Return the indices and the scores of the best labels."""
@@ -113,123 +150,134 @@ class Engine:
         return np.concatenate(classes), np.concatenate(scores)
 
 
-_seconds: dict[str, Second] = {}
+_companions: dict[str, Companion] = {}
 """The models that this process has beside it, by their keys."""
+
+_lost: set[str] = set()
+"""The keys of those that had a fault here; nobody waits for them while they start again."""
+
+
+@dataclass
+class Turn:
+    """How one of the others fares in a task."""
+
+    key: str
+    fault: str = ""
+    given: float = 0.0
+    """Seconds that its work in the task takes, if it is as usual."""
+    asked: list[tuple[list[Answer], Future[Best]]] = field(default_factory=list)
 
 
 class Beside:
     """What other models answer in one task, whose images come in pieces, and these in chunks."""
 
     def __init__(
-        self, seats: Sequence[Seat], resting: Mapping[str, str], limits: Limits, top_k: int
+        self, seats: Sequence[Seat], resting: Collection[str], limits: Limits, top_k: int
     ) -> None:
-        """Start what does not run yet; those that rest are `PAUSED` or on `TRIAL`, by key."""
-        self._seats, self._limits = seats, limits
-        self._faults = {key: PAUSED for key, word in resting.items() if word == PAUSED}
-        for key in _seconds.keys() - {seat.key for seat in seats}:
-            _seconds.pop(key).end()
-        for seat in seats:
-            if seat.key in self._faults:
-                continue
-            if seat.key not in _seconds:
-                _seconds[seat.key] = Second(seat.model.value, top_k)
-            if seat.key in resting and not _seconds[seat.key].started.done():
-                self._faults[seat.key] = PAUSED
+        """Start what does not run yet, but those that rest, by key."""
+        self._limits = limits
+        self._turns = [Turn(seat.key, SKIPPED * (seat.key in resting)) for seat in seats]
+        for key in _companions.keys() - {seat.key for seat in seats}:
+            _companions.pop(key).end()
+        for seat, turn in zip(seats, self._turns, strict=True):
+            if not turn.fault and seat.key not in _companions:
+                _companions[seat.key] = Companion(seat.model.value, top_k)
+            if seat.key in _lost and not turn.fault and not _companions[seat.key].started.done():
+                turn.fault = SKIPPED
         self._begin, self._away = perf_counter(), 0.0
-        self._spent = dict.fromkeys([seat.key for seat in seats], 0.0)
         self._pixels: dict[Preprocessing, list[NDArray[np.uint8] | None]] = {}
-        self._asked: dict[str, list[tuple[list[Answer], Future[Best]]]] = {}
 
     def ready(self) -> None:
         """Wait until all have started; one that fails to is not asked."""
-        for key in self._active():
-            self._started(key)
+        for turn in self._active():
+            self._started(turn)
 
     def see(self, content: bytes, own: Preprocessing) -> None:
         """Decode an image, which the first model can take, for those that take another input."""
         begin = perf_counter()
-        inputs = {_seconds[key].preprocessing: key for key in self._active()}
+        inputs = {_companions[turn.key].preprocessing: turn for turn in self._active()}
         inputs.pop(own, None)
-        for each, key in inputs.items():
+        for each, turn in inputs.items():
             decoded = decode(content, each, self._limits)
             pixels = decoded.pixels if isinstance(decoded, Decoded) else None
             self._pixels.setdefault(each, []).append(pixels)
-            self._spent[key] += perf_counter() - begin
+            turn.given += perf_counter() - begin
             begin, self._away = perf_counter(), self._away + perf_counter() - begin
 
     def ask(self, answers: Sequence[Answer], pixels: NDArray[np.uint8], own: Preprocessing) -> None:
         """Hand on a chunk of images that the first model has answered for."""
         seen: dict[Preprocessing, list[NDArray[np.uint8] | None]]
         seen, self._pixels = self._pixels, {}
-        for key in self._active():
-            if not self._started(key):
+        for turn in self._active():
+            if not self._started(turn):
                 continue
-            preprocessing = _seconds[key].preprocessing
-            chunk = list(pixels) if preprocessing == own else seen.get(preprocessing, [])
+            if len(turn.asked) >= AHEAD and self._answered(turn, turn.asked[-AHEAD][1]) is None:
+                continue
+            companion = _companions[turn.key]
+            chunk = (
+                pixels if companion.preprocessing == own else seen.get(companion.preprocessing, [])
+            )
             good = [place for place, each in enumerate(chunk) if each is not None]
-            pending = self._asked.setdefault(key, [])
-            if len(pending) >= AHEAD:
-                self._answered(key, pending[-AHEAD][1])
-            if good and key not in self._faults:
+            share = max(FLOOR, SHARE * (perf_counter() - self._begin - self._away))
+            good = good[: companion.affordable(share - turn.given)]
+            if good:
+                turn.given += len(good) * companion.usual
                 wanted = np.stack([chunk[place] for place in good])
-                pending.append(([answers[place] for place in good], _seconds[key].ask(wanted)))
+                turn.asked.append(([answers[place] for place in good], companion.ask(wanted)))
 
     def table(self, answers: Sequence[Answer]) -> pa.Table:
         """Return `schema.OTHER` for all images of a piece, one model after the other."""
         row = {id(answer): number for number, answer in enumerate(answers)}
-        asked, self._asked = self._asked, {}
-        return pa.concat_tables(self._part(seat.key, answers, row, asked) for seat in self._seats)
+        return pa.concat_tables(self._part(turn, answers, row) for turn in self._turns)
 
-    def _part(
-        self, key: str, answers: Sequence[Answer], row: Mapping[int, int],
-        asked: Mapping[str, list[tuple[list[Answer], Future[Best]]]],
-    ) -> pa.Table:  # fmt: skip
+    def _part(self, turn: Turn, answers: Sequence[Answer], row: Mapping[int, int]) -> pa.Table:
         classes: list[object] = [None] * len(answers)
         scores: list[object] = [None] * len(answers)
-        for chunk, future in asked.get(key, []):
-            if found := self._answered(key, future):
+        for chunk, future in turn.asked:
+            if found := self._answered(turn, future):
                 for answer, *both in zip(chunk, *(each.tolist() for each in found), strict=True):
                     classes[row[id(answer)]], scores[row[id(answer)]] = both
-        fault = self._faults.get(key)
+        turn.asked = []
         missed = [
-            fault if each.classes and classes[number] is None else None
+            turn.fault or SKIPPED if each.classes and classes[number] is None else None
             for number, each in enumerate(answers)
         ]
         return pa.table([classes, scores, missed], OTHER)
 
-    def _active(self) -> list[str]:
-        return [seat.key for seat in self._seats if seat.key not in self._faults]
+    def _active(self) -> list[Turn]:
+        return [turn for turn in self._turns if not turn.fault]
 
-    def _started(self, key: str) -> bool:
-        second = _seconds[key]
-        if second.started.done() and not second.started.exception():
-            return True
-        return self._wait(key, second.started, max(second.patience, 0.0)) is not None
+    def _started(self, turn: Turn) -> bool:
+        return self._wait(turn, _companions[turn.key].started, PATIENCE)
 
-    def _answered(self, key: str, future: Future[Best]) -> Best | None:
+    def _answered(self, turn: Turn, future: Future[Best]) -> Best | None:
         """Return an answer, also of one that failed later; None where there is none in time."""
-        begin = perf_counter()
-        left = max(FLOOR, SHARE * (begin - self._begin - self._away)) - self._spent[key]
-        found = self._wait(key, future, 0.0 if key in self._faults else max(left, 0.0))
-        self._spent[key] += perf_counter() - begin
-        return found[0] if found else None
+        seconds = 0.0
+        if not turn.fault:
+            waiting = sum(len(chunk) for chunk, each in turn.asked if not each.done())
+            seconds = GRACE + LATE * _companions[turn.key].usual * waiting
+        return future.result() if self._wait(turn, future, seconds) else None
 
-    def _wait(self, key: str, future: Future[Best], seconds: float) -> tuple[Best] | None:
+    def _wait(self, turn: Turn, future: Future[Any], seconds: float) -> bool:
+        """Return whether there is an answer; where there is none, the model is ended."""
         begin = perf_counter()
         try:
-            return (future.result(seconds),)
+            future.result(seconds)
         except NotYetError:
-            self._drop(key, "timeout")
+            self._drop(turn, "timeout")
         except LostError as lost:
-            self._drop(key, lost.code)
+            self._drop(turn, lost.code)
         except Exception:  # of an engine, which may raise any
-            self._drop(key, "failed")
+            self._drop(turn, "failed")
+        else:
+            return True
         finally:
             self._away += perf_counter() - begin
-        return None
+        return False
 
-    def _drop(self, key: str, fault: str) -> None:
-        self._faults.setdefault(key, fault)
-        if second := _seconds.pop(key, None):
+    def _drop(self, turn: Turn, fault: str) -> None:
+        turn.fault = turn.fault or fault
+        _lost.add(turn.key)
+        if companion := _companions.pop(turn.key, None):
             with suppress(OSError):
-                second.end()
+                companion.end()

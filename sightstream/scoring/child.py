@@ -1,9 +1,11 @@
 """A child process for work on untrusted data: it may die without harm to its parent."""
 
 import math
+import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -35,12 +37,14 @@ class Child:
     The first call starts it, and the first call after it was lost starts it again.
     """
 
-    def __init__(self, make: Callable[..., Any], *arguments: Any, memory: int = MEMORY) -> None:
+    def __init__(
+        self, make: Callable[..., Any], *arguments: Any, memory: int = MEMORY, nice: int = 0
+    ) -> None:
         """Remember the function that makes the object in the child; all is pickled.
 
-        The child may allocate so many bytes of memory.
+        The child may allocate so many bytes of memory; its priority is lower by `nice`.
         """
-        self._given = memory, make, arguments
+        self._given, self._nice = (memory, make, arguments), nice
         self._lock = Lock()
         self._running: tuple[BaseProcess, Connection] | None = None
 
@@ -85,6 +89,10 @@ class Child:
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, *self._given), daemon=True)
         process.start()
+        if self._nice and process.pid:
+            with suppress(ProcessLookupError):  # it has ended already
+                lower = os.getpriority(os.PRIO_PROCESS, 0) + self._nice
+                os.setpriority(os.PRIO_PROCESS, process.pid, lower)
         theirs.close()
         return process, ours
 

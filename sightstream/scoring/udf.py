@@ -38,7 +38,7 @@ the planning of each job, which takes as long as running it.
 """
 
 LEFT_OUT = "sightstream.left_out"
-"""Local property with the other models, by number, that rest in this job, or are on trial."""
+"""Local property with the numbers of the other models that rest in this job."""
 
 _loaded: dict[tuple[str, Limits, int], Classifier] = {}
 
@@ -99,8 +99,7 @@ class Answering:
         """Start the other models, if there are any, for one task."""
         if not self._seats:
             return None
-        told = json.loads(left_out or "{}")
-        resting = {self._seats[int(number)].key: word for number, word in told.items()}
+        resting = {self._seats[number].key for number in json.loads(left_out or "[]")}
         return Beside(self._seats, resting, self._limits, self._top_k)
 
     @property

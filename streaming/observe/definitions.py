@@ -60,7 +60,7 @@ METRICS = (
            "Population stability index of the latest images against those of the training; none "
            "until there are enough, or where the version has no reference", ("statistic",)),
     Metric("counter", "other_answers",
-           "Images by what another model answered beside the first: ok, or why it did not",
+           "Images by what another model answered beside the first: ok, why it did not, or skipped",
            ("model", "alias", "outcome")),
     Metric("counter", "agreement",
            "Images by the first model's label, and whether another model gave the same",

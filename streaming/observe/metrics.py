@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, start_
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.limits import ErrorCode
 from sightstream.models import drift
-from sightstream.scoring.beside import FAULTS, PAUSED
+from sightstream.scoring.beside import FAULTS, SKIPPED
 from streaming.observe.definitions import METRICS
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Metrics:
     ) -> None:
         """Show counters from zero on, since Prometheus sees a rise but never a first value."""
         for each in others:
-            for outcome in ("ok", *FAULTS, PAUSED):
+            for outcome in ("ok", *FAULTS, SKIPPED):
                 self.of["other_answers"].labels(each.model.name, each.alias, outcome)
         for source in sources:
             for outcome in ("ok", *get_args(ErrorCode)):

@@ -33,8 +33,8 @@ def home(new_home, pytestconfig):
 
 @pytest.fixture(scope="module")
 def site(home):
-    """The address of the page, while the stream runs on the same home."""
-    with home.running(), home.serving() as process:
+    """The address of the page, while the stream runs on the same home, with a shadow."""
+    with home.running("--shadow", "starter@challenger"), home.serving() as process:
         yield process.url
 
 
@@ -236,8 +236,9 @@ def test_another_label_is_written_where_it_can_be_one(window, home, until):
 def test_champion_and_challenger_are_compared(window, site, picture):
     window.goto(f"{site}/models")
     window.get_by_text("Version 2 · challenger").first.wait_for()
+    window.get_by_role("heading", name="On the stream's images").wait_for()
     window.get_by_text("Learning curves").wait_for()
-    picture("models", 1130)
+    picture("models", 1500)
     window.get_by_role("tab", name="Most confidently wrong").click()
     window.get_by_role("img", name="The most confidently wrong answers").first.wait_for()
 

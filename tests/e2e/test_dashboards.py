@@ -83,7 +83,7 @@ class TestARealRun:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / digit.name).write_bytes(digit.read_bytes() + b" ")
 
-        with home.running() as run:
+        with home.running("--shadow", "starter@challenger") as run:
             address = run.metrics_url.removeprefix("http://").removesuffix("/metrics")
             with prometheus(
                 tmp_path_factory.mktemp("p") / "own", {"sightstream": address}
@@ -112,7 +112,8 @@ class TestARealRun:
                 registry.promote("starter", copy.number)
                 done = home("refresh", "starter", "--data", wrong, "--epochs", "1", "--no-promote")
                 assert done.returncode == 0, done.stderr
-                until(lambda: figures(run)["sightstream_model_reloads_total", "loaded"] == 1)
+                beside = ("sightstream_other_answers_total", "challenger", "starter", "ok")
+                until(lambda: beside in figures(run))
                 give(starter.digits[50:250], "second")
                 give(starter.digits[250:450], "third")
                 newest = ("sightstream_registry_version", "newest", "starter")

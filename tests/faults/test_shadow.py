@@ -65,7 +65,7 @@ def test_fifty_swaps_of_a_shadow_cost_no_image(home, pictures, tmp_path, figures
     assert counted["sightstream_model_reloads_total", "failed"] == 0
 
 
-@pytest.mark.parametrize("fault", ["raises", "hangs", "eats"])
+@pytest.mark.parametrize("fault", ["raises", "hangs", "drags", "eats"])
 def test_a_fault_of_a_shadow_costs_no_row_and_no_time(home, pictures, tmp_path, until, fault):
     tiny_model.challenge(home.settings, "leaf", tmp_path / "challenger", fault=fault)
     alone = latency(home, pictures, until)

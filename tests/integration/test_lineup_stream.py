@@ -105,6 +105,14 @@ def test_a_model_that_is_not_registered_is_refused(home, tmp_path):
     assert "no version of 'pest' has the alias 'champion'" in done.stderr
 
 
+@pytest.mark.parametrize("which", ["leaf", "leaf@champion"])
+def test_the_champion_is_no_shadow_of_itself(home, versions, which):
+    done = home("run", "--once", "--shadow", which)
+    assert done.returncode == 2
+    assert f"{which} answers first anyway" in done.stderr
+    assert "leaf@challenger" in done.stderr
+
+
 def test_a_shadow_that_is_damaged_costs_no_row(home, versions):
     registry = Registry(home.settings.registry_address)
     files = registry.fetch(registry.version("leaf", "challenger"))

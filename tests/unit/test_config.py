@@ -287,11 +287,11 @@ def test_a_share_is_a_number_or_a_percentage(said, share):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ({"canary": "5%"}, "canary: value error, it is the share of a shadow"),
-        ({"shadow": "leaf@x", "canary": "101%"}, "canary: "),
-        ({"shadow": "leaf@x", "canary": "much%"}, "canary: "),
-        ({"shadow": "leaf@"}, "shadow: "),
-        ({"also": "leaf,a/b"}, "also: "),
+        ({"canary": "5%"}, "canary: it is the share of a shadow: set shadow too$"),
+        ({"shadow": "leaf@x", "canary": "101%"}, "canary: input should be less than or equal to 1"),
+        ({"shadow": "leaf@x", "canary": "much%"}, "canary: input should be a valid number"),
+        ({"shadow": "leaf@"}, "shadow: it must be such as leaf@challenger or pests, not 'leaf@'"),
+        ({"also": "leaf,a/b"}, "also: it must be such as leaf@challenger or pests, not 'a/b'"),
     ],
 )
 def test_models_beside_the_first_are_named_as_everywhere(flags, sentence):

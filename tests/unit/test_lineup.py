@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
-from sightstream.scoring.beside import PAUSED, TRIAL
+from sightstream.scoring.beside import SKIPPED
 from sightstream.tables.rows import Other
 from sightstream.tables.schema import OTHER
 from streaming import lineup as module
@@ -65,15 +65,15 @@ def follower(registry, results):
 
 
 def champion(version=1):
-    return SimpleNamespace(name="leaf", version=version)
+    return model(version=version)
 
 
-def model(name="leaf", version=2):
-    return SimpleNamespace(name=name, version=version, labels=("a", "b"))
+def model(name="leaf", version=2, labels=("a", "b")):
+    return SimpleNamespace(name=name, version=version, labels=labels)
 
 
-def follows(name="leaf", version=2, alias="challenger"):
-    return SimpleNamespace(model=model(name, version), alias=alias)
+def follows(name="leaf", version=2, alias="challenger", labels=("a", "b")):
+    return SimpleNamespace(model=model(name, version, labels), alias=alias)
 
 
 def said(each, fault=None, classes=(0,)):
@@ -155,9 +155,20 @@ def test_each_version_is_asked_once_and_the_champion_is_none_of_them():
 def test_the_canary_is_the_shadows_alone():
     shadow, pests = follows(), follows("pests", 1)
     line = Lineup([shadow, pests], 0.05)
-    assert line.share([said(shadow), said(pests)]) == 0.05
-    assert line.share([said(pests)]) == 0.0  # the shadow has become the champion
-    assert line.share([]) == 0.0
+    assert line.share(champion(), [said(shadow), said(pests)]) == 0.05
+    assert line.share(champion(), [said(pests)]) == 0.0  # the shadow has become the champion
+    assert line.share(champion(), []) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "share"), [(("b", "a"), 0.05), (("c", "a", "b"), 0.05), (("a",), 0), (("c", "d"), 0)]
+)
+def test_a_canary_knows_the_champions_labels(labels, share, caplog):
+    shadow = follows(labels=labels)
+    line, first = Lineup([shadow], 0.05), champion()
+    for _ in range(2):
+        assert line.share(first, [said(shadow)]) == share
+    assert len(caplog.messages) == (not share)
 
 
 def test_one_that_failed_is_not_asked_for_a_while_that_doubles():
@@ -167,23 +178,21 @@ def test_one_that_failed_is_not_asked_for_a_while_that_doubles():
     others = line.beside(champion())
     wanted = PAUSE
     for _ in range(10):
-        assert line.resting(others) == ({0: TRIAL} if now[0] else {})
+        assert line.resting(others) == []
         line.note([said(shadow, "timeout")])
         now[0] += wanted - 1
-        assert line.resting(others) == {0: PAUSED}
-        line.note([said(shadow, PAUSED)])  # of a micro-batch meanwhile
+        assert line.resting(others) == [0]
+        line.note([said(shadow, SKIPPED)])  # of a micro-batch meanwhile
         now[0] += 2
         wanted = min(LONGEST_PAUSE, 2 * wanted)
     line.note([said(shadow)])
     line.note([said(shadow, "failed")])
     now[0] += PAUSE + 1
-    assert line.resting(others) == {0: TRIAL}
-    line.note([said(shadow)])
-    assert line.resting(others) == {}
+    assert line.resting(others) == []
 
 
 def test_a_new_version_is_not_blamed_for_the_one_before():
     line = Lineup([follows()])
     line.note([said(follows(), "crashed")])
     line.followers = [follows(version=3)]
-    assert line.resting(line.beside(champion())) == {}
+    assert line.resting(line.beside(champion())) == []
