@@ -40,7 +40,8 @@ def test_a_network_of_half_precision_is_served(tmp_path):
 
 
 @pytest.mark.parametrize("scale", ["0..255", "0..1", "-1..1", "imagenet", "caffe",
-                                   "mean=0.5,0.4,0.3 std=0.2,0.3,0.4"])  # fmt: skip
+                                   "mean=0.5,0.4,0.3 std=0.2,0.3,0.4",
+                                   "mean=0.5,0.4,0.3 std=0.2,0.3,0.4 bgr"])  # fmt: skip
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_pixels_are_scaled_as_the_network_expects(tmp_path, scale, layout):
     import onnxruntime
@@ -53,6 +54,8 @@ def test_pixels_are_scaled_as_the_network_expects(tmp_path, scale, layout):
         "0..255": x, "0..1": x / 255, "-1..1": x / 127.5 - 1,
         "imagenet": (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
         "caffe": x[..., ::-1] - [103.939, 116.779, 123.68],
+        "mean=0.5,0.4,0.3 std=0.2,0.3,0.4 bgr":
+            (x[..., ::-1] / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4],
     }  # fmt: skip
     x = known.get(scale, (x / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]).astype(np.float32)
     x = x.transpose(0, 3, 1, 2) if layout == "nchw" else x
@@ -101,6 +104,23 @@ def test_ultralytics_metadata_tell_all(tmp_path):
     assert found.labels == FOUR
     assert found.preprocessing == Preprocessing(16, 20, aspect="crop")
     assert "ultralytics' metadata" in found.origin["scale"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("names", "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"), ("labels", '["a", "b", "c", "d"]'),
+     ("id2label", '{"0": "a", "1": "b", "2": "c", "3": "d"}'), ("character", "a\nb\nc\nd")],
+)  # fmt: skip
+def test_metadata_of_any_exporter_tell_the_labels(tmp_path, key, text):
+    found = bring(save(tmp_path, metadata={key: text}), Wish(scale=NAMED["0..1"]))
+    assert found.labels == FOUR
+    assert found.origin["labels"] == f"4 labels, from the file's metadata ({key})"
+
+
+@pytest.mark.parametrize("text", ["person", "{", "{0: 'a', 2: 'b'}", ""])
+def test_metadata_that_are_no_labels_are_left_alone(tmp_path, text):
+    found = bring(save(tmp_path, metadata={"names": text}), UNIT)
+    assert found.origin["labels"] == "4 labels, from --labels"
 
 
 def test_what_scales_by_itself_gets_bytes(tmp_path):
@@ -213,3 +233,5 @@ def test_a_scale_that_is_none_is_refused(text):
 def test_a_scale_is_shown_as_it_is_given():
     assert [str(each) for each in NAMED.values()] == list(NAMED)
     assert str(Scale(255, (0.5,), (0.25,))) == "mean=0.5 std=0.25"
+    given = "mean=0.4,0.5,0.6 std=1,1,1 bgr"
+    assert str(parse(given)) == given

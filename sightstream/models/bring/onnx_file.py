@@ -101,8 +101,8 @@ def _metadata(entries: dict[str, str]) -> Facts:
         raise InputError(
             f"this is ultralytics' model for '{entries['task']}'; import one for 'classify'"
         )
-    for key in ("names", "labels", "classes", "class_names", "id2label"):
-        if key in entries and (found := labels.from_json(entries[key])):
+    for key in ("names", "labels", "classes", "class_names", "id2label", "character"):
+        if key in entries and (found := labels.from_metadata(entries[key])):
             facts["labels"] = Fact(found, f"{source} ({key})")
             break
     if ours:

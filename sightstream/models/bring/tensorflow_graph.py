@@ -21,14 +21,12 @@ def to_onnx(
     """Return the ONNX model of a function of one tensor, and the function in TensorFlow."""
     import tensorflow as tf
     import tf2onnx
-    from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
     spec = tf.TensorSpec(shape, dtype, name="image")
     graph = tf.function(function, input_signature=[spec])
     try:
         with warnings.catch_warnings():  # tf2onnx uses deprecated parts of numpy
             warnings.simplefilter("ignore")
-            patch_tf2onnx()
             model, _ = tf2onnx.convert.from_function(graph, [spec], opset=18)
     except Exception as error:  # an operator that ONNX has not
         raise InputError(f"the model cannot become ONNX: {first_line(error)}") from error
