@@ -123,6 +123,19 @@ def test_metadata_that_are_no_labels_are_left_alone(tmp_path, text):
     assert found.origin["labels"] == "4 labels, from --labels"
 
 
+@pytest.mark.parametrize(
+    ("name", "free", "layout"),
+    [("x", ["batch_size", "num_channels", "height", "width"], "nchw"),
+     ("x", ["n", "h", "w", "channels"], "nhwc"), ("pixel_values", ["n", "c", "h", "w"], "nchw")],
+)  # fmt: skip
+def test_names_tell_the_layout_where_all_sides_are_free(tmp_path, name, free, layout):
+    path = save(tmp_path, name=name, free=free, layout=layout)
+    found = bring(path, Wish(FOUR, (16, 20), NAMED["0..1"]))
+    assert found.origin["layout"] == f"{layout}, from the names of its input"
+    with pytest.raises(InputError, match="contradicts the names"):
+        bring(path, Wish(FOUR, (16, 20), NAMED["0..1"], "nhwc" if layout == "nchw" else "nchw"))
+
+
 def test_what_scales_by_itself_gets_bytes(tmp_path):
     found = bring(save(tmp_path, scaled=1 / 255), Wish(FOUR))
     assert found.origin["scale"] == "0..255, from its first steps (Mul)"
