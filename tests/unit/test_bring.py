@@ -153,6 +153,7 @@ def test_origin_tells_what_was_found_where(tmp_path):
 
 
 YOLO = {"author": "Ultralytics", "task": "detect", "names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"}
+# Wrong range, layout, size and labels, and other tasks: asked for or refused, never served
 REFUSED = {
     "range not told": ({}, Wish(FOUR), "give --scale, one of 0..255, 0..1, -1..1, imagenet"),
     "range contradicts bytes": ({"kind": TensorProto.UINT8}, UNIT, "--scale 0..1 contradicts"),
@@ -207,6 +208,8 @@ def test_what_does_not_fit_is_refused_or_asked_for(tmp_path, case):
         ("m.onnx", b"", "is empty"),
         ("m.onnx", b"\x08\x07garbage\xff\xff", "no ONNX model"),
         ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(20), "tf2onnx.convert --tflite"),
+        ("model.json", b'{"format": "graph-model"}', "tf2onnx.convert --tfjs model.json"),
+        ("m.safetensors", b"\x08\0\0\0\0\0\0\0{}", "weights without their network"),
         ("m.txt", b"hello there", "no model that can be imported"),
     ],
 )

@@ -132,6 +132,22 @@ def test_a_description_of_a_classifier_is_none_of_another_task(tmp_path, name):
     bring(described(tmp_path, NAMES | {"architectures": [name]}, VIT), Wish())
 
 
+@pytest.mark.parametrize("files", [["model.json", "metadata.json"], ["model.json"], ["m.tflite"]])
+def test_a_folder_for_browsers_and_telephones_is_told_how_to_convert(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_bytes(b"\x1c\0\0\0TFL3" if name == "m.tflite" else b"{}")
+    with pytest.raises(InputError, match=r"Export Model, Tensorflow, Keras.*tf2onnx.convert --tf"):
+        bring(tmp_path, Wish())
+
+
+def test_labels_beside_a_model_are_read(tmp_path):
+    save(tmp_path)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
+    found = bring(tmp_path, Wish(scale=NAMED["0..1"]))
+    assert found.labels == FOUR
+    assert found.origin["labels"] == "4 labels, from labels.txt"
+
+
 def test_a_file_that_contradicts_its_description_is_refused(tmp_path):
     wrong = VIT | {"size": {"height": 32, "width": 32}}
     with pytest.raises(InputError, match="contradicts itself"):

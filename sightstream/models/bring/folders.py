@@ -46,6 +46,15 @@ def teachable_machine(folder: Path, read: Read) -> Foreign:
     return replace(foreign, kind=f"Teachable Machine, {foreign.kind}", facts=foreign.facts | told)
 
 
+def labelled(folder: Path, foreign: Foreign) -> Foreign:
+    """Add the labels of a labels.txt beside a model, where its file does not tell them."""
+    place = folder / "labels.txt"
+    if "labels" in foreign.facts or not place.is_file():
+        return foreign
+    names = Fact(labels.from_text(labels.read(place)), place.name)
+    return replace(foreign, facts=foreign.facts | {"labels": names})
+
+
 def hugging_face(folder: Path, read: Read) -> Foreign:
     """Read a folder with config.json, preprocessor_config.json and an ONNX file."""
     files = [folder / "model.onnx", folder / "onnx" / "model.onnx", *sorted(folder.glob("*.onnx"))]
