@@ -3,7 +3,7 @@
     python -m benchmarks.sheet MODEL PICTURE... --home HOME --out sheet.png
 
 The pictures of docs/imagenet.png are free: scikit-learn's china.jpg and flower.jpg (CC BY), and
-chelsea.png, coffee.png, rocket.jpg and astronaut.png of scikit-image (CC0 or public domain).
+chelsea.png, coffee.png, rocket.jpg and camera.png of scikit-image (CC0 or public domain).
 """
 
 import argparse
@@ -13,8 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 import sightstream
 
@@ -36,7 +35,7 @@ def main() -> None:
     for place in places.flat:
         place.axis("off")
     for place, path, answer in zip(places.flat, chosen.pictures, answers, strict=False):
-        place.imshow(np.asarray(Image.open(path).convert("RGB")))
+        place.imshow(ImageOps.fit(Image.open(path).convert("RGB"), (320, 320)))
         lines = [f"{each['label']} {each['score']:.0%}" for each in answer["top"]]
         place.set_title("\n".join(lines), fontsize=11)
     figure.tight_layout()
