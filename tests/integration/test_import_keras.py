@@ -166,6 +166,15 @@ def test_what_only_keras_2_opens_names_the_extra_or_is_served(tmp_path):
     served(found)
 
 
+def test_a_keras_file_that_keras_2_wrote_is_served(tmp_path):
+    tf_keras = pytest.importorskip("tf_keras")
+    made = tf_keras.applications.MobileNetV2((96, 96, 3), 0.35, weights=None, classes=3)
+    made.save(tmp_path / "m.keras")
+    found = bring(tmp_path / "m.keras", Wish(THREE, scale=NAMED["-1..1"]))
+    assert found.origin["runtime"].startswith("tf-keras ")
+    served(found)
+
+
 def test_without_keras_2_its_extra_is_named(tmp_path, keras, monkeypatch):
     import h5py
 
