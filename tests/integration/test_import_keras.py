@@ -166,6 +166,13 @@ def test_what_only_keras_2_opens_names_the_extra_or_is_served(tmp_path):
     served(found)
 
 
+def test_convolutions_with_groups_are_refused_by_their_name(tmp_path, keras):
+    grouped = keras.layers.Conv2D(6, 3, groups=3)
+    network(keras, grouped).save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match="convolutions with groups"):
+        bring(tmp_path / "m.keras", UNIT)
+
+
 def test_a_keras_file_that_keras_2_wrote_is_served(tmp_path):
     tf_keras = pytest.importorskip("tf_keras")
     made = tf_keras.applications.MobileNetV2((96, 96, 3), 0.35, weights=None, classes=3)

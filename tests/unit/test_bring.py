@@ -40,7 +40,7 @@ def test_a_network_of_half_precision_is_served(tmp_path):
 
 
 def test_logits_of_half_precision_are_served(tmp_path):
-    """ONNX Runtime rounds them to 16 bits only where they leave it: no fault of the served model."""
+    """ONNX Runtime rounds them to 16 bits only where they leave it."""
     model = onnx.load(save(tmp_path, head="logits"))
     for each in model.graph.initializer:
         value = onnx.numpy_helper.to_array(each)

@@ -30,6 +30,12 @@ def to_onnx(
             model, _ = tf2onnx.convert.from_function(graph, [spec], opset=18)
     except Exception as error:  # an operator that ONNX has not
         raise InputError(f"the model cannot become ONNX: {first_line(error)}") from error
+    if any("PartitionedCall" in node.op_type for node in model.graph.node):
+        raise InputError(
+            "the model has layers that TensorFlow compiles as a whole, as Keras' convolutions with "
+            "groups (ConvNeXt's), and they cannot become ONNX from there; with KERAS_BACKEND=torch "
+            "Keras exports them: model.export('model.onnx', format='onnx')"
+        )
     _with_constants(model, graph.get_concrete_function())
     batch = shape[0]
 
