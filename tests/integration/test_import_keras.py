@@ -166,6 +166,11 @@ def test_what_only_keras_2_opens_names_the_extra_or_is_served(tmp_path):
     served(found)
 
 
+def test_gelu_is_served(tmp_path, keras):
+    network(keras, keras.layers.Conv2D(6, 3, activation="gelu")).save(tmp_path / "m.keras")
+    assert bring(tmp_path / "m.keras", UNIT).difference < 1e-5
+
+
 def test_convolutions_with_groups_are_refused_by_their_name(tmp_path, keras):
     grouped = keras.layers.Conv2D(6, 3, groups=3)
     network(keras, grouped).save(tmp_path / "m.keras")
