@@ -7,16 +7,17 @@ KERNEL = np.random.default_rng(5).normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
 
 def onnx_model(
     layout="nchw", kind=1, batch="n", size=(16, 20), channels=3, head="softmax", outputs=4,
-    scaled=None, metadata=None, pinned=False, opset=18,
+    scaled=None, metadata=None, pinned=False, opset=18, free=None, name="image",
 ):  # fmt: skip
     """A convolution, the mean and maximum of its maps, and a head; `kind` is a TensorProto type.
 
-    `pinned` reshapes with the number of images as a constant, as fixed exports do.
+    `free` names the sides of an input of no fixed shape. `pinned` reshapes with the number of
+    images as a constant, as fixed exports do.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(7)
-    fixed, nodes, last = {}, [], "image"
+    fixed, nodes, last = {}, [], name
 
     def then(op, *names, **attributes):
         nonlocal last
@@ -54,13 +55,14 @@ def onnx_model(
     if kind == TensorProto.FLOAT16:
         then("Cast", to=kind)
     shape = [batch, channels, *size] if layout == "nchw" else [batch, *size, channels]
+    shape = free or shape
     rank = 4 if head == "maps" else 2
     answer = kind if kind == TensorProto.FLOAT16 else TensorProto.FLOAT
     outs = [helper.make_tensor_value_info(last, answer, [batch, *[None] * (rank - 1)])]
     if head == "two":
         outs.append(helper.make_tensor_value_info(nodes[-2].output[0], TensorProto.FLOAT, None))
     graph = helper.make_graph(
-        nodes, "net", [helper.make_tensor_value_info("image", kind, shape)], outs,
+        nodes, "net", [helper.make_tensor_value_info(name, kind, shape)], outs,
         list(fixed.values()),
     )  # fmt: skip
     made = helper.make_model(

@@ -27,7 +27,7 @@ def import_(
         str | None,
         typer.Option(
             help="Pixels that it expects: 0..255, 0..1, -1..1, imagenet, caffe, or "
-            "'mean=R,G,B std=R,G,B'."
+            "'mean=R,G,B std=R,G,B' (at its end bgr where blue is first)."
         ),
     ] = None,
     layout: Annotated[

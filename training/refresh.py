@@ -77,6 +77,11 @@ def refresh(
     champion = registry.version(name)
     files = registry.fetch(champion)
     card = read_card(files, champion.digest)
+    if "recipe" not in card.training:
+        raise InputError(
+            f"{name}'s champion was imported, not trained here: it cannot be trained further; "
+            "train one with: sightstream train"
+        )
     known = _known(files, settings.root)
     labelled = _labelled(settings, name)
     source = _source(wish.data, labelled, known)
@@ -182,11 +187,6 @@ def _labelled(settings: Settings, name: str) -> list[Example]:
 def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tuple[Recipe, Options]:
     """The champion's recipe and options, with fewer and smaller steps unless a class is new."""
     before = card.training
-    if "recipe" not in before:
-        raise InputError(
-            f"{name}'s champion was imported, not trained here: it cannot be trained further; "
-            "train one with: sightstream train"
-        )
     recipe = recipes.find(before["recipe"], before.get("network"))
     options = Options(
         before["recipe"],

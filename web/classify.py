@@ -144,7 +144,8 @@ def _picture(
             st.caption("There is no map: the model did not answer for its patches.")
         return
     drop = float(heat.max())
-    drawn = pictures.overlay(image, SIDE, heat, engine.model.preprocessing.aspect)
+    seen = engine.model.preprocessing
+    drawn = pictures.overlay(image, SIDE, heat, seen.aspect, seen.crop)
     pictures.show(drawn, f"{name}: the pixels that decided for {label}, in colour", SIDE)
     if drop < 0.01:
         st.caption("No single patch decides: hiding any of them changes the score by under 1 %.")

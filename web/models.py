@@ -135,7 +135,8 @@ def _figures(pair: list[Version]) -> None:
                     if key in version.metrics:
                         _figure(key, label, version, pair[0])
             images = version.metrics.get("test_images")
-            parts = [f"trained {page.when(version.created)}"]
+            made = "imported" if page.card(page.registry(), version).origin else "trained"
+            parts = [f"{made} {page.when(version.created)}"]
             if images:
                 parts.append(f"judged on {images:,.0f} images")
             st.caption(plain(" · ".join(parts)))
@@ -278,7 +279,7 @@ def _training(version: Version) -> None:
     card = page.card(page.registry(), version)
     facts = {**vars(card.preprocessing), **card.training, "labels": ", ".join(card.labels)}
     facts["onnx_difference"] = card.onnx_difference
-    page.facts(facts)
+    page.facts(facts | {f"origin: {key}": value for key, value in (card.origin or {}).items()})
 
 
 def _evaluation(version: Version) -> dict[str, Any] | None:

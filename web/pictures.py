@@ -55,12 +55,14 @@ def fit(image: bytes, side: int) -> Picture | None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def overlay(image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect) -> Picture | None:
-    """A picture, scaled to a longest side in pixels, with the pixels that decided lit up.
+def overlay(
+    image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect, crop: float
+) -> Picture | None:
+    """What the model saw of a picture, scaled to a longest side, with what decided lit up.
 
-    `heat` is the map of `Classifier.occlusion`, `aspect` that of the model's preprocessing.
+    `heat` is the map of `Classifier.occlusion`; `aspect` and `crop` are the preprocessing's.
     """
-    return _painted("overlay", image, side, heat, aspect)
+    return _painted("overlay", image, side, heat, aspect, crop)
 
 
 @st.cache_data(max_entries=4000, ttl=600, show_spinner=False)

@@ -34,14 +34,15 @@ class Painter:
         return None if pixels is None else _webp(pixels)
 
     def overlay(
-        self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect
+        self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect, crop: float
     ) -> Picture | None:
-        """The picture in grey, with the pixels that decided in colour."""
-        want = Preprocessing(side, side, aspect="pad")
+        """What the model saw of the picture, in grey, with the pixels that decided in colour."""
+        want = Preprocessing(side, side, aspect="pad", crop=crop)
         if aspect == "crop":
             height, width = heat.shape
             scale = side / max(height, width)
-            want = Preprocessing(round(height * scale), round(width * scale), aspect="crop")
+            sides = round(height * scale), round(width * scale)
+            want = Preprocessing(*sides, aspect="crop", crop=crop)
         picture = self._pixels(source, want)
         if picture is None:
             return None

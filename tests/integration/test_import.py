@@ -8,6 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
+from sightstream.images.decode import Preprocessing
 from sightstream.models.bring import photographs
 from sightstream.models.engines import FASTER
 from sightstream.models.registry import Registry
@@ -105,6 +106,40 @@ def test_data_with_a_class_that_the_model_does_not_know_is_refused(tmp_path, set
     assert code == 2
     assert "does not know the class(es) zebra" in err
     assert not Registry(settings.registry_address).names()
+
+
+def test_an_imported_model_that_sees_the_centre_is_evaluated_and_not_refreshed(
+    tmp_path, settings, classes
+):
+    """Its crop is part of every way to its answers: import, `evaluate`, `predict`."""
+    folder, home = save(tmp_path / "hf").parent, settings.root
+    names = {"id2label": dict(enumerate("abcd"))}
+    (folder / "config.json").write_text(json.dumps(names))
+    told = {"size": {"shortest_edge": 32}, "crop_size": {"height": 16, "width": 20},
+            "do_center_crop": True}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    arguments = ("models", "import", folder, "--name", "mine", "--data", classes, "--promote")
+    code, out, err = sightstream(home, *arguments, "--json")
+    assert code == 0, err
+    imported = json.loads(out)
+    assert imported["origin"]["crop"] == "0.5, from preprocessor_config.json"
+    code, out, err = sightstream(home, "evaluate", "mine", "--data", classes, "--json")
+    assert code == 0, err
+    for figure in ("accuracy", "ece", "top3_accuracy"):
+        assert json.loads(out)[figure] == pytest.approx(imported["metrics"][figure], abs=1e-6)
+    registry = Registry(settings.registry_address)
+    engine = registry.load(registry.version("mine")).load()
+    image = next((classes / "a").iterdir())
+    seen = Preprocessing(16, 20, aspect="crop", crop=0.5)
+    pixels = photographs.pixels([image.read_bytes()], seen)
+    code, out, _ = sightstream(home, "predict", image, "--json")
+    assert code == 0
+    scores = {each["label"]: each["score"] for each in json.loads(out)[0]["top"]}
+    expected = dict(zip("abcd", engine(pixels)[0].tolist(), strict=True))
+    assert scores == pytest.approx({label: expected[label] for label in scores}, abs=1e-6)
+    code, _, err = sightstream(home, "refresh", "mine")
+    assert code == 2
+    assert "mine's champion was imported, not trained here" in err
 
 
 KILL = """

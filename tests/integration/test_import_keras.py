@@ -1,18 +1,26 @@
 """Files of Keras and TensorFlow: served as they answer in their own runtime, or refused."""
 
 import json
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sightstream.errors import InputError
 from sightstream.images.decode import Preprocessing
+from sightstream.models.bring import photographs
 from sightstream.models.bring.bring import Wish, bring
 from sightstream.models.bring.scale import NAMED
 from sightstream.models.engines import import_keras
+from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel
+from tests.foreign import save
 
 THREE = ("a", "b", "c")
 UNIT = Wish(THREE, scale=NAMED["0..1"])
@@ -158,6 +166,27 @@ def test_what_only_keras_2_opens_names_the_extra_or_is_served(tmp_path):
     served(found)
 
 
+def test_gelu_is_served(tmp_path, keras):
+    network(keras, keras.layers.Conv2D(6, 3, activation="gelu")).save(tmp_path / "m.keras")
+    assert bring(tmp_path / "m.keras", UNIT).difference < 1e-5
+
+
+def test_convolutions_with_groups_are_refused_by_their_name(tmp_path, keras):
+    grouped = keras.layers.Conv2D(6, 3, groups=3)
+    network(keras, grouped).save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match="convolutions with groups"):
+        bring(tmp_path / "m.keras", UNIT)
+
+
+def test_a_keras_file_that_keras_2_wrote_is_served(tmp_path):
+    tf_keras = pytest.importorskip("tf_keras")
+    made = tf_keras.applications.MobileNetV2((96, 96, 3), 0.35, weights=None, classes=3)
+    made.save(tmp_path / "m.keras")
+    found = bring(tmp_path / "m.keras", Wish(THREE, scale=NAMED["-1..1"]))
+    assert found.origin["runtime"].startswith("tf-keras ")
+    served(found)
+
+
 def test_without_keras_2_its_extra_is_named(tmp_path, keras, monkeypatch):
     import h5py
 
@@ -171,6 +200,37 @@ def test_without_keras_2_its_extra_is_named(tmp_path, keras, monkeypatch):
     monkeypatch.setattr(keras_file, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'sightstream\[keras2\]'"):
         bring(tmp_path / "m.h5", UNIT)
+
+
+def test_the_commands_of_the_documentation_work(tmp_path, settings, keras, monkeypatch):
+    """Each `models import` of docs/models.md, on files as its names say."""
+    made = network(keras)
+    save(tmp_path).rename(tmp_path / "mobilenet.onnx")
+    (tmp_path / "imagenet.txt").write_text("tench\ngoldfish\nshark\nray\n")
+    made.save(tmp_path / "resnet.keras")
+    (tmp_path / "tm").mkdir()
+    made.save(tmp_path / "tm" / "keras_model.h5")
+    (tmp_path / "tm" / "labels.txt").write_text("0 Cat\n1 Dog\n2 none\n")
+    shutil.make_archive(str(tmp_path / "teachable"), "zip", tmp_path / "tm")
+    for number, image in enumerate(photographs.crops(12)):
+        place = tmp_path / "leaves" / THREE[number % 3] / f"{number}.bmp"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(image)
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    section = page.partition("## Bring your own")[2].partition("\n## ")[0]
+    commands = re.findall(r"^sightstream (models import .*)$", section, re.M)
+    assert len(commands) >= 3
+    monkeypatch.chdir(tmp_path)
+    for line in commands:
+        command = [sys.executable, "-m", "sightstream", *shlex.split(line)]
+        done = subprocess.run(
+            [*command, "--home", str(settings.root)], capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    registry = Registry(settings.registry_address)
+    assert sorted(registry.names()) == ["leaf", "pets", "things"]
+    assert registry.version("leaf", 1).metrics["test_images"] == 12
+    assert "champion" in registry.version("pets").aliases
 
 
 # Code

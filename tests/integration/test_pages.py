@@ -15,8 +15,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import web
+from sightstream.models.bring.bring import Wish
+from sightstream.models.bring.scale import NAMED
 from sightstream.models.registry import Registry
 from sightstream.tables.labels import Labels
+from tests.foreign import save
+from training.bring import import_model
 from web.commands import STREAMLIT
 
 APP = Path(web.__file__).with_name("app.py")
@@ -317,6 +321,21 @@ class TestLive:
         seen = visit(home.settings, page)
         broken.unlink()
         assert f"the table {home.settings.predictions} cannot be read: " in said(seen)
+
+
+def test_an_imported_model_says_where_it_is_from(visit, settings, tmp_path):
+    wish = Wish(tuple("abcd"), scale=NAMED["0..1"])
+    import_model(
+        settings, save(tmp_path), "mine", wish, None, promote=True, allow_unreadable=False,
+        on_step=lambda _: None,
+    )  # fmt: skip
+    seen = visit(settings, "models.py")
+    assert "imported " in said(seen)
+    shown = seen.table[-1].value.iloc[:, -1]
+    facts = {key.replace("\\", ""): value.replace("\\", "") for key, value in shown.items()}
+    facts = {key.replace("\N{WORD JOINER}", ""): value for key, value in facts.items()}
+    assert facts["origin: file"] == "net.onnx"
+    assert facts["origin: scale"].replace("\N{WORD JOINER}", "") == "0..1, from --scale"
 
 
 class TestModels:

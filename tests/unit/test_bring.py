@@ -39,8 +39,24 @@ def test_a_network_of_half_precision_is_served(tmp_path):
     assert bring(save(tmp_path, kind=TensorProto.FLOAT16), UNIT).difference < 1e-4
 
 
+def test_logits_of_half_precision_are_served(tmp_path):
+    """ONNX Runtime rounds them to 16 bits only where they leave it."""
+    model = onnx.load(save(tmp_path, head="logits"))
+    for each in model.graph.initializer:
+        value = onnx.numpy_helper.to_array(each)
+        if value.dtype == np.float32:
+            if each.name == "weights":  # large logits that are close together
+                value = 100 * value[:, :1] + value
+            each.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float16), each.name))
+    for each in (*model.graph.input, *model.graph.output):
+        each.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "half.onnx")
+    assert bring(tmp_path / "half.onnx", UNIT).difference < 1e-4
+
+
 @pytest.mark.parametrize("scale", ["0..255", "0..1", "-1..1", "imagenet", "caffe",
-                                   "mean=0.5,0.4,0.3 std=0.2,0.3,0.4"])  # fmt: skip
+                                   "mean=0.5,0.4,0.3 std=0.2,0.3,0.4",
+                                   "mean=0.5,0.4,0.3 std=0.2,0.3,0.4 bgr"])  # fmt: skip
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_pixels_are_scaled_as_the_network_expects(tmp_path, scale, layout):
     import onnxruntime
@@ -53,6 +69,8 @@ def test_pixels_are_scaled_as_the_network_expects(tmp_path, scale, layout):
         "0..255": x, "0..1": x / 255, "-1..1": x / 127.5 - 1,
         "imagenet": (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
         "caffe": x[..., ::-1] - [103.939, 116.779, 123.68],
+        "mean=0.5,0.4,0.3 std=0.2,0.3,0.4 bgr":
+            (x[..., ::-1] / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4],
     }  # fmt: skip
     x = known.get(scale, (x / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]).astype(np.float32)
     x = x.transpose(0, 3, 1, 2) if layout == "nchw" else x
@@ -103,6 +121,36 @@ def test_ultralytics_metadata_tell_all(tmp_path):
     assert "ultralytics' metadata" in found.origin["scale"]
 
 
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("names", "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"), ("labels", '["a", "b", "c", "d"]'),
+     ("id2label", '{"0": "a", "1": "b", "2": "c", "3": "d"}'), ("character", "a\nb\nc\nd")],
+)  # fmt: skip
+def test_metadata_of_any_exporter_tell_the_labels(tmp_path, key, text):
+    found = bring(save(tmp_path, metadata={key: text}), Wish(scale=NAMED["0..1"]))
+    assert found.labels == FOUR
+    assert found.origin["labels"] == f"4 labels, from the file's metadata ({key})"
+
+
+@pytest.mark.parametrize("text", ["person", "{", "{0: 'a', 2: 'b'}", ""])
+def test_metadata_that_are_no_labels_are_left_alone(tmp_path, text):
+    found = bring(save(tmp_path, metadata={"names": text}), UNIT)
+    assert found.origin["labels"] == "4 labels, from --labels"
+
+
+@pytest.mark.parametrize(
+    ("name", "free", "layout"),
+    [("x", ["batch_size", "num_channels", "height", "width"], "nchw"),
+     ("x", ["n", "h", "w", "channels"], "nhwc"), ("pixel_values", ["n", "c", "h", "w"], "nchw")],
+)  # fmt: skip
+def test_names_tell_the_layout_where_all_sides_are_free(tmp_path, name, free, layout):
+    path = save(tmp_path, name=name, free=free, layout=layout)
+    found = bring(path, Wish(FOUR, (16, 20), NAMED["0..1"]))
+    assert found.origin["layout"] == f"{layout}, from the names of its input"
+    with pytest.raises(InputError, match="contradicts the names"):
+        bring(path, Wish(FOUR, (16, 20), NAMED["0..1"], "nhwc" if layout == "nchw" else "nchw"))
+
+
 def test_what_scales_by_itself_gets_bytes(tmp_path):
     found = bring(save(tmp_path, scaled=1 / 255), Wish(FOUR))
     assert found.origin["scale"] == "0..255, from its first steps (Mul)"
@@ -120,6 +168,7 @@ def test_origin_tells_what_was_found_where(tmp_path):
 
 
 YOLO = {"author": "Ultralytics", "task": "detect", "names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"}
+# Wrong range, layout, size and labels, and other tasks: asked for or refused, never served
 REFUSED = {
     "range not told": ({}, Wish(FOUR), "give --scale, one of 0..255, 0..1, -1..1, imagenet"),
     "range contradicts bytes": ({"kind": TensorProto.UINT8}, UNIT, "--scale 0..1 contradicts"),
@@ -174,6 +223,8 @@ def test_what_does_not_fit_is_refused_or_asked_for(tmp_path, case):
         ("m.onnx", b"", "is empty"),
         ("m.onnx", b"\x08\x07garbage\xff\xff", "no ONNX model"),
         ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(20), "tf2onnx.convert --tflite"),
+        ("model.json", b'{"format": "graph-model"}', "tf2onnx.convert --tfjs model.json"),
+        ("m.safetensors", b"\x08\0\0\0\0\0\0\0{}", "weights without their network"),
         ("m.txt", b"hello there", "no model that can be imported"),
     ],
 )
@@ -213,3 +264,5 @@ def test_a_scale_that_is_none_is_refused(text):
 def test_a_scale_is_shown_as_it_is_given():
     assert [str(each) for each in NAMED.values()] == list(NAMED)
     assert str(Scale(255, (0.5,), (0.25,))) == "mean=0.5 std=0.25"
+    given = "mean=0.4,0.5,0.6 std=1,1,1 bgr"
+    assert str(parse(given)) == given

@@ -57,6 +57,18 @@ def test_a_hugging_face_folder_tells_all(tmp_path, place):
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, 224), "crop", 0.875),
         ({"size": {"shortest_edge": 256}, "crop_size": 224, "do_center_crop": False},
          (256, 256), "crop", 1.0),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), "stretch", 1.0),
+        ({"size": 224, "crop_pct": 0.875, "feature_extractor_type": "ConvNextFeatureExtractor"},
+         (224, 224), "crop", 0.875),
+        ({"size": 224, "crop_size": 224, "do_center_crop": True,
+          "feature_extractor_type": "CLIPFeatureExtractor"}, (224, 224), "crop", 1.0),
+        ({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224},
+          "do_center_crop": True, "image_processor_type": "LevitImageProcessor"},
+         (224, 224), "crop", 0.875),
+        ({"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224},
+          "do_center_crop": True, "crop_pct": 0.9,
+          "image_processor_type": "PoolFormerImageProcessor"},
+         (224, 224), "crop", 0.9),
     ],
 )  # fmt: skip
 def test_preprocessors_tell_size_and_crop(told, size, aspect, crop):
@@ -74,6 +86,10 @@ def test_preprocessors_tell_size_and_crop(told, size, aspect, crop):
         ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": False}, NAMED["0..1"]),
         ({"rescale_factor": 1 / 127.5, "rescale_offset": True}, NAMED["-1..1"]),
         ({"do_flip_channel_order": True}, Scale(255, bgr=True)),
+        (
+            {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "include_top": True},
+            Scale(255, (0.5,) * 3, (0.25,) * 3),
+        ),
     ],
 )
 def test_preprocessors_tell_the_range(told, scale):
@@ -94,6 +110,42 @@ def test_a_folder_of_weights_alone_is_told_how_to_export(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match="optimum-cli export onnx"):
         bring(tmp_path, Wish())
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ({"architectures": ["DetrForObjectDetection"]}, "the architecture DetrForObjectDetection"),
+        ({"architectures": ["SegformerForSemanticSegmentation"]}, "SegformerForSemantic"),
+        ({"problem_type": "multi_label_classification"}, "several labels for an image"),
+    ],
+)
+def test_a_description_of_another_task_is_refused(tmp_path, told, sentence):
+    with pytest.raises(InputError, match=sentence):
+        bring(described(tmp_path, NAMES | told, VIT), Wish())
+
+
+@pytest.mark.parametrize(
+    "name", ["ViTForImageClassification", "DeiTForImageClassificationWithTeacher"]
+)
+def test_a_description_of_a_classifier_is_none_of_another_task(tmp_path, name):
+    bring(described(tmp_path, NAMES | {"architectures": [name]}, VIT), Wish())
+
+
+@pytest.mark.parametrize("files", [["model.json", "metadata.json"], ["model.json"], ["m.tflite"]])
+def test_a_folder_for_browsers_and_telephones_is_told_how_to_convert(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_bytes(b"\x1c\0\0\0TFL3" if name == "m.tflite" else b"{}")
+    with pytest.raises(InputError, match=r"Export Model, Tensorflow, Keras.*tf2onnx.convert --tf"):
+        bring(tmp_path, Wish())
+
+
+def test_labels_beside_a_model_are_read(tmp_path):
+    save(tmp_path)
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
+    found = bring(tmp_path, Wish(scale=NAMED["0..1"]))
+    assert found.labels == FOUR
+    assert found.origin["labels"] == "4 labels, from labels.txt"
 
 
 def test_a_file_that_contradicts_its_description_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sightstream import terminal
+from sightstream.images.decode import Preprocessing, decode
 from sightstream.images.limits import Limits
 from web import page
 from web.thumbnails import Painter
@@ -36,7 +37,7 @@ def test_what_is_no_picture_has_none(tmp_path):
     painter = Painter(Limits())
     assert painter.fit(b"no picture", 64) is None
     assert painter.fit(str(tmp_path / "nothing.png"), 64) is None
-    assert painter.overlay(b"no picture", 64, np.ones((4, 4), np.float32), "stretch") is None
+    assert painter.overlay(b"no picture", 64, np.ones((4, 4), np.float32), "stretch", 1.0) is None
 
 
 @pytest.mark.parametrize(
@@ -45,13 +46,33 @@ def test_what_is_no_picture_has_none(tmp_path):
 def test_a_map_lies_on_what_the_model_saw(aspect, expected):
     heat = np.zeros((20, 20), np.float32)
     heat[8:12, :10] = 1
-    drawn = Painter(Limits()).overlay(png(200, 100, "grey"), 100, heat, aspect)
+    drawn = Painter(Limits()).overlay(png(200, 100, "grey"), 100, heat, aspect, 1.0)
     assert size(drawn) == expected
     pixels = np.asarray(Image.open(BytesIO(drawn[0])).convert("RGB")).astype(int)
     middle = pixels[pixels.shape[0] // 2]
     colourful = middle.max(axis=1) - middle.min(axis=1)
     assert colourful[5:40].min() > 40
     assert colourful[60:].max() < 20
+
+
+@pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
+def test_a_map_lies_on_the_centre_that_is_cropped(aspect):
+    """A model that sees the middle half looks at a white square: the colour lies on the square."""
+    picture = Image.new("RGB", (400, 200), "black")
+    picture.paste("white", (210, 60, 240, 90))
+    picture.save(held := BytesIO(), "PNG")
+    seen = decode(held.getvalue(), Preprocessing(40, 40, aspect=aspect, crop=0.5)).pixels
+    heat = (seen[..., 0] > 127).astype(np.float32)
+    drawn = Painter(Limits()).overlay(held.getvalue(), 200, heat, aspect, 0.5)
+    assert size(drawn) == ((200, 200) if aspect == "crop" else (200, 100))
+    pixels = np.asarray(Image.open(BytesIO(drawn[0])).convert("RGB")).astype(int)
+    coloured = pixels[..., 0] - pixels[..., 2] > 60
+    left, top, right, bottom = (120, 20, 180, 80) if aspect == "crop" else (110, 10, 140, 40)
+    rows, columns = np.nonzero(coloured)
+    assert abs(columns.min() - left) < 8
+    assert abs(columns.max() - right) < 8
+    assert abs(rows.min() - top) < 8
+    assert abs(rows.max() - bottom) < 8
 
 
 @pytest.mark.parametrize(

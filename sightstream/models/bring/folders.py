@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,12 @@ Read = Callable[[Path], Foreign]
 _RESAMPLE = {0: "box", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "bilinear"}
 _INTERPOLATION = {"bilinear", "bicubic", "lanczos", "box"}
 _SHOWN = "preprocessor_config.json"
+_BY_SHORTEST_EDGE = (
+    "Bit", "CLIP", "ConvNext", "Levit", "MobileNetV", "MobileViT", "PoolFormer"
+)  # fmt: skip
+"""Processors whose `size`, if it is a bare number, is the shortest edge's."""
+_WHOLE_FROM = 384
+"""From this size on those with a `crop_pct` stretch the whole picture."""
 
 
 def teachable_machine(folder: Path, read: Read) -> Foreign:
@@ -39,6 +46,15 @@ def teachable_machine(folder: Path, read: Read) -> Foreign:
     return replace(foreign, kind=f"Teachable Machine, {foreign.kind}", facts=foreign.facts | told)
 
 
+def labelled(folder: Path, foreign: Foreign) -> Foreign:
+    """Add the labels of a labels.txt beside a model, where its file does not tell them."""
+    place = folder / "labels.txt"
+    if "labels" in foreign.facts or not place.is_file():
+        return foreign
+    names = Fact(labels.from_text(labels.read(place)), place.name)
+    return replace(foreign, facts=foreign.facts | {"labels": names})
+
+
 def hugging_face(folder: Path, read: Read) -> Foreign:
     """Read a folder with config.json, preprocessor_config.json and an ONNX file."""
     files = [folder / "model.onnx", folder / "onnx" / "model.onnx", *sorted(folder.glob("*.onnx"))]
@@ -49,6 +65,7 @@ def hugging_face(folder: Path, read: Read) -> Foreign:
             f"--model {folder} {folder} (pip install 'optimum[onnx]')"
         )
     config = _json(folder / "config.json")
+    _require_classifier(config)
     facts = _labels_of(config)
     if isinstance(timm := config.get("pretrained_cfg"), dict):
         facts |= _timm(timm)
@@ -104,6 +121,21 @@ def _labels_of(config: dict[str, Any]) -> Facts:
     return {}
 
 
+def _require_classifier(config: dict[str, Any]) -> None:
+    """Refuse what the description says to be for another task."""
+    named = config.get("architectures") or ()
+    if other := [str(name) for name in named if re.search(r"For(?!ImageClass)", str(name))]:
+        raise InputError(
+            f"config.json tells the architecture {other[0]}; a classifier of images is one "
+            "ForImageClassification"
+        )
+    if config.get("problem_type") == "multi_label_classification":
+        raise InputError(
+            "config.json tells multi_label_classification: it answers with several labels for an "
+            "image, and here an image has one"
+        )
+
+
 def _timm(told: dict[str, Any]) -> Facts:
     source = "config.json (pretrained_cfg)"
     facts: Facts = {}
@@ -132,6 +164,8 @@ def _preprocessor(told: dict[str, Any]) -> Facts:
     std: tuple[float, ...] = (1.0,)
     if told.get("do_normalize", True) and "image_mean" in told and "image_std" in told:
         mean, std = (_figures(told[key], _SHOWN) for key in ("image_mean", "image_std"))
+        if told.get("include_top"):  # EfficientNet's divides twice
+            std = tuple(value**2 for value in std)
     mean = tuple(value + offset for value in mean)
     bgr = bool(told.get("do_flip_channel_order", False))
     facts["scale"] = Fact(Scale(unit, mean, std, bgr), _SHOWN)
@@ -142,21 +176,27 @@ def _preprocessor(told: dict[str, Any]) -> Facts:
 
 def _size(told: dict[str, Any]) -> Facts:
     """Size, aspect and crop: the sides that the picture is resized to, and the centre of it."""
-    size, cut = told.get("size"), told.get("crop_size")
-    short = isinstance(size, dict) and "shortest_edge" in size
-    resized, cropped = _sides(size), _sides(cut)
+    size, resized, cropped = (
+        told.get("size"),
+        _sides(told.get("size")),
+        _sides(told.get("crop_size")),
+    )
+    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type") or "")
+    short = (
+        "shortest_edge" in size if isinstance(size, dict) else kind.startswith(_BY_SHORTEST_EDGE)
+    )
     if not resized:
         return {}
-    share = told.get("crop_pct")
-    if not told.get("do_center_crop", cropped is not None and "do_center_crop" in told):
+    if not told.get("do_center_crop"):
         cropped = None
-    if short and isinstance(share, int | float) and resized[0] < 384:  # as ConvNeXt
-        kept, final = float(share), resized
-    else:
-        final = cropped or resized
-        kept = min(1.0, final[0] / resized[0])
-    aspect = "crop" if short else "stretch"
-    values = {"size": final, "aspect": aspect, "crop": kept}
+    final = cropped or resized
+    kept = min(1.0, final[0] / resized[0])
+    if short and isinstance(share := told.get("crop_pct"), int | float):
+        short = resized[0] < _WHOLE_FROM
+        kept, final = (float(share) if short else 1.0), resized
+    elif kind.startswith("Levit"):
+        kept = 224 / 256
+    values = {"size": final, "aspect": "crop" if short else "stretch", "crop": kept}
     return {key: Fact(value, _SHOWN) for key, value in values.items()}
 
 

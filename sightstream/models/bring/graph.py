@@ -75,11 +75,22 @@ def told(model: ModelProto) -> Facts:
         size = (b, c) if first else (a, b)
         if None not in size:
             facts["size"] = Fact(size, "the shape of its input")
+    elif fact := _named_layout(model):
+        facts["layout"] = fact
     if the_input(model).type.tensor_type.elem_type == TensorProto.UINT8:
         facts["scale"] = Fact(NAMED["0..255"], "its input of type uint8")
     elif source := _scales_itself(model):
         facts["scale"] = Fact(NAMED["0..255"], source)
     return facts
+
+
+def _named_layout(model: ModelProto) -> Fact | None:
+    """The layout as names tell it, where all sides are free: as optimum exports them."""
+    given = the_input(model)
+    _, first, _, last = (d.dim_param.lower() for d in given.type.tensor_type.shape.dim)
+    if "channel" in first or given.name == "pixel_values":  # transformers' name for NCHW
+        return Fact("nchw", "the names of its input")
+    return Fact("nhwc", "the names of its input") if "channel" in last else None
 
 
 def ends_with(model: ModelProto) -> str:

@@ -130,9 +130,20 @@ def _loaded(path: Path, config: Any) -> tuple[Any, str]:
             error: Exception = ValueError("it was saved before it was built")
         except Exception as found:  # Keras raises nearly everything on files of other versions
             error = found
-        if suffix == ".keras":
-            raise InputError(f"Keras {keras.__version__} does not open {path}: {first_line(error)}")
-        return _loaded_by_keras_2(path, folder, error)
+        if suffix == ".keras" and not _saved_by(path).startswith("2."):
+            raise InputError(
+                f"Keras {keras.__version__} does not open {path}: {first_line(error)[:300]}"
+            )
+        return _loaded_by_keras_2(path, folder, suffix, error)
+
+
+def _saved_by(path: Path) -> str:
+    """The version of Keras that wrote a `.keras` file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return str(json.loads(file.read("metadata.json"))["keras_version"])
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, zipfile.BadZipFile):
+        return ""
 
 
 def _mend(copy: Path, config: Any) -> None:
@@ -152,7 +163,9 @@ def _mend(copy: Path, config: Any) -> None:
         file.attrs.pop("training_config", None)
 
 
-def _loaded_by_keras_2(path: Path, folder: str, error: Exception) -> tuple[Any, str]:
+def _loaded_by_keras_2(
+    path: Path, folder: str, suffix: str, error: Exception
+) -> tuple[Any, str]:  # fmt: skip
     if find_spec("tf_keras") is None:
         raise InputError(
             f"Keras 3 does not open {path} ({first_line(error)[:120]}); Keras 2 may: "
@@ -160,13 +173,14 @@ def _loaded_by_keras_2(path: Path, folder: str, error: Exception) -> tuple[Any, 
         ) from error
     import tf_keras
 
-    copy = Path(folder) / "keras2.h5"
+    copy = Path(folder) / f"keras2{suffix}"
     shutil.copyfile(path, copy)
     try:
         network = tf_keras.models.load_model(copy, compile=False, safe_mode=True)
     except Exception as found:
         raise InputError(
-            f"neither Keras 3 nor Keras 2 opens {path}: {first_line(found)}"
+            f"neither Keras 3 nor Keras 2 opens {path}: {first_line(error)[:200]}; "
+            f"{first_line(found)[:200]}"
         ) from found
     return network, f"tf-keras {tf_keras.__version__}"
 

@@ -54,9 +54,11 @@ def _file(path: Path, size: tuple[int, int] | None) -> Foreign:
     if not start:
         raise InputError(f"{path} is empty")
     if start[4:8] == b"TFL3":
-        raise InputError(f"{path} is a TensorFlow Lite model; import the model it was made from, "
-                         f"or convert it: python -m tf2onnx.convert --tflite {path.name} "
-                         "--output model.onnx")  # fmt: skip
+        raise _converted(path, "TensorFlow Lite", f"--tflite {path.name}")
+    if path.name == "model.json":
+        raise _converted(path, "TensorFlow.js", "--tfjs model.json")
+    if path.suffix == ".safetensors":
+        raise InputError(f"{path} holds weights without their network; {_TO_ONNX}")
     if zipfile.is_zipfile(path):
         return _archive(path, size)
     if path.suffix.lower() in _PICKLES or start[:1] == b"\x80":
@@ -94,23 +96,29 @@ def _folder(path: Path, size: tuple[int, int] | None) -> Foreign:
     names = {each.name for each in path.iterdir()}
     if "MLmodel" in names:
         return folders.mlflow(path, inner)
-    if "labels.txt" in names:
+    models = sorted(each for each in path.iterdir() if each.suffix in (".onnx", ".keras"))
+    if "labels.txt" in names and not models:
         return folders.teachable_machine(path, inner)
     if "saved_model.pb" in names:
         from sightstream.models.bring import saved_model
 
         return saved_model.read(path, size)
-    if {"model.json", "metadata.json"} <= names or any(n.endswith(".tflite") for n in names):
-        raise InputError(
-            f"{path.name} is a model for TensorFlow.js or Lite; export it as Tensorflow, Keras in "
-            "Teachable Machine, or convert it to ONNX with tf2onnx"
-        )
+    if others := sorted(n for n in names if n == "model.json" or n.endswith(".tflite")):
+        return inner(path / others[0])
     if "config.json" in names:
         return folders.hugging_face(path, inner)
-    models = sorted(each for each in path.iterdir() if each.suffix in (".onnx", ".keras", ".h5"))
+    models = models or sorted(path.glob("*.h5"))
     if len(models) == 1:
-        return inner(models[0])
+        return folders.labelled(path, inner(models[0]))
     raise InputError(f"{path} is a folder of no model; there are: {READS}")
+
+
+def _converted(path: Path, kind: str, option: str) -> InputError:
+    return InputError(
+        f"{path} is a {kind} model; import the model it was made from (in Teachable Machine: "
+        f"Export Model, Tensorflow, Keras), or convert it: python -m tf2onnx.convert {option} "
+        "--output model.onnx"
+    )
 
 
 def _pickle(path: Path) -> InputError:

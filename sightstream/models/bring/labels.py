@@ -50,6 +50,11 @@ def from_text(text: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def from_metadata(text: str) -> tuple[str, ...] | None:
+    """Labels of an entry in a file: as JSON or Python writes them, or one a line (PaddlePaddle)."""
+    return from_json(text) or (from_text(text) if "\n" in text.strip() else None)
+
+
 def from_json(text: str) -> tuple[str, ...] | None:
     """Labels of a list or a mapping of numbers, as JSON or Python writes it; None for others."""
     try:

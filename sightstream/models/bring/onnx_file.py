@@ -68,7 +68,7 @@ def _answer(path: Path, model: Any) -> Answer:
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            _in_float(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # an operator that it does not know, or a damaged graph
         raise InputError(f"ONNX Runtime does not run {path}: {first_line(error)}") from error
@@ -87,6 +87,22 @@ def _answer(path: Path, model: Any) -> Answer:
     return answer
 
 
+def _in_float(model: Any) -> Any:
+    """The model with outputs of 32 bits: those of 16 are rounded only where they leave it."""
+    from onnx import ModelProto, TensorProto, helper
+
+    asked = ModelProto()
+    asked.CopyFrom(model)
+    for each in asked.graph.output:
+        if each.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            name = f"{each.name}/float"
+            asked.graph.node.append(
+                helper.make_node("Cast", [each.name], [name], to=TensorProto.FLOAT)
+            )
+            each.name, each.type.tensor_type.elem_type = name, TensorProto.FLOAT
+    return asked
+
+
 def _runtime() -> str:
     import onnxruntime
 
@@ -101,8 +117,8 @@ def _metadata(entries: dict[str, str]) -> Facts:
         raise InputError(
             f"this is ultralytics' model for '{entries['task']}'; import one for 'classify'"
         )
-    for key in ("names", "labels", "classes", "class_names", "id2label"):
-        if key in entries and (found := labels.from_json(entries[key])):
+    for key in ("names", "labels", "classes", "class_names", "id2label", "character"):
+        if key in entries and (found := labels.from_metadata(entries[key])):
             facts["labels"] = Fact(found, f"{source} ({key})")
             break
     if ours:

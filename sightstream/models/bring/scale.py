@@ -43,7 +43,7 @@ class Scale:
         figures = (",".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         text = "mean={} std={}".format(*figures)
         unit = "" if self.unit == 255 else f" of pixels / {self.unit:g}"
-        return f"{text}{unit}{' BGR' if self.bgr else ''}"
+        return f"{text}{' bgr' if self.bgr else ''}{unit}"
 
 
 NAMED = {
@@ -53,7 +53,10 @@ NAMED = {
     "imagenet": Scale(255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": Scale(1, (103.939, 116.779, 123.68), bgr=True),
 }
-CHOICES = f"{', '.join(NAMED)}, or 'mean=R,G,B std=R,G,B' (of pixels from 0 to 1)"
+CHOICES = (
+    f"{', '.join(NAMED)}, or 'mean=R,G,B std=R,G,B' (of pixels from 0 to 1; 'mean=B,G,R "
+    "std=B,G,R bgr' for networks that take blue first)"
+)
 
 
 def parse(text: str) -> Scale:
@@ -61,14 +64,14 @@ def parse(text: str) -> Scale:
     if text in NAMED:
         return NAMED[text]
     number = r"[-+.\de]+(?:,[-+.\de]+)*"
-    if found := re.fullmatch(rf"mean=({number})[ ;]+std=({number})", text.strip()):
+    if found := re.fullmatch(rf"mean=({number})[ ;]+std=({number})([ ;]+bgr)?", text.strip()):
         try:
-            mean, std = (tuple(map(float, each.split(","))) for each in found.groups())
+            mean, std = (tuple(map(float, each.split(","))) for each in found.groups()[:2])
         except ValueError:
             raise InputError(f"--scale takes {CHOICES}, not '{text}'") from None
         if max(map(abs, (*mean, *std))) > 2:
             raise InputError(
                 f"--scale takes mean and std of pixels from 0 to 1, not '{text}'; divide by 255"
             )
-        return Scale(255, mean, std)
+        return Scale(255, mean, std, bgr=bool(found[3]))
     raise InputError(f"--scale takes {CHOICES}, not '{text}'")

@@ -21,17 +21,22 @@ def to_onnx(
     """Return the ONNX model of a function of one tensor, and the function in TensorFlow."""
     import tensorflow as tf
     import tf2onnx
-    from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
     spec = tf.TensorSpec(shape, dtype, name="image")
     graph = tf.function(function, input_signature=[spec])
     try:
         with warnings.catch_warnings():  # tf2onnx uses deprecated parts of numpy
             warnings.simplefilter("ignore")
-            patch_tf2onnx()
             model, _ = tf2onnx.convert.from_function(graph, [spec], opset=18)
     except Exception as error:  # an operator that ONNX has not
         raise InputError(f"the model cannot become ONNX: {first_line(error)}") from error
+    _with_erf(model)
+    if any("PartitionedCall" in node.op_type for node in model.graph.node):
+        raise InputError(
+            "the model has layers that TensorFlow compiles as a whole, as Keras' convolutions with "
+            "groups (ConvNeXt's), and they cannot become ONNX from there; with KERAS_BACKEND=torch "
+            "Keras exports them: model.export('model.onnx', format='onnx')"
+        )
     _with_constants(model, graph.get_concrete_function())
     batch = shape[0]
 
@@ -45,6 +50,25 @@ def to_onnx(
         return np.concatenate(rows)
 
     return model, answer
+
+
+def _with_erf(model: Any) -> None:
+    """Write `erfc`, of which TensorFlow makes GELU and ONNX knows nothing, as 1 - erf."""
+    from onnx import helper, numpy_helper
+
+    nodes = list(model.graph.node)
+    if not any(node.op_type == "Erfc" for node in nodes):
+        return
+    one = numpy_helper.from_array(np.array(1, np.float32), "erfc/one")
+    model.graph.initializer.append(one)
+    del model.graph.node[:]
+    for node in nodes:
+        model.graph.node.append(node)
+        if node.op_type == "Erfc":
+            last, erf = model.graph.node[-1], f"{node.output[0]}/erf"
+            made = helper.make_node("Sub", [one.name, erf], [node.output[0]])
+            last.op_type, last.output[0] = "Erf", erf
+            model.graph.node.append(made)
 
 
 def _with_constants(model: Any, function: Any) -> None:
