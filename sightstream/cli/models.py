@@ -37,10 +37,9 @@ def models_list(home: options.Home = None, as_json: options.Json = False) -> Non
     if not versions:
         terminal.err.print("no models yet; train one with: sightstream train starter")
         return
-    accuracies = [v.metrics.get("accuracy", float("nan")) for v in versions]
     rows = [
-        [v.name, v.number, v.aliases, f"{v.created:%Y-%m-%d %H:%M}", f"{accuracy:.4f}"]
-        for v, accuracy in zip(versions, accuracies, strict=True)
+        [v.name, v.number, v.aliases, f"{v.created:%Y-%m-%d %H:%M}", v.metrics.get("accuracy")]
+        for v in versions
     ]
     terminal.table(["model", "version", "alias", "created (UTC)", "accuracy"], rows)
 

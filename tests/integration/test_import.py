@@ -43,6 +43,7 @@ def test_a_file_is_imported_promoted_and_served(tmp_path, settings):
     code, out, _ = sightstream(home, "models", "show", "mine")
     assert code == 0
     assert "0..1, from --scale" in out
+    assert "nan" not in sightstream(home, "models", "list")[1]
     Image.new("RGB", (30, 30), "red").save(tmp_path / "red.png")
     code, out, _ = sightstream(home, "predict", tmp_path / "red.png", "--json")
     assert code == 0
