@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from sightstream.errors import InputError, first_line
 from sightstream.models.engines import import_keras
 from training import networks
+from training.backbone import Backbone
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-_SQUEEZENET = "squeezenet"
+Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""A linear layer: its kernel (features, labels) and its bias (labels,)."""
+
+SQUEEZENET = "squeezenet"
 _FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128),
           6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}  # fmt: skip
 _POOLED = (4, 5, 6, 7, 8, 9)
@@ -37,7 +41,7 @@ def featuriser(name: str, weights: str | None, shape: tuple[int, int, int]) -> A
     keras = import_keras()
     image = keras.Input(shape, dtype="uint8")
     try:
-        if name == _SQUEEZENET:
+        if name == SQUEEZENET:
             base, outputs = _squeezenet(shape)
             preprocess = keras.applications.imagenet_utils.preprocess_input
             arguments: dict[str, Any] = {"mode": "caffe"}
@@ -71,23 +75,23 @@ def require_weights(name: str, weights: str | None) -> None:
     if weights is None:
         raise InputError(
             f"{name} needs its pretrained weights: --weights FILE, or --weights imagenet for a "
-            "network of keras.applications"
+            "network of keras.applications; or give --featuriser the name of a registered model"
         )
-    if weights == "imagenet" and name == _SQUEEZENET:
+    if weights == "imagenet" and name == SQUEEZENET:
         raise InputError("squeezenet comes from a file: --weights FILE")
     if weights != "imagenet" and not Path(weights).is_file():
         raise InputError(f"there is no weights file {weights}")
 
 
 def transformer(model: Any) -> Any:
-    """A Spark ML Transformer of a `featuriser`: column `pixels` to vector `features`."""
+    """A Spark ML Transformer of a featuriser: column `pixels` to vector `features`."""
     from pyspark.ml import Transformer
     from pyspark.ml.functions import array_to_vector
     from pyspark.sql.functions import pandas_udf
 
     class Featuriser(Transformer):
         def _transform(self, dataset: DataFrame) -> DataFrame:
-            shipped = networks.Shipped(dataset.sparkSession.sparkContext, model, traced=True)
+            shipped = _shipped(model, dataset.sparkSession.sparkContext)
 
             def answer(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
                 import pandas as pd
@@ -106,11 +110,21 @@ def transformer(model: Any) -> Any:
     return Featuriser()
 
 
-def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Any:
-    """Fits a Spark ML Pipeline of a `featuriser` and a LogisticRegression to pixels and labels.
+def _shipped(model: Any, context: Any) -> Any:
+    if isinstance(model, Backbone):
+        return model.shipped(context)
+    return networks.Shipped(context, model, traced=True)
 
-    `regularization` is MLlib's regParam, on standardised features. Returns the head: an uncompiled
-    Keras model from features to probabilities.
+
+def width(model: Any) -> int:
+    """The number of a featuriser's features."""
+    return model.width if isinstance(model, Backbone) else int(model.output_shape[-1])
+
+
+def regression(images: DataFrame, model: Any, regularization: float, labels: int) -> Linear:
+    """Fits a Spark ML Pipeline of a featuriser and a LogisticRegression to pixels and labels.
+
+    `regularization` is MLlib's regParam, on standardised features.
     """
     from pyspark.ml import Pipeline
     from pyspark.ml.classification import LogisticRegression
@@ -119,13 +133,11 @@ def regression(images: DataFrame, model: Any, regularization: float, labels: int
         regParam=regularization, elasticNetParam=0.0, family="multinomial", maxIter=100
     )
     fitted = Pipeline(stages=[transformer(model), logistic]).fit(images).stages[-1]
-    head = linear(model.output_shape[-1], labels)
-    kernel = np.zeros((labels, model.output_shape[-1]), np.float32)
+    kernel = np.zeros((labels, width(model)), np.float32)
     bias = np.full(labels, -np.inf, np.float32)
     found = fitted.coefficientMatrix.toArray()
     kernel[: len(found)], bias[: len(found)] = found, fitted.interceptVector.toArray()
-    head.layers[-1].set_weights([kernel.T, np.nan_to_num(bias, neginf=-1e9)])
-    return head
+    return kernel.T, np.nan_to_num(bias, neginf=-1e9)
 
 
 def linear(
@@ -142,8 +154,27 @@ def linear(
     return keras.Sequential([keras.Input((features,)), *standard, dense])
 
 
+def dense(kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> Any:
+    """A head with these weights, as `linear` makes one."""
+    head = linear(*kernel.shape)
+    head.layers[-1].set_weights([kernel, bias])
+    return head
+
+
+def weights(head: Any) -> Linear:
+    """The weights of a head that `linear` made, on features as they are."""
+    kernel, bias = head.layers[-1].get_weights()
+    if len(head.layers) > 1:
+        mean, variance = (np.ravel(each) for each in (head.layers[0].mean, head.layers[0].variance))
+        kernel = kernel / np.sqrt(variance)[:, None]
+        bias = bias - mean @ kernel
+    return kernel, bias
+
+
 def fold(model: Any, head: Any) -> Any:
-    """Featuriser and head as one Keras model, from uint8 pixels to probabilities."""
+    """Featuriser and head as one network, from uint8 pixels to probabilities."""
+    if isinstance(model, Backbone):
+        return model.fold(*weights(head))
     keras = import_keras()
     image = keras.Input(model.input_shape[1:], dtype="uint8")
     return keras.Model(image, head(model(image)))
@@ -181,7 +212,7 @@ def _squeezenet(shape: tuple[int, int, int]) -> tuple[Any, list[Any]]:
         x = layers.Concatenate()([one, three])
         if number in _POOLED:
             maps.append(x)
-    return keras.Model(image, x, name=_SQUEEZENET), maps
+    return keras.Model(image, x, name=SQUEEZENET), maps
 
 
 def _preprocessing(name: str) -> Any:

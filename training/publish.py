@@ -17,6 +17,7 @@ from sightstream.models.optimise import optimise
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_card
 from training import compare, drift_reference, report
+from training.backbone import Folded
 from training.datasets import Dataset, Example
 from training.evaluate import Evaluation
 from training.fit import Curves
@@ -78,8 +79,9 @@ def publish(
 ) -> Trained:
     """Evaluates a network beside the champion, registers it, and promotes it if it is not worse.
 
-    The network is a Keras model from uint8 pixels to probabilities; `margin` is that of
-    `compare.decide`. The test images decide; without any, those of validation.
+    The network, from uint8 pixels to probabilities, is a Keras model or a registered featuriser
+    with its head; `margin` is that of `compare.decide`. The test images decide; without any, those
+    of validation.
     """
     with tempfile.TemporaryDirectory(dir=run.home / "tmp", prefix="model-") as folder:
         files, pages = Path(folder) / "model", Path(folder) / "report"
@@ -112,7 +114,8 @@ def publish(
 def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
     """Writes the files that engines run; their card is complete but for the evaluation."""
     split = _held_out_split(dataset)
-    difference = export(files, network, _sample(dataset, split)[0])
+    sample, folded = _sample(dataset, split)[0], isinstance(network, Folded)
+    difference = network.export(files, sample) if folded else export(files, network, sample)
     dataset.write_split(files / SPLIT_FILE)
     training = {
         **run.options.used(run.recipe),
@@ -125,7 +128,8 @@ def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:
     if run.options.optimise:
         run.progress.on_step("looking for a faster engine")
         training |= optimise(files, _sample(dataset, "train")[0], *_sample(dataset, split, 4096))
-    return Card(dataset.labels, run.recipe.preprocessing, {}, training, difference)
+    origin = network.base.origin if folded else None
+    return Card(dataset.labels, run.recipe.preprocessing, {}, training, difference, origin=origin)
 
 
 def _judge(run: Run, dataset: Dataset, card: Card, files: Path) -> _Judged:

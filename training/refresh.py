@@ -17,12 +17,12 @@ from sightstream.images.store import here, local_path
 from sightstream.models.engines import Keras, import_keras, load_keras
 from sightstream.models.registry import Registry
 from sightstream.models.version import SPLIT_FILE, Card, read_card
-from training import datasets, live, recipes
+from training import backbone, datasets, live, recipes
 from training.datasets import Example, Source
 from training.live import Judged
 from training.options import Options, Progress
 from training.publish import Run, Trained, publish
-from training.train import learn, learning
+from training.train import learn, learning, upon
 
 if TYPE_CHECKING:
     from training.recipes import Recipe
@@ -91,7 +91,10 @@ def refresh(
     if len(new) < wish.when_new:
         return None
     recipe, options = _as_before(card, wish, name)
-    with learning(settings, recipe, wish.workers, progress) as session:
+    base = backbone.again(files, card)
+    if base:
+        recipe, options = upon(base, recipe, options)
+    with learning(settings, recipe, options, base, progress) as session:
         progress.on_step("decoding the images")
         dataset = datasets.load(
             session, source, card.preprocessing, settings.limits, shares=recipe.shares,
@@ -99,7 +102,7 @@ def refresh(
         )  # fmt: skip
         if len(dataset.labels) > len(card.labels):
             recipe, options = _as_before(card, wish, name, whole=True)
-        start = extended(load_keras(files / Keras.file), len(dataset.labels))
+        start = base or extended(load_keras(files / Keras.file), len(dataset.labels))
         run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
         network, curves = learn(run, dataset, start)
         return publish(run, dataset, network, curves, wish.margin)
