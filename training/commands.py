@@ -60,10 +60,14 @@ def train(
     ] = None,
     featuriser: Annotated[
         str | None,
-        typer.Option(help="Pretrained network: squeezenet, or one of keras.applications."),
+        typer.Option(
+            help="Pretrained network: NAME[@ALIAS] of a registered model, which takes the place "
+            "of the recipe's network; squeezenet, or one of keras.applications."
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Weights of the featuriser: a file, or imagenet.")
+        str | None,
+        typer.Option(help="Weights of squeezenet or of keras.applications: a file, or imagenet."),
     ] = None,
     head: Annotated[
         Literal["logistic", "elephas"],

@@ -36,8 +36,9 @@ class Card:
     """Description of a model version, stored beside its files as version.json.
 
     `onnx_difference` is the largest difference between the scores of the ONNX and the Keras file
-    on evaluation images; None where there is no ONNX file. `origin` tells of an imported model: the
-    file it came from, and where each fact about it was found; None where it was trained here.
+    on evaluation images (of other versions, that between it and what it was made from); None where
+    there is no ONNX file. `origin` tells of an imported model: the file it came from, and where
+    each fact about it was found; or of a registered featuriser inside. Else it is None.
     """
 
     labels: tuple[str, ...]  # names of the network's outputs, in order
