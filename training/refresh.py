@@ -18,6 +18,7 @@ from sightstream.models.engines import Keras, import_keras, load_keras
 from sightstream.models.registry import Registry
 from sightstream.models.version import SPLIT_FILE, Card, read_card
 from training import backbone, datasets, live, recipes
+from training.backbone import Backbone
 from training.datasets import Example, Source
 from training.live import Judged
 from training.options import Options, Progress
@@ -90,10 +91,8 @@ def refresh(
     new = {(e.path, e.label) for e in source.list()} - {(e.path, e.label) for e in tried}
     if len(new) < wish.when_new:
         return None
-    recipe, options = _as_before(card, wish, name)
     base = backbone.again(files, card)
-    if base:
-        recipe, options = upon(base, recipe, options)
+    recipe, options = _as_before(card, wish, name, base)
     with learning(settings, recipe, options, base, progress) as session:
         progress.on_step("decoding the images")
         dataset = datasets.load(
@@ -101,7 +100,7 @@ def refresh(
             seed=wish.seed, labels=card.labels, allow_unreadable=True,
         )  # fmt: skip
         if len(dataset.labels) > len(card.labels):
-            recipe, options = _as_before(card, wish, name, whole=True)
+            recipe, options = _as_before(card, wish, name, base, whole=True)
         start = base or extended(load_keras(files / Keras.file), len(dataset.labels))
         run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
         network, curves = learn(run, dataset, start)
@@ -187,9 +186,14 @@ def _labelled(settings: Settings, name: str) -> list[Example]:
     return [e for e in found if Path(e.path).is_file()]
 
 
-def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tuple[Recipe, Options]:
-    """The champion's recipe and options, with fewer and smaller steps unless a class is new."""
-    before = card.training
+def _as_before(
+    card: Card, wish: Wish, name: str, base: Backbone | None = None, *, whole: bool = False
+) -> tuple[Recipe, Options]:  # fmt: skip
+    """The champion's recipe and options, with fewer and smaller steps unless a class is new.
+
+    On a registered featuriser, whose head is learnt anew, the steps are those of the training too.
+    """
+    before, whole = card.training, whole or base is not None
     recipe = recipes.find(before["recipe"], before.get("network"))
     options = Options(
         before["recipe"],
@@ -207,4 +211,5 @@ def _as_before(card: Card, wish: Wish, name: str, *, whole: bool = False) -> tup
         head=before.get("head", "logistic"),
     )
     rate = (1 if whole else RATE_FRACTION) * recipe.learning_rate
-    return replace(recipe, preprocessing=card.preprocessing, learning_rate=rate), options
+    recipe = replace(recipe, preprocessing=card.preprocessing, learning_rate=rate)
+    return upon(base, recipe, options) if base else (recipe, options)
