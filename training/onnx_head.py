@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper, shape_inference
 
 from sightstream.errors import InputError
 from sightstream.models.bring.graph import the_output
@@ -18,12 +18,20 @@ _BEHIND = {
 }  # fmt: skip
 """Operators that may stand between the last layer and the output; they learn nothing."""
 
+_FILTERS = {"Conv", "BatchNormalization", "Relu", "Clip"}
+"""Operators that make maps with the channels first."""
+
+_WIDTHS = 6  # of joins that give features
+
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
 """Operators that may, too, where the other operand is a constant, as a bias is."""
 
 
 def cut(content: bytes) -> bytes:
-    """Return a network from its input to the features (n, features) that its last layer gets.
+    """Return a network from its input to features (n, features).
+
+    They are what its last layer gets, then the means and maxima of the maps where its branches
+    meet, which tell of textures and parts: of each width the last, of six widths at most.
 
     Features in places of a map are averaged over the places.
 
@@ -35,7 +43,7 @@ def cut(content: bytes) -> bytes:
         model = inliner.inline_local_functions(model)
     last = _last_layer(model)
     name = next(each for each in last.input if each in _moving(model))
-    nodes = [] if name == FEATURES else _as_vectors(name, mapped=last.op_type == "Conv")
+    nodes = [] if name == FEATURES else _vectors(model, name, mapped=last.op_type == "Conv")
     return bytes(_until(model, nodes).SerializeToString())
 
 
@@ -108,15 +116,51 @@ def _captured(node: NodeProto) -> set[str]:
     } | {each.name for graph in graphs for each in graph.output}
 
 
-def _as_vectors(name: str, *, mapped: bool) -> list[NodeProto]:
-    """Nodes from features of any form to `FEATURES`, (n, features) of 32 bits."""
-    pooled, flat = "sightstream/pooled", "sightstream/flat"
-    nodes = [helper.make_node("GlobalAveragePool", [name], [pooled])] if mapped else []
-    return [
-        *nodes,
-        helper.make_node("Flatten", [pooled if mapped else name], [flat], axis=1),
-        helper.make_node("Cast", [flat], [FEATURES], to=TensorProto.FLOAT),
-    ]
+def _vectors(model: ModelProto, name: str, *, mapped: bool) -> list[NodeProto]:
+    """Nodes from what the last layer gets, and from maps before, to `FEATURES`."""
+    nodes: list[NodeProto] = []
+    flat: list[str] = []
+    last = [name] if mapped else _averaged(model, name)
+    pools = [("GlobalMaxPool", each) for each in last]
+    pools += [(f"Global{of}Pool", each) for each in _joins(model) for of in ("Average", "Max")]
+    for kind, source in [("GlobalAveragePool" if mapped else "Identity", name), *pools]:
+        made = f"sightstream/{len(nodes)}"
+        flat += [f"{made}/flat"]
+        nodes += [helper.make_node(kind, [source], [made]),
+                  helper.make_node("Flatten", [made], [flat[-1]], axis=1)]  # fmt: skip
+    joined = "sightstream/joined"
+    nodes.append(helper.make_node("Concat", flat, [joined], axis=1))
+    return [*nodes, helper.make_node("Cast", [joined], [FEATURES], to=TensorProto.FLOAT)]
+
+
+def _averaged(model: ModelProto, name: str) -> list[str]:
+    """The map whose mean a tensor is; none where it is something else."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    node = made.get(name)
+    while node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Identity"):
+        node = made.get(node.input[0])
+    return [node.input[0]] if node is not None and node.op_type == "GlobalAveragePool" else []
+
+
+def _joins(model: ModelProto) -> list[str]:
+    """The last maps of each width where branches meet: residual sums, joined filters."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    moving, shapes = _moving(model), _shapes(model)
+    found: dict[int, str] = {}
+    for node in model.graph.node:
+        kinds = {made[each].op_type for each in node.input if each in made}
+        branches = node.op_type in ("Add", "Concat") and moving.issuperset(node.input)
+        shape = shapes.get(node.output[0], [])
+        if branches and kinds & _FILTERS and len(shape) == 4 and shape[1]:
+            found.pop(shape[1], None)
+            found[shape[1]] = node.output[0]
+    return list(found.values())[-_WIDTHS:]
+
+
+def _shapes(model: ModelProto) -> dict[str, list[int]]:
+    """The shapes of tensors as far as they are known; 0 for a free dimension."""
+    inferred = shape_inference.infer_shapes(model).graph.value_info
+    return {each.name: [d.dim_value for d in each.type.tensor_type.shape.dim] for each in inferred}
 
 
 def _until(model: ModelProto, more: list[NodeProto]) -> ModelProto:

@@ -18,7 +18,7 @@ from training.options import Options
 from training.recipes import find
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (5, 16, 20, 3), np.uint8)
-KERNEL = np.random.default_rng(2).normal(0, 3, (4, 3))
+KERNEL = np.random.default_rng(2).normal(0, 3, (8, 3))
 BIAS = np.array([0.1, -0.2, 0])
 
 
@@ -63,7 +63,7 @@ def test_a_champion_is_found_by_its_name_and_others_by_alias_and_number(registry
 
 def test_it_has_the_preprocessing_and_tells_its_digest(registry):
     base = backbone.find(registry, "lite")
-    assert (base.preprocessing, base.width) == (CARD.preprocessing, 4)
+    assert (base.preprocessing, base.width) == (CARD.preprocessing, 8)
     path = registry.fetch(registry.version("lite")) / Onnx.file
     assert base.origin["featuriser_sha256"] == sha256(path)
 

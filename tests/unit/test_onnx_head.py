@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -75,7 +76,10 @@ CONSTANTS = {
 @pytest.mark.parametrize("steps", ENDINGS.values(), ids=ENDINGS)
 def test_features_are_what_the_last_layer_got(steps):
     content = cut(network(*steps, **CONSTANTS))
-    np.testing.assert_allclose(Onnx(content)(X), EXPECTED, atol=1e-6)
+    found = Onnx(content)(X)
+    np.testing.assert_allclose(found[:, :7], EXPECTED, atol=1e-6)
+    # Of a map with one place the maximum is the mean.
+    assert (found[:, 7:] == found[:, : found.shape[1] - 7]).all()
 
 
 @pytest.mark.parametrize("steps", ENDINGS.values(), ids=ENDINGS)
@@ -86,7 +90,7 @@ def test_nothing_of_the_old_head_is_left(steps):
     assert [each.name for each in made.graph.output] == [FEATURES]
 
 
-def test_maps_before_a_convolution_are_averaged():
+def test_maps_before_a_convolution_give_their_means_and_maxima():
     """As SqueezeNet ends: its last convolution is followed by the mean of its maps."""
     maps = RANDOM.normal(0, 1, (2, 3, 4, 5)).astype(np.float32)
     nodes = [
@@ -103,7 +107,47 @@ def test_maps_before_a_convolution_are_averaged():
     )  # fmt: skip
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     found = Onnx(cut(made.SerializeToString()))(maps)
-    np.testing.assert_allclose(found, np.tanh(maps).mean(axis=(2, 3)), atol=1e-6)
+    h = np.tanh(maps)
+    expected = np.hstack([h.mean(axis=(2, 3)), h.max(axis=(2, 3))])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_joins_of_branches_give_features_of_each_width():
+    """A residual block of three channels, one of five, and a sum behind their means."""
+    maps = RANDOM.normal(0, 1, (2, 3, 6, 6)).astype(np.float32)
+    fixed = {
+        name: RANDOM.normal(0, 1, shape).astype(np.float32)
+        for name, shape in {
+            "a": (3, 3, 3, 3),
+            "b": (5, 3, 1, 1),
+            "c": (5, 5, 1, 1),
+            "last": (5, 2),
+        }.items()
+    }
+    make, pads = helper.make_node, {"pads": [1, 1, 1, 1]}
+    nodes = [
+        make("Conv", ["x", "a"], ["1"], **pads), make("Add", ["1", "x"], ["first"]),
+        make("Conv", ["first", "a"], ["2"], **pads), make("Add", ["2", "first"], ["second"]),
+        make("Conv", ["second", "b"], ["3"]), make("Conv", ["3", "c"], ["4"]),
+        make("Add", ["3", "4"], ["third"]), make("GlobalAveragePool", ["third"], ["m"]),
+        make("Flatten", ["m"], ["f"]), make("Add", ["f", "f"], ["g"]),
+        make("MatMul", ["g", "last"], ["z"]), make("Softmax", ["z"], ["y"]),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 6, 6])],
+        [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in ("y",)],
+        [numpy_helper.from_array(v, k) for k, v in fixed.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    found = Onnx(cut(made.SerializeToString()))(maps)
+    graph.output.extend(
+        helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in ("g", "second", "third")
+    )
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    session = onnxruntime.InferenceSession(whole.SerializeToString())
+    g, second, third = session.run(["g", "second", "third"], {"x": maps})
+    joins = [pool(axis=(2, 3)) for each in (second, third) for pool in (each.mean, each.max)]
+    np.testing.assert_allclose(found, np.hstack([g, *joins]), rtol=1e-4, atol=1e-5)
 
 
 REFUSED = {
@@ -141,11 +185,13 @@ def test_several_outputs_are_refused():
 
 @pytest.mark.parametrize("steps", ENDINGS.values(), ids=ENDINGS)
 def test_a_head_is_a_linear_layer_and_a_softmax(steps):
-    kernel = RANDOM.normal(0, 1, (7, 4)).astype(np.float32)
     bias = np.array([0.5, -1, 0, -1e9], np.float32)
-    made = fold(cut(network(*steps, **CONSTANTS)), kernel, bias)
+    features = cut(network(*steps, **CONSTANTS))
+    found = Onnx(features)(X)
+    kernel = RANDOM.normal(0, 1, (found.shape[1], 4)).astype(np.float32)
+    made = fold(features, kernel, bias)
     onnx.checker.check_model(onnx.ModelProto.FromString(made), full_check=True)
-    powers = np.exp(EXPECTED @ kernel + bias)
+    powers = np.exp(found @ kernel + bias)
     expected = powers / powers.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(Onnx(made)(X), expected, atol=1e-6)
     assert (Onnx(made)(X)[:, 3] == 0).all()  # a label without an image
@@ -169,9 +215,10 @@ def test_an_imported_network_gives_features_of_pixels(tmp_path, layout, kind, he
     brought = bring(path, Wish(("a", "b", "c", "d")[: max(outputs, 2)], scale=scale))
     pixels = RANDOM.integers(0, 256, (3, 16, 20, 3), np.uint8)
     found = Onnx(cut(brought.content))(pixels)
-    assert (found.shape, found.dtype) == ((3, 4), np.float32)
+    assert (found.shape, found.dtype) == ((3, 8), np.float32)  # means and maxima
+    assert (found[:, :4] <= found[:, 4:]).all()
     assert found.std(axis=0).max() > 0
-    made = Onnx(fold(cut(brought.content), np.eye(4, dtype=np.float32), np.zeros(4, np.float32)))
+    made = Onnx(fold(cut(brought.content), np.eye(8, dtype=np.float32), np.zeros(8, np.float32)))
     powers = np.exp(found)
     np.testing.assert_allclose(made(pixels), powers / powers.sum(axis=1)[:, None], atol=1e-6)
 
