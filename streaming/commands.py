@@ -219,13 +219,14 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
         "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
     }
     others = stream.lineup.beside(stream.champion.model)
+    waiting = [f"{f} once a version has that alias" for f in stream.lineup.followers if not f.model]
     return {
         **dict(inputs[source] for source in settings.source),
         "table": settings.predictions,
         "logs": settings.logs,
         "metrics": f"http://{settings.metrics_host}:{stream.metrics.port}/metrics",
         "model": stream.champion.model,
-        **({"beside": ", ".join(map(str, others))} if others else {}),
+        **({"beside": ", ".join([*map(str, others), *waiting])} if others or waiting else {}),
     }
 
 

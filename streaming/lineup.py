@@ -68,7 +68,10 @@ class Follower:
             registry.version(self._name, self.alias)
         self.look()
         if self.model is None:
-            log.warning("%s is not asked until a version has that alias", which)
+            log.warning("%s is not asked until a version has that alias", self)
+
+    def __str__(self) -> str:
+        return f"{self._name}@{self.alias}"
 
     def look(self, ready: Ready | None = None) -> None:
         """Take the version that has the alias now; one that does not load leaves the old in use.
@@ -90,7 +93,7 @@ class Follower:
             self._on_reload("failed")
         else:
             self.model = model
-            log.info("%s@%s is %s now", self._name, self.alias, model or "no version")
+            log.info("%s is %s now", self, model or "no version")
             if ready:
                 self._on_reload("loaded")
                 ready()

@@ -25,7 +25,9 @@ Data = Annotated[
     Path | None, typer.Option(help="Folder with one subfolder of images for each class.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Spark partitions that train at once.")]
-Promote = Annotated[bool, typer.Option(help="Make the version the champion if it is not worse.")]
+Promote = Annotated[
+    bool, typer.Option(help="Make it the champion if it is not worse, else the challenger.")
+]
 AllowUnreadable = Annotated[
     bool, typer.Option(help="Continue when over 5 % of the images cannot be read.")
 ]

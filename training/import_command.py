@@ -42,7 +42,11 @@ def import_(
         typer.Option(help="Folder with one subfolder of images for each class: evaluates."),
     ] = None,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Make it the champion if it is not worse.")
+        bool,
+        typer.Option(
+            "--promote",
+            help="Make it the champion, with --data if it is not worse; else the challenger.",
+        ),
     ] = False,
     optimise: Annotated[
         bool, typer.Option("--optimise", help="Look for a faster engine, on images of --data.")

@@ -129,9 +129,10 @@ class Registry:
         if found := self._find(name, which):
             return self._version(found)
         kind = "version" if str(which).isdigit() else "alias"
+        makes = f"sightstream train {name}" + " --no-promote" * (which == "challenger")
         raise ModelNotFoundError(
             f"no version of '{name}' has the {kind} '{which}' in the registry {self.shown}; see: "
-            f"sightstream models list, or train one with: sightstream train {name}"
+            f"sightstream models list, or train one with: {makes}"
         )
 
     def champion_number(self, name: str) -> int | None:

@@ -42,7 +42,7 @@ FLOOR = 0.1
 LATE = 3.0
 """Times the seconds that it usually takes after which it is late."""
 
-GRACE = 0.25
+GRACE = 1.0
 """Seconds more, since other work may hold it up."""
 
 TRIES = 5

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from sightstream.errors import SightstreamError
+from sightstream.errors import ConfigError, SightstreamError
 from sightstream.models.registry import Registry
 from sightstream.tables import predictions
 from streaming.kafka.lag import Topic
@@ -45,6 +45,8 @@ def champion(registry: Registry, name: str) -> str:
     try:
         model = registry.chosen(name)
         number = registry.champion_number(model)
+    except ConfigError:
+        return f"not set; the registry has {', '.join(registry.names())}"
     except SightstreamError as error:
         return str(error)
     return f"{model} version {number}" if number else f"no champion of {model}"
