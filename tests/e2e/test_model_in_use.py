@@ -60,7 +60,7 @@ def test_of_several_models_one_must_be_named(home, publish, starter):
         done = home(*command)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.endswith(said), done.stderr
-    assert "the registry has the models leaf, skin" in home("status").stdout
+    assert "model  not set; the registry has leaf, skin\n" in home("status").stdout
     assert json.loads(home("models", "show", "--json", model="skin").stdout)["name"] == "skin"
 
 
