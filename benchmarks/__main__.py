@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000, help="in Kafka; 0 leaves it out")
     parser.add_argument("--cluster", type=int, default=2, help="rounds with 1 and 2 workers")
     parser.add_argument("--library", type=int, default=4000, help="images; 0 leaves it out")
-    parser.add_argument("--real", type=int, default=600, help="images at 224x224; 0 leaves it out")
+    parser.add_argument("--real", type=int, default=2400, help="images at 224x224; 0 leaves it out")
     parser.add_argument("--memory", type=int, default=60_000, help="images; 0 leaves it out")
     parser.add_argument("--folder", type=Path, default=Path.cwd() / "data" / "benchmark")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))

@@ -45,6 +45,11 @@ def onnx_model(
         then("Softmax", axis=1)
     elif head == "sigmoid":
         then("Sigmoid")
+    elif head == "hard":
+        then("HardSigmoid")
+    elif head == "surprise":
+        then("LogSoftmax", axis=1)
+        then("Neg")
     elif head == "unit":
         then("LpNormalization", axis=1, p=2)
     elif head == "nan":

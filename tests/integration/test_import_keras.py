@@ -267,7 +267,9 @@ def test_a_custom_layer_is_refused(tmp_path, keras):
         keras.saving.get_custom_objects().clear()
 
 
-@pytest.mark.parametrize("operation", ["io.write_file", "py_function", "io.read_file"])
+@pytest.mark.parametrize(
+    "operation", ["io.write_file", "py_function", "io.read_file", "keras.models.load_model"]
+)
 def test_an_operation_that_touches_files_is_refused(tmp_path, keras, operation):
     import h5py
 

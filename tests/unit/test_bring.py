@@ -1,5 +1,8 @@
 """Models that were made elsewhere: served as they answer themselves, asked about, or refused."""
 
+import json
+import zipfile
+
 import numpy as np
 import onnx
 import pytest
@@ -170,6 +173,8 @@ def test_origin_tells_what_was_found_where(tmp_path):
 YOLO = {"author": "Ultralytics", "task": "detect", "names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"}
 # Wrong range, layout, size and labels, and other tasks: asked for or refused, never served
 REFUSED = {
+    "shares that are no probabilities": ({"head": "hard"}, UNIT, "neither probabilities nor"),
+    "negative logarithms": ({"head": "surprise"}, UNIT, "of which the least is the best"),
     "range not told": ({}, Wish(FOUR), "give --scale, one of 0..255, 0..1, -1..1, imagenet"),
     "range contradicts bytes": ({"kind": TensorProto.UINT8}, UNIT, "--scale 0..1 contradicts"),
     "range contradicts the graph": ({"scaled": 1 / 255}, UNIT, "contradicts its first steps"),
@@ -198,6 +203,18 @@ REFUSED = {
     "empty label": ({}, Wish(("a", " ", "c", "d"), scale=NAMED["0..1"]), "a label is empty"),
     "mean of other channels": ({"channels": 1}, Wish(FOUR, scale=NAMED["imagenet"]), "1 channel"),
 }  # fmt: skip
+
+
+def test_a_damaged_archive_is_one_sentence(tmp_path):
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps({"x": list(range(500))}))
+        archive.writestr("metadata.json", "{}")
+    content = bytearray(path.read_bytes())
+    content[60:90] = b"\xff" * 30
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.keras"):
+        bring(path, UNIT)
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -21,6 +21,7 @@ from sightstream.models.engines import Onnx
 from sightstream.models.version import AGREEMENT
 
 IMAGES = 48  # on which a model is compared with its original
+BYTES = 2**25  # of their pixels, at most, which become float32
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def bring(
         crop=facts["crop"].value,
     )  # fmt: skip
     on_step("running the original")
-    pixels = photographs.pixels(images, preprocessing)
+    most = max(4, BYTES // (height * width * channels))
+    pixels = photographs.pixels(images[:most], preprocessing)
     raw = _raw(foreign, pixels, facts)
     labels = _labels(facts.get("labels"), raw)
     ending = _ending(raw, len(labels.value), graph.ends_with(foreign.network))
@@ -207,6 +209,16 @@ def _ending(raw: NDArray[np.float32], labels: int, last: str) -> Ending:
         raise InputError(
             f"the network's {labels} outputs are sigmoids of their own: it answers with several "
             "labels for an image, and here an image has one"
+        )
+    if within:
+        raise InputError(
+            f"the network's {labels} outputs are from 0 to 1 and their sum is not 1: they are "
+            "neither probabilities nor logits; export the model with its softmax, or without it"
+        )
+    if np.abs(np.exp(-raw.astype(float)).sum(axis=1) - 1).max() < 1e-3:
+        raise InputError(
+            "the network answers with negative logarithms of probabilities, of which the least is "
+            "the best; export it with its softmax"
         )
     if labels > 2 and np.abs((raw.astype(float) ** 2).sum(axis=1) - 1).max() < 1e-3:
         raise InputError(

@@ -31,7 +31,7 @@ _REFUSED = {
     "StringLookup": "a layer for text",
     "TextVectorization": "a layer for text",
 }
-_OPERATIONS = ("math.", "nn.", "__operators__.", "keras.", "image.resize", "linalg.")
+_OPERATIONS = ("math.", "nn.", "__operators__.", "keras.activations.", "image.resize", "linalg.")
 _OPERATION_NAMES = {
     "cast", "reshape", "transpose", "concat", "expand_dims", "squeeze", "convert_to_tensor",
     "clip_by_value", "pad", "stack", "unstack", "split", "shape", "identity", "compat.v1.transpose",

@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from sightstream.errors import InputError
+from sightstream.errors import InputError, SightstreamError, first_line
 from sightstream.models.bring import archive, folders
 from sightstream.models.bring.foreign import Foreign
 
@@ -31,7 +31,12 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Foreign:
     """
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
-    return _folder(path, size) if path.is_dir() else _file(path, size)
+    try:
+        return _folder(path, size) if path.is_dir() else _file(path, size)
+    except (SightstreamError, OSError, ImportError):
+        raise
+    except Exception as error:  # of damaged files, by the libraries that read them
+        raise InputError(f"{path} is damaged, or not of its kind: {first_line(error)}") from error
 
 
 def digest(path: Path) -> str:

@@ -132,7 +132,8 @@ def _reached(graph: Any, functions: dict[str, Any], saver: set[str]) -> set[str]
     ]
     seen: set[str] = set()
     operations: set[str] = set()
-    called: set[str] = set()
+    # TensorFlow may call these while it loads, such as what initialises a resource.
+    called: set[str] = {*graph.object_graph_def.concrete_functions}
     while wanted:
         name = wanted.pop().lstrip("^").partition(":")[0]
         if name in seen or name not in nodes or name in saver:
