@@ -289,7 +289,7 @@ def test_weights_alone_are_refused(tmp_path, keras):
         bring(tmp_path / "m.weights.h5", UNIT)
 
 
-@pytest.mark.parametrize("kind", ["write", "read", "python", "restore"])
+@pytest.mark.parametrize("kind", ["write", "read", "python", "restore", "start"])
 def test_a_saved_model_that_touches_files_is_never_loaded(tmp_path, kind, monkeypatch):
     import tensorflow as tf
 
@@ -304,13 +304,22 @@ def test_a_saved_model_that_touches_files_is_never_loaded(tmp_path, kind, monkey
                 x += tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
             elif kind == "python":
                 x = tf.py_function(lambda v: v, [x], tf.float32)
-            else:
+            elif kind == "restore":
                 x += tf.raw_ops.RestoreV2(
                     prefix=target, tensor_names=["x"], shape_and_slices=[""], dtypes=[tf.float32]
                 )[0]
             return tf.reduce_mean(x, axis=[1, 2])
 
+        @tf.function(input_signature=[])
+        def start(self):
+            """Which no signature reaches, and TensorFlow may call while it loads."""
+            return tf.raw_ops.RestoreV2(
+                prefix=target, tensor_names=["x"], shape_and_slices=[""], dtypes=[tf.float32]
+            )
+
     module = Evil()
+    if kind != "start":
+        del Evil.start
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.__call__)
     monkeypatch.setattr(tf.saved_model, "load", lambda *_: pytest.fail("it was loaded"))
     with pytest.raises(InputError, match="may touch files or run code"):
