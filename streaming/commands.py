@@ -52,7 +52,9 @@ def run(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine: auto, onnx, int8, openvino or keras [auto]."),
+        typer.Option(
+            help="Engine: auto, onnx, int8, openvino, openvino-int8, openvino-bf16, keras [auto]."
+        ),
     ] = None,
     shadow: Annotated[
         str | None, typer.Option(help="Challenger that answers beside it: NAME@ALIAS [none].")

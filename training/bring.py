@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.config import Settings
-from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
+from sightstream.errors import InputError
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import read
@@ -81,7 +81,7 @@ def import_model(
             on_step("looking for a faster engine")
             card = _optimised(card, files, images, settings.limits)
         served = ready(files, card, name)
-        judged = None
+        judged = rival = page = None
         if data:
             on_step("evaluating")
             judged = _judge(served, images, settings.limits, allow_unreadable)
@@ -91,14 +91,16 @@ def import_model(
                 compare.pictures(judged.scores, judged.images, card.labels), brought.origin,
                 settings.limits,
             )  # fmt: skip
-        rival = _rival(registry, name, judged, settings.limits)
+            figures = partial(_figures, judged=judged, limits=settings.limits)
+            rival = compare.rival(registry, name, figures)
         digest = write_card(files, card)
         on_step("registering")
         version = registry.publish(
             name, files, digest, parameters=brought.origin | card.training, metrics=card.metrics,
             curves={}, report=pages if judged else None,
         )  # fmt: skip
-        page = _kept(settings.root / "reports" / name / str(version.number), pages)
+        if judged:
+            page = report.keep(pages, settings.root, version)
     better, reason = True, "not evaluated: no --data"
     if judged:
         better, reason = compare.decide(judged.evaluation, rival, None)
@@ -199,20 +201,8 @@ def _decoded(
         yield image if isinstance(image, Decoded) else None
 
 
-def _rival(
-    registry: Registry, name: str, judged: _Judged | None, limits: Limits
-) -> compare.Rival | None:
-    """The champion with its figures on the same images; none where it does not know a class."""
-    if judged is None:
-        return None
-    try:
-        version = registry.version(name)
-    except ModelNotFoundError:
-        return None
-    try:
-        model = registry.load(version)
-    except ModelDamagedError:
-        return version, None
+def _figures(model: ServedModel, judged: _Judged, limits: Limits) -> Evaluation:
+    """How another model does on the same images, also where it does not know all classes."""
     labels = judged.evaluation.labels
     found, answers, _ = _answers(model, judged.images, limits)
     scores = np.zeros((len(found), len(labels)), np.float32)
@@ -220,13 +210,4 @@ def _rival(
     for column, label in enumerate(model.labels):
         if label in labels:
             scores[rows, labels.index(label)] = answers[:, column]
-    return version, compare.evaluation(scores, judged.images, labels)
-
-
-def _kept(place: Path, pages: Path) -> Path | None:
-    if not pages.exists():
-        return None
-    shutil.rmtree(place, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    pages.rename(place)
-    return place / "report.html"
+    return compare.evaluation(scores, judged.images, labels)

@@ -133,7 +133,17 @@ def champion(
     session: SparkSession, registry: Registry, name: str, images: Sequence[Example],
     labels: Sequence[str], limits: Limits,
 ) -> Rival | None:  # fmt: skip
-    """The champion with its figures on the same images; no figures where it is damaged."""
+    """The champion with its figures on the same images, as Spark's workers answer for them."""
+    return rival(
+        registry, name,
+        lambda model: evaluation(answers(session, model, images, labels, limits), images, labels),
+    )  # fmt: skip
+
+
+def rival(
+    registry: Registry, name: str, figures: Callable[[ServedModel], Evaluation]
+) -> Rival | None:
+    """The champion with its figures; no figures where it is damaged, None where there is none."""
     try:
         version = registry.version(name)
     except ModelNotFoundError:
@@ -142,7 +152,7 @@ def champion(
         model = registry.load(version)
     except ModelDamagedError:
         return version, None
-    return version, evaluation(answers(session, model, images, labels, limits), images, labels)
+    return version, figures(model)
 
 
 def decide(challenger: Evaluation, rival: Rival | None, margin: float | None) -> tuple[bool, str]:

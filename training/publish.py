@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -93,7 +92,7 @@ def publish(
         figures = judged.evaluation.metrics()
         digest = write_card(files, replace(card, metrics=figures, reference=reference))
         run.progress.on_step("registering")
-        page = report.write(
+        report.write(
             pages, run.name, judged.evaluation, asdict(curves) if curves.loss else None,
             compare.pictures(judged.scores, judged.images, dataset.labels), card.training,
             run.limits,
@@ -102,13 +101,9 @@ def publish(
             run.name, files, digest, parameters=card.training, metrics=figures,
             curves=asdict(curves), report=pages,
         )  # fmt: skip
-        # Where a person looks for it, in place of an earlier one.
-        kept = run.home / "reports" / run.name / str(version.number)
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        pages.rename(kept)
+        page = report.keep(pages, run.home, version)
     version, promoted, reason = _decide(run, version, judged, margin)
-    return Trained(version, promoted, reason, kept / page.name, dataset.left_out, dataset.copies)
+    return Trained(version, promoted, reason, page, dataset.left_out, dataset.copies)
 
 
 def _export(run: Run, dataset: Dataset, network: Any, files: Path) -> Card:

@@ -6,6 +6,7 @@ Names of classes and files come from outside: they are cut, and never read as ma
 from __future__ import annotations
 
 import json
+import shutil
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from sightstream.models.registry import Version
+
 WRONG, SAMPLES = 24, 20  # largest number of pictures on each sheet
 _TILE = Preprocessing(112, 112, 3, aspect="pad")
 _DPI = 144
+_PAGE = "report.html"
 # Okabe and Ito's colours, which colour-blind people tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#767676"
 _PANELS = {
@@ -79,9 +83,21 @@ def write(
     drawn = np.random.default_rng(0).permutation(len(pictures))[:SAMPLES]
     samples = [pictures[i] for i in drawn]
     drawings = list(_drawings(directory, evaluation, curves or {}, wrong, samples, limits))
-    page = directory / "report.html"
+    page = directory / _PAGE
     page.write_text(_page(title, evaluation, drawings, wrong, facts), "utf-8")
     return page
+
+
+def keep(pages: Path, home: Path, version: Version) -> Path:
+    """Moves a report to where a person looks for it, in place of an earlier one of the version.
+
+    Returns the path of its report.html.
+    """
+    place = home / "reports" / version.name / str(version.number)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    pages.rename(place)
+    return place / _PAGE
 
 
 def _drawings(

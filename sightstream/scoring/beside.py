@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
-from sightstream.models.pace import fitting
 from sightstream.models.version import ServedModel
 from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, best
@@ -130,7 +129,6 @@ class Engine:
         self._engine, self._top_k = model.load(), min(top_k, len(model.labels))
         side = model.preprocessing
         self._grey = np.full((1, side.height, side.width, side.channels), 128, np.uint8)
-        self._chunk = fitting(side.height, side.width)
 
     def ready(self) -> float:
         """Return how long an image takes at best, once the model is loaded."""
@@ -142,12 +140,7 @@ class Engine:
 
     def best(self, pixels: NDArray[np.uint8]) -> Best:
         """Return the indices and the scores of the best labels."""
-        parts = [
-            best(self._engine(pixels[start : start + self._chunk]), self._top_k)
-            for start in range(0, len(pixels), self._chunk)
-        ]
-        classes, scores = zip(*parts, strict=True)
-        return np.concatenate(classes), np.concatenate(scores)
+        return best(self._engine(pixels), self._top_k)
 
 
 _companions: dict[str, Companion] = {}

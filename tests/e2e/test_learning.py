@@ -8,14 +8,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from sightstream.models.engines import FASTER
-
-COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
-YELLOW = {"yellow": (210, 200, 40)}
+from tests.colours import COLOURS, YELLOW, draw
 
 RECIPE = """
 from sightstream.images.decode import Preprocessing
@@ -33,17 +29,6 @@ RECIPE = Recipe(
     learning_rate=1e-2,
 )
 """
-
-
-def draw(folder, colours, count, seed):
-    """Class folders of noisy pictures of one colour each."""
-    random = np.random.default_rng(seed)
-    for label, colour in colours.items():
-        (folder / label).mkdir(parents=True)
-        for number in range(count):
-            pixels = random.normal(colour, 30, (24, 32, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{seed}-{number}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,15 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from sightstream.config import load
 from sightstream.models.registry import Registry
 from sightstream.models.version import sha256
+from tests.colours import COLOURS, YELLOW, draw
 from tests.foreign import save
 
-COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
-MORE = COLOURS | {"yellow": (210, 200, 40)}
+MORE = COLOURS | YELLOW
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +36,6 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def registry(run):
     return Registry(load(home=run.home).registry_address)
-
-
-def draw(folder, colours, count, seed):
-    """Class folders of noisy pictures of one colour each."""
-    random = np.random.default_rng(seed)
-    for label, colour in colours.items():
-        (folder / label).mkdir(parents=True)
-        for number in range(count):
-            pixels = random.normal(colour, 30, (24, 32, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{seed}-{number}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

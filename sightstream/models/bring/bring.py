@@ -58,7 +58,6 @@ def bring(
     if not images:
         images, seen = photographs.crops(IMAGES), photographs.SOURCE
     on_step("reading the file")
-    digest = kinds.digest(path)
     foreign = kinds.read(path, wish.size)
     facts = _facts(foreign, wish)
     channels = _channels(foreign, facts["layout"].value)
@@ -83,7 +82,8 @@ def bring(
     shown = {**facts, "labels": Fact(f"{len(labels.value)} labels", labels.source),
              "output": Fact(ending, "running it on the images")}  # fmt: skip
     origin = {
-        "file": path.name, "sha256": digest, "kind": foreign.kind, "runtime": foreign.runtime,
+        "file": path.name, "sha256": kinds.digest(path),
+        "kind": foreign.kind, "runtime": foreign.runtime,
         **{key: f"{_text(fact.value)}, from {fact.source}" for key, fact in shown.items()},
         "largest_difference": difference, "compared_on": f"{len(pixels)} {seen}",
     }  # fmt: skip
