@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from sightstream.errors import InputError
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import read
+from sightstream.io import disk
 from sightstream.models import drift
 from sightstream.models.bring.bring import IMAGES, Brought, Wish, bring
 from sightstream.models.drift import Reference
@@ -73,9 +73,8 @@ def import_model(
     images = datasets.class_folders(data) if data else []
     brought = bring(path, wish, _contents(images, settings.limits), on_step=on_step)
     images = _known(images, brought.labels)
-    (settings.root / "tmp").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.root / "tmp", prefix="import-") as folder:
-        files, pages = Path(folder) / "model", Path(folder) / "report"
+    with disk.scratch(settings.root / "tmp", "import-") as folder:
+        files, pages = folder / "model", folder / "report"
         card = _write(files, brought)
         if faster:
             on_step("looking for a faster engine")

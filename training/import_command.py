@@ -109,7 +109,7 @@ def _print(done: Imported, home: str, *, as_json: bool) -> None:
         return
     for key, value in (origin | done.optimised).items():
         terminal.say(f"  {key}: {value}")
-    verb = "is the champion now" if done.promoted else "was not promoted"
+    verb = "is the champion now" if done.promoted else "is the challenger"
     terminal.say(f"{version.name} version {version.number} {verb} ({done.reason})")
     if done.report:
         terminal.say(f"look at {done.report}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.images.limits import Limits
+from sightstream.io import disk
 from sightstream.models.optimise import optimise
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import SPLIT_FILE, Card, export, ready, write_card
@@ -82,8 +82,8 @@ def publish(
     with its head; `margin` is that of `compare.decide`. The test images decide; without any, those
     of validation.
     """
-    with tempfile.TemporaryDirectory(dir=run.home / "tmp", prefix="model-") as folder:
-        files, pages = Path(folder) / "model", Path(folder) / "report"
+    with disk.scratch(run.home / "tmp", "model-") as folder:
+        files, pages = folder / "model", folder / "report"
         run.progress.on_step("exporting")
         card = _export(run, dataset, network, files)
         run.progress.on_step("evaluating")

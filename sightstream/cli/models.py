@@ -20,6 +20,8 @@ app = typer.Typer(
     no_args_is_help=True, help="List, show, compare, promote and roll back registered models."
 )
 
+_MOST_LABELS = 20
+
 Name = Annotated[str, typer.Argument(help="Name of the registered model.")]
 
 
@@ -68,6 +70,8 @@ def models_show(
         return
     rows = []
     del shown["reference"]  # hundreds of figures, for machines
+    if len(labels := shown["labels"]) > _MOST_LABELS:
+        shown["labels"] = f"{', '.join(labels[:_MOST_LABELS])}, ... ({len(labels)}; all: --json)"
     for key, value in shown.items():
         parts = value if isinstance(value, dict) else {"": value}
         rows += [[key if i == 0 else "", *part] for i, part in enumerate(parts.items())]

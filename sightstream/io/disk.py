@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sightstream.errors import AlreadyRunningError, EnvironmentUnfitError
 
@@ -78,6 +80,31 @@ def is_held(root: Path, name: str = "lock") -> bool:
     except (FileNotFoundError, BlockingIOError) as error:
         return isinstance(error, BlockingIOError)
     return False
+
+
+@contextmanager
+def scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder below another, until the block ends; those of killed processes go first."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with _locked_folder(parent, fcntl.LOCK_EX):
+            for left in parent.glob(f"{prefix}*"):
+                with suppress(BlockingIOError), _locked_folder(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    shutil.rmtree(left, ignore_errors=True)
+            made = TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(made))
+            stack.enter_context(_locked_folder(folder, fcntl.LOCK_EX))
+        yield folder
+
+
+@contextmanager
+def _locked_folder(folder: Path, mode: int) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, mode)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from sightstream.models import mlmodel
 from sightstream.models.version import CARD_FILE, Card, ServedModel, read_card, serve
 
 if TYPE_CHECKING:
+    from mlflow.entities import RunInfo
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
@@ -179,11 +181,12 @@ class Registry:
                 points += [Metric(key, value, now, step) for step, value in enumerate(values, 1)]
             for first in range(0, len(points), _POINTS):
                 client.log_batch(run.run_id, points[first : first + _POINTS])
-            model = mlmodel.log(client, run, name, directory)
-            if report:
-                client.log_artifacts(run.run_id, str(report), "report")
+            with self._whole_or_gone(run):
+                model = mlmodel.log(client, run, name, directory)
+                if report:
+                    client.log_artifacts(run.run_id, str(report), "report")
             client.set_terminated(run.run_id)
-            if not client.search_registered_models(f"name='{name}'"):
+            with _there_already():
                 client.create_registered_model(name)
             number = client.create_model_version(
                 name, model.artifact_location, run.run_id, model_id=model.model_id,
@@ -357,7 +360,27 @@ class Registry:
         if found:
             return str(found.experiment_id)
         artifacts = str(self._artifacts / name) if self._local else None
-        return str(self._client.create_experiment(name, artifact_location=artifacts))
+        with _there_already():
+            self._client.create_experiment(name, artifact_location=artifacts)
+        return str(self._client.get_experiment_by_name(name).experiment_id)
+
+    @contextmanager
+    def _whole_or_gone(self, run: RunInfo) -> Iterator[None]:
+        """Remove what was copied for a run, such as to a full disk, where not all of it was."""
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):
+                found = self._client.search_logged_models(
+                    [run.experiment_id], f"source_run_id = '{run.run_id}'"
+                )
+                for folder in (run.artifact_uri, *(each.artifact_location for each in found)):
+                    if local := _local_folder(folder):
+                        shutil.rmtree(local, ignore_errors=True)
+                for each in found:
+                    self._client.delete_logged_model(each.model_id)
+                self._client.delete_run(run.run_id)
+            raise
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -409,6 +432,18 @@ def _unset_afterwards(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _there_already() -> Iterator[None]:
+    """Let pass that another process has created the same thing first."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _reason(error: BaseException) -> str:

@@ -50,6 +50,19 @@ def test_a_file_is_imported_promoted_and_served(tmp_path, settings):
     assert json.loads(out)[0]["top"][0]["label"] in "abcd"
 
 
+def test_many_labels_leave_room_for_the_origin(tmp_path, settings):
+    names, scale = ",".join(f"label-{n}" for n in range(400)), ("--scale", "0..1")
+    path = save(tmp_path / "m", outputs=400)
+    import_it = ("models", "import", path, "--name", "many", "--labels", names, *scale)
+    code, out, err = sightstream(settings.root, *import_it)
+    assert (code, out) == (0, ""), err
+    assert "many version 1 is the challenger (not evaluated: no --data)" in " ".join(err.split())
+    code, out, _ = sightstream(settings.root, "models", "show", "many", 1)
+    assert (code, "(400; all: --json)" in out, "label-20" in out) == (0, True, False)
+    code, out, _ = sightstream(settings.root, "models", "show", "many", 1, "--json")
+    assert len(json.loads(out)["labels"]) == 400
+
+
 def test_what_is_missing_is_asked_for_in_one_line(tmp_path, settings):
     arguments = ("models", "import", save(tmp_path / "m"), "--name", "mine", "--labels", "a,b,c,d")
     code, out, err = sightstream(settings.root, *arguments)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,50 @@ def test_long_curves_are_kept_whole(registry):
         parameters={}, metrics={"loss": 0.5}, curves={"val_loss": losses},
     )  # fmt: skip
     assert registry.curves(version) == {"val_loss": losses}
+
+
+def test_what_cannot_be_copied_whole_leaves_nothing(registry, tmp_path):
+    first = registry.version("starter", 1)
+    files, artifacts = registry.fetch(first), Path(registry._database).parent / "artifacts"
+    before = {*artifacts.rglob("*")}
+    (tmp_path / "page.html").symlink_to("nowhere")
+    with pytest.raises(RegistryUnavailableError):
+        registry.publish(
+            "starter", files, first.digest, parameters={}, metrics={}, curves={}, report=tmp_path
+        )
+    assert {path for path in artifacts.rglob("*") if path.is_file()} <= before
+    assert [each.number for each in registry.versions("starter")] == [1]
+    running = registry._client.search_runs(
+        [each.experiment_id for each in registry._client.search_experiments()],
+        "attributes.status = 'RUNNING'",
+    )
+    assert not running
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from sightstream.models.registry import Registry
+registry = Registry(sys.argv[1])
+first = registry.version("starter", 1)
+files = registry.fetch(first)
+print("ready", flush=True)
+sys.stdin.readline()
+registry.publish("fresh", files, first.digest, parameters={}, metrics={}, curves={})
+"""
+
+
+def test_two_may_register_the_first_versions_of_a_name_at_once(registry):
+    command = [sys.executable, "-c", PUBLISH, registry.uri]
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **pipe) for _ in range(2)]
+    for each in both:
+        assert each.stdout.readline() == "ready\n"
+    for each in both:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    assert [each.wait(60) for each in both] == [0, 0]
+    assert sorted(each.number for each in registry.versions("fresh")) == [1, 2]
 
 
 def test_a_published_version_is_the_challenger(registry, publish):

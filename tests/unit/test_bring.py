@@ -175,6 +175,9 @@ YOLO = {"author": "Ultralytics", "task": "detect", "names": "{0: 'a', 1: 'b', 2:
 REFUSED = {
     "shares that are no probabilities": ({"head": "hard"}, UNIT, "neither probabilities nor"),
     "negative logarithms": ({"head": "surprise"}, UNIT, "of which the least is the best"),
+    "a measurement": (
+        {"head": "far", "outputs": 1}, Wish(("no", "yes"), scale=NAMED["0..1"]), "regression",
+    ),
     "range not told": ({}, Wish(FOUR), "give --scale, one of 0..255, 0..1, -1..1, imagenet"),
     "range contradicts bytes": ({"kind": TensorProto.UINT8}, UNIT, "--scale 0..1 contradicts"),
     "range contradicts the graph": ({"scaled": 1 / 255}, UNIT, "contradicts its first steps"),

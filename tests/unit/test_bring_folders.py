@@ -260,6 +260,13 @@ def test_files_of_labels_are_read(tmp_path, text):
     assert labels.given(str(tmp_path / "l.txt")) == ("a", "b", "c")
 
 
+def test_labels_that_are_neither_json_nor_lines_are_told(tmp_path):
+    (tmp_path / "l.txt").write_text('["a",\n"b"')
+    with pytest.raises(InputError, match="are read as JSON, and these are no list of it"):
+        labels.given(str(tmp_path / "l.txt"))
+    assert labels.from_metadata('["a",\n"b"') is None
+
+
 def test_labels_that_occur_twice_get_their_number():
     assert labels.distinct(("crane", "b", "crane")) == ("crane (0)", "b", "crane (2)")
 

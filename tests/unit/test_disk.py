@@ -55,6 +55,21 @@ def test_a_killed_process_holds_nothing(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
 
 
+def test_scratch_of_a_killed_process_goes_and_that_of_another_stays(tmp_path):
+    code = (
+        "import os, pathlib, sys; from sightstream.io import disk\n"
+        "with disk.scratch(pathlib.Path(sys.argv[1]), 'a-') as mine:\n"
+        "    (mine / 'file').touch(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -9
+    (killed,) = tmp_path.iterdir()
+    (tmp_path / "b-another").mkdir()
+    with disk.scratch(tmp_path, "a-") as one, disk.scratch(tmp_path, "a-") as two:
+        assert {*tmp_path.iterdir()} == {one, two, tmp_path / "b-another"}
+        assert killed not in {one, two}
+    assert {*tmp_path.iterdir()} == {tmp_path / "b-another"}
+
+
 def test_an_error_of_the_block_stays_what_it_is(tmp_path):
     with pytest.raises(BlockingIOError), disk.held(tmp_path):
         raise BlockingIOError

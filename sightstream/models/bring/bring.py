@@ -23,6 +23,9 @@ from sightstream.models.version import AGREEMENT
 IMAGES = 48  # on which a model is compared with its original
 BYTES = 2**25  # of their pixels, at most, which become float32
 
+_CERTAIN = 15.0
+"""A logit of which the sigmoid differs from 0 or 1 by less than float32 shows."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -201,6 +204,11 @@ def _ending(raw: NDArray[np.float32], labels: int, last: str) -> Ending:
             raise InputError(
                 "the network's one output is from 0 to 1 without a sigmoid: it may be a "
                 "probability or not; export the model with its sigmoid"
+            )
+        if last != "Sigmoid" and np.min(np.abs(raw)) > _CERTAIN:
+            raise InputError(
+                f"the network's one output is {np.min(raw):.4g} to {np.max(raw):.4g} on images: "
+                "as a logit it would be certain of all; this looks like a measurement (regression)"
             )
         return "one" if within else "sigmoid"
     if within and np.abs(raw.sum(axis=1) - 1).max() <= 1e-3:

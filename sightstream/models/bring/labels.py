@@ -41,8 +41,13 @@ def read(path: Path) -> str:
 
 def from_text(text: str) -> tuple[str, ...]:
     """Labels of a file: JSON, or one a line; Teachable Machine's lines begin with a number."""
-    if text.lstrip().startswith(("[", "{")):
-        return from_json(text) or ()
+    if _like_json(text):
+        if not (found := from_json(text)):
+            raise InputError(
+                "labels that begin with [ or { are read as JSON, and these are no list of it: give "
+                'a file such as ["a", "b"], or one label a line'
+            )
+        return found
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [re.fullmatch(r"(\d+)[ \t:]+(.+)", line) for line in lines]
     if all(m and int(m[1]) == n for n, m in enumerate(numbered)):
@@ -52,7 +57,12 @@ def from_text(text: str) -> tuple[str, ...]:
 
 def from_metadata(text: str) -> tuple[str, ...] | None:
     """Labels of an entry in a file: as JSON or Python writes them, or one a line (PaddlePaddle)."""
-    return from_json(text) or (from_text(text) if "\n" in text.strip() else None)
+    lines = "\n" in text.strip() and not _like_json(text)
+    return from_json(text) or (from_text(text) if lines else None)
+
+
+def _like_json(text: str) -> bool:
+    return text.lstrip().startswith(("[", "{"))
 
 
 def from_json(text: str) -> tuple[str, ...] | None:
