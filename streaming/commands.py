@@ -167,6 +167,9 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             stream = stack.enter_context(running(settings, screen.add))
         stop = terminal.stop_on_signals()
         if once:
+            for each in stream.lineup.followers:
+                if not each.model:
+                    terminal.say(f"{each} is not asked: {each.why}; see: sightstream models list")
             taken = stream.drain()
             stream.start()
             stream.finish(stop)
@@ -221,7 +224,7 @@ def _places(settings: Settings, stream: Stream) -> dict[str, object]:
         "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
     }
     others = stream.lineup.beside(stream.champion.model)
-    waiting = [f"{f} once a version has that alias" for f in stream.lineup.followers if not f.model]
+    waiting = [f"{f} later ({f.why})" for f in stream.lineup.followers if not f.model]
     return {
         **dict(inputs[source] for source in settings.source),
         "table": settings.predictions,

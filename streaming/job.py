@@ -269,8 +269,10 @@ def _followers(settings: Settings, registry: Registry, metrics: Metrics) -> list
                 f"alias, such as {first}@challenger"
             )
     return [
-        Follower(which, settings.engine, registry, on_reload, settings.device)
-        for which in asked if which
+        Follower(
+            which, settings.engine, registry, on_reload, settings.device, is_shadow=not place
+        )
+        for place, which in enumerate(asked) if which
     ]  # fmt: skip
 
 

@@ -27,9 +27,21 @@ PAUSE = 60.0
 
 LONGEST_PAUSE = 3600.0
 
+TELL = 60.0
+"""Seconds of which a log line tells that a shadow answered for less than half of the images."""
+
 Ready = Callable[[], None]
 OnReload = Callable[[str], None]
 Key = tuple[str, int]
+
+
+@dataclass
+class _Tally:
+    """What came of the images that a model might have answered for, since a time."""
+
+    since: float
+    images: int = 0
+    answered: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Seated:
 
     model: ServedModel
     alias: str
+    is_shadow: bool
 
     @property
     def key(self) -> Key:
@@ -52,26 +65,30 @@ class Follower:
     """A model under an alias: the version in use, or None where there is none that loads."""
 
     def __init__(
-        self, which: str, engine: str, registry: Registry, on_reload: OnReload, device: str = "auto"
-    ) -> None:
+        self, which: str, engine: str, registry: Registry, on_reload: OnReload,
+        device: str = "auto", *, is_shadow: bool = False,
+    ) -> None:  # fmt: skip
         """Load NAME, for its champion, or NAME@ALIAS; an alias that is not set is waited for.
 
         Raises:
             ModelNotFoundError: there is no model of that name.
         """
         self._name, _, alias = which.partition("@")
-        self.alias = alias or "champion"
+        self.alias, self.is_shadow = alias or "champion", is_shadow
         self._registry, self._on_reload, self._runs_on = registry, on_reload, (engine, device)
         self.model: ServedModel | None = None
         self._seen: int | None = None
         if not registry.versions(self._name):
             registry.version(self._name, self.alias)
         self.look()
-        if self.model is None:
-            log.warning("%s is not asked until a version has that alias", self)
 
     def __str__(self) -> str:
         return f"{self._name}@{self.alias}"
+
+    @property
+    def why(self) -> str:
+        """Return why there is no model."""
+        return f"version {self._seen} cannot be loaded" if self._seen else "no version has it"
 
     def look(self, ready: Ready | None = None) -> None:
         """Take the version that has the alias now; one that does not load leaves the old in use.
@@ -130,6 +147,7 @@ class Lineup:
     canary: float = 0.0
     clock: Callable[[], float] = time.monotonic
     _pauses: dict[Key, tuple[float, float]] = field(default_factory=dict)
+    _tallies: dict[Key, _Tally] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
     _unfit: tuple[ServedModel, ServedModel] | None = None
 
@@ -140,7 +158,7 @@ class Lineup:
             if each.model and (each.model.name, each.model.version) != (
                 champion.name, champion.version,
             ):  # fmt: skip
-                seated = Seated(each.model, each.alias)
+                seated = Seated(each.model, each.alias, each.is_shadow)
                 found.setdefault(seated.key, seated)
         return list(found.values())
 
@@ -169,8 +187,10 @@ class Lineup:
                 key = each.model.name, each.model.version
                 found = set(each.answers["fault"].to_pylist()) - {None, SKIPPED}
                 if not found:
-                    if len(each.answers["classes"].drop_null()):
+                    if answered := len(each.answers["classes"].drop_null()):
                         self._pauses.pop(key, None)
+                    asked = answered + len(each.answers["fault"].drop_null())
+                    self._tally(key, asked, answered)
                     continue
                 fault = ", ".join(sorted(found))
                 seconds = min(LONGEST_PAUSE, 2 * self._pauses.get(key, (0.0, PAUSE / 2))[1])
@@ -179,6 +199,18 @@ class Lineup:
                     "%s version %d gave no answer (%s), and is not asked for %.0f s", *key, fault,
                     seconds,
                 )  # fmt: skip
+
+    def _tally(self, key: Key, images: int, answered: int) -> None:
+        tally = self._tallies.setdefault(key, _Tally(self.clock()))
+        tally.images, tally.answered = tally.images + images, tally.answered + answered
+        if self.clock() - tally.since < TELL:
+            return
+        if tally.answered < tally.images / 2:
+            log.warning(
+                "%s version %d answered for %d of the last %d images: it starts, or takes longer "
+                "than a shadow's share of the time", *key, tally.answered, tally.images,
+            )  # fmt: skip
+        del self._tallies[key]
 
     def watch(self, stop: Event, ready: Ready) -> None:
         """Follow the aliases until `stop` is set; `ready` is called after each change."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Key = tuple[str, int]
 
-Shipped: TypeAlias = "list[Broadcast[ServedModel]]"
-"""The broadcasts of the first model and of the others."""
+Shipped: TypeAlias = "tuple[Broadcast[ServedModel], Sequence[tuple[Broadcast[ServedModel], bool]]]"
+"""The broadcasts of the first model and of the others, and which of these are shadows."""
 
 
 class Workers:
@@ -95,12 +95,13 @@ class Workers:
         return planned
 
     def _applied(self, shipped: Shipped, tasks: DataFrame, read: udf.Read) -> DataFrame:
-        model, *others = shipped
+        model, others = shipped
         answering = udf.Answering(model, self._limits, self._top_k, others)
         return tasks.mapInPandas(udf.packed_answers(answering, read), udf.PACKED)
 
     def _shipped(self, model: ServedModel, others: Sequence[Seated]) -> Shipped:
-        return [self._broadcast(each) for each in (model, *(other.model for other in others))]
+        beside = [(self._broadcast(each.model), each.is_shadow) for each in others]
+        return self._broadcast(model), beside
 
     def _broadcast(self, model: ServedModel) -> Broadcast[ServedModel]:
         """Broadcast a version once, and drop old ones that no source uses."""

@@ -50,6 +50,8 @@ def onnx_model(
     elif head == "surprise":
         then("LogSoftmax", axis=1)
         then("Neg")
+    elif head == "tanh":
+        then("Tanh")
     elif head == "far":
         then("Add", constant("years", np.float32(40)))
     elif head == "unit":

@@ -219,7 +219,9 @@ def refresh(
         elif trained:
             _print_trained(trained, as_json=as_json)
         else:
-            terminal.say(f"{name}: fewer than {when_new} new labelled images; nothing done")
+            waits = "; no challenger waits to be judged" * (judge == "live")
+            few = f"fewer than {when_new}" if when_new > 1 else "no"
+            terminal.say(f"{name}: {few} new labelled images{waits}; nothing done")
 
 
 @contextmanager

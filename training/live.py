@@ -39,7 +39,8 @@ def judge(registry: Registry, settings: Settings, name: str, over: int) -> Judge
         return None
     pair = champion.number, challenger.number
     try:
-        found = agreement(settings.predictions, name, pair, labels=settings.labels)
+        since = max(champion.created, challenger.created)
+        found = agreement(settings.predictions, name, pair, since=since, labels=settings.labels)
     except InputError as error:
         return Judged(challenger, None, str(error))
     promoted, reason = decide(found, over)

@@ -150,7 +150,7 @@ def _decide(
         return version, False, reason
     if better and not promoted:
         reason += "; --no-promote"
-    run.registry.decided(version, promoted=promoted, reason=reason)
+    run.registry.decided(version, promoted=None if better > promoted else promoted, reason=reason)
     if promoted:
         version = run.registry.promote(run.name, version.number)
     return version, promoted, reason

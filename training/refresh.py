@@ -79,9 +79,10 @@ def refresh(
     files = registry.fetch(champion)
     card = read_card(files, champion.digest)
     if "recipe" not in card.training:
+        waits = "no challenger waits to be judged, and " * (wish.judge == "live")
         raise InputError(
-            f"{name}'s champion was imported, not trained here: it cannot be trained further; "
-            "train one with: sightstream train"
+            f"{waits}{name}'s champion was imported, not trained here: it cannot be trained "
+            "further; train one with: sightstream train"
         )
     known = _known(files, settings.root)
     labelled = _labelled(settings, name)

@@ -157,7 +157,8 @@ def _live(name: str, pair: list[Version]) -> None:
     settings = page.settings()
     if len(pair) < 2 or predictions.version(settings.predictions) is None:
         return
-    found = _agreement(settings.predictions, name, pair[0].number, pair[1].number, settings.labels)
+    numbers, made = (pair[0].number, pair[1].number), max(each.created for each in pair)
+    found = _agreement(settings.predictions, name, numbers, made, settings.labels)
     if found is None or not found.images:
         return
     with st.container(border=True):
@@ -180,10 +181,12 @@ def _live(name: str, pair: list[Version]) -> None:
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def _agreement(path: str, name: str, a: int, b: int, labels: Path) -> Agreement | None:
+def _agreement(
+    path: str, name: str, pair: tuple[int, int], made: datetime, labels: Path
+) -> Agreement | None:
     try:
-        since = datetime.now(UTC) - timedelta(days=DAYS)
-        return agreement(path, name, (a, b), labels=labels, since=since)
+        since = max(made, datetime.now(UTC) - timedelta(days=DAYS))
+        return agreement(path, name, pair, labels=labels, since=since)
     except InputError:  # the table is of before others could answer
         return None
 

@@ -148,19 +148,21 @@ def _print_agreement(settings: Settings, old: Version, new: Version, *, as_json:
     from sightstream.tables.agreement import agreement
 
     pair = old.number, new.number
-    found = agreement(settings.predictions, old.name, pair, labels=settings.labels)
+    since = max(old.created, new.created)
+    found = agreement(settings.predictions, old.name, pair, since=since, labels=settings.labels)
     if as_json:
         terminal.out.print_json(data=found.as_dict(), default=str)
         return
     if not found.images:
         terminal.line(
             f"no image of the stream has answers of versions {old.number} and {new.number} of "
-            f"{old.name} yet; start it with: sightstream run --shadow {old.name}@challenger"
+            f"{old.name} since both are there; start it with: sightstream run --model {old.name} "
+            f"--shadow {old.name}@challenger"
         )
         return
     terminal.line(
         f"versions {old.number} and {new.number} of {old.name} agreed on {found.agreed} of "
-        f"{found.images} images"
+        f"{found.images} images ({found.share:.1%})"
     )
     if found.labelled:
         terminal.line(
@@ -169,9 +171,9 @@ def _print_agreement(settings: Settings, old: Version, new: Version, *, as_json:
         )
     if found.classes:
         rows = [[c["label"], c["images"], c["agreed"]] for c in found.classes]
-        terminal.table([f"label of {old.number}", "images", "agreed"], rows)
+        terminal.table([f"version {old.number} said", "images", "agreed"], rows)
     if found.examples:
-        heads = ["event", "name", *(f"label of {number}" for number in pair)]
+        heads = ["event", "name", *(f"version {number} said" for number in pair)]
         shown = [[e["event_id"], e["original_name"], e["a"], e["b"]] for e in found.examples]
         terminal.table(heads, shown)
 

@@ -23,6 +23,7 @@ from sightstream.errors import (
     RegistryUnavailableError,
     first_line,
 )
+from sightstream.io import disk
 from sightstream.models import mlmodel
 from sightstream.models.version import CARD_FILE, Card, ServedModel, read_card, serve
 
@@ -320,10 +321,24 @@ class Registry:
 
             for noisy in ("mlflow", "alembic"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
+            if not self.exists:
+                self._create()
             client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             with suppress(sqlite3.Error):  # it is read-only or locked; what is read needs no more
                 self._settle()
             return client
+
+    def _create(self) -> None:
+        """Make the database aside: killed amid its hundred migrations, it would open no more."""
+        from mlflow.tracking import MlflowClient
+
+        new = self._database.with_name(f"{self._database.name}.new")
+        with disk.locked(self._database.with_name("lock")):
+            if self.exists:
+                return
+            new.unlink(missing_ok=True)
+            MlflowClient(f"sqlite:///{new}", f"sqlite:///{new}").search_registered_models()
+            new.rename(self._database)
 
     def _settle(self) -> None:
         """Have a database that was moved or copied name the files beside it, for MLflow's tools."""

@@ -193,6 +193,11 @@ def ready(
     file = engines.engine(engine).file
     if file not in (card.checksums or {file}) or not (directory / file).exists():
         raise ModelDamagedError(f"{name} version {version} has no {file}; set engine to auto")
+    if device == "cuda" and not issubclass(engines.engine(engine), Onnx):
+        raise EnvironmentUnfitError(
+            f"device is cuda, and the engine {engine} of {name} version {version} runs on the "
+            "cores only; set engine to onnx, or device to auto"
+        )
     content = (directory / file).read_bytes()
     model = ServedModel(
         name, version, card.labels, card.preprocessing, engine, content, card.reference, device

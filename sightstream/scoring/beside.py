@@ -1,13 +1,14 @@
 """Other models that answer beside the first one, each in a process of its own that may die.
 
 A worker hands each chunk of decoded images to them after the first model has answered for it, and
-goes on. At the end of a piece it waits for them. How long each takes is measured: it gets as many
-images as it answers for within its share of the task's time, and one that then raises, dies or is
-much later than it usually is, is ended, and not asked again in this task.
+goes on. At the end of a piece it waits for them. How long each takes is measured: a shadow gets as
+many images as it answers for within its share of the task's time, the others get all. One that
+raises, dies or is much later than it usually is, is ended, and not asked again in this task.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sightstream.scoring.udf import Shipped
 
 SHARE = 2.0
-"""Times the first model's time in a task, reading and decoding included, that another one gets."""
+"""Times the first model's time in a task, reading and decoding included, that a shadow gets."""
 
 FLOOR = 0.1
 """Seconds that it gets at least, in tasks of few images."""
@@ -42,16 +43,18 @@ LATE = 3.0
 """Times the seconds that it usually takes after which it is late."""
 
 GRACE = 1.0
-"""Seconds more, since other work may hold it up."""
+"""Seconds more, since other work may hold it up; those that are no shadows have `PATIENCE`."""
 
 TRIES = 5
 """Images that tell how long one takes, before any of the stream is there."""
 
 RARELY = 50
-"""Of so many chunks, one has an image for a model that takes longer than the time for it."""
+"""Of so many chunks, one has an image for a shadow that takes longer than the time for it."""
 
 PATIENCE = 30.0
-"""Seconds that a task waits for a process that starts for the first time, and loads its model."""
+"""Seconds that a task waits for a process that starts for the first time, and loads its model; or
+for one that hangs, and is to answer for each image.
+"""
 
 AHEAD = 2
 """Chunks that are on their way to a process, at most, since their pixels take memory."""
@@ -60,13 +63,13 @@ MEMORY = 2 * 2**30
 """Bytes that the process of a model may allocate."""
 
 NICE = 10
-"""By how much its priority is lower than the first model's, also while it starts or hangs."""
+"""By how much a shadow's priority is lower than the first model's, also while it starts."""
 
 FAULTS = ("failed", "crashed", "timeout")
 """Reasons why a model that was asked gave no answer."""
 
 SKIPPED = "skipped"
-"""The fault of a model that was not asked: it rests, starts, or takes too long for all images."""
+"""The fault of a model that was not asked: it rests, starts, or is a shadow and takes too long."""
 
 Best = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -76,15 +79,16 @@ class Seat(NamedTuple):
 
     key: str
     model: Shipped
+    is_shadow: bool
 
 
 class Companion:
     """Another model in a process of its own, which a worker keeps from task to task."""
 
-    def __init__(self, model: ServedModel, top_k: int) -> None:
+    def __init__(self, model: ServedModel, top_k: int, nice: int = 0) -> None:
         """Start the process, and return before it is ready."""
         self.preprocessing = model.preprocessing
-        self._child = Child(Engine, model, top_k, memory=MEMORY, nice=NICE)
+        self._child = Child(Engine, model, top_k, memory=MEMORY, nice=nice)
         # One call after the other, beside the worker's own work.
         self._thread = ThreadPoolExecutor(1)
         self._took = deque[float](maxlen=4)
@@ -94,7 +98,7 @@ class Companion:
     @property
     def usual(self) -> float:
         """Seconds for an image in the best of the last calls: others were held up by other work."""
-        return min(self._took)
+        return min(self._took, default=0.0)
 
     def affordable(self, seconds: float) -> int:
         """Return how many images it may get for so much time; sometimes one that is too dear."""
@@ -155,9 +159,12 @@ class Turn:
     """How one of the others fares in a task."""
 
     key: str
+    is_shadow: bool
     fault: str = ""
     given: float = 0.0
     """Seconds that its work in the task takes, if it is as usual."""
+    decoded: int = 0
+    """Images that were decoded for it, and not handed on yet."""
     asked: list[tuple[list[Answer], Future[Best]]] = field(default_factory=list)
 
 
@@ -169,12 +176,15 @@ class Beside:
     ) -> None:
         """Start what does not run yet, but those that rest, by key."""
         self._limits = limits
-        self._turns = [Turn(seat.key, SKIPPED * (seat.key in resting)) for seat in seats]
+        self._turns = [
+            Turn(seat.key, seat.is_shadow, SKIPPED * (seat.key in resting)) for seat in seats
+        ]
         for key in _companions.keys() - {seat.key for seat in seats}:
             _companions.pop(key).end()
         for seat, turn in zip(seats, self._turns, strict=True):
             if not turn.fault and seat.key not in _companions:
-                _companions[seat.key] = Companion(seat.model.value, top_k)
+                nice = NICE * seat.is_shadow
+                _companions[seat.key] = Companion(seat.model.value, top_k, nice)
             if seat.key in _lost and not turn.fault and not _companions[seat.key].started.done():
                 turn.fault = SKIPPED
         self._begin, self._away = perf_counter(), 0.0
@@ -187,15 +197,34 @@ class Beside:
 
     def see(self, content: bytes, own: Preprocessing) -> None:
         """Decode an image, which the first model can take, for those that take another input."""
-        begin = perf_counter()
-        inputs = {_companions[turn.key].preprocessing: turn for turn in self._active()}
+        inputs: dict[Preprocessing, list[Turn]] = {}
+        for turn in self._active():
+            inputs.setdefault(_companions[turn.key].preprocessing, []).append(turn)
         inputs.pop(own, None)
-        for each, turn in inputs.items():
-            decoded = decode(content, each, self._limits)
-            pixels = decoded.pixels if isinstance(decoded, Decoded) else None
-            self._pixels.setdefault(each, []).append(pixels)
-            turn.given += perf_counter() - begin
-            begin, self._away = perf_counter(), self._away + perf_counter() - begin
+        for each, turns in inputs.items():
+            asked = [turn for turn in turns if self._left(turn) > 0]
+            self._pixels.setdefault(each, []).append(self._decoded(content, each, asked))
+
+    def _decoded(
+        self, content: bytes, preprocessing: Preprocessing, turns: Sequence[Turn]
+    ) -> NDArray[np.uint8] | None:
+        """Decode an image at the expense of those that ask for it, if there are any."""
+        if not turns:
+            return None
+        begin = perf_counter()
+        found = decode(content, preprocessing, self._limits)
+        took = perf_counter() - begin
+        self._away += took
+        for turn in turns:
+            turn.given, turn.decoded = turn.given + took, turn.decoded + 1
+        return found.pixels if isinstance(found, Decoded) else None
+
+    def _left(self, turn: Turn) -> float:
+        """Return the seconds that one has left in this task; those that are no shadows have all."""
+        if not turn.is_shadow:
+            return math.inf
+        share = max(FLOOR, SHARE * (perf_counter() - self._begin - self._away))
+        return share - turn.given - turn.decoded * _companions[turn.key].usual
 
     def ask(self, answers: Sequence[Answer], pixels: NDArray[np.uint8], own: Preprocessing) -> None:
         """Hand on a chunk of images that the first model has answered for."""
@@ -211,8 +240,9 @@ class Beside:
                 pixels if companion.preprocessing == own else seen.get(companion.preprocessing, [])
             )
             good = [place for place, each in enumerate(chunk) if each is not None]
-            share = max(FLOOR, SHARE * (perf_counter() - self._begin - self._away))
-            good = good[: companion.affordable(share - turn.given)]
+            turn.decoded = 0
+            if turn.is_shadow:
+                good = good[: companion.affordable(self._left(turn))]
             if good:
                 turn.given += len(good) * companion.usual
                 wanted = np.stack([chunk[place] for place in good])
@@ -248,7 +278,8 @@ class Beside:
         seconds = 0.0
         if not turn.fault:
             waiting = sum(len(chunk) for chunk, each in turn.asked if not each.done())
-            seconds = GRACE + LATE * _companions[turn.key].usual * waiting
+            grace = GRACE if turn.is_shadow else PATIENCE
+            seconds = grace + LATE * _companions[turn.key].usual * waiting
         return future.result() if self._wait(turn, future, seconds) else None
 
     def _wait(self, turn: Turn, future: Future[Any], seconds: float) -> bool:

@@ -78,10 +78,12 @@ class Answering:
     """
 
     def __init__(
-        self, model: Shipped, limits: Limits, top_k: int, others: Sequence[Shipped] = ()
-    ) -> None:
+        self, model: Shipped, limits: Limits, top_k: int,
+        others: Sequence[tuple[Shipped, bool]] = (),
+    ) -> None:  # fmt: skip
+        """Remember a model, and others that answer beside it; True is with a shadow."""
         self._model = model
-        self._seats = [Seat(identity(other.value), other) for other in others]
+        self._seats = [Seat(identity(each.value), each, shadow) for each, shadow in others]
         self._limits = limits
         self._top_k = top_k
         self._key = identity(model.value), limits, top_k

@@ -15,16 +15,17 @@ Pair = tuple[int, int]
 _BOTH = """
 WITH said AS (
   SELECT event_id, model, model_version AS version, label, score FROM predictions
-  WHERE also IS NOT NULL
+  WHERE also IS NOT NULL AND processed_at >= $4
   UNION ALL
   SELECT event_id, o.model, o.version, o.label, o.score
-  FROM (SELECT event_id, unnest(also) AS o FROM predictions WHERE also IS NOT NULL)),
-mine AS (SELECT * FROM said WHERE model = ? AND version = ? AND label IS NOT NULL),
+  FROM (SELECT event_id, unnest(also) AS o FROM predictions
+    WHERE also IS NOT NULL AND processed_at >= $4)),
+mine AS (SELECT * FROM said WHERE model = $1 AND version = $2 AND label IS NOT NULL),
 both_said AS (
   SELECT mine.event_id, mine.label AS a, said.label AS b, mine.score AS score_a,
     said.score AS score_b, labels.label AS truth
   FROM mine JOIN said ON said.event_id = mine.event_id AND said.model = mine.model
-    AND said.version = ? AND said.label IS NOT NULL
+    AND said.version = $3 AND said.label IS NOT NULL
   LEFT JOIN labels ON labels.event_id = mine.event_id)
 """
 
@@ -39,7 +40,7 @@ _EXAMPLES = f"""
 {_BOTH}
 SELECT event_id, original_name, uri, a, score_a, b, score_b, truth
 FROM both_said JOIN predictions USING (event_id)
-WHERE a <> b ORDER BY event_time DESC, event_id LIMIT ?
+WHERE a <> b ORDER BY event_time DESC, event_id LIMIT $5
 """  # noqa: S608
 
 
@@ -74,10 +75,12 @@ class Agreement:
 
 
 def agreement(
-    path: str, model: str, pair: Pair, *, labels: Path | None = None, examples: int = 20,
-    since: datetime | None = None,
+    path: str, model: str, pair: Pair, *, since: datetime, labels: Path | None = None,
+    examples: int = 20,
 ) -> Agreement:  # fmt: skip
-    """Compare two versions on all rows, since a day, that have the answers of both.
+    """Compare two versions on the rows since a time, UTC, that have the answers of both.
+
+    Rows of before a version was made are of another registry that called its own as this one.
 
     Raises:
         InputError: there is no table yet, or it cannot be read.
@@ -88,11 +91,13 @@ def agreement(
                 "no other model has answered in the stream yet; start it with: sightstream run "
                 f"--shadow {model}@challenger"
             )
-        return _compared(now, model, pair, examples)
+        return _compared(now, model, pair, since, examples)
 
 
-def _compared(now: Snapshot, model: str, pair: Pair, examples: int) -> Agreement:
-    values = [model, *pair]
+def _compared(
+    now: Snapshot, model: str, pair: Pair, since: datetime, examples: int
+) -> Agreement:  # fmt: skip
+    values = [model, *pair, since]
     classes = now.ask(_CLASSES, values).to_pylist()
     different = now.ask(_EXAMPLES, [*values, examples]).to_pylist()
     counts = ("images", "agreed", "labelled", "right_a", "right_b")

@@ -19,7 +19,10 @@ from tests import tiny_model
 
 APP = Path(web.__file__).with_name("app.py")
 
-NOW = datetime.now(UTC)
+MADE = datetime.now(UTC)
+"""When the versions were made; the rows come an hour later."""
+
+NOW = MADE + timedelta(hours=1)
 
 
 def row(event_id, first, second, third=None, *, version=1):
@@ -57,7 +60,7 @@ def path(tmp_path):
 
 
 def test_the_images_that_both_answered_for_count_whoever_was_first(path):
-    found = agreement(path, "leaf", (1, 2))
+    found = agreement(path, "leaf", (1, 2), since=MADE)
     assert (found.images, found.agreed, found.share) == (4, 2, 0.5)
     by = {each["label"]: (each["images"], each["agreed"]) for each in found.classes}
     assert by == {"oak": (3, 1), "elm": (1, 1)}
@@ -66,19 +69,24 @@ def test_the_images_that_both_answered_for_count_whoever_was_first(path):
 
 
 def test_it_is_the_same_from_the_other_side(path):
-    found = agreement(path, "leaf", (2, 1))
+    found = agreement(path, "leaf", (2, 1), since=MADE)
     assert (found.images, found.agreed) == (4, 2)
     assert {(each["a"], each["b"]) for each in found.examples} == {("elm", "oak")}
 
 
 def test_labels_that_people_gave_tell_who_is_right(path, tmp_path):
     Labels(tmp_path / "labels").put({"2": "elm", "4": "elm"}, "ann")
-    found = agreement(path, "leaf", (1, 2), labels=tmp_path / "labels")
+    found = agreement(path, "leaf", (1, 2), since=MADE, labels=tmp_path / "labels")
     assert (found.labelled, found.right_a, found.right_b) == (2, 0, 2)
 
 
+def test_rows_of_before_the_versions_are_those_of_others(path):
+    found = agreement(path, "leaf", (1, 2), since=NOW + timedelta(seconds=1))
+    assert (found.images, found.classes, found.examples) == (0, [], [])
+
+
 def test_versions_that_never_met_share_no_image(path):
-    found = agreement(path, "leaf", (1, 9))
+    found = agreement(path, "leaf", (1, 9), since=MADE)
     assert (found.images, found.share, found.classes, found.examples) == (0, 0.0, [], [])
 
 
@@ -87,7 +95,7 @@ def test_a_table_without_other_answers_says_what_to_do(tmp_path):
     path = str(tmp_path / "old")
     DeltaTable.create(path, first, partition_by=["date"])
     with pytest.raises(InputError, match="sightstream run --shadow leaf@challenger"):
-        agreement(path, "leaf", (1, 2))
+        agreement(path, "leaf", (1, 2), since=MADE)
 
 
 class TestHome:

@@ -104,6 +104,30 @@ def test_what_cannot_be_copied_whole_leaves_nothing(registry, tmp_path):
     assert not running
 
 
+CREATE = """
+import sys
+from sightstream.models.registry import Registry
+print("begins", flush=True)
+print(Registry(sys.argv[1]).versions("leaf"))
+"""
+
+
+def test_a_kill_while_the_first_one_is_made_leaves_a_registry_that_opens(tmp_path):
+    command = [sys.executable, "-c", CREATE, f"sqlite:///{tmp_path}/mlflow.db"]
+    for grown in (1, 100_000, 300_000):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline, new = time.monotonic() + 60, tmp_path / "mlflow.db.new"
+        while not (new.exists() and new.stat().st_size >= grown) and process.poll() is None:
+            assert time.monotonic() < deadline
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "mlflow.db").exists()
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [each.communicate(timeout=120)[0] for each in both] == ["begins\n[]\n"] * 2
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["lock", "mlflow.db"]
+
+
 PUBLISH = """
 import sys
 from pathlib import Path

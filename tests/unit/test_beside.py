@@ -44,9 +44,11 @@ def alone(monkeypatch):
         beside._companions.popitem()[1].end()
 
 
-def asked(*others, images=IMAGES, left_out="", pieces=1):
+def asked(*others, images=IMAGES, left_out="", pieces=1, shadows=True):
     """What the first model and the others answer to each image of the last piece."""
-    answering = Answering(Pickled(model()), Limits(), 3, [Pickled(each) for each in others])
+    answering = Answering(
+        Pickled(model()), Limits(), 3, [(Pickled(each), shadows) for each in others]
+    )
     task = answering.beside(left_out)
     for _ in range(pieces):
         answers = answering.answers(images, task)
@@ -66,7 +68,7 @@ def started(*others):
     for each in others:
         key = udf.identity(each)
         if key not in beside._companions:
-            beside._companions[key] = beside.Companion(each, 3)
+            beside._companions[key] = beside.Companion(each, 3, beside.NICE)
     for companion in beside._companions.values():
         companion.started.result(60)
 
@@ -161,6 +163,33 @@ def test_a_slow_one_gets_as_many_images_as_its_share_of_time_lasts_for(monkeypat
     answered = [each for each in other if each != "skipped"]
     assert 0 < len(answered) < 100
     assert answered == first[: len(answered)]
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_one_that_is_no_shadow_gets_all_images(monkeypatch, side):
+    monkeypatch.setattr(beside, "SHARE", 0.0)
+    images = [picture(b) for b in (250, 5)] * 100
+    usually(model(2, side=side), 10.0)
+    assert asked(model(2, side=side), images=images, shadows=False)[1] == [0, 1] * 100
+
+
+def test_no_image_is_decoded_for_a_shadow_that_has_no_time_left(monkeypatch):
+    monkeypatch.setattr(beside, "SHARE", 0.0)
+    seen, decode = [], beside.decode
+    monkeypatch.setattr(beside, "decode", lambda *given: seen.append(1) or decode(*given))
+    usually(model(2, side=16), 10.0)
+    images = [picture(b) for b in (250, 5)] * 100
+    assert asked(model(2, side=16), images=images)[1] == ["skipped"] * 200
+    assert 1 <= len(seen) <= 10  # one of each chunk
+
+
+def test_one_that_is_no_shadow_has_the_first_models_priority():
+    asked(model(2), shadows=False)
+    (companion,) = beside._companions.values()
+    ours, its = (
+        os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, companion._child._running[0].pid)
+    )
+    assert its == ours
 
 
 def test_one_that_is_too_slow_for_any_image_gets_one_of_a_rare_task(monkeypatch):

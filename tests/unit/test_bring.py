@@ -175,6 +175,10 @@ YOLO = {"author": "Ultralytics", "task": "detect", "names": "{0: 'a', 1: 'b', 2:
 REFUSED = {
     "shares that are no probabilities": ({"head": "hard"}, UNIT, "neither probabilities nor"),
     "negative logarithms": ({"head": "surprise"}, UNIT, "of which the least is the best"),
+    "neither grey nor colour": ({"channels": 2}, UNIT, "neither 1 nor 3 channels"),
+    "one output of a hyperbolic tangent": (
+        {"head": "tanh", "outputs": 1}, Wish(("no", "yes"), scale=NAMED["0..1"]), "is no logit",
+    ),
     "a measurement": (
         {"head": "far", "outputs": 1}, Wish(("no", "yes"), scale=NAMED["0..1"]), "regression",
     ),

@@ -11,7 +11,7 @@ from sightstream.scoring.beside import SKIPPED
 from sightstream.tables.rows import Other
 from sightstream.tables.schema import OTHER
 from streaming import lineup as module
-from streaming.lineup import LONGEST_PAUSE, PAUSE, Follower, Lineup
+from streaming.lineup import LONGEST_PAUSE, PAUSE, TELL, Follower, Lineup
 from tests import tiny_model
 
 
@@ -73,7 +73,8 @@ def model(name="leaf", version=2, labels=("a", "b")):
 
 
 def follows(name="leaf", version=2, alias="challenger", labels=("a", "b")):
-    return SimpleNamespace(model=model(name, version, labels), alias=alias)
+    made = model(name, version, labels)
+    return SimpleNamespace(model=made, alias=alias, is_shadow=alias == "challenger")
 
 
 def said(each, fault=None, classes=(0,)):
@@ -189,6 +190,19 @@ def test_one_that_failed_is_not_asked_for_a_while_that_doubles():
     line.note([said(shadow, "failed")])
     now[0] += PAUSE + 1
     assert line.resting(others) == []
+
+
+def test_a_shadow_that_answers_for_few_is_told_once_a_while(caplog):
+    now = [0.0]
+    shadow = follows()
+    line = Lineup([shadow], clock=lambda: now[0])
+    for faults in ((SKIPPED, SKIPPED, None, SKIPPED), (None, None, SKIPPED, None)):
+        for fault in faults[:-1]:
+            line.note([said(shadow, fault)])
+        now[0] += TELL
+        line.note([said(shadow, faults[-1])])
+    (told,) = caplog.messages
+    assert told.startswith("leaf version 2 answered for 1 of the last 4 images")
 
 
 def test_a_new_version_is_not_blamed_for_the_one_before():

@@ -23,6 +23,9 @@ from sightstream.models.version import AGREEMENT
 IMAGES = 48  # on which a model is compared with its original
 BYTES = 2**25  # of their pixels, at most, which become float32
 
+_BOUNDED = {"Tanh", "Relu", "LeakyRelu", "Softplus", "Softsign", "HardSigmoid", "Exp", "Clip"}
+"""Operators that leave out logits of one side."""
+
 _CERTAIN = 15.0
 """A logit of which the sigmoid differs from 0 or 1 by less than float32 shows."""
 
@@ -200,6 +203,11 @@ def _ending(raw: NDArray[np.float32], labels: int, last: str) -> Ending:
     """How raw outputs become probabilities, by the last operator and the answers on images."""
     within = bool(np.min(raw) >= 0 and np.max(raw) <= 1)
     if raw.shape[1] == 1:
+        if last in _BOUNDED:
+            raise InputError(
+                f"the network's one output ends with {last}, so it is no logit: export the model "
+                "with a sigmoid, or with nothing in its place"
+            )
         if last != "Sigmoid" and within:
             raise InputError(
                 "the network's one output is from 0 to 1 without a sigmoid: it may be a "

@@ -70,6 +70,11 @@ def told(model: ModelProto) -> Facts:
     facts: Facts = {}
     _, a, b, c = sides(model)
     first, last = a in (1, 3), c in (1, 3)
+    if a and c and not (first or last):
+        raise InputError(
+            f"the network's input is {a}x{b}x{c} for an image, with neither 1 nor 3 channels; "
+            "images have 1 or 3"
+        )
     if first != last:
         facts["layout"] = Fact("nchw" if first else "nhwc", "the shape of its input")
         size = (b, c) if first else (a, b)

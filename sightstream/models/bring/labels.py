@@ -91,6 +91,8 @@ def from_value(found: Any) -> tuple[str, ...] | None:
         found = [by_number[number] for number in range(len(by_number))]
     if not isinstance(found, list | tuple) or not found:
         return None
+    if not all(isinstance(each, str | int) for each in found):
+        return None
     return tuple(map(str, found))
 
 
