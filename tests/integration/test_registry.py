@@ -115,6 +115,7 @@ print(Registry(sys.argv[1]).versions("leaf"))
 def test_a_kill_while_the_first_one_is_made_leaves_a_registry_that_opens(tmp_path):
     command = [sys.executable, "-c", CREATE, f"sqlite:///{tmp_path}/mlflow.db"]
     for grown in (1, 100_000, 300_000):
+        (tmp_path / "mlflow.db.new").unlink(missing_ok=True)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline, new = time.monotonic() + 60, tmp_path / "mlflow.db.new"
         while not (new.exists() and new.stat().st_size >= grown) and process.poll() is None:
