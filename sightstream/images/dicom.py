@@ -21,9 +21,8 @@ from sightstream.images import (
     extra,
     jpeg,
     jpeg_segments,
-    without_warnings,
 )
-from sightstream.images.dicom_header import Header, damaged, truncated, unsupported
+from sightstream.images.dicom_header import Header, damaged, truncated, unquoted, unsupported
 from sightstream.images.levels import Samples, to_8_bit
 from sightstream.images.limits import RefusedError
 
@@ -47,6 +46,8 @@ _SIZE_OF_J2K = struct.Struct(">4I")  # behind the marker, a length and the capab
 _START, _END = b"\xff\xd8", jpeg_segments.END
 _SEQUENTIAL, _SCAN = (0xC0, 0xC1), 0xDA
 _RLE = "1.2.840.10008.1.2.5"
+# pylibjpeg decodes all others. Baseline JPEG has the pixels that it has as a file of its own.
+_PLUGINS = {_RLE: "pydicom", "1.2.840.10008.1.2.4.50": "pillow"}
 
 
 class Dicom(Image.Image):
@@ -59,29 +60,28 @@ class Dicom(Image.Image):
 
     def shown(self, want: Preprocessing) -> Image.Image:
         """Decode the frame that a model wants, as it wants to see it."""
+        with unquoted("its pixels do not fit its header"):
+            return self._shown(want)
+
+    def _shown(self, want: Preprocessing) -> Image.Image:
         header = self.header
         frame = header.frames // 2 if want.frame == "middle" else 0
-        try:
-            with without_warnings():
-                stored, photometric = _stored(header, frame, self.bytes)
-            if photometric in _GREY:
-                return Image.fromarray(dicom_grey.picture(header, stored, frame, want.window))
-            if photometric == "PALETTE COLOR":
-                return Image.fromarray(dicom_palette.picture(header, stored))
-            deep = stored.dtype.itemsize > 1
-            return to_8_bit(Samples(stored, bits=header.bits_stored if deep else 0), want.levels)
-        except RefusedError:
-            raise
-        except Exception:  # Its text may quote the header.
-            raise damaged("its pixels do not fit its header") from None
+        stored, photometric = _stored(header, frame, self.bytes)
+        if photometric in _GREY:
+            return Image.fromarray(dicom_grey.picture(header, stored, frame, want.window))
+        if photometric == "PALETTE COLOR":
+            return Image.fromarray(dicom_palette.picture(header, stored))
+        deep = stored.dtype.itemsize > 1
+        return to_8_bit(Samples(stored, bits=header.bits_stored if deep else 0), want.levels)
 
 
 def open_picture(stream: BytesIO) -> Image.Image:
     """Read the header, and refuse what holds no picture or one of a kind that is not read."""
     extra.require("DICOM", "dicom")
     data = stream.getvalue()
-    header = dicom_header.read(data)
-    _refuse_kind(header)
+    with unquoted("its header is damaged"):
+        header = dicom_header.read(data)
+        _refuse_kind(header)
     return Dicom(header, len(data))
 
 
@@ -153,7 +153,7 @@ def _stored(header: Header, frame: int, size: int) -> tuple[NDArray, str]:
     else:
         content, frame = _frame_alone(header, pixels.value, frame, size), 0
         options["number_of_frames"] = 1
-    plugin = "" if header.is_native else "pydicom" if header.syntax == _RLE else "pylibjpeg"
+    plugin = "" if header.is_native else _PLUGINS.get(header.syntax, "pylibjpeg")
     array, seen = decoder.as_array(content, index=frame, decoding_plugin=plugin, **options)
     if header.is_native and header.keyword == "PixelData" and header.bits_allocated > 1:
         array = _used_bits(header, array)

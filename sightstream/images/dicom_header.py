@@ -7,6 +7,8 @@ none is passed on.
 import logging
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -87,20 +89,26 @@ class Header:
 
 
 def read(data: bytes) -> Header:
-    """Read a file up to its end, but for what names anybody; RefusedError says what is wrong."""
+    """Read a file up to its end, but for what names anybody, within `unquoted`."""
     from pydicom import dcmread
 
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    file = BytesIO(_inflated(data) if _DEFLATED in data[:1024] else data)
+    dataset = dcmread(file, force=True, specific_tags=_TAGS)
+    _refuse_without_pixels(dataset, len(data))
+    return _header(dataset)
+
+
+@contextmanager
+def unquoted(reason: str) -> Iterator[None]:
+    """Lets no text of pydicom out, which may quote the header: neither warnings nor errors."""
     with without_warnings():
         try:
-            file = BytesIO(_inflated(data) if _DEFLATED in data[:1024] else data)
-            dataset = dcmread(file, force=True, specific_tags=_TAGS)
-            _refuse_without_pixels(dataset, len(data))
-            return _header(dataset)
+            yield
         except RefusedError:
             raise
-        except Exception:  # Its text may quote the header.
-            raise damaged("its header is damaged") from None
+        except Exception:
+            raise damaged(reason) from None
 
 
 def damaged(reason: str) -> RefusedError:

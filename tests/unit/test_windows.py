@@ -1,10 +1,16 @@
 """windows: DICOM's three functions by the standard's formulas, and the texts that choose one."""
 
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sightstream.cli.main import app
+from sightstream.errors import InputError
 from sightstream.images.decode import Preprocessing
 from sightstream.images.windows import NAMED, Window, chosen
+from sightstream.models.version import Card, read_card, write_card
 
 VALUES = np.array([-1e9, 900, 1000, 1024, 1100, 1e9])
 
@@ -59,3 +65,25 @@ def test_the_text_of_a_preprocessing_chooses():
 def test_other_texts_are_refused_with_what_may_stand_there(text):
     with pytest.raises(ValueError, match=r"lung.*-600/1500"):
         Preprocessing(8, 8, window=text)
+
+
+def test_a_version_keeps_its_window_and_those_of_before_look_through_the_files_first(tmp_path):
+    card = Card(("a", "b"), Preprocessing(8, 8, window="lung", frame="middle"), {}, {})
+    write_card(tmp_path, card)
+    assert read_card(tmp_path).preprocessing == card.preprocessing
+    path = tmp_path / "version.json"
+    fields = json.loads(path.read_text())
+    for added in ("window", "frame"):
+        del fields["preprocessing"][added]
+    path.write_text(json.dumps(fields))
+    assert read_card(tmp_path).preprocessing == Preprocessing(8, 8)
+
+
+def test_models_import_takes_a_window(tmp_path):
+    pytest.importorskip("onnx")
+    arguments = ["models", "import", "m.onnx", "--name", "m", "--home", str(tmp_path), "--window"]
+    done = CliRunner().invoke(app, [*arguments, "lungs"])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).startswith("--window must be empty")
+    done = CliRunner().invoke(app, [*arguments, "lung"])
+    assert "m.onnx" in str(done.exception)  # which is what is missing now
