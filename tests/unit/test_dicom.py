@@ -1,6 +1,8 @@
 """dicom: the pixels that the standard says are seen, or a refusal that quotes no header."""
 
+import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from sightstream.images import dicom_header, extra
 from sightstream.images.decode import Decoded, Preprocessing, Rejected, decode
 from sightstream.images.limits import Limits
+from tests import dicoms
 from tests.dicoms import BIG, DEFLATED, EXPLICIT, IMPLICIT, RLE, dataset, item, saved
 
 pydicom = pytest.importorskip("pydicom")
@@ -489,6 +492,61 @@ def test_damaged_headers_never_raise():
             for position in random.integers(132, len(data) - SIDE * SIDE, 3):
                 data[position] ^= 1 << int(random.integers(8))
             assert isinstance(decode(bytes(data), ONE), Decoded | Rejected)
+
+
+def test_neither_warnings_nor_logs_of_pydicom_come_out(caplog):
+    name = "QZXWV^JANE"
+    made = dataset(RAMP, bits=12, WindowCenter="1234.567", WindowWidth="2222.222", PatientName=name)
+    plain = saved(made)
+    caplog.set_level(0)
+    for old in (b"1234.567", b"MONOCHROME2 ", b"1.2.840.10008.1.2.1\0", dicoms.CT.encode() + b"\0"):
+        data = plain.replace(old, name[: len(old)].encode().ljust(len(old)))
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            result = decode(data, ONE)
+        assert "QZX" not in repr(result) + repr(seen) + caplog.text
+    for end in range(140, len(plain) - 2, 97):
+        assert "QZX" not in refusal(plain[:end]).detail + caplog.text
+
+
+# pydicom's own files
+
+
+def own(name):
+    from pydicom.data import get_testdata_file
+
+    return Path(get_testdata_file(name, download=False)).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "twins",
+    [["MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_expb.dcm",
+      "MR_small_implicit.dcm", "MR_small_padded.dcm", "MR_small_jp2klossless.dcm",
+      "MR_small_jpeg_ls_lossless.dcm"],
+     ["rtdose.dcm", "rtdose_expb.dcm", "rtdose_rle.dcm"],
+     ["liver_1frame.dcm", "liver_expb_1frame.dcm"],
+     ["SC_rgb_rle.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_rle_16bit.dcm", "SC_rgb_rle_32bit.dcm",
+      "SC_rgb_jpeg_gdcm.dcm"],
+     ["SC_rgb_small_odd.dcm", "SC_rgb_small_odd_big_endian.dcm"],
+     ["SC_rgb_jpeg.dcm", "SC_rgb_jpeg_dcmd.dcm", "SC_jpeg_no_color_transform.dcm"],
+     ["JPEG-lossy.dcm", "JPGExtended.dcm"]],
+    ids=lambda names: names[0],
+)  # fmt: skip
+def test_one_picture_in_many_encodings_has_one_set_of_pixels(twins):
+    first, *others = (decode(own(name), Preprocessing(64, 64)) for name in twins)
+    assert isinstance(first, Decoded), first
+    for name, other in zip(twins[1:], others, strict=True):
+        assert isinstance(other, Decoded), (name, other)
+        far = np.abs(other.pixels.astype(int) - first.pixels.astype(int)).max()
+        assert far <= 1, name
+
+
+def test_the_palette_of_an_ultrasound_is_read_as_dcmtk_reads_it():
+    places = [20, 100, 150, 0], [30, 400, 420, 0]
+    colours = [[136, 170, 211], [162, 162, 162], [20, 20, 20], [37, 62, 94]]  # of dcmj2pnm
+    result = decode(own("examples_palette.dcm"), Preprocessing(350, 800))
+    assert isinstance(result, Decoded)
+    assert abs(result.pixels[places].astype(int) - colours).max() <= 1
 
 
 def test_pydicom_is_imported_by_the_first_dicom_only(tmp_path):
