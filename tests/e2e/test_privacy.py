@@ -94,7 +94,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def home(new_home, folder):
     """Where a stream has classified the files, with all that it said and its metrics."""
-    home = new_home()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONWARNINGS", "always")  # for every command of this home
+        home = new_home()
     root = home.settings.root
     with home.running() as process:
         done = home("drop", folder)
@@ -138,7 +140,7 @@ def test_no_file_of_the_home_but_the_images_does(home):
 
 
 def test_predict_does_not_tell_it(home, folder):
-    done = home("predict", folder, "--json", PYTHONWARNINGS="always")
+    done = home("predict", folder, "--json")
     assert len(json.loads(done.stdout)) == len(files())
     assert not SECRET.search(done.stdout + done.stderr)
 
@@ -149,7 +151,7 @@ def test_train_does_not_tell_it(home, tmp_path):
         (tmp_path / label).mkdir()
         for name, data in files().items():
             (tmp_path / label / name).write_bytes(data + label.encode())
-    done = home("train", "starter", "--data", tmp_path, PYTHONWARNINGS="always")
+    done = home("train", "starter", "--data", tmp_path)
     assert "cannot be read" in done.stderr
     assert not SECRET.search(done.stdout + done.stderr)
 
