@@ -161,7 +161,10 @@ def _automatic(header: Header, stored: NDArray, modality: Callable[[NDArray], Fl
 def _present(stored: NDArray) -> Iterator[NDArray]:
     if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
         domain = _domain(stored)
-        yield domain[np.bincount(_unsigned(stored).ravel(), minlength=len(domain)) > 0]
+        is_there = np.zeros(len(domain), bool)
+        for rows in _blocks(stored):
+            is_there[_unsigned(rows)] = True
+        yield domain[is_there]
     else:
         yield from _blocks(stored)
 
