@@ -37,6 +37,16 @@ def import_(
         Literal["stretch", "crop", "pad"] | None,
         typer.Option(help="How pictures of another shape fit [stretch]."),
     ] = None,
+    window: Annotated[
+        str,
+        typer.Option(
+            help="What of grey DICOM is seen: the number of a file's window, a name such as lung, "
+            "or center/width [the file's first]."
+        ),
+    ] = "",
+    frame: Annotated[
+        Literal["first", "middle"], typer.Option(help="Which frame of a DICOM is seen.")
+    ] = "first",
     data: Annotated[
         Path | None,
         typer.Option(help="Folder with one subfolder of images for each class: evaluates."),
@@ -79,6 +89,7 @@ def import_(
     wish = Wish(
         names.given(labels) if labels else None, _size(size) if size else None,
         ranges.parse(scale) if scale else None, layout, aspect,
+        _window(window), frame,
     )  # fmt: skip
 
     def on_step(step: str) -> None:
@@ -96,6 +107,16 @@ def _size(text: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)) or "0" in found.groups():
         raise InputError(f"--size takes height and width, such as 224x224, not '{text}'")
     return int(found[1]), int(found[2])
+
+
+def _window(text: str) -> str:
+    from sightstream.images import windows
+
+    try:
+        windows.chosen(text)
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
+    return text
 
 
 def _print(done: Imported, home: str, *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ _SIDE = re.compile(
     re.I,
 )
 _FOLD = re.compile(r"(?:cv|k)?[-_ ]?folds?[-_ ]?[0-9]+|[0-9]+[-_ ]?folds?", re.I)
+_PICTURES = ("image/", "application/dicom")
 _is_ignored = ignored()
 
 
@@ -177,7 +178,7 @@ def _like(name: str) -> str:
 def _has_images(folder: Path) -> bool:
     """Whether files stand in a folder that their names tell to be images, or do not tell."""
     kinds = [mimetypes.guess_type(each.name)[0] for each in _visible(folder) if each.is_file()]
-    return any(kind is None or kind.startswith("image/") for kind in kinds)
+    return any(kind is None or kind.startswith(_PICTURES) for kind in kinds)
 
 
 def _is_copy(folder: Path, others: list[Path]) -> bool:

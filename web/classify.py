@@ -80,7 +80,7 @@ def _files() -> list[UploadedFile]:
         files = st.file_uploader(
             "Images",
             accept_multiple_files=True,
-            help="JPEG, PNG, WebP, BMP, GIF or TIFF, recognised by content, not by name.",
+            help="JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM, recognised by content, not by name.",
         )
     with camera:
         # The browser asks for the camera as soon as the widget is there.
@@ -144,8 +144,7 @@ def _picture(
             st.caption("There is no map: the model did not answer for its patches.")
         return
     drop = float(heat.max())
-    seen = engine.model.preprocessing
-    drawn = pictures.overlay(image, SIDE, heat, seen.aspect, seen.crop)
+    drawn = pictures.overlay(image, SIDE, heat, engine.model.preprocessing)
     pictures.show(drawn, f"{name}: the pixels that decided for {label}, in colour", SIDE)
     if drop < 0.01:
         st.caption("No single patch decides: hiding any of them changes the score by under 1 %.")

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Aspect
+from sightstream.images.decode import Preprocessing
 from sightstream.images.limits import Limits
 from sightstream.images.store import here, local_path
 from sightstream.scoring.child import Child, LostError
@@ -56,13 +56,13 @@ def fit(image: bytes, side: int) -> Picture | None:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def overlay(
-    image: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect, crop: float
+    image: bytes, side: int, heat: NDArray[np.float32], seen: Preprocessing
 ) -> Picture | None:
     """What the model saw of a picture, scaled to a longest side, with what decided lit up.
 
-    `heat` is the map of `Classifier.occlusion`; `aspect` and `crop` are the preprocessing's.
+    `heat` is the map of `Classifier.occlusion`, `seen` the model's preprocessing.
     """
-    return _painted("overlay", image, side, heat, aspect, crop)
+    return _painted("overlay", image, side, heat, seen)
 
 
 @st.cache_data(max_entries=4000, ttl=600, show_spinner=False)

@@ -1,5 +1,6 @@
 """Small WebP files of images, made in a process beside the page."""
 
+from dataclasses import replace
 from io import BytesIO
 from typing import NamedTuple
 
@@ -34,15 +35,16 @@ class Painter:
         return None if pixels is None else _webp(pixels)
 
     def overlay(
-        self, source: bytes, side: int, heat: NDArray[np.float32], aspect: Aspect, crop: float
+        self, source: bytes, side: int, heat: NDArray[np.float32], seen: Preprocessing
     ) -> Picture | None:
         """What the model saw of the picture, in grey, with the pixels that decided in colour."""
-        want = Preprocessing(side, side, aspect="pad", crop=crop)
+        sides, aspect = (side, side), seen.aspect
         if aspect == "crop":
             height, width = heat.shape
             scale = side / max(height, width)
             sides = round(height * scale), round(width * scale)
-            want = Preprocessing(*sides, aspect="crop", crop=crop)
+        fitted: Aspect = "crop" if aspect == "crop" else "pad"
+        want = replace(seen, height=sides[0], width=sides[1], channels=3, aspect=fitted)
         picture = self._pixels(source, want)
         if picture is None:
             return None

@@ -5,17 +5,15 @@ Images are untrusted: a fault is a value (`Rejected`), never an exception.
 
 import math
 import re
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
-from threading import Lock
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightstream.images import formats, kinds
+from sightstream.images import formats, kinds, windows, without_warnings
 from sightstream.images.formats import Format
 from sightstream.images.levels import Levels, Samples, to_8_bit
 from sightstream.images.limits import (
@@ -31,11 +29,9 @@ from sightstream.images.limits import (
 
 Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
 Aspect = Literal["stretch", "crop", "pad"]
+Frame = Literal["first", "middle"]
 
 MAX_SIDE = 2**14
-
-_FILTERS = Lock()
-"""Held while the process's filters for warnings are changed; other threads may decode."""
 
 _ORIENTED = {"exif", "Raw profile type exif"}
 _TRANSPOSE = {
@@ -66,6 +62,9 @@ class Preprocessing:
     Samples of more than 8 bits become 8 by `levels`: with `values` the largest one is white, if it
     is not below 255 (floats: 1) or what the file states, and 0 or the smallest negative one black;
     `full` takes the range of the type (floats: 0 to 1), for detectors of a fixed exposure.
+
+    Grey DICOM is seen through a `window`: empty is the file's first, a number its n-th, a name of
+    `windows.NAMED` (such as lung) or center/width a fixed one. Of its frames one is the picture.
     """
 
     height: int
@@ -75,6 +74,8 @@ class Preprocessing:
     aspect: Aspect = "stretch"
     levels: Levels = "values"
     crop: float = 1.0
+    window: str = ""
+    frame: Frame = "first"
 
     def __post_init__(self) -> None:
         require_integer("height", self.height, MAX_SIDE)
@@ -85,6 +86,8 @@ class Preprocessing:
         _require_one_of("levels", self.levels, get_args(Levels))
         if isinstance(self.crop, bool) or not 0 < self.crop <= 1:
             raise ValueError(f"crop must be above 0 and at most 1, not {self.crop!r}")
+        windows.chosen(self.window)
+        _require_one_of("frame", self.frame, get_args(Frame))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -119,15 +122,6 @@ def decode(
     format = formats.find(data)
     if format is None:
         return Rejected("unsupported_format", kinds.sentence(data, formats.names()))
-    result = _decode_or_again(format, data, preprocessing, limits)
-    if isinstance(result, Rejected) and kinds.is_dicom(data):  # Its preamble may look like a TIFF.
-        return Rejected("unsupported_format", kinds.sentence(data, formats.names()))
-    return result
-
-
-def _decode_or_again(
-    format: Format, data: bytes, preprocessing: Preprocessing, limits: Limits
-) -> Decoded | Rejected:
     try:
         return _decode(format, data, preprocessing, limits)
     except (Warning, Image.DecompressionBombError):
@@ -138,8 +132,7 @@ def _decode_undisturbed(
     format: Format, data: bytes, want: Preprocessing, limits: Limits
 ) -> Decoded | Rejected:
     """Decode without the warning filters and the Pillow bound of the process, which are its own."""
-    with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_warnings():
         bound = Image.MAX_IMAGE_PIXELS
         if bound is not None:  # Pillow refuses images of more than twice its bound.
             Image.MAX_IMAGE_PIXELS = max(bound, (limits.max_pixels + 1) // 2)
@@ -171,6 +164,7 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
 
 def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing) -> Decoded:
     loaded = format.load(image, data)  # Before EXIF is looked at: PNG may carry it behind.
+    loaded = loaded(want) if callable(loaded) else loaded
     orientation = 1 if format.is_upright else _orientation(image)
     width, height = image.size[::-1] if orientation >= 5 else image.size
     image = to_8_bit(loaded, want.levels) if isinstance(loaded, Samples) else loaded or image

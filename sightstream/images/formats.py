@@ -16,7 +16,7 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
-from sightstream.images import bmp, jpeg, jpeg_segments, png, tiff
+from sightstream.images import bmp, dicom, jpeg, jpeg_segments, png, tiff
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Format:
     header_size: Callable[[bytes], tuple[int, int] | None] = lambda data: None
     # Decodes pixels, and raises where they are not whole. A format that Pillow can decode at a
     # fraction of its size (`draft`) leaves it to that.
-    # What it returns, if anything, is the picture in the place of the image.
+    # What it returns, if anything, is the picture in the place of the image, or a function that
+    # makes it when it is told the model's `Preprocessing`.
     load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load() and None
     is_upright: bool = False  # True where `open` or `load` applies the EXIF orientation
 
@@ -51,7 +52,7 @@ def names() -> list[str]:
 @cache
 def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
     # Ours work where sightstream lies on the path without being installed, too.
-    ours = {each.name.lower(): each for each in (JPEG, PNG, WEBP, BMP, GIF, TIFF)}
+    ours = {each.name.lower(): each for each in (DICOM, JPEG, PNG, WEBP, BMP, GIF, TIFF)}
     added = plugins.installed("sightstream.formats")
     # Those of other packages come first: many formats begin as a TIFF does.
     order = sorted((ours | added).values(), key=lambda each: each in ours.values())
@@ -118,3 +119,5 @@ TIFF = Format(
     "TIFF", rb"II[*+]\0|MM\0[*+]|II\0\*|MM\*\0", tiff.open_picture, _tiff_is_cut_short,
     load=tiff.load,
 )  # fmt: skip
+# Its preamble may be the header of another format, so it comes first in `find`.
+DICOM = Format("DICOM", dicom.SIGNATURE, dicom.open_picture, lambda data: False, load=dicom.load)

@@ -118,7 +118,7 @@ def _strict_decoder() -> Any:
 
 
 def _deep(image: DeepJpeg, data: bytes) -> Samples:
-    extra.require(f"{image.bits}-bit JPEG")
+    extra.require(f"{image.bits}-bit JPEG", "tiff")
     from imagecodecs import jpeg_decode
 
     values = jpeg_decode(data)

@@ -16,7 +16,6 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("JPEG 2000", r"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _TO_JPEG),
     ("JPEG XL", r"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _TO_JPEG),
     ("JPEG XR", r"II\xbc[\0\1]", _TO_JPEG),
-    ("DICOM", r".{128}DICM|\x08\0.\0(?:[A-Z]{2}|\x04\0\0\0)", "export its pixels as PNG or TIFF"),
     ("camera raw", r"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM",
      "develop it to JPEG or TIFF"),
     ("a PNG whose line ends were changed on the way",
@@ -127,11 +126,6 @@ def sentence(data: bytes, names: list[str]) -> str:
     if kind:
         return f"{wanted}: it is {kind}. To have it classified, {advice}."
     return f"{wanted}: it begins with {data[:8]!r}."
-
-
-def is_dicom(data: bytes) -> bool:
-    """True for a DICOM file, whatever its preamble looks like."""
-    return data[128:132] == b"DICM"
 
 
 def name(data: bytes) -> tuple[str, str]:

@@ -147,7 +147,7 @@ def _with_tifffile(stream: BytesIO, tags: Tags) -> NDArray:
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     if tags.compression != 1 or tags.bits % 8:
-        extra.require(f"compressed {tags.kind}")
+        extra.require(f"compressed {tags.kind}", "tiff")
     stream.seek(0)
     with tifffile.TiffFile(stream) as file:
         page: Any = file.pages.first

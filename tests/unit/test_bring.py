@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -112,6 +113,11 @@ def test_weights_beside_the_file_are_taken_in(tmp_path):
     found = bring(tmp_path / "net.onnx", UNIT)
     assert not any(t.external_data for t in onnx.load_from_string(found.content).graph.initializer)
     served(found)
+
+
+def test_a_window_and_a_frame_of_dicom_become_part_of_the_version(tmp_path):
+    found = bring(save(tmp_path), replace(UNIT, window="lung", frame="middle"))
+    assert found.preprocessing == Preprocessing(16, 20, window="lung", frame="middle")
 
 
 def test_ultralytics_metadata_tell_all(tmp_path):

@@ -110,6 +110,22 @@ def test_a_folder_without_folders_says_what_it_needs(tmp_path):
         class_folders(tmp_path)
 
 
+def test_classes_of_dicom_count_by_their_files_with_a_suffix_or_without(tmp_path):
+    fill(tmp_path, "set/scans/a.dcm", "set/scans/b/1.dcm", "set/scans/b/IM0001", "set/other/2.dcm")
+    found = [(e.path, e.label) for e in class_folders(tmp_path)]
+    assert found == [
+        (str(tmp_path / "set/other/2.dcm"), "other"),
+        (str(tmp_path / "set/scans/a.dcm"), "scans"),
+        (str(tmp_path / "set/scans/b/1.dcm"), "scans"),
+        (str(tmp_path / "set/scans/b/IM0001"), "scans"),
+    ]
+
+
+def test_a_folder_of_dicom_is_a_class_also_where_folders_stand_in_it(tmp_path):
+    fill(tmp_path, "scans/1.dcm", "scans/left/2.dcm", "scans/right/3.dcm")
+    assert {e.label for e in class_folders(tmp_path)} == {"scans"}
+
+
 def test_what_is_no_folder_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nothing is no folder; give one that holds a folder"):
         class_folders(tmp_path / "nothing")

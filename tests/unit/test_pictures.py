@@ -1,5 +1,6 @@
 """What the page does with texts, pictures and settings from outside."""
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -9,8 +10,11 @@ from PIL import Image
 from sightstream import terminal
 from sightstream.images.decode import Preprocessing, decode
 from sightstream.images.limits import Limits
+from tests.dicoms import dataset, saved
 from web import page
 from web.thumbnails import Painter
+
+SEEN = Preprocessing(20, 20)
 
 
 def png(width, height, colour="red"):
@@ -37,7 +41,7 @@ def test_what_is_no_picture_has_none(tmp_path):
     painter = Painter(Limits())
     assert painter.fit(b"no picture", 64) is None
     assert painter.fit(str(tmp_path / "nothing.png"), 64) is None
-    assert painter.overlay(b"no picture", 64, np.ones((4, 4), np.float32), "stretch", 1.0) is None
+    assert painter.overlay(b"no picture", 64, np.ones((4, 4), np.float32), SEEN) is None
 
 
 @pytest.mark.parametrize(
@@ -46,7 +50,9 @@ def test_what_is_no_picture_has_none(tmp_path):
 def test_a_map_lies_on_what_the_model_saw(aspect, expected):
     heat = np.zeros((20, 20), np.float32)
     heat[8:12, :10] = 1
-    drawn = Painter(Limits()).overlay(png(200, 100, "grey"), 100, heat, aspect, 1.0)
+    drawn = Painter(Limits()).overlay(
+        png(200, 100, "grey"), 100, heat, replace(SEEN, aspect=aspect)
+    )
     assert size(drawn) == expected
     pixels = np.asarray(Image.open(BytesIO(drawn[0])).convert("RGB")).astype(int)
     middle = pixels[pixels.shape[0] // 2]
@@ -61,9 +67,10 @@ def test_a_map_lies_on_the_centre_that_is_cropped(aspect):
     picture = Image.new("RGB", (400, 200), "black")
     picture.paste("white", (210, 60, 240, 90))
     picture.save(held := BytesIO(), "PNG")
-    seen = decode(held.getvalue(), Preprocessing(40, 40, aspect=aspect, crop=0.5)).pixels
+    want = Preprocessing(40, 40, aspect=aspect, crop=0.5)
+    seen = decode(held.getvalue(), want).pixels
     heat = (seen[..., 0] > 127).astype(np.float32)
-    drawn = Painter(Limits()).overlay(held.getvalue(), 200, heat, aspect, 0.5)
+    drawn = Painter(Limits()).overlay(held.getvalue(), 200, heat, want)
     assert size(drawn) == ((200, 200) if aspect == "crop" else (200, 100))
     pixels = np.asarray(Image.open(BytesIO(drawn[0])).convert("RGB")).astype(int)
     coloured = pixels[..., 0] - pixels[..., 2] > 60
@@ -73,6 +80,21 @@ def test_a_map_lies_on_the_centre_that_is_cropped(aspect):
     assert abs(columns.max() - right) < 8
     assert abs(rows.min() - top) < 8
     assert abs(rows.max() - bottom) < 8
+
+
+def test_a_map_lies_on_what_of_a_dicom_the_model_saw():
+    pytest.importorskip("pydicom")
+    values = np.zeros((50, 50), "u2")
+    values[:, 25:] = 3000  # white in the file's window, and black in the model's
+    data = saved(dataset(values, bits=12, WindowCenter=1500, WindowWidth=3000))
+    cold = np.zeros((20, 20), np.float32)
+    whole = Painter(Limits()).overlay(data, 50, cold, SEEN)
+    narrow = Painter(Limits()).overlay(data, 50, cold, replace(SEEN, window="5000/100"))
+    bright = [
+        np.asarray(Image.open(BytesIO(each[0])).convert("L")).max() for each in (whole, narrow)
+    ]
+    assert bright[0] > 180
+    assert bright[1] < 20
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.errors import InputError, first_line
-from sightstream.images.decode import Preprocessing
+from sightstream.images.decode import Frame, Preprocessing
 from sightstream.models.bring import graph, kinds, photographs
 from sightstream.models.bring import labels as names
 from sightstream.models.bring.foreign import Fact, Facts, Foreign, agreed, wanted
@@ -39,6 +39,8 @@ class Wish:
     scale: Scale | None = None
     layout: str | None = None
     aspect: str | None = None
+    window: str = ""  # of DICOM, as is the frame: no model's file tells of them
+    frame: Frame = "first"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def bring(
     height, width = facts["size"].value
     preprocessing = Preprocessing(
         height, width, channels, facts["resize"].value, facts["aspect"].value,
-        crop=facts["crop"].value,
+        crop=facts["crop"].value, window=wish.window, frame=wish.frame,
     )  # fmt: skip
     on_step("running the original")
     most = max(4, BYTES // (height * width * channels))
