@@ -56,7 +56,10 @@ class Broker:
         self.ca = folder / "ca.pem"
         listeners = [f"PLAINTEXT://127.0.0.1:{plain}"] + [f"SASL_SSL://localhost:{tls}"] * secure
         if jwks:
-            listeners += [f"CERTIFICATES://localhost:{certificates}", f"TOKENS://localhost:{tokens}"]
+            listeners += [
+                f"CERTIFICATES://localhost:{certificates}",
+                f"TOKENS://localhost:{tokens}",
+            ]
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -181,6 +184,7 @@ class Broker:
             f"{tokens}.sasl.server.callback.handler.class": f"{classes}ValidatorCallbackHandler",
             f"{tokens}.sasl.oauthbearer.jwks.endpoint.url": self._jwks,
             f"{tokens}.sasl.oauthbearer.expected.audience": "kafka",
+            f"{tokens}.sasl.oauthbearer.clock.skew.seconds": "1",
             # A connection lives as long as its token, unless the client logs in again.
             f"{tokens}.connections.max.reauth.ms": "3600000",
         }

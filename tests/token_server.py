@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs
@@ -33,7 +34,7 @@ class TokenServer(ThreadingHTTPServer):
 
     def __init__(self, port=0, tls: ssl.SSLContext | None = None):
         super().__init__(("127.0.0.1", port), _Handler)
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.key = _key()
         self.life, self.status, self.given = 3600, 0, []
         self.answer: bytes | None = None  # in place of a token's
         if tls:
@@ -62,7 +63,7 @@ class TokenServer(ThreadingHTTPServer):
 def serving(**how):
     """A token server, until the block ends."""
     with TokenServer(**how) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
         try:
             yield server
         finally:
@@ -102,6 +103,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Says nothing."""
+
+
+@cache
+def _key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def _text(raw: bytes) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sightstream.config import Broker
-from sightstream.errors import ConfigError
-from sightstream.io.tokens import tokens
+from sightstream.errors import BrokerUnavailableError, ConfigError
+from sightstream.io.tokens import Tokens, tokens
 
 OAUTH = "OAUTHBEARER"
 
@@ -36,11 +36,7 @@ def python_options(broker: Broker) -> dict[str, Any]:
         return options
     options["sasl_mechanism"] = broker.mechanism
     if broker.mechanism == OAUTH:
-        from kafka.net.sasl.oauth import AbstractTokenProvider
-
-        provider = tokens(broker)
-        AbstractTokenProvider.register(type(provider))
-        return options | {"sasl_oauth_token_provider": provider}
+        return options | {"sasl_oauth_token_provider": _provider(tokens(broker))}
     return options | {
         "sasl_plain_username": broker.user, "sasl_plain_password": broker.password,
     }  # fmt: skip
@@ -79,6 +75,20 @@ def logs_in(broker: Broker) -> bool:
     if broker.mechanism == OAUTH and not broker.token_url:
         raise ConfigError(f"kafka_sasl_mechanism {OAUTH} needs kafka_oauth_token_url")
     return True
+
+
+def _provider(given: Tokens) -> object:
+    from kafka.errors import KafkaConnectionError
+    from kafka.net.sasl.oauth import AbstractTokenProvider
+
+    class Provider(AbstractTokenProvider):
+        def token(self) -> str:
+            try:
+                return given.token()
+            except BrokerUnavailableError as error:  # messages on their way are sent again
+                raise KafkaConnectionError(str(error)) from None
+
+    return Provider()
 
 
 def _java_tokens(broker: Broker) -> dict[str, str]:

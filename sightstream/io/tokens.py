@@ -9,7 +9,7 @@ import logging
 import re
 import ssl
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -69,11 +69,8 @@ class Tokens:
                     if now >= self._token.end:
                         raise
                     log.warning("the token is used to its end: %s", error)
+                    self._token = replace(self._token, renew=min(now + 1, self._token.end))
             return self._token.text
-
-    def extensions(self) -> dict[str, str]:
-        """Return what kafka-python sends beside the token: nothing."""
-        return {}
 
     def forget(self) -> None:
         """Fetch another token next time, since a broker does not accept this one."""
