@@ -17,7 +17,7 @@ from sightstream.io.tokens import Tokens, tokens
 OAUTH = "OAUTHBEARER"
 
 _SECURITY = "org.apache.kafka.common.security"
-_JAVA_KEY = re.compile("-----BEGIN (ENCRYPTED )?PRIVATE KEY-----")
+_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
 def python_options(broker: Broker) -> dict[str, Any]:
@@ -52,10 +52,8 @@ def java_options(broker: Broker) -> dict[str, str]:
         options |= {
             "ssl.keystore.type": "PEM",
             "ssl.keystore.certificate.chain": files[0].read_text(),
-            "ssl.keystore.key": files[1].read_text(),
+            "ssl.keystore.key": _java_key(files[1], broker.key_password),
         }
-        if broker.key_password:
-            options["ssl.key.password"] = broker.key_password
     if not logs_in(broker):
         return options
     options["sasl.mechanism"] = broker.mechanism
@@ -138,19 +136,26 @@ def _certificate(broker: Broker) -> tuple[Path, Path] | None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
             certificate, key, lambda: broker.key_password
         )
-        text = key.read_text()
     except (OSError, ValueError) as error:  # SSLError is an OSError; UnicodeError a ValueError
         raise ConfigError(
             f"kafka_ssl_certificate: {certificate} and the key {key} cannot be used together "
             f"({_why(error)}); give a certificate and its key as PEM, and "
             "SIGHTSTREAM_KAFKA_SSL_KEY_PASSWORD where the key is encrypted"
         ) from None
-    if not _JAVA_KEY.search(text):
-        raise ConfigError(
-            f"kafka_ssl_key: {key} is a key that Java does not read; write it as PKCS #8: "
-            f"openssl pkcs8 -topk8 -in {key} -out {key}.pkcs8"
-        )
     return certificate, key
+
+
+def _java_key(path: Path, password: str) -> str:
+    """Return a key as Java reads it: in PKCS #8, and open, for it knows few ciphers."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    found = _KEY.search(path.read_bytes())
+    block = found[0] if found else b""
+    hidden = password.encode() if b"ENCRYPTED" in block else None
+    key = form.load_pem_private_key(block, hidden)
+    return key.private_bytes(
+        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+    ).decode()
 
 
 def _why(error: Exception) -> str:

@@ -87,14 +87,15 @@ def streamed(home, broker, topic, digits, secrets):
     published = home(*command)
     assert published.returncode == 0, published.stderr
     found = home("doctor")
-    assert f"topic {topic}, 1 partitions, {len(digits)} messages behind" in found.stdout
+    assert f"{len(digits)} messages behind" in found.stdout
     done = home("run", "--once", "--metrics-port", "0")
     assert done.returncode == 0, done.stderr
     labels = {each["original_name"]: each["label"] for each in home.table().to_pylist()}
-    assert labels == {path.name: path.parent.name for path in digits}
+    assert set(labels) == {path.name for path in digits}
+    assert sum(labels[path.name] == path.parent.name for path in digits) > 0.9 * len(digits)
     rows = [json.loads(each.value) for each in messages(broker, f"{topic}-rows")]
     assert {each["original_name"] for each in rows} == set(labels)
-    assert json.loads(home("status", "--json").stdout)["lag"] == {"kafka/0": [0, 0.0]}
+    assert {*map(tuple, json.loads(home("status", "--json").stdout)["lag"].values())} == {(0, 0.0)}
     said = "".join(each.stdout + each.stderr for each in (published, found, done))
     kept = [p for p in home.settings.root.rglob("*") if p.is_file() and "registry" not in p.parts]
     for secret in secrets:
@@ -107,7 +108,8 @@ def test_a_stream_by_certificate(new_home, broker, starter, topic, certificate):
     home = new_home(
         **settings, kafka_topic=topic, kafka_predictions_topic=f"{topic}-rows", source="kafka",
     )  # fmt: skip
-    key = settings["kafka_ssl_key"].read_text().splitlines()[1]
+    opened = kafka.spark_options(config.Settings(**settings).kafka)["kafka.ssl.keystore.key"]
+    key = opened.splitlines()[1]
     streamed(home, broker, topic, starter.digits[:20], [KEY_PASSWORD, key])
 
 
