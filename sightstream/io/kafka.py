@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
 """Seconds that a broker may take to answer."""
 
+TOKEN_SECONDS = 2.0
+"""Seconds for which a token server that is away is asked again at a start."""
+
 _CERTIFICATE_ALERT = re.compile("ALERT_\\w*(CERTIFICATE|UNKNOWN_CA)")  # RFC 8446, section 6.2
 
 _Received: TypeAlias = "tuple[bytes, Exception | None]"
@@ -162,7 +165,7 @@ def _require_token(broker: Broker, deadline: float) -> None:
     """Fetch a token where the login takes one: kafka-python would not tell why there is none."""
     if not logs_in(broker) or broker.mechanism != OAUTH:
         return
-    deadline = min(deadline, time.monotonic() + ANSWER_SECONDS)
+    deadline = min(deadline, time.monotonic() + TOKEN_SECONDS)
     while True:
         try:
             tokens(broker).token()

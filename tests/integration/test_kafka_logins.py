@@ -171,7 +171,10 @@ def test_commands_end_within_seconds(new_home, broker, starter, topic, certifica
         "other authority": (certificate(authority=trustme.CA()), "refuses the certificate"),
         "expired": (certificate(days=-1), "refuses the certificate"),
         "secret": ({**token, "kafka_password": "wr0ng"}, "refuses the client 'stream'"),
-        "away": ({**token, "kafka_oauth_token_url": "http://localhost:9/t"}, "does not answer"),
+        "away": (
+            {**token, "kafka_oauth_token_url": "http://localhost:9/t"},
+            "token server http://localhost:9/t does not answer",
+        ),
     }[case]
     home = new_home(**settings, kafka_topic=topic, source="kafka")
     for command, code in [
