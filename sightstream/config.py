@@ -31,6 +31,7 @@ _WHICH = r"^[\w.-]+(@[\w.-]+)?$"
 _WHICHES = ["leaf@challenger", "pests"]
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
+_URL = r"""^$|^https?://[^\s@"'\\/]+(/[^\s"'\\]*)?$"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class Broker:
     mechanism: str = "SCRAM-SHA-512"
     user: str = ""
     password: str = field(default="", repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
+    key_password: str = field(default="", repr=False)
+    token_url: str = ""
+    token_ca: Path | None = None
+    scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,12 +126,26 @@ class Settings(BaseSettings):
     """Kafka's security protocol"""
     kafka_ca: Path | None = None
     """PEM file of the authority that Kafka's certificate must come from"""
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_ssl_certificate: Path | None = None
+    """PEM file of the certificate that this client shows Kafka"""
+    kafka_ssl_key: Path | None = None
+    """PEM file of its key; unset: in the certificate's file"""
+    kafka_ssl_key_password: SecretStr = SecretStr("")
+    """password of that key, where it is encrypted; better in the environment than in a file"""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = (
+        "SCRAM-SHA-512"
+    )
     """how to log in to Kafka"""
     kafka_user: str = ""
-    """the user to log in to Kafka as"""
+    """the user to log in to Kafka as; with OAUTHBEARER the client's id"""
     kafka_password: SecretStr = SecretStr("")
-    """its password; better in the environment than in a file"""
+    """its password, or the client's secret; better in the environment than in a file"""
+    kafka_oauth_token_url: str = Field("", pattern=_URL, examples=["https://login.site/token"])
+    """token endpoint of the OAuth server that Kafka trusts"""
+    kafka_oauth_ca: Path | None = None
+    """PEM file of the authority that its certificate must come from; unset: the system's"""
+    kafka_oauth_scope: str = ""
+    """scope that the token is asked for; empty: none"""
     kafka_starting_offsets: Literal["earliest", "latest"] = "earliest"
     """where the first start of a stream begins in the topic"""
     kafka_fail_on_data_loss: bool = True
@@ -146,7 +167,9 @@ class Settings(BaseSettings):
     web_promote: Literal["loopback", "always", "never"] = "loopback"
     """where the page may promote models and roll them back"""
 
-    @field_validator("kafka_ca", mode="before")
+    @field_validator(
+        "kafka_ca", "kafka_ssl_certificate", "kafka_ssl_key", "kafka_oauth_ca", mode="before"
+    )
     @classmethod
     def _unset(cls, value: Any) -> Any:
         """An empty variable of the environment sets nothing."""
@@ -253,6 +276,9 @@ class Settings(BaseSettings):
         return Broker(
             self.kafka_servers, self.kafka_security, self.kafka_ca, self.kafka_sasl_mechanism,
             self.kafka_user, self.kafka_password.get_secret_value(),
+            self.kafka_ssl_certificate, self.kafka_ssl_key,
+            self.kafka_ssl_key_password.get_secret_value(),
+            self.kafka_oauth_token_url, self.kafka_oauth_ca, self.kafka_oauth_scope,
         )  # fmt: skip
 
     @property

@@ -187,6 +187,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
         session = spark.start(
             "run", settings.root, settings.master, settings.driver_memory,
             {**SPARK, **settings.spark}, kafka="kafka" in settings.source,
+            token_url=settings.kafka_oauth_token_url,
         )  # fmt: skip
         stack.callback(spark.stop, session)
         first, lineup = champion.result(), Lineup(followers.result(), settings.canary)

@@ -9,9 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sightstream.runtime.jvm import require_java
 from tests import ivy
+
+if TYPE_CHECKING:
+    import trustme
 
 VERSION = "4.1.2"
 MECHANISM = "SCRAM-SHA-512"
@@ -25,25 +29,37 @@ class Broker:
     Attributes:
         address: of the listener without TLS.
         secure_address: of the listener with TLS and SCRAM; empty where there is none.
-        ca: the certificate of the authority that signed the broker's, as a PEM file.
+        certificates_address: of the one that wants a client's certificate; empty likewise.
+        tokens_address: of the one with TLS that wants a token; empty likewise.
+        authority: signed the broker's certificate, and the ones that it takes.
+        ca: its own certificate, as a PEM file.
     """
 
-    def __init__(self, folder: Path, *, secure: bool = False) -> None:
+    def __init__(self, folder: Path, *, secure: bool = False, jwks: str = "") -> None:
         """Formats its storage; `start` begins to serve.
 
         Args:
             folder: becomes its own; created.
             secure: also listen with TLS and SASL/SCRAM, which needs trustme.
+            jwks: where the keys of tokens are; also listen for those and for certificates.
         """
         self.folder = folder
         folder.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._classpath = classpath()
-        plain, controller, tls = free_ports(3)
+        self._jwks = jwks
+        plain, controller, tls, certificates, tokens = free_ports(5)
         self.address = f"127.0.0.1:{plain}"
         self.secure_address = f"localhost:{tls}" if secure else ""
+        self.certificates_address = f"localhost:{certificates}" if jwks else ""
+        self.tokens_address = f"localhost:{tokens}" if jwks else ""
         self.ca = folder / "ca.pem"
         listeners = [f"PLAINTEXT://127.0.0.1:{plain}"] + [f"SASL_SSL://localhost:{tls}"] * secure
+        if jwks:
+            listeners += [
+                f"CERTIFICATES://localhost:{certificates}",
+                f"TOKENS://localhost:{tokens}",
+            ]
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -52,7 +68,8 @@ class Broker:
             "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller}"]),
             "advertised.listeners": ",".join(listeners),
             "listener.security.protocol.map": (
-                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL"
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,"
+                "CERTIFICATES:SSL,TOKENS:SASL_SSL"
             ),
             "log.dirs": str(folder / "logs"),
             "auto.create.topics.enable": "false",
@@ -65,8 +82,17 @@ class Broker:
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
         }
-        if secure:
+        if secure or jwks:
             settings |= self._certificate()
+        if secure:
+            settings |= {
+                "sasl.enabled.mechanisms": MECHANISM,
+                f"listener.name.sasl_ssl.{MECHANISM.lower()}.sasl.jaas.config": (
+                    "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                ),
+            }
+        if jwks:
+            settings |= self._logins()
         self._file = folder / "server.properties"
         self._file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._file)]
@@ -125,6 +151,7 @@ class Broker:
             require_java(),
             "-Xmx300m",
             "-Dlog4j2.level=INFO",
+            f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={self._jwks}",
             "-cp",
             self._classpath,
             *arguments,
@@ -136,32 +163,47 @@ class Broker:
 
     def _certificate(self) -> dict[str, str]:
         import trustme
-        from cryptography.hazmat.primitives import serialization as form
 
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(self.ca)
-        certificate = authority.issue_cert("localhost")
-        key = form.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-        # Java reads PKCS #8 only.
-        pem = key.private_bytes(
-            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
-        ) + b"".join(each.bytes() for each in certificate.cert_chain_pems)
+        self.authority = trustme.CA()
+        self.authority.cert_pem.write_to_path(self.ca)
+        certificate, key = pem(self.authority.issue_cert("localhost"))
         store = self.folder / "broker.pem"
-        store.write_bytes(pem)
+        store.write_bytes(key + certificate)
+        return {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(store)}
+
+    def _logins(self) -> dict[str, str]:
+        """Of listeners that want a client's certificate, or a token."""
+        classes = "org.apache.kafka.common.security.oauthbearer.OAuthBearer"
+        tokens = "listener.name.tokens.oauthbearer"
         return {
-            "sasl.enabled.mechanisms": MECHANISM,
-            "listener.name.sasl_ssl.ssl.keystore.type": "PEM",
-            "listener.name.sasl_ssl.ssl.keystore.location": str(store),
-            f"listener.name.sasl_ssl.{MECHANISM.lower()}.sasl.jaas.config": (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            ),
+            "listener.name.certificates.ssl.client.auth": "required",
+            "listener.name.certificates.ssl.truststore.type": "PEM",
+            "listener.name.certificates.ssl.truststore.location": str(self.ca),
+            "listener.name.tokens.sasl.enabled.mechanisms": "OAUTHBEARER",
+            f"{tokens}.sasl.jaas.config": f"{classes}LoginModule required;",
+            f"{tokens}.sasl.server.callback.handler.class": f"{classes}ValidatorCallbackHandler",
+            f"{tokens}.sasl.oauthbearer.jwks.endpoint.url": self._jwks,
+            f"{tokens}.sasl.oauthbearer.expected.audience": "kafka",
+            f"{tokens}.sasl.oauthbearer.clock.skew.seconds": "1",
+            # A connection lives as long as its token, unless the client logs in again.
+            f"{tokens}.connections.max.reauth.ms": "3600000",
         }
 
 
+def pem(certificate: trustme.LeafCert, password: bytes = b"") -> tuple[bytes, bytes]:
+    """A certificate with those above it, and its key as Java reads it: PKCS #8."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = form.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    hidden = form.BestAvailableEncryption(password) if password else form.NoEncryption()
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    return chain, key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, hidden)
+
+
 @contextmanager
-def running(folder: Path, *, secure: bool = False) -> Iterator[Broker]:
+def running(folder: Path, *, secure: bool = False, jwks: str = "") -> Iterator[Broker]:
     """A broker that serves until the block ends."""
-    broker = Broker(folder, secure=secure)
+    broker = Broker(folder, secure=secure, jwks=jwks)
     try:
         broker.start()
         yield broker

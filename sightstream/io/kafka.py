@@ -6,6 +6,7 @@ Where the stream stands in a topic is in `streaming.kafka.lag`.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from sightstream.errors import (
     TopicNotFoundError,
 )
 from sightstream.io import address
+from sightstream.io.login import OAUTH, java_options, logs_in, python_options
+from sightstream.io.tokens import tokens
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
@@ -29,6 +32,11 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
 """Seconds that a broker may take to answer."""
 
+TOKEN_SECONDS = 2.0
+"""Seconds for which a token server that is away is asked again at a start."""
+
+_CERTIFICATE_ALERT = re.compile("ALERT_\\w*(CERTIFICATE|UNKNOWN_CA)")  # RFC 8446, section 6.2
+
 _Received: TypeAlias = "tuple[bytes, Exception | None]"
 
 
@@ -36,34 +44,14 @@ def client_options(broker: Broker) -> dict[str, Any]:
     """Return the options with which a client of kafka-python reaches the broker.
 
     Raises:
-        ConfigError: kafka_user is missing, or the file of kafka_ca.
+        ConfigError: what the login needs is missing, or a file of it is not as it must be.
     """
-    servers = broker.servers.split(",")
-    options = {"bootstrap_servers": servers, "security_protocol": broker.security}
-    if ca := _ca(broker):
-        options["ssl_cafile"] = ca
-    if _logs_in(broker):
-        options |= {
-            "sasl_mechanism": broker.mechanism,
-            "sasl_plain_username": broker.user,
-            "sasl_plain_password": broker.password,
-        }
-    return options
+    return {"bootstrap_servers": broker.servers.split(","), **python_options(broker)}
 
 
 def spark_options(broker: Broker) -> dict[str, str]:
     """Return the options with which Spark's Kafka source does what `client_options` does."""
-    options = {"bootstrap.servers": broker.servers, "security.protocol": broker.security}
-    if ca := _ca(broker):
-        options |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": ca}
-    if _logs_in(broker):
-        module = "plain.Plain" if broker.mechanism == "PLAIN" else "scram.Scram"
-        user, password = _quoted(broker.user), _quoted(broker.password)
-        options |= {
-            "sasl.mechanism": broker.mechanism,
-            "sasl.jaas.config": f"org.apache.kafka.common.security.{module}LoginModule required "
-            f"username={user} password={password};",
-        }
+    options = {"bootstrap.servers": broker.servers, **java_options(broker)}
     return {f"kafka.{key}": value for key, value in options.items()}
 
 
@@ -71,9 +59,9 @@ def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient
     """Open an administration client; wait `timeout` seconds for a broker that does not answer yet.
 
     Raises:
-        BrokerUnavailableError: no broker answers in time.
-        BrokerRefusedError: a broker answers and refuses this client; raised at once.
-        ConfigError: kafka_user is missing, or the file of kafka_ca.
+        BrokerUnavailableError: no broker or token server answers in time.
+        BrokerRefusedError: one of them answers and refuses this client; raised at once.
+        ConfigError: as `client_options` raises it.
     """
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
@@ -89,11 +77,12 @@ def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient
             raise ConfigError(f"kafka_servers: {error}") from None
         fault: object = "; ".join(dict.fromkeys(reasons.values()))
         if not fault:
+            _require_token(broker, deadline)
             with _failures() as failures:
                 try:
                     return KafkaAdminClient(**options, bootstrap_timeout_ms=2000)
                 except KafkaError as error:
-                    fault = failures[-1] if failures else error
+                    fault = next(reversed([e for e in failures if _tells(e)]), error)
             # A broker that is shutting down closes the connection as well, but only once.
             closing = _closing(failures, broker)
             if cure := _refusal(failures, broker) or (closed and closing):
@@ -123,28 +112,6 @@ def exists(client: KafkaAdminClient, topic: str) -> bool:
 
     absent = (UnknownTopicOrPartitionError.errno, TopicAuthorizationFailedError.errno)
     return all(each["error_code"] not in absent for each in client.describe_topics([topic]))
-
-
-def _logs_in(broker: Broker) -> bool:
-    if not broker.security.startswith("SASL"):
-        return False
-    if not broker.user:
-        raise ConfigError(f"kafka_security {broker.security} needs kafka_user")
-    return True
-
-
-def _ca(broker: Broker) -> str:
-    if "SSL" not in broker.security or not broker.ca:
-        return ""
-    if not broker.ca.is_file():
-        raise ConfigError(f"kafka_ca: there is no file {broker.ca}")
-    return str(broker.ca.absolute())
-
-
-def _quoted(value: str) -> str:
-    """Quote a string for Java's configuration of logins."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 @cache
@@ -187,24 +154,77 @@ def _failures() -> Iterator[list[BaseException]]:
         logger.removeHandler(keeper)
 
 
+def _tells(failure: BaseException) -> bool:
+    """Return whether a failure is more than the end of kafka-python's own patience."""
+    from kafka.errors import KafkaTimeoutError
+
+    return not isinstance(failure, KafkaTimeoutError)
+
+
+def _require_token(broker: Broker, deadline: float) -> None:
+    """Fetch a token where the login takes one: kafka-python would not tell why there is none."""
+    if not logs_in(broker) or broker.mechanism != OAUTH:
+        return
+    deadline = min(deadline, time.monotonic() + TOKEN_SECONDS)
+    while True:
+        try:
+            tokens(broker).token()
+        except BrokerRefusedError:
+            raise
+        except BrokerUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
 def _refusal(failures: list[BaseException], broker: Broker) -> str:
     """Return what to correct where a broker answers and refuses this client; else empty."""
-    from kafka.errors import AuthorizationError, SaslAuthenticationFailedError
+    from kafka.errors import (
+        AuthorizationError,
+        SaslAuthenticationFailedError,
+        UnsupportedSaslMechanismError,
+    )
 
     texts = " ".join(map(str, failures))
     if any(isinstance(e, (SaslAuthenticationFailedError, AuthorizationError)) for e in failures):
-        return (
-            f"does not accept the user {broker.user!r} with this password; set kafka_user "
-            "and kafka_password (SIGHTSTREAM_KAFKA_PASSWORD)"
-        )
+        return _refused_login(broker)
+    if any(isinstance(e, UnsupportedSaslMechanismError) for e in failures):
+        return f"takes no login by {broker.mechanism}; set kafka_sasl_mechanism"
     if "CERTIFICATE_VERIFY_FAILED" in texts:
         return (
             "shows a certificate that is not trusted, or is for another host; set kafka_ca to the "
             "PEM file of the authority that issued it"
         )
+    if _CERTIFICATE_ALERT.search(texts):
+        return _refused_certificate(broker)
     if "Handshake failed" in texts:
         return f"does not speak TLS; set kafka_security, which is {broker.security}"
     return ""
+
+
+def _refused_login(broker: Broker) -> str:
+    if broker.mechanism == OAUTH:
+        tokens(broker).forget()  # as one that was signed with a key of yesterday
+        return (
+            f"does not accept the token that {broker.token_url} gives {broker.user!r}; set "
+            "kafka_oauth_token_url to the server that it trusts, and kafka_oauth_scope to what it "
+            "asks for"
+        )
+    return (
+        f"does not accept the user {broker.user!r} with this password; set kafka_user "
+        "and kafka_password (SIGHTSTREAM_KAFKA_PASSWORD)"
+    )
+
+
+def _refused_certificate(broker: Broker) -> str:
+    if not broker.certificate:
+        return "wants a certificate of this client; set kafka_ssl_certificate and kafka_ssl_key"
+    return (
+        f"refuses the certificate {broker.certificate}; set kafka_ssl_certificate to one that has "
+        "not expired, of an authority that the broker trusts"
+    )
 
 
 def _closing(failures: list[BaseException], broker: Broker) -> str:
@@ -214,5 +234,5 @@ def _closing(failures: list[BaseException], broker: Broker) -> str:
     login = f", kafka_sasl_mechanism ({broker.mechanism}), user and password"
     return (
         f"closes the connection; check kafka_security ({broker.security})"
-        f"{login if _logs_in(broker) else ''}"
+        f"{login if logs_in(broker) else ''}"
     )

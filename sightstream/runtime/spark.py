@@ -40,6 +40,8 @@ PIECE = 1024
 SOCKET_FOLDER_BYTES = 60
 """Longest path of a folder for sockets, which Spark gives names of 43 bytes; macOS allows 103."""
 
+_TOKEN_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"  # noqa: S105 - of urls
+
 _CHECKPOINT_FILES = "spark.sql.streaming.checkpointFileManagerClass"
 
 _OPTIONS = {
@@ -81,6 +83,7 @@ def start(
     options: Mapping[str, str] = MappingProxyType({}),
     *,
     kafka: bool = False,
+    token_url: str = "",
     optimised: bool = False,
 ) -> SparkSession:
     """Starts a session whose JVM and workers write to logs/spark.log instead of the screen.
@@ -92,6 +95,7 @@ def start(
         driver_memory: heap of the driver's JVM, such as 1g.
         options: further ones of Spark, which win over ours.
         kafka: whether the session reads Kafka.
+        token_url: where its clients get the tokens with which they log in to Kafka, if any.
         optimised: whether the JVM itself computes for long, as MLlib does, so that it pays to
             optimise its code with cores that Python could have.
 
@@ -121,6 +125,9 @@ def start(
     jvm_options = _jvm_options(driver_memory, kafka, optimised)
     if __version__ == "4.0.0":  # which leaves a folder `artifacts` in the JVM's current one
         jvm_options["spark.driver.extraJavaOptions"] += f' -Duser.dir="{scratch}"'
+    if token_url:  # from Kafka's clients 4 on, they ask no other
+        for machine in ("driver", "executor"):
+            jvm_options[f"spark.{machine}.extraJavaOptions"] += f' -D{_TOKEN_URLS}="{token_url}"'
     ours = _OPTIONS | jvm_options | _folders(scratch, local)
     conf.setAll({**ours, **options}.items())
     if local:
