@@ -182,6 +182,13 @@ class Settings(BaseSettings):
         """Several values in one variable of the environment are separated by commas."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
+    @field_validator("inbox_topic")
+    @classmethod
+    def _needs_bucket(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("inbox_uri", "-"):
+            raise ValueError("it tells of the objects of a bucket: set inbox_uri too")
+        return value
+
     @field_validator("ignore")
     @classmethod
     def _names(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
 from streaming.bucket.intake import Pace
+from streaming.bucket.notices import Notices
 from streaming.bucket.source import BucketSource
 from streaming.bucket.store import place
 from streaming.champion import Champion
@@ -248,11 +249,15 @@ def _inbox(settings: Settings, metrics: Metrics) -> Source:
             settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
             turns, metrics.of["arrived_images"].labels(Folder.name).inc,
         )  # fmt: skip
+    inbox, notices = place(settings.inbox_uri), None
+    if name := settings.inbox_topic:
+        bucket = inbox.bucket.root.partition("://")[2].strip("/")
+        notices = Notices(settings.kafka, name, bucket)
     return BucketSource(
-        place(settings.inbox_uri), settings.bucket, settings.checkpoint(BucketSource.name),
+        inbox, settings.bucket, settings.checkpoint(BucketSource.name),
         Pace(settings.inbox_look_seconds, settings.inbox_list_seconds), settings.ignore,
         settings.limits, settings.images_per_batch, turns,
-        metrics.of["arrived_images"].labels(BucketSource.name).inc, settings.stuck,
+        metrics.of["arrived_images"].labels(BucketSource.name).inc, settings.stuck, notices,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 PAGES = 20  # of a full listing between two looks, so that it does not hold up what is new
 DAY = 86_400
+_AT_ONCE = 16  # requests about objects that notifications name
 _RETRY = 2.0  # seconds until a bucket that is away is asked again
 
 
@@ -116,15 +118,21 @@ class Intake:
 
     def _look(self, hinted: Sequence[str]) -> Iterator[list[Object]]:
         bucket, folder = self._place
-        for key in hinted:
-            if key.startswith(folder) and (found := bucket.find(key)):
-                yield [found]
+        below = [key for key in hinted if key.startswith(folder)]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            yield from ([found] for found in threads.map(self._found, below) if found)
         if bucket.sorts and self._pages > 1 and not self._hints:
             for below, after in [*self._tails]:
                 yield from self._noted(bucket.pages(below, after))
         if not self._listing and time.monotonic() >= self._due:
             self._listing = self._full()
         yield from islice(self._listing or (), PAGES)
+
+    def _found(self, key: str) -> Object | None:
+        try:
+            return self._place.bucket.find(key)
+        except AwayError:  # the full listing finds what is there
+            return None
 
     def _full(self) -> Iterator[list[Object]]:
         begin, self._pages = time.monotonic(), 0
@@ -136,8 +144,11 @@ class Intake:
         finally:
             self._listing = None
         now = time.monotonic()
-        # A small bucket costs a request or two: it is listed as often as one looks for new keys.
-        rest = min(self._pace.full_seconds, (self._pages - 1) * self._pace.look_seconds)
+        # A small bucket costs a request or two: it is listed as often as one looks for new keys,
+        # but where notifications tell them.
+        rest = self._pace.full_seconds
+        if not self._hints:
+            rest = min(rest, (self._pages - 1) * self._pace.look_seconds)
         self._due = now + max(rest, 10 * (now - begin) if self._pages > 1 else 0.0)
 
     def _noted(self, pages: Iterable[list[Object]]) -> Iterator[list[Object]]:

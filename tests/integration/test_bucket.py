@@ -306,3 +306,22 @@ def test_uris_that_are_no_bucket_are_refused_without_their_secrets(uri):
 )  # fmt: skip
 def test_an_inbox_has_one_uri(uri, found):
     assert place(uri).uri == found
+
+
+def test_keys_that_are_hinted_are_taken_once_whatever_is_said_of_them(bucket, intake_of, told):
+    for number in range(1100):
+        bucket.put(f"in/m{number:04}", b"")
+    intake = intake_of(Pace(0.1, 3600), hints=lambda seconds: ())
+    assert intake.drain() == 1100
+    bucket.put("in/a b.png")
+    bucket.put("in/.DS_Store")
+    bucket.put("out/c.png")
+    hints = ["in/a b.png", "in/gone.png", "out/c.png", "in/m0001", "in/.DS_Store", "", "in/\ud800"]
+    assert intake.take([*hints, "in/" + "k" * 5000, "in/a b.png"]) == 1
+    assert intake.take(hints) == 0
+    bucket.put("in/z.png")  # of which nothing is told
+    intake._due = 0.0
+    assert intake.take(hints) == 1
+    assert {name: n for name, n in names(told()).items() if name[0] != "m"} == {
+        "a b.png": 1, "z.png": 1,
+    }  # fmt: skip
