@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _WRAPPINGS = ("Records", "Message", "Body", "body", "value", "payload")
 """Fields that hold events: S3's own, and those of queues and bridges, mostly as JSON in a text."""
+
+_ENCODED = re.compile(r"[A-Za-z0-9_.~*/%+!'(),:@$-]*")
+"""Keys as S3 encodes them; what has other characters is of a store that does not."""
 
 _DEPTH = 6  # of wrappings in wrappings
 _START_SECONDS = 10.0
@@ -86,10 +90,9 @@ class Notices:
 
 
 def keys(value: bytes | None, bucket: str) -> list[str]:
-    """Return the keys that a message tells of: no one's that was removed, or of another bucket.
+    """Return the keys that a message tells of, but for removed ones and those of other buckets.
 
-    S3 encodes them as forms do. Some stores and bridges do not: then a key may come in both forms,
-    of which the store has one.
+    S3 encodes them as forms do, EventBridge does not.
     """
     return list(dict.fromkeys(_keys(value or b"", bucket, _DEPTH)))
 
@@ -105,9 +108,13 @@ def _keys(said: Any, bucket: str, depth: int) -> Iterator[str]:
             yield from _keys(each, bucket, depth - 1)
     if not isinstance(said, dict) or not depth:
         return
-    event = said.get("s3", said.get("detail"))
+    event, plain = said.get("s3"), said.get("detail")
     if isinstance(event, dict):
-        yield from _of_event(f"{said.get('eventName')} {said.get('detail-type')}", event, bucket)
+        for key in _of_event(str(said.get("eventName")), event, bucket):
+            yield unquote_plus(key) if _ENCODED.fullmatch(key) else key
+        return
+    if isinstance(plain, dict):
+        yield from _of_event(str(said.get("detail-type")), plain, bucket)
         return
     for each in _WRAPPINGS:
         if isinstance(said.get(each), (str, list, dict)):
@@ -120,4 +127,4 @@ def _of_event(name: str, event: dict[str, Any], bucket: str) -> Iterator[str]:
         return
     key = found.get("key")
     if isinstance(key, str) and key and "Removed" not in name and "Delete" not in name:
-        yield from (unquote_plus(key), key)
+        yield key
