@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     """longest time between two full listings of a bucket, in seconds"""
     inbox_topic: str = Field("", pattern=f"^$|{_TOPIC}", examples=_TOPICS)
     """Kafka topic with the bucket's S3 notifications; empty: none"""
+    inbox_done: str = ""
+    """what happens to an object once its row is committed: tag, or the uri of a folder that it is
+    moved to; empty: nothing"""
     source: Annotated[tuple[_Source, ...], NoDecode] = Field(("folder",), min_length=1)
     """where images come from: folder, kafka or both"""
     kafka_servers: str = Field("localhost:9092", min_length=1)
@@ -181,13 +184,6 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """Several values in one variable of the environment are separated by commas."""
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
-
-    @field_validator("inbox_topic")
-    @classmethod
-    def _needs_bucket(cls, value: str, info: ValidationInfo) -> str:
-        if value and not info.data.get("inbox_uri", "-"):
-            raise ValueError("it tells of the objects of a bucket: set inbox_uri too")
-        return value
 
     @field_validator("ignore")
     @classmethod

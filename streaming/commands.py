@@ -52,6 +52,9 @@ def run(
         str | None, typer.Option(help="Kafka topic that gets each new row as JSON.")
     ] = None,
     inbox: Inbox = None,
+    inbox_topic: Annotated[
+        str | None, typer.Option(help="Kafka topic with the bucket's S3 notifications [none].")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Registered model that classifies [the only one].")
     ] = None,
@@ -95,6 +98,7 @@ def run(
         home, master=master, model=model, shadow=shadow, also=also or None, canary=canary,
         engine=engine, metrics_port=metrics_port, source=source or None, kafka_topic=topic,
         kafka_predictions_topic=predictions_topic, inbox_uri=inbox,
+        inbox_topic=inbox_topic,
     )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
     with terminal.chatter_to(settings.logs / "libraries.log"):

@@ -21,6 +21,7 @@ from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
+from streaming.bucket.done import action
 from streaming.bucket.intake import Pace
 from streaming.bucket.notices import Notices
 from streaming.bucket.source import BucketSource
@@ -244,6 +245,8 @@ def _inbox(settings: Settings, metrics: Metrics) -> Source:
     scratch = spark.scratch_folder(settings.root, "run")
     turns = scratch if cluster.is_local(settings.master) else None
     if not settings.inbox_uri:
+        if settings.inbox_topic:
+            raise ConfigError("inbox_topic tells of the objects of a bucket: set inbox_uri too")
         return Folder(
             Folders(settings.inbox, settings.images, settings.manifests, settings.stuck),
             settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
@@ -258,6 +261,7 @@ def _inbox(settings: Settings, metrics: Metrics) -> Source:
         Pace(settings.inbox_look_seconds, settings.inbox_list_seconds), settings.ignore,
         settings.limits, settings.images_per_batch, turns,
         metrics.of["arrived_images"].labels(BucketSource.name).inc, settings.stuck, notices,
+        action(settings.inbox_done, inbox),
     )  # fmt: skip
 
 

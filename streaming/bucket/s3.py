@@ -77,6 +77,30 @@ class S3:
         with _told():
             _client().list_objects_v2(Bucket=self.name, Prefix=folder, MaxKeys=1)
 
+    def tag(self, key: str, name: str, value: str) -> None:
+        """Give an object a tag beside those that it has."""
+        with _told():
+            at = {"Bucket": self.name, "Key": key}
+            tags = _client().get_object_tagging(**at)["TagSet"]
+            kept = [each for each in tags if each["Key"] != name]
+            tags = [*kept, {"Key": name, "Value": value}]
+            _client().put_object_tagging(**at, Tagging={"TagSet": tags})
+
+    def move(self, key: str, version: str, bucket: str, name: str) -> None:
+        """Move an object to another key, or bucket; one of another version stays."""
+        from botocore.exceptions import ClientError
+
+        source = {"Bucket": self.name, "Key": key}
+        with _told():
+            try:
+                _client().copy_object(
+                    Bucket=bucket, Key=name, CopySource=source, CopySourceIfMatch=version
+                )
+                _client().delete_object(**source, IfMatch=version)
+            except ClientError as error:
+                if _status(error) not in {404, 412} or _code(error) == "NoSuchBucket":
+                    raise
+
 
 @lru_cache(1)
 def _client() -> Any:

@@ -37,8 +37,10 @@ def put(server, starter):
 
 
 @pytest.mark.slow
-def test_every_version_of_an_object_has_one_row_whatever_is_killed(new_home, put, until):
-    home = new_home(inbox_uri="s3://photos/in/", inbox_look_seconds=0.2, inbox_list_seconds=1)
+def test_every_version_of_an_object_has_one_row_whatever_is_killed(new_home, server, put, until):
+    home = new_home(
+        inbox_uri="s3://photos/in/", inbox_look_seconds=0.2, inbox_list_seconds=1, inbox_done="tag"
+    )
     names = [f"cam {n % 3}/{n:04}.png" for n in range(200)]
     put(*names[:120])
     with home.running():  # which ends by SIGKILL
@@ -69,3 +71,6 @@ def test_every_version_of_an_object_has_one_row_whatever_is_killed(new_home, put
         assert row["source"] == "bucket"
         assert "#" not in row["uri"]
     assert Counter(row["status"] for row in rows)["ok"] >= 202
+    for name in put.told:
+        tags = server.get_object_tagging(Bucket="photos", Key=f"in/{name}")["TagSet"]
+        assert tags == [{"Key": "sightstream", "Value": "done"}]

@@ -13,12 +13,14 @@ import pytest
 
 from sightstream import config
 from sightstream.errors import BrokerUnavailableError, ConfigError, TopicNotFoundError
+from streaming import job
 from streaming.bucket import intake as module
 from streaming.bucket import s3
 from streaming.bucket.intake import Intake, Pace
 from streaming.bucket.notices import Notices
 from streaming.bucket.store import place
 from streaming.folder import manifests
+from streaming.observe.metrics import Metrics
 from tests import objects
 
 
@@ -137,6 +139,6 @@ def test_a_broker_that_goes_away_is_waited_for(send, kafka, topic, caplog, monke
     assert notices(20.0) == ["in/a.png"]
 
 
-def test_notifications_need_a_bucket():
-    with pytest.raises(ConfigError, match=r"inbox_topic: .* set inbox_uri too"):
-        config.load(inbox_topic="events")
+def test_notifications_need_a_bucket(settings):
+    with pytest.raises(ConfigError, match="set inbox_uri too"):
+        job._inbox(settings.model_copy(update={"inbox_topic": "events"}), Metrics())
