@@ -4,16 +4,21 @@ A server of this file answers listings of generated keys, as S3 does, in a proce
 python -m benchmarks.bucket [OBJECTS...]
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import random
 import time
 from bisect import bisect_right, insort
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
@@ -21,10 +26,13 @@ import psutil
 from streaming.bucket.intake import Intake, Pace
 from streaming.bucket.store import place
 
+T = TypeVar("T")
+
 NEW = 1000  # objects that come during an hour, under random names
 
 
-def main():
+def main() -> None:
+    """Measure buckets of as many objects as the command names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("objects", type=int, nargs="*", default=[10**3, 10**4, 10**5, 10**6])
     head = (
@@ -37,18 +45,20 @@ def main():
         print("|", " | ".join(map(str, measured(count))), "|", flush=True)
 
 
-def measured(count):
+def measured(count: int) -> tuple[object, ...]:
     """Return the cells of a row, measured in a fresh process."""
     ours, theirs = Pipe()
     child = Process(target=lambda: theirs.send(looks(count)))
     child.start()
     try:
-        return ours.recv()
+        found: tuple[object, ...] = ours.recv()
+        return found
     finally:
         child.join()
 
 
-def looks(count):
+def looks(count: int) -> tuple[object, ...]:
+    """Return the cells of a row."""
     ours, theirs = Pipe()
     server = Process(target=serve, args=(count, theirs), daemon=True)
     server.start()
@@ -57,9 +67,9 @@ def looks(count):
         "AWS_DEFAULT_REGION": "eu-central-1",
     }  # fmt: skip
 
-    def ask(what):
+    def ask(what: str) -> int:
         ours.send(what)
-        return ours.recv()
+        return int(ours.recv())
 
     with TemporaryDirectory() as folder:
         intake = Intake(place("s3://photos/in/"), Path(folder), Pace(5, 300))
@@ -86,17 +96,19 @@ def looks(count):
         server.kill()
         return (
             f"{count:,}", f"{first:.2f}", f"{full:.2f}", requests, f"{quick:.0f}",
-            f"{look / rounds * 1e3:.0f}", f"{hourly / NEW:.1f}", f"{memory:.0f}", f"{size / 1e6:.1f}",
+            f"{look / rounds * 1e3:.0f}", f"{hourly / NEW:.1f}", f"{memory:.0f}",
+            f"{size / 1e6:.1f}",
         )  # fmt: skip
 
 
-def timed(run):
+def timed(run: Callable[[], T]) -> tuple[float, T]:
+    """Return the seconds that a call takes, and its result."""
     begin = time.perf_counter()
     result = run()
     return time.perf_counter() - begin, result
 
 
-def serve(count, pipe):
+def serve(count: int, pipe: Connection) -> None:
     """Answer listings until the process is killed; the pipe asks for figures and more objects."""
     chance = random.Random(30)
     keys = sorted(f"in/{chance.getrandbits(48):012x}.jpg" for _ in range(count))
@@ -105,7 +117,8 @@ def serve(count, pipe):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self):
+        def do_GET(self) -> None:
+            """Answer any request as ListObjectsV2."""
             nonlocal requests
             requests += 1
             asked = {k: v[0] for k, v in parse_qs(urlsplit(self.path).query).items()}
@@ -118,8 +131,8 @@ def serve(count, pipe):
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_):
-            pass
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -133,7 +146,8 @@ def serve(count, pipe):
         requests = 0
 
 
-def page(keys, more):
+def page(keys: Sequence[str], more: bool) -> str:
+    """Return a page of a listing, and whether another one follows, as S3 does."""
     entries = "".join(
         f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
         '<ETag>"00000000000000000000000000000000"</ETag><Size>24000</Size>'

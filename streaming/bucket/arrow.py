@@ -104,4 +104,5 @@ def _told() -> Iterator[None]:
 
 
 def _object(key: str, found: Any) -> Object:
-    return Object(key, f"{found.mtime_ns:x}-{found.size:x}", found.size, found.mtime_ns / 1e9)
+    time, size = found.mtime_ns or 0, found.size or 0
+    return Object(key, f"{time:x}-{size:x}", size, time / 1e9)

@@ -91,7 +91,8 @@ class Intake:
             except AwayError as error:
                 self._tell(f"cannot be reached: {error}")
                 pause = _RETRY
-            except OSError as error:  # such as a full disk; the bucket keeps what is in it
+            # Such as a full disk, or anything that a client raises; the bucket keeps what is in it.
+            except Exception as error:
                 log.warning("the intake waits, and tries again: %s", error)
                 pause = _RETRY
             hinted = self._hints(pause) if self._hints else ()

@@ -39,7 +39,7 @@ class S3:
             pages = _client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.name, Prefix=folder, **more):
                 yield [
-                    Object(each["Key"], each["ETag"], each["Size"], _seconds(each))
+                    Object(each["Key"], each.get("ETag", ""), each["Size"], _seconds(each))
                     for each in page.get("Contents", ())
                 ]
 
@@ -54,7 +54,7 @@ class S3:
                 if _status(error) == 404:
                     return None
                 raise
-        return Object(key, found["ETag"], found["ContentLength"], _seconds(found))
+        return Object(key, found.get("ETag", ""), found["ContentLength"], _seconds(found))
 
     def read(self, key: str, version: str, limits: Limits) -> Image:
         """Return the content that has this ETag, in one request."""
@@ -62,7 +62,7 @@ class S3:
 
         with _told():
             try:
-                found = _client().get_object(Bucket=self.name, Key=key, IfMatch=version)
+                found = _client().get_object(Bucket=self.name, Key=key, IfMatch=version or "*")
             except ClientError as error:
                 if _code(error) in {"NoSuchKey", "404"}:
                     return GONE

@@ -14,7 +14,7 @@ from streaming.bucket import s3
 from streaming.bucket.arrow import Arrow
 from streaming.bucket.intake import Intake, Pace
 from streaming.bucket.reading import read
-from streaming.bucket.source import require_answer
+from streaming.bucket.source import BucketSource, require_answer
 from streaming.bucket.store import AwayError, Place, claimed, place, require_bucket
 from streaming.folder import manifests, stuck
 from tests import objects
@@ -252,6 +252,28 @@ def test_a_bucket_that_is_away_is_told_and_waited_for(bucket, tmp_path, server, 
     assert intake.drain() == 1
     assert intake.left == {}
     assert stuck.read(file).count == 0
+
+
+def test_a_store_that_ends_is_waited_for_by_the_source(tmp_path, monkeypatch):
+    with objects.running(tmp_path, "photos") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        s3._client.cache_clear()
+        source = BucketSource(
+            place("s3://photos/in"), tmp_path / "bucket", tmp_path / "checkpoint", ALWAYS, (),
+            LIMITS, 1000, None, int, tmp_path / "stuck.json",
+        )  # fmt: skip
+        assert source.check()
+        boto3.client("s3").put_object(Bucket="photos", Key="in/a.png", Body=b"x")
+        assert (source.drain(), source.behind) == (1, 1)
+    (event,) = manifests.read(
+        manifests.between(module.manifests_of(tmp_path / "bucket"), {})
+    ).to_pylist()
+    assert not source.check()
+    with pytest.raises(AwayError, match="Could not connect"):
+        read(event["uri"], LIMITS)
+    assert (source.drain(), list(source.left)) == (0, ["s3://photos/in/"])
+    s3._client.cache_clear()
 
 
 def test_a_read_from_a_bucket_that_is_away_is_no_row(bucket):
