@@ -1,22 +1,26 @@
 """The intake of a bucket, on a server that speaks S3: objects become events, each version once."""
 
+import json
 import os
+import pickle
 import time
 from collections import Counter
 
 import boto3
+import pandas as pd
 import pytest
 
 from sightstream.errors import ConfigError, EnvironmentUnfitError
 from sightstream.images.limits import Limits, Rejected
 from streaming.bucket import intake as module
-from streaming.bucket import s3
+from streaming.bucket import reading, s3
 from streaming.bucket.arrow import Arrow
 from streaming.bucket.intake import Intake, Pace
-from streaming.bucket.reading import read
+from streaming.bucket.reading import AssignedObjects, read
 from streaming.bucket.source import BucketSource, require_answer
 from streaming.bucket.store import AwayError, Place, claimed, place, require_bucket
 from streaming.folder import manifests, stuck
+from streaming.folder.assignment import Assignment
 from tests import objects
 
 LIMITS = Limits(max_bytes=1000)
@@ -274,6 +278,58 @@ def test_a_store_that_ends_is_waited_for_by_the_source(tmp_path, monkeypatch):
         read(event["uri"], LIMITS)
     assert (source.drain(), list(source.left)) == (0, ["s3://photos/in/"])
     s3._client.cache_clear()
+
+
+def test_workers_read_what_is_assigned_in_pieces_of_some_bytes(
+    bucket, intake_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 30)
+    contents = {f"{n:02}.png": b"%02d" % n * (n % 7) for n in range(40)}
+    for name, content in contents.items():
+        bucket.put(f"in/{name}", content)
+    bucket.put("in/98 large.png", b"x" * 2000)
+    bucket.put("in/99 gone.png")
+    intake_of(chunk=15).drain()
+    bucket.delete("in/99 gone.png")
+    folder = module.manifests_of(tmp_path / "bucket")
+    end = {manifests.KEY: manifests.published(folder)[-1]}
+    read_all = pickle.loads(pickle.dumps(AssignedObjects(folder, LIMITS)))
+    found, sizes = [], []
+    for task in (0, 1):
+        work = Assignment({}, end, 42, 2).text()
+        for events, images in read_all(pd.DataFrame({"id": [task]}), work):
+            sizes.append(sum(len(each) for each in images if isinstance(each, bytes)))
+            assert set(events["uri"].to_pylist()) == {
+                f"{bucket.uri}{name.replace(' ', '%20')}"
+                for name in events["original_name"].to_pylist()
+            }
+            found += zip(events["original_name"].to_pylist(), images, strict=True)
+    assert max(sizes) <= 30 < sum(sizes)
+    answers = dict(found)
+    assert len(answers) == len(found) == 42
+    for name, content in contents.items():
+        assert answers[name] == content if content else answers[name].code == "empty"
+    assert (answers["98 large.png"].code, answers["99 gone.png"]) == ("too_large", s3.GONE)
+
+
+@pytest.mark.parametrize("rows", [None, "committed just now"])
+def test_objects_of_a_committed_micro_batch_are_handed_on(bucket, tmp_path, rows):
+    for number in range(3):
+        bucket.put(f"in/{number}.png")
+    handed = []
+    checkpoint = tmp_path / "checkpoint"
+    source = BucketSource(
+        place(bucket.uri), tmp_path / "bucket", checkpoint, ALWAYS, (), LIMITS, 2, None, int,
+        tmp_path / "stuck.json", after=handed.append,
+    )  # fmt: skip
+    source.drain()
+    (checkpoint / "offsets").mkdir(parents=True)
+    for batch, name in enumerate(manifests.published(module.manifests_of(tmp_path / "bucket"))):
+        offset = json.dumps({manifests.KEY: name})
+        (checkpoint / "offsets" / str(batch)).write_text(f"v1\n{{}}\n{offset}")
+        source.done(batch, len(handed), rows)
+    names = [[each.partition("#")[0].rpartition("/")[2] for each in claims] for claims in handed]
+    assert names == [["0.png", "1.png"], ["2.png"]]
 
 
 def test_a_read_from_a_bucket_that_is_away_is_no_row(bucket):
