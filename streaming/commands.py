@@ -213,6 +213,10 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
             terminal.say(sentence(name, why))
     if len(left) > NAMED:
         terminal.say(f"{len(left) - NAMED} more stay in the inbox")
+    if away := [sentence(name, why) for name, why in left.items() if "://" in name]:
+        raise EnvironmentUnfitError(
+            f"{away[0]}; what was found before has its row, the rest is found by the next run"
+        )
     if stuck := sum(why != BUSY for why in left.values()):
         raise EnvironmentUnfitError(
             f"{stuck} file(s) or folder(s) could not be taken; let the user that runs the stream "

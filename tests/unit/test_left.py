@@ -56,3 +56,12 @@ def test_samples_are_dropped_into_an_empty_table_alone(settings, monkeypatch, ro
     monkeypatch.setattr(predictions, "latest", lambda *_: pa.table({"event_id": ["x"] * rows}))
     _drop_samples(settings, "starter")
     assert (settings.inbox / "samples/7.png").exists() == (rows == 0)
+
+
+def test_a_bucket_that_went_away_is_told_as_one():
+    with pytest.raises(EnvironmentUnfitError) as error:
+        tell_left({"s3://photos/in/": "cannot be reached: SlowDown: later"}, as_json=False)
+    assert str(error.value) == (
+        "the inbox s3://photos/in/ cannot be reached: SlowDown: later; what was found before has "
+        "its row, the rest is found by the next run"
+    )
