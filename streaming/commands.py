@@ -224,13 +224,26 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
         )
 
 
+def tell_away(now: dict[str, str], before: dict[str, str]) -> dict[str, str]:
+    """Say that an inbox is away, and that it is back; return what is away now."""
+    from streaming.folder.stuck import sentence
+
+    for name in now.keys() - before.keys():
+        terminal.say(sentence(name, now[name]))
+    for name in before.keys() - now.keys():
+        terminal.say(f"the inbox {name} answers again")
+    return now
+
+
 def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:
     screen.open(_places(settings, stream), settings.predictions, lambda: stream.behind)
     stream.start()
     stream.watch(stop)
     _drop_samples(settings, stream.champion.model.name)
+    left: dict[str, str] = {}
     while not stop.wait(0.2) and not screen.gone:
         stream.tend()
+        left = tell_away(stream.left, left)
         screen.refresh()
     terminal.err.print("finishing the current micro-batch")
 

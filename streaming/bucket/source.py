@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,11 @@ class BucketSource(Manifested):
         )
         self.read = AssignedObjects(manifests_of(home), limits)
         super().__init__(manifests_of(home), kept, images_per_batch, turns, on_arrival)
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """The bucket's uri and the reason, while it is away."""
+        return self._intake.left
 
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
         """Count the images of a micro-batch, and tag or move their objects."""

@@ -58,9 +58,14 @@ class Manifested:
         self._turns = turns
         self._on_arrival = on_arrival
         self._tasks: dict[int, DataFrame] = {}
-        self.left: Mapping[str, str] = {}
+        self._left: Mapping[str, str] = {}
         # Each is changed by one thread only: the intake's, and the query's.
         self._accepted, self._done = waiting(self._manifests, checkpoint), 0
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """What `drain` could not take, by name, with the reason."""
+        return self._left
 
     @property
     def behind(self) -> int:
@@ -99,7 +104,7 @@ class Manifested:
     def drain(self) -> int:
         """Take what is complete in the inbox."""
         taken = self._intake.drain()
-        self.left = self._intake.left
+        self._left = self._intake.left
         return taken
 
     def watch(self, stop: Event) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.io.folder import BUSY
 from sightstream.tables import predictions
-from streaming.commands import _drop_samples, tell_left
+from streaming.commands import _drop_samples, tell_away, tell_left
 from streaming.folder.stuck import NAMED
 
 DENIED = "cannot be read: Permission denied"
@@ -65,3 +65,13 @@ def test_a_bucket_that_went_away_is_told_as_one():
         "the inbox s3://photos/in/ cannot be reached: SlowDown: later; what was found before has "
         "its row, the rest is found by the next run"
     )
+
+
+def test_a_bucket_that_goes_away_and_comes_back_is_told_once_each(capsys):
+    before, away = {}, {"s3://photos/in/": "cannot be reached: SlowDown: later"}
+    for now in ({}, away, dict(away), {"s3://photos/in/": "cannot be reached: 503"}, {}, {}):
+        before = tell_away(now, before)
+    assert capsys.readouterr().err.splitlines() == [
+        "the inbox s3://photos/in/ cannot be reached: SlowDown: later",
+        "the inbox s3://photos/in/ answers again",
+    ]
