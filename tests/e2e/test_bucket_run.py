@@ -71,3 +71,24 @@ def test_a_uri_with_a_secret_is_refused_without_it(new_home, uri):
     assert done.returncode == 2
     assert "without users, passwords or options" in done.stderr
     assert SECRET not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_bucket_that_goes_away_is_told_and_waited_for(new_home, starter, server, until, figures):
+    at = {"Bucket": "leaves"}
+    made = at | {"CreateBucketConfiguration": {"LocationConstraint": "eu-central-1"}}
+    server.create_bucket(**made)
+    home = new_home(inbox_look_seconds=0.2)
+    with home.running("--inbox", "s3://leaves") as run:
+        screen = home.settings.root / "run.err"
+        server.delete_bucket(**at)
+        until(lambda: "the inbox s3://leaves/ cannot be reached: NoSuch" in screen.read_text())
+        until(lambda: figures(run)["sightstream_inbox_stuck_files",] == 1)
+        told = home("status", "--inbox", "s3://leaves").stdout
+        assert "bucket  0 images behind; the inbox s3://leaves/ cannot be reached: NoSuch" in told
+        server.create_bucket(**made)
+        server.put_object(**at, Key="a.png", Body=starter.digits[0].read_bytes())
+        until(lambda: home.count() == 1)
+        assert "the inbox s3://leaves/ answers again" in screen.read_text()
+        until(lambda: figures(run)["sightstream_inbox_stuck_files",] == 0)
+        assert run.poll() is None
