@@ -114,6 +114,18 @@ class Settings(BaseSettings):
     """glob patterns of further names in the inbox that are left alone"""
     retention_days: int = Field(0, ge=0)
     """days that images are kept after their prediction; 0: for ever"""
+    inbox_uri: str = ""
+    """folder of a bucket whose new objects are classified, such as s3://photos/incoming/, in place
+    of the inbox under home"""
+    inbox_look_seconds: float = Field(5.0, ge=0.1, le=3600)
+    """seconds between two looks for new keys in a bucket"""
+    inbox_list_seconds: float = Field(300.0, ge=0.1, le=7 * 86_400)
+    """longest time between two full listings of a bucket, in seconds"""
+    inbox_topic: str = Field("", pattern=f"^$|{_TOPIC}", examples=_TOPICS)
+    """Kafka topic with the bucket's S3 notifications; empty: none"""
+    inbox_done: str = ""
+    """what happens to an object once its row is committed: tag, or the uri of a folder that it is
+    moved to; empty: nothing"""
     source: Annotated[tuple[_Source, ...], NoDecode] = Field(("folder",), min_length=1)
     """where images come from: folder, kafka or both"""
     kafka_servers: str = Field("localhost:9092", min_length=1)
@@ -234,6 +246,11 @@ class Settings(BaseSettings):
         """The predictions table: an absolute path, or a uri."""
         place = self.predictions_uri.rstrip("/") or str(self.root / "predictions")
         return place if "://" in place else str(Path(place).expanduser().absolute())
+
+    @property
+    def bucket(self) -> Path:
+        """What is known of the buckets that images come from."""
+        return self.root / "bucket"
 
     @property
     def stuck(self) -> Path:

@@ -12,6 +12,8 @@ from sightstream.config import Settings
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.io import disk
 from sightstream.io.address import free_port
+from streaming.bucket.source import require_answer
+from streaming.bucket.store import place
 from streaming.checkpoint import require_match
 from streaming.folder import stuck
 from streaming.kafka.lag import topic
@@ -45,6 +47,10 @@ def _folders(settings: Settings) -> str:
 
 
 def _inbox(settings: Settings) -> str:
+    if settings.inbox_uri:
+        inbox = place(settings.inbox_uri)
+        require_answer(inbox)
+        return f"{inbox.uri} answers"
     if why := disk.dangling(settings.inbox):
         raise EnvironmentUnfitError(f"the inbox {settings.inbox} {why}")
     found = stuck.read(settings.stuck)
@@ -72,7 +78,8 @@ def _disk(settings: Settings) -> str:
 
 
 def _checkpoint(settings: Settings) -> str:
-    folders = {"folder": settings.checkpoint("folder"), "kafka": topic(settings).checkpoint}
+    inbox = settings.checkpoint("bucket" if settings.inbox_uri else "folder")
+    folders = {"folder": inbox, "kafka": topic(settings).checkpoint}
     for source in settings.source:
         require_match(folders[source], settings.predictions)
     there = any(folders[source].exists() for source in settings.source)

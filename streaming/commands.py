@@ -25,6 +25,10 @@ Sources = Annotated[
     list[str] | None,
     typer.Option("--source", help="Source of images: folder or kafka; twice for both [folder]."),
 ]
+Inbox = Annotated[
+    str | None,
+    typer.Option(help="Bucket that images come from: s3://BUCKET/FOLDER/ [the home's inbox]."),
+]
 Topic = Annotated[str | None, typer.Option(help="Kafka topic of images [images].")]
 
 
@@ -46,6 +50,10 @@ def run(
     topic: Topic = None,
     predictions_topic: Annotated[
         str | None, typer.Option(help="Kafka topic that gets each new row as JSON.")
+    ] = None,
+    inbox: Inbox = None,
+    inbox_topic: Annotated[
+        str | None, typer.Option(help="Kafka topic with the bucket's S3 notifications [none].")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Registered model that classifies [the only one].")
@@ -89,7 +97,8 @@ def run(
     settings = options.settings(
         home, master=master, model=model, shadow=shadow, also=also or None, canary=canary,
         engine=engine, metrics_port=metrics_port, source=source or None, kafka_topic=topic,
-        kafka_predictions_topic=predictions_topic,
+        kafka_predictions_topic=predictions_topic, inbox_uri=inbox,
+        inbox_topic=inbox_topic,
     )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
     with terminal.chatter_to(settings.logs / "libraries.log"):
@@ -104,8 +113,8 @@ def run(
 
 
 def status(
-    source: Sources = None, topic: Topic = None, home: options.Home = None,
-    as_json: options.Json = False,
+    source: Sources = None, topic: Topic = None, inbox: Inbox = None,
+    home: options.Home = None, as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Show the state of a home folder: model, rows, rate and lag.
 
@@ -114,12 +123,13 @@ def status(
     from sightstream.errors import InputError
     from sightstream.io import disk
     from sightstream.models.registry import Registry
+    from streaming.bucket.intake import manifests_of
     from streaming.folder import stuck
     from streaming.folder.source import waiting
     from streaming.kafka import lag
     from streaming.observe import status as state
 
-    settings = options.settings(home, source=source or None, kafka_topic=topic)
+    settings = options.settings(home, source=source or None, kafka_topic=topic, inbox_uri=inbox)
     if not settings.root.is_dir():
         raise InputError(
             f"there is no home folder {settings.root}; name one with --home, or make one with: "
@@ -131,13 +141,17 @@ def status(
         if disk.is_held(settings.root, TRAINING)
         else state.champion(Registry(settings.registry_address), settings.model),
         **state.rows(settings.predictions),
-        "behind": waiting(settings.manifests, settings.checkpoint("folder")),
-        "stuck": stuck.now(settings.stuck, settings.inbox),
+        "behind": waiting(settings.manifests, settings.checkpoint("folder"))
+        + waiting(manifests_of(settings.bucket), settings.checkpoint("bucket")),
+        "stuck": stuck.read(settings.stuck)
+        if settings.inbox_uri
+        else stuck.now(settings.stuck, settings.inbox),
         **state.lag(lag.topic(settings) if "kafka" in settings.source else None),
     }
     if as_json:
         terminal.out.print_json(data=found | {"stuck": vars(found["stuck"])}, default=str)
         return
+    inbox = "bucket" if settings.inbox_uri else "folder"
     rate, newest = found["rows_per_minute"], found["newest"]
     lines = {
         "stream": "running" if found["running"] else "not running",
@@ -145,7 +159,7 @@ def status(
         "rows today": f"{found['rows_today']}, {found['rejected_today']} of them rejected",
         "rate": f"{rate:.1f} rows a minute, in the last {state.RECENT_MINUTES} minutes",
         "newest row": f"{newest.astimezone():%Y-%m-%d %H:%M:%S}" if newest else "none yet",
-        "folder": f"{found['behind']} images behind; {found['stuck']}",
+        inbox: f"{found['behind']} images behind; {found['stuck']}",
         **{
             f"partition {number}": f"{count} messages behind, the oldest by {seconds:.1f} s"
             for number, (count, seconds) in found["lag"].items()
@@ -199,6 +213,10 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
             terminal.say(sentence(name, why))
     if len(left) > NAMED:
         terminal.say(f"{len(left) - NAMED} more stay in the inbox")
+    if away := [sentence(name, why) for name, why in left.items() if "://" in name]:
+        raise EnvironmentUnfitError(
+            f"{away[0]}; what was found before has its row, the rest is found by the next run"
+        )
     if stuck := sum(why != BUSY for why in left.values()):
         raise EnvironmentUnfitError(
             f"{stuck} file(s) or folder(s) could not be taken; let the user that runs the stream "
@@ -206,13 +224,26 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
         )
 
 
+def tell_away(now: dict[str, str], before: dict[str, str]) -> dict[str, str]:
+    """Say that an inbox is away, and that it is back; return what is away now."""
+    from streaming.folder.stuck import sentence
+
+    for name in now.keys() - before.keys():
+        terminal.say(sentence(name, now[name]))
+    for name in before.keys() - now.keys():
+        terminal.say(f"the inbox {name} answers again")
+    return now
+
+
 def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:
     screen.open(_places(settings, stream), settings.predictions, lambda: stream.behind)
     stream.start()
     stream.watch(stop)
     _drop_samples(settings, stream.champion.model.name)
+    left: dict[str, str] = {}
     while not stop.wait(0.2) and not screen.gone:
         stream.tend()
+        left = tell_away(stream.left, left)
         screen.refresh()
     terminal.err.print("finishing the current micro-batch")
 
@@ -220,7 +251,7 @@ def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> 
 def _places(settings: Settings, stream: Stream) -> dict[str, object]:
     """Where a person finds everything, by the names that the screen shows."""
     inputs = {
-        "folder": ("inbox", settings.inbox),
+        "folder": ("inbox", settings.inbox_uri or settings.inbox),
         "kafka": ("topic", f"{settings.kafka_topic} on {settings.kafka_servers}"),
     }
     others = stream.lineup.beside(stream.champion.model)
@@ -256,7 +287,8 @@ def _drop_samples(settings: Settings, model: str) -> None:
     from sightstream.tables import predictions
 
     samples: Path = settings.root / "starter" / "samples"
-    if model != STARTER or "folder" not in settings.source or not samples.is_dir():
+    here = "folder" in settings.source and not settings.inbox_uri
+    if model != STARTER or not here or not samples.is_dir():
         return
     if predictions.latest(settings.predictions, 1).num_rows:
         return  # the user's images have come first

@@ -21,6 +21,11 @@ from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
 from streaming import checkpoint, upkeep
+from streaming.bucket.done import action
+from streaming.bucket.intake import Pace
+from streaming.bucket.notices import Notices
+from streaming.bucket.source import BucketSource
+from streaming.bucket.store import place
 from streaming.champion import Champion
 from streaming.folder.intake import Folders
 from streaming.folder.source import Folder
@@ -222,14 +227,7 @@ def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
 def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[Source]:
     sources: list[Source] = []
     if "folder" in settings.source:
-        scratch = spark.scratch_folder(settings.root, "run")
-        folder = Folder(
-            Folders(settings.inbox, settings.images, settings.manifests, settings.stuck),
-            settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
-            scratch if cluster.is_local(settings.master) else None,
-            metrics.of["arrived_images"].labels(Folder.name).inc,
-        )  # fmt: skip
-        sources.append(folder)
+        sources.append(_inbox(settings, metrics))
     if "kafka" in settings.source:
         messages = KafkaSource(
             topic(settings), Recent(table, KafkaSource.name), metrics, settings.limits,
@@ -242,6 +240,30 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
         if (each.checkpoint / "metadata").exists():
             checkpoint.own(each.checkpoint, table)
     return sources
+
+
+def _inbox(settings: Settings, metrics: Metrics) -> Source:
+    scratch = spark.scratch_folder(settings.root, "run")
+    turns = scratch if cluster.is_local(settings.master) else None
+    if not settings.inbox_uri:
+        if settings.inbox_topic:
+            raise ConfigError("inbox_topic tells of the objects of a bucket: set inbox_uri too")
+        return Folder(
+            Folders(settings.inbox, settings.images, settings.manifests, settings.stuck),
+            settings.checkpoint(Folder.name), settings.acceptance, settings.images_per_batch,
+            turns, metrics.of["arrived_images"].labels(Folder.name).inc,
+        )  # fmt: skip
+    inbox, notices = place(settings.inbox_uri), None
+    if name := settings.inbox_topic:
+        bucket = inbox.bucket.root.partition("://")[2].strip("/")
+        notices = Notices(settings.kafka, name, bucket)
+    return BucketSource(
+        inbox, settings.bucket, settings.checkpoint(BucketSource.name),
+        Pace(settings.inbox_look_seconds, settings.inbox_list_seconds), settings.ignore,
+        settings.limits, settings.images_per_batch, turns,
+        metrics.of["arrived_images"].labels(BucketSource.name).inc, settings.stuck, notices,
+        action(settings.inbox_done, inbox),
+    )  # fmt: skip
 
 
 def _stream(

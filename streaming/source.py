@@ -47,8 +47,10 @@ class Source(Protocol):
     read: Read
     """Reads the images of a task. It is pickled and runs in Spark's workers, any number at once
     and again for a task that failed, so it must not change anything."""
-    left: Mapping[str, str]
-    """What `drain` could not take, by name, with the reason."""
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """What `drain` could not take, by name, with the reason; a bucket while it is away."""
 
     @property
     def behind(self) -> int:

@@ -14,6 +14,7 @@ PACKAGE = "sightstream"
 
 _DISTRIBUTIONS = {
     "altair": "streamlit",
+    "botocore": "boto3",
     "kafka": "kafka-python",
     "keras": "tensorflow",
     "sklearn": "scikit-learn",

@@ -78,23 +78,31 @@ class AssignedImages:
             OSError: this machine does not see a folder, or not all of a manifest: the images are
                 not missing.
         """
-        for folder in (self.images, self.manifests):
-            if not folder.is_dir():
-                raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
-        assigned = Assignment(**json.loads(assignment))
-        found = read(between(self.manifests, assigned.start, assigned.end))
-        if len(found) != assigned.images:
-            raise OSError(f"{socket.gethostname()} sees {len(found)} of {assigned.images} events")
-        for number in rows["id"]:
-            for first, last in assigned.parts(number):
-                yield from _pieces(found.slice(first, last - first), self.images)
+        for piece in assigned(rows, assignment, self.manifests, self.images):
+            events = placed(piece, self.images)
+            named = zip(events["uri"].to_pylist(), events["error_code"].to_pylist(), strict=True)
+            yield events, [local_path(uri) if code is None else None for uri, code in named]
 
 
-def _pieces(found: pa.Table, images: Path) -> Iterator[Piece]:
-    for start in range(0, len(found), PIECE):
-        events = placed(found.slice(start, PIECE), images)
-        named = zip(events["uri"].to_pylist(), events["error_code"].to_pylist(), strict=True)
-        yield events, [local_path(uri) if code is None else None for uri, code in named]
+def assigned(
+    rows: pd.DataFrame, assignment: str, manifests: Path, *folders: Path
+) -> Iterator[pa.Table]:
+    """Yield the events of each task, as manifests have them, in pieces of at most `PIECE`.
+
+    Raises:
+        OSError: this machine does not see one of the folders, or not all of a manifest.
+    """
+    for folder in (*folders, manifests):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{socket.gethostname()} does not see {folder}")
+    work = Assignment(**json.loads(assignment))
+    found = read(between(manifests, work.start, work.end))
+    if len(found) != work.images:
+        raise OSError(f"{socket.gethostname()} sees {len(found)} of {work.images} events")
+    for number in rows["id"]:
+        for first, last in work.parts(number):
+            for start in range(first, last, PIECE):
+                yield found.slice(start, min(PIECE, last - start))
 
 
 def _new_turns(folder: Path) -> str:

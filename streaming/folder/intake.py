@@ -25,12 +25,11 @@ from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
 from streaming.folder import crossing, stuck
-from streaming.folder.manifests import SUFFIX, placed, published, read, write
+from streaming.folder.manifests import PENDING, placed, publish, read, write
 
 log = logging.getLogger(__name__)
 
 MANIFEST_IMAGES = 1000  # images in a manifest, at most
-_PENDING = "pending"
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",
     stat.S_IFIFO: "a named pipe, which holds no image",
@@ -128,7 +127,7 @@ class Intake:
     def _move(self, chunk: list[Arrival]) -> int:
         # Each step for all files: all steps for one file after the other take a tenth longer.
         events = self._events(chunk)
-        write(self._manifests / _PENDING, events)
+        write(self._manifests / PENDING, events)
         targets = zip(chunk, events["uri"].to_pylist(), strict=True)
         moved = [self._rename(path, uri) for (path, *_), uri in targets]
         _publish(self._manifests, events, moved)
@@ -185,7 +184,7 @@ def _moved(path: bytes, target: str) -> None:
 def recover(folders: Folders) -> int:
     """Publish events of images that were moved before a crash; drop others; return their number."""
     manifests = folders.manifests
-    pending = manifests / _PENDING
+    pending = manifests / PENDING
     if not pending.exists():
         return 0
     try:
@@ -200,19 +199,15 @@ def recover(folders: Folders) -> int:
 
 
 def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
-    pending = manifests / _PENDING
+    pending = manifests / PENDING
     if not any(moved):
         pending.unlink()
         return
     if not all(moved):
-        rewritten = manifests / f"{_PENDING}.rewritten"
+        rewritten = manifests / f"{PENDING}.rewritten"
         write(rewritten, events.filter(pa.array(moved)))
         rewritten.replace(pending)
-    # Names rise even if the clock is set back, since the newest manifest is never deleted.
-    last = max(published(manifests), default="0" + SUFFIX)
-    number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
-    pending.rename(manifests / f"{number:020d}{SUFFIX}")
-    disk.sync(manifests)
+    publish(manifests, pending)
 
 
 def _suffix(path: bytes) -> str:

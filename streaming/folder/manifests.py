@@ -6,6 +6,7 @@ be moved while images wait.
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sightstream.io import disk
 from sightstream.tables.schema import EVENT
 
 SUFFIX = ".arrow"
+PENDING = "pending"  # name of a manifest that is not published yet
 
 Offset = dict[str, str]  # the position after a manifest, by its name; empty before the first
 KEY = "manifest"  # name of an offset's only field
@@ -42,6 +44,15 @@ def write(path: Path, events: pa.Table) -> None:
         writer.write_table(events)
     path.write_bytes(sink.getvalue())
     disk.sync(path)
+
+
+def publish(manifests: Path, pending: Path) -> None:
+    """Make a file that was written the newest manifest."""
+    # Names rise even if the clock is set back, since the newest manifest is never deleted.
+    last = max(published(manifests), default="0" + SUFFIX)
+    number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
+    pending.rename(manifests / f"{number:020d}{SUFFIX}")
+    disk.sync(manifests)
 
 
 def read(manifests: Sequence[Path]) -> pa.Table:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sightstream.errors import InputError
 from streaming import checkpoint
@@ -23,30 +23,49 @@ if TYPE_CHECKING:
     from sightstream.scoring.udf import Read
 
 
-class Folder:
-    """The inbox of a home folder; see `streaming.source.Source` for the order of calls."""
+class Takes(Protocol):
+    """An intake: it takes what arrives, and writes it into manifests."""
 
-    name = "folder"
+    @property
+    def left(self) -> Mapping[str, str]:
+        """What could not be taken, by name, with the reason."""
+
+    def run(self, stop: Event) -> None:
+        """Take what arrives until `stop` is set."""
+
+    def drain(self) -> int:
+        """Take all that is there; return the number of images."""
+
+
+class Manifested:
+    """Images in manifests; see `streaming.source.Source` for the order of calls."""
+
+    name: str
+    read: Read
+    _intake: Takes
 
     def __init__(
-        self, folders: Folders, checkpoint: Path, when: Acceptance, images_per_batch: int,
-        turns: Path | None, on_arrival: Callable[[int], None],
+        self, manifests: Path, checkpoint: Path, images_per_batch: int, turns: Path | None,
+        on_arrival: Callable[[int], None],
     ) -> None:  # fmt: skip
-        """Open the inbox, and count the images that wait from an earlier run.
+        """Count the images that wait from an earlier run.
 
         `turns` is a folder that all tasks share, on one machine; None where they are on several.
         """
         self.checkpoint = checkpoint
-        self.read: Read = AssignedImages(folders.images, folders.manifests)
-        self._intake = Intake(folders, when, images_per_batch, self._arrived)
-        self._manifests = folders.manifests
+        self._manifests = manifests
         self._images_per_batch = images_per_batch
         self._turns = turns
         self._on_arrival = on_arrival
         self._tasks: dict[int, DataFrame] = {}
-        self.left: Mapping[str, str] = {}
+        self._left: Mapping[str, str] = {}
         # Each is changed by one thread only: the intake's, and the query's.
         self._accepted, self._done = waiting(self._manifests, checkpoint), 0
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """What `drain` could not take, by name, with the reason."""
+        return self._left
 
     @property
     def behind(self) -> int:
@@ -85,7 +104,7 @@ class Folder:
     def drain(self) -> int:
         """Take what is complete in the inbox."""
         taken = self._intake.drain()
-        self.left = self._intake.left
+        self._left = self._intake.left
         return taken
 
     def watch(self, stop: Event) -> None:
@@ -103,6 +122,21 @@ class Folder:
     def _arrived(self, images: int) -> None:
         self._accepted += images
         self._on_arrival(images)
+
+
+class Folder(Manifested):
+    """The inbox of a home folder."""
+
+    name = "folder"
+
+    def __init__(
+        self, folders: Folders, checkpoint: Path, when: Acceptance, images_per_batch: int,
+        turns: Path | None, on_arrival: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """Open the inbox, and count the images that wait; see `Manifested`."""
+        self._intake = Intake(folders, when, images_per_batch, self._arrived)
+        self.read = AssignedImages(folders.images, folders.manifests)
+        super().__init__(folders.manifests, checkpoint, images_per_batch, turns, on_arrival)
 
 
 def waiting(manifests: Path, checkpoint_folder: Path) -> int:

@@ -26,7 +26,7 @@ class Stuck:
         if not self.count:
             return "nothing is stuck"
         name, why = next(iter(self.named.items()), ("", ""))
-        if name.startswith("/"):
+        if _is_inbox(name):
             return printable(sentence(name, why))
         shown = f", such as {printable(name)}: it {why}" if name else ""
         return f"{self.count} file(s) stay in the inbox{shown}"
@@ -34,11 +34,16 @@ class Stuck:
 
 def write(file: Path, inbox: bytes, stuck: Mapping[bytes, str]) -> None:
     """Write down the paths below an inbox that are stuck, with the reasons."""
-    if not stuck:
+    note(file, named(inbox, stuck))
+
+
+def note(file: Path, found: Mapping[str, str]) -> None:
+    """Write down by name what is stuck, or an inbox that is not there, with the reasons."""
+    if not found:
         file.unlink(missing_ok=True)
         return
-    first = dict(islice(named(inbox, stuck).items(), NAMED))
-    disk.replace(file, json.dumps({"count": len(stuck), "named": first}).encode())
+    first = dict(islice(found.items(), NAMED))
+    disk.replace(file, json.dumps({"count": len(found), "named": first}).encode())
 
 
 def named(inbox: bytes, found: Mapping[bytes, str]) -> dict[str, str]:
@@ -50,9 +55,12 @@ def named(inbox: bytes, found: Mapping[bytes, str]) -> dict[str, str]:
 
 
 def sentence(name: str, why: str) -> str:
-    """Tell why a file stays in the inbox, or what is wrong with the inbox, by its path."""
-    is_inbox = name.startswith("/")
-    return f"the inbox {name} {why}" if is_inbox else f"{name} stays in the inbox: it {why}"
+    """Tell why a file stays in the inbox, or what is wrong with the inbox, by its path or uri."""
+    return f"the inbox {name} {why}" if _is_inbox(name) else f"{name} stays in the inbox: it {why}"
+
+
+def _is_inbox(name: str) -> bool:
+    return name.startswith("/") or "://" in name
 
 
 def now(file: Path, inbox: Path) -> Stuck:

@@ -76,7 +76,8 @@ def disk(folder: Path) -> Figures:
 
 def images(inbox: Path, ignore: Iterable[str], kept: Path, retention_days: int) -> Figures:
     """Yield the files that wait in the inbox, and the age of the images that are kept."""
-    yield "inbox_files", sum(1 for _ in files(os.fsencode(inbox), ignored(ignore)))
+    there = inbox.is_dir()  # not where images come from elsewhere alone
+    yield "inbox_files", sum(1 for _ in files(os.fsencode(inbox), ignored(ignore))) if there else 0
     yield "retention_seconds", 86_400 * retention_days
     if days := upkeep.days(kept):
         oldest = datetime.combine(min(days), datetime.min.time(), UTC)

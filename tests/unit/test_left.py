@@ -8,7 +8,7 @@ import pytest
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.io.folder import BUSY
 from sightstream.tables import predictions
-from streaming.commands import _drop_samples, tell_left
+from streaming.commands import _drop_samples, tell_away, tell_left
 from streaming.folder.stuck import NAMED
 
 DENIED = "cannot be read: Permission denied"
@@ -56,3 +56,22 @@ def test_samples_are_dropped_into_an_empty_table_alone(settings, monkeypatch, ro
     monkeypatch.setattr(predictions, "latest", lambda *_: pa.table({"event_id": ["x"] * rows}))
     _drop_samples(settings, "starter")
     assert (settings.inbox / "samples/7.png").exists() == (rows == 0)
+
+
+def test_a_bucket_that_went_away_is_told_as_one():
+    with pytest.raises(EnvironmentUnfitError) as error:
+        tell_left({"s3://photos/in/": "cannot be reached: SlowDown: later"}, as_json=False)
+    assert str(error.value) == (
+        "the inbox s3://photos/in/ cannot be reached: SlowDown: later; what was found before has "
+        "its row, the rest is found by the next run"
+    )
+
+
+def test_a_bucket_that_goes_away_and_comes_back_is_told_once_each(capsys):
+    before, away = {}, {"s3://photos/in/": "cannot be reached: SlowDown: later"}
+    for now in ({}, away, dict(away), {"s3://photos/in/": "cannot be reached: 503"}, {}, {}):
+        before = tell_away(now, before)
+    assert capsys.readouterr().err.splitlines() == [
+        "the inbox s3://photos/in/ cannot be reached: SlowDown: later",
+        "the inbox s3://photos/in/ answers again",
+    ]
