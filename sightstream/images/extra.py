@@ -1,19 +1,21 @@
-"""The extra `tiff`: the package imagecodecs, which is looked for once in a process."""
+"""Extras that some pictures need: whether their packages are there, looked for once in a process."""
 
 from functools import cache
 from importlib.util import find_spec
 
 from sightstream.images.limits import RefusedError
 
+_PACKAGES = {"heif": "pillow_heif", "jxl": "imagecodecs", "tiff": "imagecodecs"}
+
 
 @cache
-def is_installed() -> bool:
-    """True where imagecodecs can be imported; importing it takes a second."""
-    return find_spec("imagecodecs") is not None
+def is_installed(extra: str = "tiff") -> bool:
+    """True where the package of an extra can be imported; importing one may take a second."""
+    return find_spec(_PACKAGES[extra]) is not None
 
 
-def require(kind: str) -> None:
-    """Refuse a kind of picture that needs imagecodecs where that is missing."""
-    if not is_installed():
-        sentence = f"A {kind} needs: pip install 'sightstream[tiff]'."
+def require(kind: str, extra: str = "tiff") -> None:
+    """Refuse a kind of picture that needs an extra where that is missing."""
+    if not is_installed(extra):
+        sentence = f"A {kind} needs: pip install 'sightstream[{extra}]'."
         raise RefusedError("unsupported_format", sentence)

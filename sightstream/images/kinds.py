@@ -9,12 +9,8 @@ _QUOTE = r"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?"  # of text that is quoted, after a 
 
 _BY_BEGINNING: list[tuple[str, str, str]] = [
     # kind, regular expression for its first bytes, what to do
-    ("HEIC", r".{4}ftyp(?:he[iv][cxms]|(?:mif1|msf1).{4}(?:.{4}){0,20}?he[iv][cx])", _TO_JPEG),
-    ("AVIF", r".{4}ftyp(?:avi[fs]|(?:mif1|msf1).{4}(?:.{4}){0,20}?avi[fs])", _TO_JPEG),
-    ("HEIF", r".{4}ftyp(?:mif1|msf1)", _TO_JPEG),
     ("Canon CR3 raw", r".{4}ftypcrx ", "develop it to JPEG or TIFF"),
     ("JPEG 2000", r"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _TO_JPEG),
-    ("JPEG XL", r"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _TO_JPEG),
     ("JPEG XR", r"II\xbc[\0\1]", _TO_JPEG),
     ("DICOM", r".{128}DICM|\x08\0.\0(?:[A-Z]{2}|\x04\0\0\0)", "export its pixels as PNG or TIFF"),
     ("camera raw", r"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM",

@@ -213,7 +213,7 @@ def test_a_lossless_jpeg_with_jfif_holds_its_colours_as_they_are(bands):
 
 def test_without_imagecodecs_the_extra_is_named(monkeypatch):
     data = imagecodecs.jpeg_encode(DEEP, bitspersample=12)
-    monkeypatch.setattr(extra, "is_installed", lambda: False)
+    monkeypatch.setattr(extra, "is_installed", lambda _extra: False)
     refused = decode(data, SMALL)
     assert refused.code == "unsupported_format"
     assert "12-bit JPEG" in refused.detail

@@ -303,7 +303,7 @@ def test_turned_bits_never_raise():
 
 
 def test_without_imagecodecs_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(extra, "is_installed", lambda: False)
+    monkeypatch.setattr(extra, "is_installed", lambda _extra: False)
     refused = refusal(written(GREY.astype(np.float64), compression="lzw"))
     assert refused.code == "unsupported_format"
     assert "sightstream[tiff]" in refused.detail
