@@ -1,4 +1,4 @@
-"""Extras that some pictures need: whether their packages are there, looked for once in a process."""
+"""Extras that some pictures need; for their packages is looked once in a process."""
 
 from functools import cache
 from importlib.util import find_spec

@@ -17,7 +17,6 @@ from sightstream.images.boxes import are_cut_short
 from sightstream.images.levels import Samples
 from sightstream.images.limits import RefusedError
 
-
 _NO_DECODER = "Unsupported|not been built in|not identified|primary item"
 """What libheif and Pillow say of codecs that this libheif lacks, and of films without a still."""
 

@@ -140,7 +140,9 @@ def test_the_size_is_checked_before_pixels_are_decoded(monkeypatch):
 
 def test_pixels_of_another_size_than_the_header_claims_are_corrupt():
     data = saved(picture())
-    claims = data.replace((WIDTH).to_bytes(4, "big") + (HEIGHT).to_bytes(4, "big"), b"\0\0\x20\0" * 2)
+    claims = data.replace(
+        (WIDTH).to_bytes(4, "big") + (HEIGHT).to_bytes(4, "big"), b"\0\0\x20\0" * 2
+    )
     assert claims != data
     assert decode(claims, SAME).code in ("corrupt", "too_many_pixels")
 
