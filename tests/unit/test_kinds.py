@@ -131,6 +131,16 @@ def test_what_is_not_known_is_shown_by_its_first_bytes(data):
     assert (refused.code, "it begins with b'" in refused.detail) == ("unsupported_format", True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [("base64 text", "base64"), ("data URI", "base64"), ("JSON", "json:$.FIELD"),
+     ("Avro (Confluent framing)", "avro:SCHEMA:$.FIELD")],
+)  # fmt: skip
+def test_what_kafka_can_hold_names_the_setting_that_takes_it(kind, setting):
+    for data in KINDS[kind]:
+        assert f"set kafka_value = {setting}." in decode(data, SMALL).detail
+
+
 def test_no_bytes_of_any_kind_take_long():
     random = np.random.default_rng(3)
     for begins in (
