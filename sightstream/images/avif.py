@@ -9,10 +9,13 @@ from sightstream.images.limits import RefusedError
 
 def open_picture(stream: BytesIO) -> Image.Image:
     """Open with the container's rotation in place of that of EXIF, as Pillow has it."""
-    from PIL.AvifImagePlugin import AvifImageFile
+    from PIL import AvifImagePlugin
 
+    if not AvifImagePlugin.SUPPORTED:
+        sentence = "This Pillow was built without AVIF: install the one that pip brings."
+        raise RefusedError("unsupported_format", sentence)
     try:
-        return AvifImageFile(stream)
+        return AvifImagePlugin.AvifImageFile(stream)
     except Exception as error:
         if "Not implemented" in str(error):
             sentence = "An AVIF of this kind cannot be read: convert it to JPEG or PNG."
@@ -20,4 +23,4 @@ def open_picture(stream: BytesIO) -> Image.Image:
         if "Exif" not in str(error):
             raise
     # A broken EXIF block is no reason to refuse an intact picture, and it turns nothing here.
-    return AvifImageFile(BytesIO(stream.getvalue().replace(b"Exif", b"none")))
+    return AvifImagePlugin.AvifImageFile(BytesIO(stream.getvalue().replace(b"Exif", b"none")))

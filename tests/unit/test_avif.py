@@ -5,7 +5,7 @@ from io import BytesIO
 import imagecodecs
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 from PIL.AvifImagePlugin import AvifImageFile
 
 from sightstream.images.decode import Decoded, Preprocessing, decode
@@ -107,3 +107,10 @@ def test_a_broken_exif_block_does_not_refuse_the_picture():
     broken = data.replace(b"MM\0*\0\0\0\x08", b"XX\xff\xff\0\0\0\x08")
     assert broken != data
     assert_about(decode(broken, SAME), picture())
+
+
+def test_a_pillow_without_avif_is_named(monkeypatch):
+    data = saved(picture())
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    refused = decode(data, SAME)
+    assert (refused.code, "built without AVIF" in refused.detail) == ("unsupported_format", True)
