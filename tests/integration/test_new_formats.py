@@ -45,6 +45,7 @@ EXPECTED = {
 
 def test_each_is_one_row_of_the_stream(new_home, pictures):
     home = new_home()
+    home.settings.inbox.mkdir(parents=True, exist_ok=True)
     for path in pictures.iterdir():
         shutil.copyfile(path, home.settings.inbox / path.name)
     done = home("run", "--once", "--metrics-port", "0")
