@@ -63,4 +63,4 @@ def test_predict_reads_them(new_home, pictures):
     home = new_home()
     done = home("predict", "--json", *sorted(pictures.glob("digit.*")))
     assert done.returncode == 0, done.stderr
-    assert [row["label"] for row in json.loads(done.stdout)] == ["0"] * 3
+    assert [row["top"][0]["label"] for row in json.loads(done.stdout)] == ["0"] * 3
