@@ -1,4 +1,4 @@
-"""AVIF, HEIC and JPEG XL on their way through the stream, `predict` and the folder of a topic."""
+"""AVIF, HEIC and JPEG XL on their way through the stream and `predict`."""
 
 import json
 import shutil
