@@ -32,6 +32,8 @@ _WHICHES = ["leaf@challenger", "pests"]
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
 _URL = r"""^$|^https?://[^\s@"'\\/]+(/[^\s"'\\]*)?$"""
+_PATH = r"\$(\.[\w-]+|\[\d+\])+"
+_VALUES = ["image", "base64", "json:$.image", "avro:image.avsc:$.image"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,10 @@ class Settings(BaseSettings):
     """Kafka's bootstrap servers, separated by commas"""
     kafka_topic: str = Field("images", pattern=_TOPIC, examples=_TOPICS)
     """the topic that images come from"""
+    kafka_value: str = Field(
+        "image", pattern=f"^(image|base64|json:{_PATH}|avro:.+:{_PATH})$", examples=_VALUES
+    )
+    """what a message's value is: image, base64, json:$.path or avro:SCHEMA:$.path"""
     kafka_predictions_topic: str = Field("", pattern=f"^$|{_TOPIC}", examples=_TOPICS)
     """the topic that new rows go to; empty: none"""
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

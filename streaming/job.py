@@ -33,6 +33,7 @@ from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import topic
 from streaming.kafka.publisher import Publisher
 from streaming.kafka.source import KafkaSource
+from streaming.kafka.values import opener
 from streaming.lineup import Follower, Lineup
 from streaming.micro_batch import MicroBatches, OnRows, reason
 from streaming.observe import probes
@@ -232,6 +233,7 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
         messages = KafkaSource(
             topic(settings), Recent(table, KafkaSource.name), metrics, settings.limits,
             settings.kafka_uri_prefixes, settings.images_per_batch, settings.kafka_max_offsets,
+            opener(settings.kafka_value),
         )  # fmt: skip
         sources.append(messages)
     for each in sources:

@@ -80,7 +80,8 @@ def _files() -> list[UploadedFile]:
         files = st.file_uploader(
             "Images",
             accept_multiple_files=True,
-            help="JPEG, PNG, WebP, BMP, GIF, TIFF or DICOM, recognised by content, not by name.",
+            help="JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC, JPEG XL or DICOM, recognised by "
+            "content, not by name.",
         )
     with camera:
         # The browser asks for the camera as soon as the widget is there.

@@ -7,6 +7,8 @@ from sightstream.images.limits import RefusedError
 
 _MODULES = {
     "dicom": ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"),
+    "heif": ("pillow_heif",),
+    "jxl": ("imagecodecs",),
     "tiff": ("imagecodecs",),
 }
 

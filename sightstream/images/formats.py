@@ -16,7 +16,9 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
-from sightstream.images import bmp, dicom, jpeg, jpeg_segments, png, tiff
+from sightstream.images import (
+    avif, bmp, boxes, dicom, heif, jpeg, jpeg_segments, jxl, png, tiff,
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def names() -> list[str]:
 @cache
 def _signatures() -> tuple[re.Pattern[bytes], dict[str, Format]]:
     # Ours work where sightstream lies on the path without being installed, too.
-    ours = {each.name.lower(): each for each in (DICOM, JPEG, PNG, WEBP, BMP, GIF, TIFF)}
+    ours = {each.name.lower(): each for each in _OURS}
     added = plugins.installed("sightstream.formats")
     # Those of other packages come first: many formats begin as a TIFF does.
     order = sorted((ours | added).values(), key=lambda each: each in ours.values())
@@ -121,3 +123,17 @@ TIFF = Format(
 )  # fmt: skip
 # Its preamble may be the header of another format, so it comes first in `find`.
 DICOM = Format("DICOM", dicom.SIGNATURE, dicom.open_picture, lambda data: False, load=dicom.load)
+AVIF = Format(
+    "AVIF", rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,20}?avi[fs])", avif.open_picture,
+    boxes.are_cut_short,
+)  # fmt: skip
+HEIC = Format(
+    "HEIC", rb".{4}ftyp(?:he[iv][cxms]|m[is]f1)", heif.open_picture, boxes.are_cut_short,
+    load=heif.load, is_upright=True,
+)  # fmt: skip
+JXL = Format(
+    "JXL", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", jxl.open_picture, jxl.is_cut_short,
+    header_size=jxl.header_size, load=jxl.load, is_upright=True,
+)  # fmt: skip
+
+_OURS = (DICOM, JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, HEIC, JXL)

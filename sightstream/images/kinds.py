@@ -5,16 +5,14 @@ import re
 
 _TO_JPEG = "convert it to JPEG or PNG"
 _NO_IMAGE = "send the picture's own bytes"
+_VALUE = "{}; a message of Kafka: set kafka_value = {}"
+_AVRO = _VALUE.format(_NO_IMAGE, "avro:SCHEMA:$.FIELD")
 _QUOTE = r"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?"  # of text that is quoted, after a byte order mark
 
 _BY_BEGINNING: list[tuple[str, str, str]] = [
     # kind, regular expression for its first bytes, what to do
-    ("HEIC", r".{4}ftyp(?:he[iv][cxms]|(?:mif1|msf1).{4}(?:.{4}){0,20}?he[iv][cx])", _TO_JPEG),
-    ("AVIF", r".{4}ftyp(?:avi[fs]|(?:mif1|msf1).{4}(?:.{4}){0,20}?avi[fs])", _TO_JPEG),
-    ("HEIF", r".{4}ftyp(?:mif1|msf1)", _TO_JPEG),
     ("Canon CR3 raw", r".{4}ftypcrx ", "develop it to JPEG or TIFF"),
     ("JPEG 2000", r"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", _TO_JPEG),
-    ("JPEG XL", r"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", _TO_JPEG),
     ("JPEG XR", r"II\xbc[\0\1]", _TO_JPEG),
     ("camera raw", r"IIU\0|IIRO|IIRS|MMOR|FUJIFILMCCD-RAW|FOVb|\0MRM",
      "develop it to JPEG or TIFF"),
@@ -22,7 +20,8 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
      r"\tPNG|\x89PNG\n|\x89PNG\r\n\x1a\r\n|\x89PNG\r\r",
      "transfer it in binary mode"),
     ("a PNG animation (MNG or JNG)", r"\x8a[MJ]NG", _TO_JPEG),
-    ("a data URI", _QUOTE + r"data:[\w.+-]*/?[\w.+-]*[;,]", "decode it, and " + _NO_IMAGE),
+    ("a data URI", _QUOTE + r"data:[\w.+-]*/?[\w.+-]*[;,]",
+     _VALUE.format("decode it, and " + _NO_IMAGE, "base64")),
     ("hexadecimal text",
      _QUOTE + r"(?i:ff~d8~ff|89~50~4e~47|47~49~46~38)(?:~[0-9a-fA-F]{2}){2}".replace(
          "~", r"[ :,-]{0,2}(?:0x|\\x)?").replace("(?i:", r"(?:0x|\\x)?(?i:", 1),
@@ -38,9 +37,10 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
      "send the picture in it alone"),
     ("base64 text",
      _QUOTE + r"(?:(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
-     r"[A-Za-z0-9+/_-]*={0,2}['\"]?\s*$)", "decode it, and " + _NO_IMAGE),
+     r"[A-Za-z0-9+/_-]*={0,2}['\"]?\s*$)",
+     _VALUE.format("decode it, and " + _NO_IMAGE, "base64")),
     ("JSON", r"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\d\]-])",
-     _NO_IMAGE + " as the message, not fields"),
+     _VALUE.format(_NO_IMAGE + " as the message, not fields", "json:$.FIELD")),
     ("text in UTF-16", r"\xff\xfe(?:[^\0]\0){2}|\xfe\xff(?:\0[^\0]){2}", _NO_IMAGE),
     ("Avro (object container)", r"Obj\x01", "send each picture's own bytes"),
     ("Avro (single object)", r"\xc3\x01.{8}", _NO_IMAGE),
@@ -137,11 +137,13 @@ def name(data: bytes) -> tuple[str, str]:
     if (place := _INSIDE.search(begins)) and place.start():
         is_framed = _has_schema(begins) and 5 <= place.start() < 200
         framing = "Avro (Confluent framing)" if is_framed else ""
-        if framing or re.match(rb"\s+$", begins[: place.start()]):
-            return framing or "a picture behind blank lines", _NO_IMAGE
+        if framing:
+            return framing, _AVRO
+        if re.match(rb"\s+$", begins[: place.start()]):
+            return "a picture behind blank lines", _NO_IMAGE
         return f"a picture behind {place.start()} other bytes", _NO_IMAGE
     if _has_schema(begins):
-        return "Avro (Confluent framing)", _NO_IMAGE
+        return "Avro (Confluent framing)", _AVRO
     return _unframed(data)
 
 

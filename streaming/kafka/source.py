@@ -8,18 +8,19 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
 from sightstream.images.event import CE_ID, CE_SOURCE, CE_SUBJECT, CE_TIME, SEPARATOR, URI
 from sightstream.images.limits import Limits
-from sightstream.images.store import Store
+from sightstream.images.store import Image, Store
 from sightstream.io import kafka
 from sightstream.tables.schema import EVENT
 from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import Partition, Topic
+from streaming.kafka.values import PER_IMAGE, ROOM, Opened, event_id, event_time, subject
 from streaming.source import SMALL, Work
 
 if TYPE_CHECKING:
@@ -46,19 +47,22 @@ class KafkaSource:
     def __init__(
         self, topic: Topic, recent: Recent, metrics: Metrics, limits: Limits,
         uri_prefixes: Sequence[str], images_per_batch: int, max_offsets: int = 0,
+        opened: Opened | None = None,
     ) -> None:  # fmt: skip
         """Compare the checkpoint with the broker; raises as `check` does, and if none answers.
 
         Images over `limits` are rejected before they are copied anywhere. A micro-batch has
         `images_per_batch` messages at most, fewer where they are large; or `max_offsets`, whatever
-        their size.
+        their size. `opened` takes values apart that are no plain images.
         """
         self.checkpoint = topic.checkpoint
-        self.read: Read = partial(contents, Store(uri_prefixes, limits))
+        self.read: Read = partial(contents, Store(uri_prefixes, limits), opened)
         self._topic = topic
         self._recent = recent
         self._metrics = metrics
         self._max_bytes = limits.max_bytes
+        if opened:
+            self._max_bytes = limits.max_bytes * PER_IMAGE + ROOM
         self._images_per_batch = images_per_batch
         self._max_offsets = max_offsets
         self._stands: list[Partition] = []
@@ -199,17 +203,36 @@ class KafkaSource:
         return ends
 
 
-def contents(store: Store, rows: pd.DataFrame, _assignment: str) -> Iterator[Piece]:
+def contents(
+    store: Store, opened: Opened | None, rows: pd.DataFrame, _assignment: str
+) -> Iterator[Piece]:
     """Yield, in a worker, the events of rows of `events`, and the images they carry or claim."""
     # In Arrow, since a missing text is None or NaN in pandas, as its version has it.
     events = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
     codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
     # Rows that the driver takes from Spark hold bytearrays.
+    values = [None if content is None else bytes(content) for content in rows["content"]]
+    carried: Sequence[Image | None] = values
+    if opened:
+        bodies = [None if value is None else opened(value) for value in values]
+        events = _as_told(events, [body.event if body else None for body in bodies])
+        carried = [body.image if body else None for body in bodies]
     images = [
-        None if code is not None else store(uri) if content is None else bytes(content)
-        for code, uri, content in zip(codes, uris, rows["content"], strict=True)
+        None if code is not None else store(uri) if content is None else content
+        for code, uri, content in zip(codes, uris, carried, strict=True)
     ]
     yield events, images
+
+
+def _as_told(events: pa.Table, told: Sequence[Mapping[str, Any] | None]) -> pa.Table:
+    """Return the events with the ids, times and subjects that CloudEvents in messages have."""
+    rows = events.to_pylist()
+    for row, event in zip(rows, told, strict=True):
+        if event:
+            row["event_id"] = event_id(event) or row["event_id"]
+            row["event_time"] = event_time(event, row["event_time"])
+            row["original_name"] = subject(event) or row["original_name"]
+    return pa.Table.from_pylist(rows, EVENT)
 
 
 def events(messages: DataFrame, max_bytes: int, suffix: str = "") -> DataFrame:

@@ -58,8 +58,7 @@ def bodies(digit):
         "JSON": json.dumps({"image": text.decode(), "camera": "a"}).encode(),
         "Avro (Confluent framing)": b"\0\0\0\0\x07" + digit, "NumPy array": array.getvalue(),
         "hexadecimal text": digit.hex().encode(), "DICOM": bytes(128) + b"DICM" + bytes(200),
-        "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200),
-        "AVIF": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(200),
+        "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(200),
         "raw pixels (64x64, RGB)": bytes(64 * 64 * 3),
     }  # fmt: skip
 

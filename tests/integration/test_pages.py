@@ -196,7 +196,7 @@ class TestClassify:
         wrong = tmp_path / "notes.jpg"
         wrong.write_text("not a picture")
         seen = upload(visit(home.settings, "classify.py"), wrong)
-        assert "Not a DICOM, JPEG, PNG, WEBP, BMP, GIF or TIFF file" in said(seen)
+        assert "Not a DICOM, JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, HEIC or JXL file" in said(seen)
         assert alternatives(seen) == ["no picture of notes.jpg"]
 
     def test_names_with_markup_are_text(self, visit, home, starter, tmp_path):
