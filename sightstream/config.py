@@ -279,6 +279,11 @@ class Settings(BaseSettings):
         return self.root / "checkpoints" / source
 
     @property
+    def tables(self) -> Path:
+        """Where the tables of backfills lie, by their names."""
+        return self.root / "tables"
+
+    @property
     def registry(self) -> Path:
         """MLflow's database and artifacts when no tracking server is set."""
         return self.root / "registry"

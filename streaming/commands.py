@@ -15,6 +15,7 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import options
+from streaming.backfill.command import backfill
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(run)
     app.command()(status)
+    app.command()(backfill)
 
 
 def run(

@@ -36,17 +36,22 @@ class Work(NamedTuple):
     tasks, so that a job that failed leaves nothing to the next."""
 
 
-class Source(Protocol):
-    """A way for images to come in."""
+class Reader(Protocol):
+    """What Spark's workers need of a way for images to come in."""
 
     name: str
     """Of the query, its pool of tasks, and the column `source` of its rows; never changed."""
-    checkpoint: Path
-    """The folder of the query's checkpoint, where Spark writes, and beside it `checkpoint.OWNER`
-    and Kafka's topic id."""
     read: Read
     """Reads the images of a task. It is pickled and runs in Spark's workers, any number at once
     and again for a task that failed, so it must not change anything."""
+
+
+class Source(Reader, Protocol):
+    """A way for images to come in."""
+
+    checkpoint: Path
+    """The folder of the query's checkpoint, where Spark writes, and beside it `checkpoint.OWNER`
+    and Kafka's topic id."""
 
     @property
     def left(self) -> Mapping[str, str]:

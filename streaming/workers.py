@@ -13,7 +13,7 @@ import pyarrow as pa
 from sightstream.scoring import udf
 from sightstream.tables.rows import Other
 from sightstream.tables.schema import ANSWER, EVENT, OTHER
-from streaming.source import Source, Work
+from streaming.source import Reader, Work
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -49,13 +49,13 @@ class Workers:
         tasks = self._session.range(0, cores, 1, cores)
         self._applied(self._shipped(model, others), tasks, udf.nothing).toArrow()
 
-    def answers(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
+    def answers(self, work: Work, model: ServedModel, source: Reader) -> tuple[pa.Table, pa.Table]:
         """Run the tasks of a micro-batch; return its events, and their answers in that order."""
         events, answers, _ = self.all_answers(work, model, source, (), ())
         return events, answers
 
     def all_answers(
-        self, work: Work, model: ServedModel, source: Source, others: Sequence[Seated],
+        self, work: Work, model: ServedModel, source: Reader, others: Sequence[Seated],
         resting: Sequence[int],
     ) -> tuple[pa.Table, pa.Table, list[Other]]:  # fmt: skip
         """Return the same, and what others answer, of which some rest, by their number."""
@@ -68,7 +68,7 @@ class Workers:
         answers = udf.unpacked(found["answers"], ANSWER)
         return events, answers, _split(found["others"], others)
 
-    def isolated(self, work: Work, model: ServedModel, source: Source) -> tuple[pa.Table, pa.Table]:
+    def isolated(self, work: Work, model: ServedModel, source: Reader) -> tuple[pa.Table, pa.Table]:
         """Return the same, image by image from a child process; those that end it are rejected."""
         import pandas as pd
 

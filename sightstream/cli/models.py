@@ -10,17 +10,20 @@ import typer
 
 from sightstream import terminal
 from sightstream.cli import options
+from sightstream.errors import InputError
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
     from sightstream.models.registry import Registry, Version
     from sightstream.models.version import Card
+    from sightstream.tables.agreement import Agreement
 
 app = typer.Typer(
     no_args_is_help=True, help="List, show, compare, promote and roll back registered models."
 )
 
 _MOST_LABELS = 20
+_MOST_COLUMNS = 12
 
 Name = Annotated[str, typer.Argument(help="Name of the registered model.")]
 
@@ -88,20 +91,24 @@ def models_diff(
     live: Annotated[
         bool, typer.Option("--live", help="Compare their answers to the stream's images.")
     ] = False,
+    table: Annotated[
+        str, typer.Option(help="Compare their answers, with those that backfill put into a table.")
+    ] = "",
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
     """Compare two versions: their metrics, and the settings and labels that differ.
 
     With --live, where the stream ran with --shadow: on how many images they agreed, by label, and
-    the newest ones on which they did not.
+    the newest ones on which they did not. With --table, which also writes a page with pictures: the
+    same for the answers of the stream and of a backfill.
 
     Example: sightstream models diff starter 1 2
     """
     registry = _registry(home)
     old, new = registry.version(name, a), registry.version(name, b)
-    if live:
-        _print_agreement(options.settings(home), old, new, as_json=as_json)
+    if live or table:
+        _print_agreement(options.settings(home), old, new, table, as_json=as_json)
         return
     found = _difference(old, new, registry.card(old), registry.card(new))
     if as_json:
@@ -144,24 +151,42 @@ def models_rollback(name: Name, home: options.Home = None, as_json: options.Json
     _print_champion(_registry(home).rollback(name), as_json=as_json)
 
 
-def _print_agreement(settings: Settings, old: Version, new: Version, *, as_json: bool) -> None:
+def _print_agreement(
+    settings: Settings, old: Version, new: Version, table: str, *, as_json: bool
+) -> None:
+    from sightstream.scoring.sheet import PICTURES
     from sightstream.tables.agreement import agreement
 
-    pair = old.number, new.number
-    since = max(old.created, new.created)
-    found = agreement(settings.predictions, old.name, pair, since=since, labels=settings.labels)
+    pair, place = (old.number, new.number), _place(settings, table) if table else ""
+    # The stream's answers of the older version are compared with those of the table.
+    since = (min if table else max)(old.created, new.created)
+    found = agreement(
+        settings.predictions, old.name, pair, since=since, labels=settings.labels, table=place,
+        examples=PICTURES if table else 20,
+    )  # fmt: skip
+    page = _sheet(settings, found, table) if table and found.examples else None
     if as_json:
-        terminal.out.print_json(data=found.as_dict(), default=str)
+        shown = found.as_dict() | ({"page": page} if table else {})
+        terminal.out.print_json(data=shown, default=str)
         return
     if not found.images:
+        cure = (
+            f"backfill predictions --into again --model {old.name}@{new.number}" if table else
+            f"run --model {old.name} --shadow {old.name}@challenger"
+        )  # fmt: skip
         terminal.line(
             f"no image of the stream has answers of versions {old.number} and {new.number} of "
-            f"{old.name} since both are there; start it with: sightstream run --model {old.name} "
-            f"--shadow {old.name}@challenger"
+            f"{old.name} since both are there; start it with: sightstream {cure}"
         )
         return
+    _print_found(found)
+    if page:
+        terminal.say(f"the pictures: {page}")
+
+
+def _print_found(found: Agreement) -> None:
     terminal.line(
-        f"versions {old.number} and {new.number} of {old.name} agreed on {found.agreed} of "
+        f"versions {found.a} and {found.b} of {found.model} agreed on {found.agreed} of "
         f"{found.images} images ({found.share:.1%})"
     )
     if found.labelled:
@@ -170,12 +195,50 @@ def _print_agreement(settings: Settings, old: Version, new: Version, *, as_json:
             "right"
         )
     if found.classes:
-        rows = [[c["label"], c["images"], c["agreed"]] for c in found.classes]
-        terminal.table([f"version {old.number} said", "images", "agreed"], rows)
+        terminal.table(*_matrix(found))
     if found.examples:
-        heads = ["event", "name", *(f"version {number} said" for number in pair)]
-        shown = [[e["event_id"], e["original_name"], e["a"], e["b"]] for e in found.examples]
+        heads = ["event", "name", *(f"label of {number}" for number in (found.a, found.b))]
+        shown = [[e["event_id"], e["original_name"], e["a"], e["b"]] for e in found.examples[:20]]
         terminal.table(heads, shown)
+
+
+def _matrix(found: Agreement) -> tuple[list[str], list[list[Any]]]:
+    """A row for each label of the first version: its images, by what the second one said."""
+    answers = sorted({each["b"] for each in found.matrix})
+    heads = [f"label of {found.a}", "images", "agreed"]
+    if len(answers) > _MOST_COLUMNS:
+        return heads, [[c["label"], c["images"], c["agreed"]] for c in found.classes]
+    counts = {(each["a"], each["b"]): each["images"] for each in found.matrix}
+    rows = [
+        [c["label"], c["images"], c["agreed"], *(counts.get((c["label"], b)) for b in answers)]
+        for c in found.classes
+    ]
+    return [*heads, *(f"{found.b}: {label}" for label in answers)], rows
+
+
+def _place(settings: Settings, table: str) -> str:
+    """The place of a table that is given by its name, its path or its uri."""
+    named = settings.tables / table
+    if "/" not in table:
+        if not named.is_dir():
+            known = ", ".join(sorted(each.name for each in settings.tables.glob("*"))) or "none"
+            raise InputError(f"there is no table {table!r} in {settings.tables}; it has: {known}")
+        return str(named)
+    return table if "://" in table else str(Path(table).expanduser().absolute())
+
+
+def _sheet(settings: Settings, found: Agreement, table: str) -> Path:
+    from sightstream.scoring import sheet
+
+    name = f"{found.a}-{found.b}-in-{Path(table).name}.html"
+    return sheet.write(
+        settings.root / "reports" / found.model / name,
+        f"{found.model}: versions {found.a} and {found.b}",
+        f"They agreed on {found.agreed} of {found.images} images. Of the others, these are the "
+        f"{len(found.examples)} on which both were the surest.",
+        (found.a, found.b), found.examples, settings.root, settings.limits,
+        settings.kafka_uri_prefixes,
+    )  # fmt: skip
 
 
 def _registry(home: Path | None) -> Registry:

@@ -29,7 +29,7 @@ def query(
     """Query the tables predictions, dead_letters and labels, also while the stream runs.
 
     predictions has one row for each image. dead_letters are the rows of rejected images. labels
-    are the labels that people gave to images, by event_id.
+    are the labels that people gave to images, by event_id. Tables of backfills have their names.
 
     Example: sightstream query "select label, count(*) as images from predictions group by label"
     """
@@ -38,7 +38,7 @@ def query(
     if format not in {"table", "csv", "json"}:
         raise ConfigError(f"--format is table, csv or json, not {format!r}")
     settings = options.settings(home)
-    answer = ask(settings.predictions, sql, labels=settings.labels)
+    answer = ask(settings.predictions, sql, labels=settings.labels, tables=settings.tables)
     rows = [list(row) for row in zip(*(c.to_pylist() for c in answer.columns), strict=True)]
     if as_json or format == "json":
         terminal.out.print_json(data=answer.to_pylist(), default=str)

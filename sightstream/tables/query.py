@@ -19,11 +19,23 @@ from sightstream.tables.schema import ANSWERED, LABEL, LARGE
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
+    from pyarrow.dataset import Dataset
 
 
-def query(path: str, sql: str, *, labels: Path | None = None) -> pa.Table:
-    """Run SQL as `Snapshot.ask` does, over the tables of `snapshot`."""
+RESERVED = ("predictions", "dead_letters", "labels")
+"""Names of tables that no other table can have."""
+
+
+def query(
+    path: str, sql: str, *, labels: Path | None = None, tables: Path | None = None
+) -> pa.Table:  # fmt: skip
+    """Run SQL as `Snapshot.ask` does, over the tables of `snapshot`.
+
+    Those of a backfill, in the folder `tables`, are there too, by their names.
+    """
     with snapshot(path, labels=labels) as now:
+        for each in sorted(tables.glob("*/_delta_log")) if tables else ():
+            now.add(each.parent.name, str(each.parent))
         return now.ask(sql)
 
 
@@ -61,6 +73,10 @@ class Snapshot:
             return pa.table({}) if relation is None else _readable(relation).to_arrow_table()
         except duckdb.Error as error:
             raise InputError(f"the query failed: {error}") from None
+
+    def add(self, name: str, path: str) -> None:
+        """Add the table in a folder, or at a uri, under a name."""
+        _view(self._connection, name, delta.dataset(opened(path), path))
 
     def newest(self, wanted: Filter, count: int, *, skip: int = 0) -> list[dict[str, Any]]:
         """Return the rows that arrived last without `LARGE`, the newest first.
@@ -179,18 +195,22 @@ def snapshot(
     labelled = Labels(labels).current() if labels else LABEL.empty_table()
     with duckdb.connect() as connection:
         rows = delta.dataset(table, path, since.date() if since else None)
-        connection.register("_rows", rows)
-        # DuckDB has Arrow compare the columns that a condition names, and Arrow fails where others
-        # changed rows (`delta.text`); the result of a function is compared by DuckDB.
-        texts = [each.name.replace('"', '""') for each in rows.schema if each.type == pa.string()]
-        replaced = ", ".join(f'substring("{each}", 1) AS "{each}"' for each in texts)
-        connection.execute(f"CREATE VIEW predictions AS SELECT * REPLACE ({replaced}) FROM _rows")
+        _view(connection, "predictions", rows)
         connection.register("labels", labelled)
         connection.execute(
             f"CREATE VIEW dead_letters AS SELECT {_all_but(ANSWERED, rows.schema.names)} "
             "FROM predictions WHERE status = 'rejected'"
         )
         yield Snapshot(connection, table)
+
+
+def _view(connection: DuckDBPyConnection, name: str, rows: Dataset) -> None:
+    connection.register(f"_{name}_rows", rows)
+    # DuckDB has Arrow compare the columns that a condition names, and Arrow fails where others
+    # changed rows (`delta.text`); the result of a function is compared by DuckDB.
+    texts = [each.name.replace('"', '""') for each in rows.schema if each.type == pa.string()]
+    replaced = ", ".join(f'substring("{each}", 1) AS "{each}"' for each in texts)
+    connection.execute(f'CREATE VIEW "{name}" AS SELECT * REPLACE ({replaced}) FROM "_{name}_rows"')
 
 
 def _all_but(left_out: Collection[str], columns: Sequence[str]) -> str:

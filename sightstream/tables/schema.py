@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 _ARRIVAL = (
     Column("event_id", "string", "the image's arrival; one row each", True),
-    Column("source", "string", "the way the image came: folder, bucket or kafka", True),
+    Column("source", "string", "the image's way here: folder, bucket, kafka or backfill", True),
     Column("uri", "string", "where the image's bytes are"),
     Column("original_name", "string", "the path below the inbox, or as the message says"),
 )

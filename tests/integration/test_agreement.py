@@ -1,6 +1,7 @@
 """sightstream.tables.agreement: two versions on the images that both answered for."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -90,6 +91,41 @@ def test_versions_that_never_met_share_no_image(path):
     assert (found.images, found.share, found.classes, found.examples) == (0, 0.0, [], [])
 
 
+def answer(event_id, label, score, *, version=2, **more):
+    """A row of a table of a backfill."""
+    return {**row(event_id, label, None, version=version), "also": None, "score": score, **more}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Answers of version 2 to images of the stream, and of both versions to one of a folder."""
+    made = Predictions(str(tmp_path / "tables" / "again"))
+    told = [
+        answer("6", "elm", 0.5), answer("1", "elm", 0.9), answer("5", "oak", 0.9),
+        answer("8", "oak", 0.6, version=1, source="backfill"), answer("8", "ash", 0.9),
+        {**answer("7", None, None), "status": "rejected"}, answer("9", "oak", 0.5),
+    ]  # fmt: skip
+    made.append(pa.Table.from_pylist(told, ROW), "app", 0)
+    return made.path
+
+
+def test_answers_of_a_backfill_count_beside_those_of_the_stream(path, table):
+    found = agreement(path, "leaf", (1, 2), since=MADE, table=table)
+    matrix = {(each["a"], each["b"]): each["images"] for each in found.matrix}
+    # Of image 1, for which version 2 answered twice, the answer in that table counts.
+    assert matrix == {("oak", "oak"): 1, ("oak", "elm"): 4, ("oak", "ash"): 1, ("elm", "elm"): 1}
+    assert (found.images, found.agreed) == (7, 2)
+    assert {each["event_id"] for each in found.examples} >= {"2", "4", "6", "8"}
+
+
+def test_the_images_on_which_both_are_the_surest_come_first(path, table):
+    found = agreement(path, "leaf", (1, 2), since=MADE, table=table, examples=2)
+    assert len(found.examples) == 2
+    sums = [each["score_a"] + each["score_b"] for each in found.examples]
+    assert sums == sorted(sums, reverse=True)
+    assert sums[0] >= 1.5
+
+
 def test_a_table_without_other_answers_says_what_to_do(tmp_path):
     first = pa.schema(field for field in ROW if field.name != "also")
     path = str(tmp_path / "old")
@@ -117,6 +153,24 @@ class TestHome:
         shown = home("models", "diff", "leaf", "--live").stdout
         assert "versions 1 and 2 of leaf agreed on 2 of 4 images" in shown
         assert "4.png" in shown
+
+    def test_the_command_compares_with_a_table_and_draws_a_page(self, home, table):
+        named = home.settings.tables / "again"
+        named.parent.mkdir()
+        shutil.copytree(table, named)
+        done = home("models", "diff", "leaf", "1", "2", "--table", "again", "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        page = Path(found["page"]).read_text()
+        assert page.count("<figure>") == len(found["examples"]) > 0
+        shown = home("models", "diff", "leaf", "1", "2", "--table", "again")
+        assert f"agreed on {found['agreed']} of {found['images']} images" in shown.stdout
+        assert "2: ash" in shown.stdout
+        assert f"the pictures: {found['page']}" in shown.stderr
+        refused = home("models", "diff", "leaf", "1", "2", "--table", "nope")
+        assert refused.returncode == 2
+        assert "there is no table 'nope'" in refused.stderr
+        assert "it has: again" in refused.stderr
 
     def test_the_page_shows_it_beside_the_figures(self, home, monkeypatch):
         monkeypatch.setenv("SIGHTSTREAM_HOME", str(home.settings.root))

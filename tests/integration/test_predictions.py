@@ -214,6 +214,17 @@ def test_a_query_reads_a_table_in_a_folder_of_any_name(tmp_path, folder):
     assert query(there, "SELECT original_name n FROM predictions")["n"].to_pylist() == ["x"]
 
 
+def test_a_query_finds_the_tables_of_backfills_by_their_names(table, path, tmp_path):
+    assert query(path, "SELECT 1 n", tables=tmp_path / "tables")["n"].to_pylist() == [1]
+    for name, label in (("again", "elm"), ("order", "ash")):  # of which one is a word of SQL
+        other = Predictions(str(tmp_path / "tables" / name))
+        other.append(pa.Table.from_pylist([row(label=label)], ROW), "app", 0)
+    (tmp_path / "tables" / "no_table").mkdir()
+    asked = "SELECT label FROM again UNION SELECT label FROM \"order\" WHERE label <> 'elm'"
+    found = query(path, asked, tables=tmp_path / "tables")
+    assert sorted(found["label"].to_pylist()) == ["ash", "elm"]
+
+
 def test_a_query_warns_of_nothing(table, path, recwarn):
     table.append(rows(row()), "app", 0)
     query(path, "SELECT * FROM predictions")

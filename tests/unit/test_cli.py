@@ -57,7 +57,7 @@ def test_the_commands_are_the_documented_ones():
         "run", "train", "models list", "models show", "models diff", "models promote",
         "models rollback", "models import", "drop", "predict", "query", "tail", "label",
         "doctor", "config show",
-        "evaluate", "refresh", "status", "publish", "watch", "load", "web",
+        "backfill", "evaluate", "refresh", "status", "publish", "watch", "load", "web",
     }  # fmt: skip
 
 
@@ -142,7 +142,8 @@ def test_query_before_there_is_a_table(tmp_path):
 
 
 ORDER = (
-    "run status drop publish watch load predict query tail label doctor train evaluate refresh web"
+    "run status backfill drop publish watch load predict query tail label doctor train evaluate "
+    "refresh web"
 )
 
 

@@ -1,0 +1,1 @@
+"""Images that are there already, classified in one go: planned once, each committed once."""

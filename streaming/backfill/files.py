@@ -1,0 +1,134 @@
+"""The images of a folder, or below a uri of an object store, as events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+from uuid import NAMESPACE_URL, uuid5
+
+import pyarrow as pa
+from pyarrow import fs
+
+from sightstream import terminal
+from sightstream.errors import InputError, first_line
+from sightstream.images.event import readable
+from sightstream.images.store import local_path
+from sightstream.io import folder
+from sightstream.io.ignored import Ignored, ignored
+from sightstream.tables.schema import EVENT
+
+SOURCE = "backfill"
+"""The column `source` of all rows."""
+
+FOUND = EVENT.append(pa.field("confined", pa.bool_()))
+"""Schema of events; one is `confined` to what the stream may read if a stranger named its uri."""
+
+
+_TIME = pa.timestamp("us", "UTC")
+
+
+class File(NamedTuple):
+    """A file as it was listed; its name is the path below what was listed."""
+
+    uri: str
+    name: str
+    size: int
+    changed: int  # nanoseconds since the epoch
+
+
+def is_remote(place: str) -> bool:
+    """Tell whether a place is a uri of an object store, and not of a local file."""
+    return "://" in place and not place.startswith("file:")
+
+
+def absolute(place: str) -> str:
+    """Return an object store's uri as it is, and the absolute path of anything else."""
+    if is_remote(place):
+        return place.rstrip("/")
+    path = local_path(place) if place.startswith("file:///") else place
+    return str(Path(path).expanduser().absolute())
+
+
+def uri_of(place: str) -> str:
+    """Return the uri of a place that `absolute` returned."""
+    return place if is_remote(place) else f"file://{quote(os.fsencode(place))}"
+
+
+def listed(place: str, ignore: Iterable[str]) -> tuple[list[File], dict[str, str]]:
+    """List the files below a place; names that the inbox leaves alone are left out.
+
+    Returns:
+        The files, in order of their names, and what cannot be looked into, with the reason.
+
+    Raises:
+        InputError: The place does not exist, or cannot be listed.
+    """
+    is_ignored = ignored(ignore)
+    if is_remote(place):
+        return sorted(_remote(place, is_ignored), key=lambda each: each.name), {}
+    root, unreadable = os.fsencode(place), dict[bytes, str]()
+    if not Path(place).is_dir():
+        raise InputError(f"{terminal.printable(place)} is no folder, table or uri of images")
+    found = [_local(root, each) for each in folder.files(root, is_ignored, unreadable=unreadable)]
+    files = sorted((each for each in found if each), key=lambda each: each.name)
+    return files, {readable(path): why for path, why in unreadable.items()}
+
+
+def columns(files: Sequence[File]) -> pa.Table:
+    """Return what a condition on files can name."""
+    changed = pa.array([each.changed for each in files], pa.timestamp("ns", "UTC"))
+    given = {
+        "original_name": [each.name for each in files], "uri": [each.uri for each in files],
+        "bytes": [each.size for each in files], "modified": changed.cast(_TIME, safe=False),
+    }  # fmt: skip
+    return pa.table(given)
+
+
+def events(files: Sequence[File], now: float) -> pa.Table:
+    """Return an event of `FOUND` for each file, all of which arrive now.
+
+    An id follows from uri, size and time of the last change: the same file is the same event.
+    """
+    ids = [str(uuid5(NAMESPACE_URL, f"{f.uri}#{f.size},{f.changed}")) for f in files]
+    columns = {
+        "event_id": ids, "uri": [f.uri for f in files], "original_name": [f.name for f in files],
+        "bytes": [f.size for f in files],
+    }  # fmt: skip
+    return found(columns, len(files), now)
+
+
+def found(columns: dict[str, Any], count: int, now: float) -> pa.Table:
+    """Return a table of `FOUND` of some columns; the others have what they mostly have."""
+    usual = {
+        "source": pa.repeat(SOURCE, count), "event_time": pa.repeat(now, count),
+        "confined": pa.repeat(False, count),
+    }  # fmt: skip
+    given = usual | columns
+    return pa.table(
+        [given.get(name, pa.nulls(count)) for name in FOUND.names], FOUND.names
+    ).cast(FOUND)  # fmt: skip
+
+
+def _local(root: bytes, entry: os.DirEntry[bytes]) -> File | None:
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError:  # it went meanwhile, or its row will say why it cannot be read
+        return None
+    name = readable(os.path.relpath(entry.path, root))
+    return File(f"file://{quote(entry.path)}", name, status.st_size, status.st_mtime_ns)
+
+
+def _remote(place: str, is_ignored: Ignored) -> Iterator[File]:
+    try:
+        store, top = fs.FileSystem.from_uri(place)
+        infos = store.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
+    except (OSError, ValueError) as error:
+        shown = terminal.printable(place)
+        raise InputError(f"{shown} cannot be listed: {first_line(error)}") from None
+    for each in infos:
+        name = each.path.removeprefix(top).lstrip("/")
+        if each.is_file and not any(map(is_ignored, filter(None, os.fsencode(name).split(b"/")))):
+            yield File(f"{place}/{quote(name)}", name, each.size, each.mtime_ns)
