@@ -17,7 +17,16 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from sightstream import plugins
 from sightstream.images import (
-    avif, bmp, boxes, dicom, heif, jpeg, jpeg_segments, jxl, png, tiff,
+    avif,
+    bmp,
+    boxes,
+    dicom,
+    heif,
+    jpeg,
+    jpeg_segments,
+    jxl,
+    png,
+    tiff,
 )
 
 
