@@ -125,7 +125,8 @@ def test_the_extras_are_in_the_metadata(wheel):
         (name,) = (each for each in files.namelist() if each.endswith("/METADATA"))
         metadata = email.message_from_bytes(files.read(name))
     assert set(metadata.get_all("Provides-Extra")) == {
-        "all", "kafka", "keras2", "openvino", "registry", "sql", "tiff", "train", "web",
+        "all", "avro", "bucket", "dicom", "heif", "jxl", "kafka", "keras2", "openvino", "registry",
+        "sql", "tiff", "train", "web",
     }  # fmt: skip
     wanted = metadata.get_all("Requires-Dist")
     assert any(re.match(r"kafka-python.*extra == 'kafka'", each) for each in wanted)
