@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 from pyarrow import fs
 
+from streaming.bucket import s3
 from tests.conftest import end_session
 
 
@@ -49,3 +53,18 @@ def running(folder: Path, bucket: str) -> Iterator[dict[str, str]]:
         }  # fmt: skip
     finally:
         end_session(process)
+
+
+@contextmanager
+def client(folder: Path, bucket: str) -> Iterator[Any]:
+    """Runs it, and leads this process's clients to it; yields one of boto3."""
+    before = dict(os.environ)
+    with running(folder, bucket) as environment:
+        os.environ.update(environment)
+        s3._client.cache_clear()
+        try:
+            yield boto3.client("s3")
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            s3._client.cache_clear()

@@ -104,7 +104,8 @@ def import_model(
     if judged:
         better, reason = compare.decide(judged.evaluation, rival, None)
     promoted = better and promote
-    registry.decided(version, promoted=None if better > promoted else promoted, reason=reason)
+    waits = better and not promoted
+    registry.decided(version, promoted=None if waits else promoted, reason=reason)
     if promoted:
         version = registry.promote(name, version.number)
     return Imported(version, brought, promoted, reason, card.training, page)

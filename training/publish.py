@@ -148,9 +148,10 @@ def _decide(
         reason += "; the images of the stream decide"
         run.registry.decided(version, promoted=None, reason=reason)
         return version, False, reason
-    if better and not promoted:
+    waits = better and not promoted
+    if waits:
         reason += "; --no-promote"
-    run.registry.decided(version, promoted=None if better > promoted else promoted, reason=reason)
+    run.registry.decided(version, promoted=None if waits else promoted, reason=reason)
     if promoted:
         version = run.registry.promote(run.name, version.number)
     return version, promoted, reason

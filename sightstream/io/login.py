@@ -17,6 +17,7 @@ from sightstream.io.tokens import Tokens, tokens
 OAUTH = "OAUTHBEARER"
 
 _SECURITY = "org.apache.kafka.common.security"
+_OAUTH = "oauthbearer.OAuthBearerLogin"
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -104,9 +105,6 @@ def _java_tokens(broker: Broker) -> dict[str, str]:
         "sasl.login.read.timeout.ms": "5000",
         "sasl.jaas.config": _jaas(_OAUTH.removesuffix("Login"), login),
     }
-
-
-_OAUTH = "oauthbearer.OAuthBearerLogin"
 
 
 def _jaas(module: str, login: dict[str, str]) -> str:

@@ -1,7 +1,6 @@
 """The intake of a bucket, on a server that speaks S3: objects become events, each version once."""
 
 import json
-import os
 import pickle
 import time
 from collections import Counter
@@ -34,14 +33,8 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with objects.running(tmp_path_factory.mktemp("objects"), "photos") as environment:
-        before = dict(os.environ)
-        os.environ.update(environment)
-        s3._client.cache_clear()
-        yield boto3.client("s3")
-        os.environ.clear()
-        os.environ.update(before)
-        s3._client.cache_clear()
+    with objects.client(tmp_path_factory.mktemp("objects"), "photos") as found:
+        yield found
 
 
 @pytest.fixture

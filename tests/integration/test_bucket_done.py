@@ -1,12 +1,8 @@
 """Objects after their row: tagged or moved, in the version that the row is about."""
 
-import os
-
-import boto3
 import pytest
 
 from sightstream.errors import ConfigError
-from streaming.bucket import s3
 from streaming.bucket.arrow import Arrow
 from streaming.bucket.done import action
 from streaming.bucket.store import Place, claim, place
@@ -17,14 +13,8 @@ INBOX = "s3://photos/in/"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with objects.running(tmp_path_factory.mktemp("objects"), "photos") as environment:
-        before = dict(os.environ)
-        os.environ.update(environment)
-        s3._client.cache_clear()
-        yield boto3.client("s3")
-        os.environ.clear()
-        os.environ.update(before)
-        s3._client.cache_clear()
+    with objects.client(tmp_path_factory.mktemp("objects"), "photos") as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,21 +1,18 @@
 """Notifications on a real broker lead the intake of a real bucket; listings are the safety net."""
 
 import json
-import os
 import time
 from collections import Counter
 from contextlib import closing
 from threading import Event, Thread
 from urllib.parse import quote_plus
 
-import boto3
 import pytest
 
 from sightstream import config
 from sightstream.errors import BrokerUnavailableError, ConfigError, TopicNotFoundError
 from streaming import job
 from streaming.bucket import intake as module
-from streaming.bucket import s3
 from streaming.bucket.intake import Intake, Pace
 from streaming.bucket.notices import Notices
 from streaming.bucket.store import place
@@ -26,14 +23,8 @@ from tests import objects
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with objects.running(tmp_path_factory.mktemp("objects"), "photos") as environment:
-        before = dict(os.environ)
-        os.environ.update(environment)
-        s3._client.cache_clear()
-        yield boto3.client("s3")
-        os.environ.clear()
-        os.environ.update(before)
-        s3._client.cache_clear()
+    with objects.client(tmp_path_factory.mktemp("objects"), "photos") as found:
+        yield found
 
 
 @pytest.fixture
