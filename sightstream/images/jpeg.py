@@ -36,8 +36,47 @@ LEFT_OVER = 64
 _SMALL = 16  # the side of a picture below which two fractions may have one size
 
 
+class PlainJpeg(Image.Image):
+    """A JPEG that libjpeg alone opens, as nearly all are: Pillow's look at the header takes long.
+
+    Of 8 bits, grey or of three colours.
+    """
+
+    format = "JPEG"
+
+    def __init__(self, data: bytes, frame: Frame) -> None:
+        super().__init__()
+        self._size, self._mode = frame.size, "L" if len(frame.components) == 1 else "RGB"
+        self.info = {"exif": frame.exif} if frame.exif else {}
+        self.frame, self._data, self._least = frame, data, frame.size
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> Any:
+        """Choose the fraction to decode at, as Pillow does, and grey where that is wanted."""
+        whole, self._mode, self._least = self.size, mode or self._mode, size or self.size
+        part = min(side // least for side, least in zip(whole, self._least, strict=True))
+        part = max(each for each in (1, 2, 4, 8) if each <= max(1, part))
+        self._size = -(-whole[0] // part), -(-whole[1] // part)
+        return self.mode, (0, 0, whole[0] / part, whole[1] / part)
+
+    def load(self) -> Any:
+        """Decode the pixels; RefusedError where some would be made up."""
+        if self._im is None:
+            data, pixels = _decode(_strict_decoder(), self._data, self.mode, self.size)
+            self._im = Image.fromarray(pixels).im if pixels is not None else self._by_pillow(data)
+        return super().load()
+
+    def _by_pillow(self, data: bytes) -> Any:
+        try:
+            image = JpegImageFile(BytesIO(data))
+        except SyntaxError:
+            raise OSError("its header is invalid") from None
+        image.draft(self.mode, self._least)
+        image.load()
+        return image.im
+
+
 class Jpeg(JpegImageFile):
-    """A JPEG of 8 bits."""
+    """A JPEG of 8 bits of any other kind."""
 
     frame = Frame()
 
@@ -77,7 +116,10 @@ class DeepJpeg(ImageFile.ImageFile):
 
 def open_picture(stream: BytesIO) -> Image.Image:
     """Open by the frame's kind, without its pixels."""
-    frame = read_frame(stream.getvalue())
+    data = stream.getvalue()
+    frame = read_frame(data)
+    if frame.is_plain and max(frame.size) >= 8 * _SMALL and _strict_decoder():
+        return PlainJpeg(data, frame)
     if frame.not_read:
         sentence = f"A {frame.not_read} is not read: save it as a baseline JPEG."
         raise RefusedError("unsupported_format", sentence)
@@ -99,11 +141,12 @@ def load(image: Image.Image, data: bytes) -> Samples | None:
     """Refuse what takes too long or has too few scans; decode more than 8 bits."""
     if isinstance(image, DeepJpeg):
         return _deep(image, data)
-    many = "progressive" in image.info and data.count(b"\xff\xda") > MAX_SCANS
+    frame: Frame = image.frame  # type: ignore[attr-defined]
+    many = frame.is_progressive and data.count(b"\xff\xda") > MAX_SCANS
     if many and count_scans(data) > MAX_SCANS:
         # Each of these scans is a pass over all pixels, however few bytes it has.
         raise ValueError(f"more than {MAX_SCANS} scans")
-    if isinstance(image, Jpeg) and not image.frame.has_one_scan and not is_complete(data):
+    if not frame.has_one_scan and not is_complete(data):
         raise RefusedError("truncated", "The JPEG ends too early: some of its scans are missing.")
     return None
 

@@ -1,6 +1,7 @@
 """The segments of a JPEG: what its frame is, and whether its scans bring everything."""
 
 import re
+import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,11 @@ END = b"\xff\xd9"
 EXIF = 0xE1
 FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
+_EXIF = b"Exif\0\0"
+_FRAME = struct.Struct(">BHHB")
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}
+_PLAIN = {0xC0, 0xC1, 0xC2}
 _SOS, _EOI, _ADOBE = 0xDA, 0xD9, 0xEE
 _LOSSLESS, _PROGRESSIVE = {0xC3, 0xCB}, {0xC2, 0xCA}
 _NOT_READ = {0xF7: "JPEG-LS"} | dict.fromkeys(
@@ -27,13 +31,31 @@ class Frame:
 
     marker: int = 0
     bits: int = 8
+    size: tuple[int, int] = (0, 0)  # width, height
     components: bytes = b""
-    has_one_scan: bool = False  # which holds everything
+    scanned: int = 0  # components of the first scan; 0 where there is no scan
+    exif: bytes = b""
 
     @property
     def is_lossless(self) -> bool:
         """True where the pixels are predicted and not transformed."""
         return self.marker in _LOSSLESS
+
+    @property
+    def is_plain(self) -> bool:
+        """True for 8 bits of grey or of three colours, with loss, and of a size that is known."""
+        kind = self.marker in _PLAIN and self.bits == 8 and len(self.components) in (1, 3)
+        return kind and min(*self.size, self.scanned) > 0
+
+    @property
+    def has_one_scan(self) -> bool:
+        """True where its first scan holds everything."""
+        return self.scanned == len(self.components) and not self.is_progressive
+
+    @property
+    def is_progressive(self) -> bool:
+        """True where scans bring the coefficients by and by."""
+        return self.marker in _PROGRESSIVE
 
     @property
     def not_read(self) -> str:
@@ -51,16 +73,20 @@ def segments(data: bytes) -> Iterator[Segment]:
 
 
 def read_frame(data: bytes) -> Frame:
-    """Read the frame, and how many components the first scan has of it."""
-    frame = Frame()
+    """Read the frame, what EXIF is in front of it, and what the first scan has of it."""
+    frame, exif = Frame(), b""
     for marker, start, end in segments(data):
+        if marker == EXIF and data.startswith(_EXIF, start):
+            # Pillow as well takes those that follow for parts of the first one.
+            exif += data[start + len(_EXIF) if exif else start : end]
         if marker in FRAMES and end - start > 5:
-            count = data[start + 5]
-            frame = Frame(marker, data[start], data[start + 6 : start + 6 + 3 * count : 3])
+            bits, height, width, count = _FRAME.unpack_from(data, start)
+            components = data[start + 6 : start + 6 + 3 * count : 3]
+            frame = Frame(marker, bits, (width, height), components)
         if marker == _SOS:
-            is_whole = data[start : start + 1] == bytes([len(frame.components)])
-            frame.has_one_scan = is_whole and frame.marker not in _PROGRESSIVE
+            frame.scanned = data[start] if start < len(data) else 0
             break
+    frame.exif = exif
     return frame
 
 
