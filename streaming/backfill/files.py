@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 import pyarrow as pa
-from pyarrow import fs
 
 from sightstream import terminal
-from sightstream.errors import InputError, first_line
+from sightstream.errors import EnvironmentUnfitError, InputError
 from sightstream.images.event import readable
 from sightstream.images.store import local_path
 from sightstream.io import folder
 from sightstream.io.ignored import Ignored, ignored
 from sightstream.tables.schema import EVENT
+from streaming.bucket.store import AwayError, Object, Place
+from streaming.bucket.store import place as bucket_place
+from streaming.bucket.store import uri_of as object_uri
 
 SOURCE = "backfill"
 """The column `source` of all rows."""
 
-FOUND = EVENT.append(pa.field("confined", pa.bool_()))
-"""Schema of events; one is `confined` to what the stream may read if a stranger named its uri."""
+FOUND = EVENT.append(pa.field("confined", pa.bool_())).append(pa.field("version", pa.string()))
+"""Schema of events; one is `confined` to what the stream may read if a stranger named its uri.
+
+Of an object that was listed, its `version` is the one that is read; empty is any, of an object that
+a stream has read before. What reads these waits for no bucket: one that is away ends it.
+"""
 
 
 _TIME = pa.timestamp("us", "UTC")
@@ -37,6 +44,7 @@ class File(NamedTuple):
     name: str
     size: int
     changed: int  # nanoseconds since the epoch
+    version: str | None = None  # of an object
 
 
 def is_remote(place: str) -> bool:
@@ -45,11 +53,16 @@ def is_remote(place: str) -> bool:
 
 
 def absolute(place: str) -> str:
-    """Return an object store's uri as it is, and the absolute path of anything else."""
+    """Return the uri of a bucket's folder, and the path of anything else without links and dots.
+
+    Ids of images follow from it: one folder has one.
+
+    ConfigError for a uri that is none, or that holds more than that.
+    """
     if is_remote(place):
-        return place.rstrip("/")
+        return bucket_place(place).uri.rstrip("/")
     path = local_path(place) if place.startswith("file:///") else place
-    return str(Path(path).expanduser().absolute())
+    return os.path.realpath(Path(path).expanduser())
 
 
 def uri_of(place: str) -> str:
@@ -68,12 +81,12 @@ def listed(place: str, ignore: Iterable[str]) -> tuple[list[File], dict[str, str
     """
     is_ignored = ignored(ignore)
     if is_remote(place):
-        return sorted(_remote(place, is_ignored), key=lambda each: each.name), {}
+        return _objects(bucket_place(place), is_ignored), {}
     root, unreadable = os.fsencode(place), dict[bytes, str]()
     if not Path(place).is_dir():
         raise InputError(f"{terminal.printable(place)} is no folder, table or uri of images")
     found = [_local(root, each) for each in folder.files(root, is_ignored, unreadable=unreadable)]
-    files = sorted((each for each in found if each), key=lambda each: each.name)
+    files = sorted((each for each in found if each), key=_name)
     return files, {readable(path): why for path, why in unreadable.items()}
 
 
@@ -90,12 +103,16 @@ def columns(files: Sequence[File]) -> pa.Table:
 def events(files: Sequence[File], now: float) -> pa.Table:
     """Return an event of `FOUND` for each file, all of which arrive now.
 
-    An id follows from uri, size and time of the last change: the same file is the same event.
+    An id follows from uri, size and time of the last change, or an object's version: the same file
+    is the same event.
     """
-    ids = [str(uuid5(NAMESPACE_URL, f"{f.uri}#{f.size},{f.changed}")) for f in files]
+    states = [f.version or f"{f.size},{f.changed}" for f in files]
+    ids = [
+        str(uuid5(NAMESPACE_URL, f"{f.uri}#{s}")) for f, s in zip(files, states, strict=True)
+    ]  # fmt: skip
     columns = {
         "event_id": ids, "uri": [f.uri for f in files], "original_name": [f.name for f in files],
-        "bytes": [f.size for f in files],
+        "bytes": [f.size for f in files], "version": [f.version for f in files],
     }  # fmt: skip
     return found(columns, len(files), now)
 
@@ -121,14 +138,35 @@ def _local(root: bytes, entry: os.DirEntry[bytes]) -> File | None:
     return File(f"file://{quote(entry.path)}", name, status.st_size, status.st_mtime_ns)
 
 
-def _remote(place: str, is_ignored: Ignored) -> Iterator[File]:
+def _objects(place: Place, is_ignored: Ignored) -> list[File]:
+    begin = len(place.folder)
+
+    def is_image(each: Object) -> bool:
+        # What ends in a slash and is empty stands for a folder.
+        names = os.fsencode(each.key[begin:]).split(b"/")
+        is_folder = each.key.endswith("/") and not each.size
+        return not is_folder and not any(map(is_ignored, filter(None, names)))
+
+    def file(each: Object) -> File:
+        uri, changed = object_uri(place.bucket, each.key), int(each.modified * 1e9)
+        return File(uri, each.key[begin:], each.size, changed, each.version)
+
+    with reached(place.uri):
+        pages = [*place.bucket.pages(place.folder)]
+    return sorted((file(each) for page in pages for each in page if is_image(each)), key=_name)
+
+
+@contextmanager
+def reached(uri: str) -> Iterator[None]:
+    """Raise EnvironmentUnfitError where a bucket does not answer in the block."""
     try:
-        store, top = fs.FileSystem.from_uri(place)
-        infos = store.get_file_info(fs.FileSelector(top, allow_not_found=True, recursive=True))
-    except (OSError, ValueError) as error:
-        shown = terminal.printable(place)
-        raise InputError(f"{shown} cannot be listed: {first_line(error)}") from None
-    for each in infos:
-        name = each.path.removeprefix(top).lstrip("/")
-        if each.is_file and not any(map(is_ignored, filter(None, os.fsencode(name).split(b"/")))):
-            yield File(f"{place}/{quote(name)}", name, each.size, each.mtime_ns)
+        yield
+    except AwayError as error:
+        raise EnvironmentUnfitError(
+            f"{uri} cannot be reached: {error}; docs/images-in.md tells where a bucket's address "
+            "and credentials come from"
+        ) from None
+
+
+def _name(file: File) -> str:
+    return file.name

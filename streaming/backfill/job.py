@@ -73,12 +73,8 @@ def wish(settings: Settings, source: str, model: str, into: str, where: str) -> 
             f"each image of {source} has a row there, and gets no second one; name a table for the "
             "new answers, such as --into again"
         )
-    own = [str(each) for each in (settings.inbox, settings.images, settings.staging)]
-    if target == settings.predictions and any(f"{place}/".startswith(f"{o}/") for o in own):
-        raise InputError(
-            f"the images in {place} get their rows from the stream; to classify them once more, "
-            "write predictions as the source, and name a table: --into again"
-        )
+    if target == settings.predictions and _is_streams(settings, place):
+        raise _left_to_the_stream(place)
     return Wish(place, where.strip(), _which(settings, model), target)
 
 
@@ -167,6 +163,32 @@ def _alone(settings: Settings, table: str) -> Iterator[None]:
         yield
 
 
+def _is_streams(settings: Settings, place: str) -> bool:
+    """Tell whether the stream's images lie in a place, or it lies among them."""
+    own = [str(each) for each in (settings.inbox, settings.images, settings.staging)]
+    if settings.inbox_uri:
+        own.append(files.absolute(settings.inbox_uri))
+    return any(f"{a}/".startswith(f"{b}/") for o in own for a, b in ((o, place), (place, o)))
+
+
+def _were_streams(settings: Settings, place: str) -> bool:
+    """Tell whether a stream of this home has taken objects below a uri."""
+    import pyarrow.compute as pc
+
+    if not files.is_remote(place) or version(settings.predictions) is None:
+        return False
+    table = delta.dataset(opened(settings.predictions), settings.predictions)
+    uris = table.to_table(["uri"], filter=delta.text("source") == "bucket")["uri"]
+    return bool(pc.any(pc.starts_with(uris.cast(pa.string()), f"{place}/")).as_py())
+
+
+def _left_to_the_stream(place: str) -> InputError:
+    return InputError(
+        f"images in {terminal.printable(place)} get their rows from the stream; to classify them "
+        "once more, write predictions as the source, and name a table: --into again"
+    )
+
+
 def _source(settings: Settings, source: str) -> str:
     if source == PREDICTIONS:
         return settings.predictions
@@ -224,6 +246,8 @@ class _Found(NamedTuple):
 
 def _found(settings: Settings, wanted: Wish) -> _Found:
     place, unreadable, now = wanted.source, dict[str, str](), time.time()
+    if wanted.into == settings.predictions and _were_streams(settings, place):
+        raise _left_to_the_stream(place)
     if place == settings.predictions:
         opened(place)  # its error is clearer
     table = rows.opened(place)

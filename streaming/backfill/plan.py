@@ -27,6 +27,8 @@ from sightstream.io import disk
 from sightstream.runtime.spark import PIECE
 from sightstream.tables.schema import EVENT
 from streaming.backfill.files import FOUND, is_remote, uri_of
+from streaming.bucket.reading import read_object
+from streaming.bucket.store import located
 from streaming.folder.assignment import Assignment
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class PlannedImages:
         """Yield the events of each task in pieces, with their images.
 
         Raises:
+            AwayError: a bucket does not answer.
             OSError: this machine does not see the plan, or all of it.
         """
         assigned = Assignment(**json.loads(assignment))
@@ -162,11 +165,16 @@ class PlannedImages:
             return
         stores = {True: Store(self.prefixes, self.limits), False: Store(None, self.limits)}
 
-        def look(code: str | None, confined: bool, uri: str) -> Image | None:
-            return stores[confined](uri) if code is None else None
+        def look(code: str | None, confined: bool, version: str | None, uri: str) -> Image | None:
+            if code is not None:
+                return None
+            if version is None or not is_remote(uri):
+                return stores[confined](uri)
+            return read_object(*located(uri), version, self.limits)
 
-        columns = [events[name].to_pylist() for name in ("error_code", "confined", "uri")]
-        if not any(is_remote(uri or "") for uri in columns[2]):
+        names = ("error_code", "confined", "version", "uri")
+        columns = [events[name].to_pylist() for name in names]
+        if not any(is_remote(uri or "") for uri in columns[3]):
             yield from map(look, *columns)
             return
         with ThreadPoolExecutor(CONNECTIONS) as pool:

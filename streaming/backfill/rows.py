@@ -19,7 +19,8 @@ from sightstream import terminal
 from sightstream.errors import InputError, first_line
 from sightstream.images.store import here, local_path
 from sightstream.tables import delta
-from streaming.backfill.files import FOUND, SOURCE, File, found, is_remote, uri_of
+from streaming.backfill.files import FOUND, SOURCE, File, found, is_remote, reached, uri_of
+from streaming.bucket.store import place as bucket_place
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset, Fragment
@@ -30,7 +31,7 @@ _CONTENT = ("content", "image", "bytes")
 _URI = ("uri", "path", "url", "image_uri", "image_path", "file")
 """Names of a column of uris or paths, by rank."""
 
-_OURS = {"event_id", "source", "uri", "original_name", "event_time", "model_version"}
+_OURS = {"event_id", "source", "uri", "original_name", "event_time", "model_version", "error_code"}
 """Columns of a predictions table."""
 
 _PARQUET = ".parquet"
@@ -60,15 +61,12 @@ def opened(place: str) -> Table | None:
     Raises:
         InputError: No column, or more than one, can be that of the images.
     """
-    from deltalake import DeltaTable
-
     from sightstream.tables.predictions import opened as opened_delta
 
     if Path(place).is_file() and place.endswith(_PARQUET):
         return _parquet(str(Path(place).parent), [Path(place).name])
-    with delta.reached(place):
-        if not DeltaTable.is_deltatable(place):
-            return None
+    if not _is_delta(place):
+        return None
     table = opened_delta(place)
     found = Table(
         place, delta.dataset(table, place), *_columns(pa.schema(table.schema().to_arrow()), place)
@@ -79,6 +77,18 @@ def opened(place: str) -> Table | None:
             "cannot be read row by row; copy the rows to a table without them"
         )
     return found
+
+
+def _is_delta(place: str) -> bool:
+    if is_remote(place):
+        # By the client that lists images, which needs no more settings than these do.
+        bucket, folder = bucket_place(place)
+        with reached(place):
+            return any(bucket.pages(f"{folder}_delta_log/"))
+    from deltalake import DeltaTable
+
+    with delta.reached(place):
+        return DeltaTable.is_deltatable(place)
 
 
 def parquet(place: str, files: Sequence[File]) -> Table | None:
@@ -208,8 +218,16 @@ def _events(
         columns["event_time"] = pc.fill_null(seconds, now)
     columns["event_id"] = _ids(table, fragment, rows, columns["uri"], seen)
     if table.ours:
-        columns["confined"] = pc.fill_null(pc.not_equal(held["source"], SOURCE), True)
+        columns["confined"] = _confined(rows)
+        columns["version"] = pc.if_else(columns["confined"], None, "")
     return found(columns, count, now)
+
+
+def _confined(rows: pa.Table) -> pa.ChunkedArray:
+    """Tell which uris of a predictions table may be a stranger's, also where they came again."""
+    own = pc.is_in(rows["source"].cast(pa.string()), pa.array([SOURCE, "bucket"]))
+    refused = pc.equal(rows["error_code"].cast(pa.string()), "uri_refused")
+    return pc.or_(pc.invert(own), pc.fill_null(refused, False))
 
 
 def _ids(

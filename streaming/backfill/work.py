@@ -18,6 +18,7 @@ from sightstream.errors import StreamFailedError
 from sightstream.runtime import spark
 from sightstream.scoring.udf import Read
 from sightstream.tables.rows import rows as rows_of
+from streaming.backfill.files import reached
 from streaming.backfill.plan import Plan, assignment
 from streaming.micro_batch import reason
 from streaming.source import SMALL, Work
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST = 4096
-"""Images of the first commit, of which the size of the next ones follows."""
+FIRST = 64
+"""Images of the first commit, of which the size of the next one follows; they may be large."""
 
 SECONDS = 5.0
 """Time between two commits that is aimed at; as much is lost at most when it is killed."""
 
-LEAST, MOST = 256, 20_000
+LEAST, MOST = 32, 20_000
 """Images of a commit."""
 
 
@@ -77,6 +78,7 @@ class Backfill:
         `turns` is as in `folder.source.Folder`. `on_step` gets the number of events that are done.
 
         Raises:
+            EnvironmentUnfitError: A bucket does not answer.
             StreamFailedError: Spark's JVM has ended.
         """
         workers.load(self._model)  # so that the first part tells how long one takes
@@ -114,7 +116,8 @@ class Backfill:
                     "lost: the same command goes on"
                 ) from error
             log.error("a part failed, and is run again in isolation: %s", reason(error))
-            return workers.isolated(work, self._model, self)
+            with reached(self.plan.source):
+                return workers.isolated(work, self._model, self)
 
     def _commit(self, events: pa.Table, answers: pa.Table, last: int) -> None:
         if len(events) != last - self.position:

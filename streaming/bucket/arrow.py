@@ -63,7 +63,7 @@ class Arrow:
         found = self.find(key)
         if found is None:
             return GONE
-        if found.version != version:
+        if version and found.version != version:
             return CHANGED
         if rejection := limits.rejection(found.size):
             return rejection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sightstream.images.limits import Limits, Rejected
 from sightstream.images.store import Image
-from streaming.bucket.store import AwayError, claimed
+from streaming.bucket.store import AwayError, Bucket, claimed
 from streaming.folder.assignment import assigned
 
 if TYPE_CHECKING:
@@ -65,7 +65,11 @@ def read(claim: str, limits: Limits) -> Image:
     Raises:
         AwayError: the whole bucket does not answer, so that the object must be read later.
     """
-    bucket, key, version = claimed(claim)
+    return read_object(*claimed(claim), limits)
+
+
+def read_object(bucket: Bucket, key: str, version: str, limits: Limits) -> Image:
+    """Return the content of a version, or of the newest; else as `read`."""
     for _ in range(TRIES):
         try:
             return bucket.read(key, version, limits)

@@ -57,12 +57,13 @@ class S3:
         return Object(key, found.get("ETag", ""), found["ContentLength"], _seconds(found))
 
     def read(self, key: str, version: str, limits: Limits) -> Image:
-        """Return the content that has this ETag, in one request."""
+        """Return the content that has this ETag, or any where it is empty, in one request."""
         from botocore.exceptions import ClientError
 
+        same = {"IfMatch": version} if version else {}
         with _told():
             try:
-                found = _client().get_object(Bucket=self.name, Key=key, IfMatch=version or "*")
+                found = _client().get_object(Bucket=self.name, Key=key, **same)
             except ClientError as error:
                 if _code(error) in {"NoSuchKey", "404"}:
                     return GONE

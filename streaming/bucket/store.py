@@ -53,7 +53,7 @@ class Bucket(Protocol):
         """Return the object that has a key now."""
 
     def read(self, key: str, version: str, limits: Limits) -> Image:
-        """Return the content of that very version, or a rejection."""
+        """Return the content of that very version, or of any where it is empty; or a rejection."""
 
     def probe(self, folder: str) -> None:
         """Return where objects below a folder can be listed."""
@@ -89,15 +89,15 @@ def require_bucket(uri: str) -> None:
     scheme, found, _ = uri.partition("://")
     if not found or scheme not in SCHEMES:
         raise ConfigError(
-            "an inbox is the uri of a bucket, such as s3://photos/incoming/, gs://... or "
-            "abfs://container@account.dfs.core.windows.net/...; images in a folder come through "
-            "the inbox of --home"
+            "the uri of a bucket is s3://photos/incoming/, gs://... or "
+            "abfs://container@account.dfs.core.windows.net/...; a folder that is no bucket is "
+            "named by its path where one may be named"
         )
     parts = urlsplit(uri)
     user, at, host = parts.netloc.rpartition("@")
     if not host or parts.query or parts.fragment or ":" in user or (at and scheme[0] != "a"):
         raise ConfigError(
-            f"the uri of an inbox is {scheme}://, a bucket and a folder, without users, passwords "
+            f"the uri of a bucket is {scheme}://, its name and a folder, without users, passwords "
             "or options; credentials come from the environment or the provider's files"
         )
 
@@ -120,6 +120,12 @@ def uri_of(bucket: Bucket, key: str) -> str:
     return bucket.root + quote(key, safe="/")
 
 
+def located(uri: str) -> tuple[Bucket, str]:
+    """Return the bucket and the key that the uri of an object names."""
+    root, key = _split(uri)
+    return opened(root), key
+
+
 def claim(bucket: Bucket, each: Object) -> str:
     """Return an object's uri and its version, as manifests have it."""
     return f"{uri_of(bucket, each.key)}#{quote(each.version, safe='')}"
@@ -128,8 +134,7 @@ def claim(bucket: Bucket, each: Object) -> str:
 def claimed(text: str) -> tuple[Bucket, str, str]:
     """Return bucket, key and version of a `claim`."""
     uri, _, version = text.partition("#")
-    root, key = _split(uri)
-    return opened(root), key, unquote(version)
+    return *located(uri), unquote(version)
 
 
 def sentence(error: object) -> str:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sightstream.errors import InputError
+from sightstream.errors import ConfigError, InputError
 from streaming.backfill import files
 
 NOW = 1_763_726_400.0
@@ -66,8 +66,10 @@ def test_events_are_of_the_source_backfill_and_arrive_now(folder):
 def test_what_is_no_folder_is_refused_by_its_name(tmp_path):
     with pytest.raises(InputError, match="nowhere is no folder, table or uri of images"):
         files.listed(str(tmp_path / "nowhere"), ())
-    with pytest.raises(InputError, match="cannot be listed"):
-        files.listed("nosuch://bucket/photos", ())
+    for uri in ("nosuch://bucket/photos", "s3://name:geheim@bucket/in", "s3://in?geheim=1"):
+        with pytest.raises(ConfigError, match="the uri of a bucket is s3://") as error:
+            files.absolute(uri)
+        assert "geheim" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,7 @@ def test_what_is_no_folder_is_refused_by_its_name(tmp_path):
     [
         ("photos", "{here}/photos"), ("./photos/", "{here}/photos"),
         ("file:///a%20b/c", "/a b/c"), ("s3://bucket/a/", "s3://bucket/a"),
+        ("s3a://bucket", "s3://bucket"),
     ],
 )  # fmt: skip
 def test_a_place_is_an_absolute_path_or_a_uri(place, path, tmp_path, monkeypatch):

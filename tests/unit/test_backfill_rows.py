@@ -124,15 +124,19 @@ def test_predictions_are_the_images_that_are_there_and_strangers_uris_are_confin
         row("claim", here.as_uri(), "kafka", label="rust"), row("bytes", "kafka://t/0/1", "kafka"),
         row("earlier", here.as_uri(), "backfill"), row("gone", "file:///gone.png"),
         row("far", "s3://bucket/far.png", "kafka"), row("none", None),
+        row("object", "s3://bucket/in/a.png", "bucket"),
+        row("again", here.as_uri(), "backfill", error_code="uri_refused"),
     ]  # fmt: skip
     made.append(pa.Table.from_pylist(told, ROW), "app", 0)
     table = rows.opened(made.path)
     found, left = rows.events(table, "", NOW, str(tmp_path), None)
     by_id = {each["event_id"]: each for each in found.to_pylist()}
-    assert set(by_id) == {"moved", "claim", "earlier", "far"}
+    assert set(by_id) == {"moved", "claim", "earlier", "far", "object", "again"}
     assert left == {"gone": 3}
     assert by_id["moved"]["uri"] == (ours / name).as_uri()
-    assert {name for name, each in by_id.items() if not each["confined"]} == {"earlier"}
+    assert {name for name, each in by_id.items() if not each["confined"]} == {
+        "earlier", "object",
+    }  # fmt: skip
     labels = pa.table({"event_id": ["claim"]})
     asked = "event_id IN (SELECT event_id FROM labels) AND label = 'rust'"
     chosen, _ = rows.events(table, asked, NOW, str(tmp_path), labels)
