@@ -201,7 +201,9 @@ def _target(settings: Settings, into: str) -> str:
         return settings.predictions
     if "/" in into:
         return files.absolute(into)
-    if not _NAME.fullmatch(into) or into in RESERVED:
+    if into in RESERVED:
+        raise ConfigError(f"{into} is a table that sightstream has already; name another one")
+    if not _NAME.fullmatch(into):
         raise ConfigError(
             f"--into {into!r} cannot be the name of a table: a small letter, then small letters, "
             "digits and _; a folder is given by its path, such as ./answers"

@@ -64,7 +64,12 @@ def opened(place: str) -> Table | None:
     from sightstream.tables.predictions import opened as opened_delta
 
     if Path(place).is_file() and place.endswith(_PARQUET):
-        return _parquet(str(Path(place).parent), [Path(place).name])
+        return _parquet(str(Path(place).parent), [Path(place).name], place)
+    if Path(place).is_file():
+        raise InputError(
+            f"{terminal.printable(place)} is a file, and no folder, table or uri of images; for "
+            "one image there is: sightstream predict"
+        )
     if not _is_delta(place):
         return None
     table = opened_delta(place)
@@ -97,10 +102,11 @@ def parquet(place: str, files: Sequence[File]) -> Table | None:
     InputError as in `opened`.
     """
     data = [each.name for each in files if not each.name.rpartition("/")[2].startswith(("_", "."))]
-    return _parquet(place, data) if data and all(n.endswith(_PARQUET) for n in data) else None
+    is_table = bool(data) and all(name.endswith(_PARQUET) for name in data)
+    return _parquet(place, data, place) if is_table else None
 
 
-def _parquet(place: str, names: list[str]) -> Table:
+def _parquet(place: str, names: list[str], named: str) -> Table:
     import pyarrow.dataset as ds
 
     try:
@@ -108,8 +114,8 @@ def _parquet(place: str, names: list[str]) -> Table:
             names, format="parquet", partitioning="hive", filesystem=delta.store(place)
         )
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{place} cannot be read as Parquet: {first_line(error)}") from None
-    return Table(place, rows, *_columns(rows.schema, place))
+        raise InputError(f"{named} cannot be read as Parquet: {first_line(error)}") from None
+    return Table(place, rows, *_columns(rows.schema, named))
 
 
 def _columns(schema: pa.Schema, place: str) -> tuple[str | None, str | None]:
@@ -162,9 +168,12 @@ def chosen(rows: pa.Table, where: str, labels: pa.Table | None = None) -> list[i
         connection.register("source", rows.append_column("_place", numbers))
         if labels is not None:
             connection.register("labels", labels)
-        try:  # on a line of its own, so that no comment hides the bracket
-            found = connection.sql(f"SELECT _place FROM source WHERE ({where}\n)")  # noqa: S608
-            return sorted(found.to_arrow_table()["_place"].to_pylist())
+        # On a line of its own, so that no comment hides the bracket.
+        asked = f"SELECT _place FROM source WHERE ({where}\n)"  # noqa: S608
+        try:
+            if len(duckdb.extract_statements(asked)) > 1:
+                raise InputError(f"--where {where!r} is more than a condition")
+            return sorted(connection.sql(asked).to_arrow_table()["_place"].to_pylist())
         except duckdb.Error as error:
             raise InputError(f"--where {where!r} failed: {first_line(error)}") from None
 

@@ -171,10 +171,31 @@ def test_images_of_the_stream_itself_are_left_to_it(wish, settings):
     assert wish(settings.root / "images-of-mine").into == settings.predictions
 
 
-@pytest.mark.parametrize("name", ["Again", "dead_letters", "labels", "a b", "", "1", "é", "x" * 64])
+@pytest.mark.parametrize("name", ["Again", "a b", "", "1", "é", "x" * 64])
 def test_a_name_that_no_table_can_have_is_refused(wish, name):
     with pytest.raises(ConfigError, match="cannot be the name of a table"):
         wish("photos", name)
+
+
+@pytest.mark.parametrize("name", ["dead_letters", "labels"])
+def test_the_name_of_another_table_is_refused(wish, name):
+    with pytest.raises(ConfigError, match=f"{name} is a table that sightstream has already"):
+        wish("photos", name)
+
+
+def test_a_file_is_no_source(settings, tmp_path):
+    tiny_model.photograph(tmp_path / "photo.png", 250)
+    tiny_model.register(settings, "leaf", tmp_path / "v1")
+    wanted = job.wish(settings, str(tmp_path / "photo.png"), "", "predictions", "")
+    with pytest.raises(InputError, match=r"photo\.png is a file, and no folder"):
+        job.run(settings, wanted, lambda _: None, lambda *_: None)
+
+
+def test_the_same_folder_by_another_path_is_the_same_source(wish, tmp_path):
+    (tmp_path / "photos" / "few").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    asked = [tmp_path / "photos", tmp_path / "photos" / "few" / "..", tmp_path / "link"]
+    assert {wish(each, "again").source for each in asked} == {str(tmp_path / "photos")}
 
 
 def test_an_empty_folder_is_told_and_not_taken_for_done(settings, tmp_path):

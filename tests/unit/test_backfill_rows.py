@@ -61,6 +61,12 @@ def test_a_table_of_images_alone_has_events_too(place):
     assert [each["original_name"] for each in found] == [None, None]
 
 
+def test_a_condition_is_no_further_statement(place):
+    write_deltalake(place, pa.table({"content": [b"1"], "n": ["x"]}))
+    with pytest.raises(InputError, match="is more than a condition"):
+        events(place, "true); CREATE TABLE more (n INT); SELECT 1 WHERE (true")
+
+
 @pytest.mark.parametrize("where", ["nothing = 1", "n >", "n = 1) OR (", "n"])
 def test_a_wrong_condition_is_one_sentence(place, where):
     write_deltalake(place, pa.table({"content": [b"1"], "n": ["x"]}))
