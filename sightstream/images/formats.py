@@ -46,6 +46,8 @@ class Format:
     # makes it when it is told the model's `Preprocessing`.
     load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load() and None
     is_upright: bool = False  # True where `open` or `load` applies the EXIF orientation
+    # Frames that may be events of their own, within a limit of pixels for each.
+    frames: Callable[[bytes, int], int] = lambda data, most: 1
 
 
 def find(data: bytes) -> Format | None:
@@ -131,7 +133,10 @@ TIFF = Format(
     load=tiff.load,
 )  # fmt: skip
 # Its preamble may be the header of another format, so it comes first in `find`.
-DICOM = Format("DICOM", dicom.SIGNATURE, dicom.open_picture, lambda data: False, load=dicom.load)
+DICOM = Format(
+    "DICOM", dicom.SIGNATURE, dicom.open_picture, lambda data: False, load=dicom.load,
+    frames=dicom.frames,
+)  # fmt: skip
 AVIF = Format(
     "AVIF", rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,20}?avi[fs])", avif.open_picture,
     boxes.are_cut_short,
