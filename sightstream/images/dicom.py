@@ -25,13 +25,6 @@ from sightstream.images.limits import RefusedError
 if TYPE_CHECKING:
     from sightstream.images.decode import Preprocessing
 
-SIGNATURE = (
-    rb".{128}DICM"
-    # Without a preamble: an element of group 2 or 8, explicit or implicit, then big endian.
-    rb"|[\2\x08]\0[\0-\x3f]\0(?:[A-Z]{2}..|[\2-\xfe]\0\0\0)"
-    rb"|\0[\2\x08]\0[\0-\x3f](?:[A-Z]{2}|\0\0\0[\2-\xfe])"
-)
-
 MAX_SAMPLE_BYTES = 2**30
 
 MAX_FRAMES = 1000
