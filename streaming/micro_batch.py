@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sightstream.scoring.framed import further
 from sightstream.tables.rows import Other
 from sightstream.tables.rows import rows as rows_of
 from streaming import checkpoint
@@ -78,7 +79,7 @@ class MicroBatches:
             self._report(rows, answers, model)
             self.metrics.agreement(answers, model, others)
             self.lineup.note(others)
-            self.gaps += work.images - len(events)
+            self.gaps += work.images - len(events) + further(answers)
             self.repeats += len(events) - len(rows)
         self.source.done(batch_id, work.images, rows)
 

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
+    from sightstream.images.frames import Framed
     from sightstream.images.limits import Limits
     from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
+    from sightstream.scoring.framed import Piece
     from streaming.lineup import Seated
 
 Key = tuple[str, int]
@@ -76,14 +78,19 @@ class Workers:
 
         events, assignment = [EVENT.empty_table()], work.assignment()
 
-        def images() -> Iterator[Image | None]:
+        def read() -> Iterator[Piece]:
             # The driver holds one partition at a time, whatever the images weigh.
             for row in work.tasks.toLocalIterator():
-                for piece, found in source.read(pd.DataFrame([row.asDict()]), assignment):
+                yield from source.read(pd.DataFrame([row.asDict()]), assignment)
+
+        with retry.framed(read(), model, self._limits) as pieces:
+
+            def images() -> Iterator[Image | Framed | None]:
+                for piece, found in pieces:
                     events.append(piece)
                     yield from found
 
-        answers = udf.table(list(retry.classify(images(), model, self._limits, self._top_k)))
+            answers = udf.table(list(retry.classify(images(), model, self._limits, self._top_k)))
         return pa.concat_tables(events), answers
 
     def _planned(self, tasks: DataFrame, shipped: Shipped, read: udf.Read) -> DataFrame:

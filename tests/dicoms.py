@@ -55,3 +55,9 @@ def item(**elements):
     for name, value in elements.items():
         setattr(made, name, value)
     return made
+
+
+def stack(count):
+    """Frames (count, 4, 6) of uint8: the k-th is black, but for k white pixels."""
+    frames = [np.where(np.arange(24) < k, 255, 0).reshape(4, 6) for k in range(1, count + 1)]
+    return np.stack(frames).astype(np.uint8)

@@ -40,9 +40,9 @@ def answers(
     A row is zeros where an image was rejected, and a column where the model does not know the
     label.
     """
-    from sightstream.scoring import udf
+    from sightstream.scoring import framed, udf
 
-    def read(rows: pd.DataFrame, _told: str) -> Iterator[udf.Piece]:
+    def read(rows: pd.DataFrame, _told: str) -> Iterator[framed.Piece]:
         uris = [addresses[number] for number in rows["id"]]
         yield pa.table({"uri": uris}), [local_path(uri) for uri in uris]
 

@@ -45,7 +45,8 @@ def import_(
         ),
     ] = "",
     frame: Annotated[
-        Literal["first", "middle"], typer.Option(help="Which frame of a DICOM is seen.")
+        Literal["first", "middle", "each"],
+        typer.Option(help="Which frame of a DICOM is seen; each: a row of its own."),
     ] = "first",
     data: Annotated[
         Path | None,

@@ -170,19 +170,22 @@ def _source(data: Path | None, labelled: list[Example], known: list[Example]) ->
 
 def _labelled(settings: Settings, name: str) -> list[Example]:
     """The images that a model has classified in the stream and a person has labelled."""
+    from sightstream.images import frames
     from sightstream.tables.query import query
 
     if not settings.labels.exists():
         return []
     rows = query(
         settings.predictions,
-        "SELECT p.model, p.uri, l.label FROM labels l JOIN predictions p USING (event_id) "
-        "WHERE p.status = 'ok' AND p.uri LIKE 'file://%' ORDER BY p.uri",
+        "SELECT p.model, p.uri, p.event_id, l.label FROM labels l JOIN predictions p "
+        "USING (event_id) WHERE p.status = 'ok' AND p.uri LIKE 'file://%' ORDER BY p.uri",
         labels=settings.labels,
     ).to_pylist()
     home = settings.root.as_uri()
     found = [
-        Example(local_path(here(r["uri"], home)), r["label"]) for r in rows if r["model"] == name
+        Example(local_path(here(r["uri"], home)), r["label"])
+        for r in rows
+        if r["model"] == name and not frames.is_further(r["event_id"])
     ]
     return [e for e in found if Path(e.path).is_file()]
 

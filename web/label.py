@@ -55,7 +55,7 @@ def _ask(model: str, row: Row) -> None:
     left, right = st.columns([1, 1], gap="large")
     name = row["original_name"] or row["event_id"]
     with left:
-        pictures.show(pictures.thumbnail(row["uri"], SIDE), name, SIDE)
+        pictures.show(pictures.thumbnail(row, SIDE), name, SIDE)
         st.text(shortened(name))
         st.caption(plain(f"{page.when(row['event_time'])} · {model} {row['model_version']}"))
     with right:

@@ -125,7 +125,7 @@ def _pages(skip: int, count: int, images: int) -> None:
 
 def _row(row: dict[str, Any]) -> None:
     name = row["original_name"] or row["event_id"]
-    picture = pictures.thumbnail(row["uri"], 128)
+    picture = pictures.thumbnail(row, 128)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", border=True):
         with st.container(width=72):
             pictures.show(picture, shortened(name), 56)
@@ -160,7 +160,7 @@ def _details(event: str) -> None:
         st.warning("There is no such row.")
         return
     name = row["original_name"] or event
-    pictures.show(pictures.thumbnail(row["uri"], 640), name, 360)
+    pictures.show(pictures.thumbnail(row, 640), name, 360)
     st.text(name)
     for each in row["top"] or ():
         st.progress(min(1.0, each["score"]), f"{plain(each['label'])} · {each['score']:.2%}")

@@ -1,12 +1,15 @@
 """Pictures for the page: small, with a text alternative, decoded in a process of their own."""
 
 from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from sightstream.images.decode import Preprocessing
+from sightstream.images.decode import Frame, Preprocessing
+from sightstream.images.frames import shown
 from sightstream.images.limits import Limits
 from sightstream.images.store import here, local_path
 from sightstream.scoring.child import Child, LostError
@@ -14,7 +17,6 @@ from web import page
 from web.thumbnails import Painter, Picture
 
 PICTURE_SECONDS = 20.0  # time that a picture may take
-
 
 _NONE = (
     "data:image/svg+xml;base64,"
@@ -25,6 +27,8 @@ _NONE = (
         b'stroke-width="3" stroke-linecap="round"/></svg>'
     ).decode()
 )
+
+Row = Mapping[str, Any]
 
 
 def show(picture: Picture | None, alt: str, side: int) -> None:
@@ -39,13 +43,13 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
         st.image(_NONE, width=min(side, 96), alt=f"no picture of {alt}")
 
 
-def thumbnail(uri: str | None, side: int) -> Picture | None:
-    """The picture of a row's uri, scaled to a longest side in pixels; None if there is none."""
+def thumbnail(row: Row, side: int) -> Picture | None:
+    """The picture of a row, scaled to a longest side in pixels; None if there is none."""
     try:
-        path = local_path(here(uri or "", page.settings().root.as_uri()))
+        path = local_path(here(row["uri"] or "", page.settings().root.as_uri()))
     except ValueError:  # such as a message of Kafka, which may exist no more
         return None
-    return _thumbnail(path, side)
+    return _thumbnail(path, side, shown(row["event_id"]))
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -66,8 +70,8 @@ def overlay(
 
 
 @st.cache_data(max_entries=4000, ttl=600, show_spinner=False)
-def _thumbnail(path: str, side: int) -> Picture | None:
-    return _painted("fit", path, side)
+def _thumbnail(path: str, side: int, frame: Frame | int) -> Picture | None:
+    return _painted("fit", path, side, frame)
 
 
 def _painted(method: str, *arguments: object) -> Picture | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightstream.images.decode import Aspect, Decoded, Preprocessing, decode
+from sightstream.images.decode import Aspect, Decoded, Frame, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import read
 
@@ -29,9 +29,9 @@ class Painter:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def fit(self, source: str | bytes, side: int) -> Picture | None:
+    def fit(self, source: str | bytes, side: int, frame: Frame | int = "first") -> Picture | None:
         """A picture whose longest side is `side`; None if it cannot be decoded."""
-        pixels = self._pixels(source, Preprocessing(side, side, aspect="pad"))
+        pixels = self._pixels(source, Preprocessing(side, side, aspect="pad", frame=frame))
         return None if pixels is None else _webp(pixels)
 
     def overlay(

@@ -4,6 +4,7 @@ from io import BytesIO
 
 from PIL import Image
 
+from sightstream.images import avif_header
 from sightstream.images.limits import RefusedError
 
 
@@ -14,6 +15,10 @@ def open_picture(stream: BytesIO) -> Image.Image:
     if not AvifImagePlugin.SUPPORTED:
         sentence = "This Pillow was built without AVIF: install the one that pip brings."
         raise RefusedError("unsupported_format", sentence)
+    for claimed, coded in avif_header.sizes(stream.getvalue()):
+        if claimed != coded:
+            sizes = "its pixels are {}x{}, and its header says {}x{}".format(*coded, *claimed)
+            raise RefusedError("corrupt", f"The AVIF cannot be decoded: {sizes}.")
     try:
         return AvifImagePlugin.AvifImageFile(stream)
     except Exception as error:

@@ -29,7 +29,7 @@ from sightstream.images.limits import (
 
 Resize = Literal["box", "bilinear", "bicubic", "lanczos"]
 Aspect = Literal["stretch", "crop", "pad"]
-Frame = Literal["first", "middle"]
+Frame = Literal["first", "middle", "each"]
 
 MAX_SIDE = 2**14
 
@@ -64,7 +64,9 @@ class Preprocessing:
     `full` takes the range of the type (floats: 0 to 1), for detectors of a fixed exposure.
 
     Grey DICOM is seen through a `window`: empty is the file's first, a number its n-th, a name of
-    `windows.NAMED` (such as lung) or center/width a fixed one. Of its frames one is the picture.
+    `windows.NAMED` (such as lung) or center/width a fixed one. Of its frames one is the picture,
+    the n-th where `frame` is a number; with `each`, where a frame is a row, only the stream and
+    backfills take files of several.
     """
 
     height: int
@@ -75,7 +77,7 @@ class Preprocessing:
     levels: Levels = "values"
     crop: float = 1.0
     window: str = ""
-    frame: Frame = "first"
+    frame: Frame | int = "first"
 
     def __post_init__(self) -> None:
         require_integer("height", self.height, MAX_SIDE)
@@ -87,7 +89,10 @@ class Preprocessing:
         if isinstance(self.crop, bool) or not 0 < self.crop <= 1:
             raise ValueError(f"crop must be above 0 and at most 1, not {self.crop!r}")
         windows.chosen(self.window)
-        _require_one_of("frame", self.frame, get_args(Frame))
+        if type(self.frame) is int:
+            require_integer("frame", self.frame, INT32)
+        else:
+            _require_one_of("frame", self.frame, get_args(Frame))
 
     @property
     def shape(self) -> tuple[int, int, int]:

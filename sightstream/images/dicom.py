@@ -25,14 +25,10 @@ from sightstream.images.limits import RefusedError
 if TYPE_CHECKING:
     from sightstream.images.decode import Preprocessing
 
-SIGNATURE = (
-    rb".{128}DICM"
-    # Without a preamble: an element of group 2 or 8, explicit or implicit, then big endian.
-    rb"|[\2\x08]\0[\0-\x3f]\0(?:[A-Z]{2}..|[\2-\xfe]\0\0\0)"
-    rb"|\0[\2\x08]\0[\0-\x3f](?:[A-Z]{2}|\0\0\0[\2-\xfe])"
-)
-
 MAX_SAMPLE_BYTES = 2**30
+
+MAX_FRAMES = 1000
+"""Frames of a file that become events."""
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -52,9 +48,36 @@ class Dicom(Image.Image):
         with unquoted("its pixels do not fit its header"):
             return self._shown(want)
 
+    def _place(self, frame: str | int) -> int:
+        """The place of the frame that a model wants, from 0."""
+        held = self.header.frames
+        if isinstance(frame, int):
+            if frame > held:
+                sentence = f"The DICOM has {held} frames, and the model sees its {frame}."
+                raise RefusedError("unsupported_format", sentence)
+            return frame - 1
+        if frame == "each" and held > 1:
+            self.require_frames()
+            sentence = (
+                f"A DICOM of {held} frames is no single picture, and the model sees each: "
+                "sightstream run and backfill give each frame a row."
+            )
+            raise RefusedError("unsupported_format", sentence)
+        return held // 2 if frame == "middle" else 0
+
+    def require_frames(self) -> None:
+        """Refuse a file whose frames are too many to be events, or not all there."""
+        header = self.header
+        if header.frames > MAX_FRAMES:
+            sentence = f"The DICOM has {header.frames:,} frames; the limit is {MAX_FRAMES:,}."
+            raise RefusedError("too_large", sentence)
+        if header.is_deflated:  # It would be inflated for each frame.
+            raise unsupported("of several deflated frames", "save it without deflation")
+        dicom_pixels.require_all(header, self.bytes)
+
     def _shown(self, want: Preprocessing) -> Image.Image:
         header = self.header
-        frame = header.frames // 2 if want.frame == "middle" else 0
+        frame = self._place(want.frame)
         stored, photometric = dicom_pixels.stored(header, frame, self.bytes)
         if photometric in _GREY:
             return Image.fromarray(dicom_grey.picture(header, stored, frame, want.window))
@@ -72,6 +95,16 @@ def open_picture(stream: BytesIO) -> Image.Image:
         header = dicom_header.read(data)
         _refuse_kind(header)
     return Dicom(header, len(data))
+
+
+def frames(data: bytes, most: int) -> int:
+    """Number of frames of at most so many pixels; 1 or RefusedError where they are no events."""
+    opened: Any = open_picture(BytesIO(data))
+    if opened.header.frames == 1 or opened.width * opened.height > most:
+        return 1
+    with unquoted("its pixels do not fit its header"):
+        opened.require_frames()
+    return int(opened.header.frames)
 
 
 def load(image: Image.Image, data: bytes) -> Callable[[Preprocessing], Image.Image]:

@@ -75,6 +75,7 @@ class Header:
     high_bit: int
     is_signed: bool
     keyword: str
+    is_deflated: bool
     tables: Any
 
     @property
@@ -93,10 +94,11 @@ def read(data: bytes) -> Header:
     from pydicom import dcmread
 
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    file = BytesIO(_inflated(data) if _DEFLATED in data[:1024] else data)
+    is_deflated = _DEFLATED in data[:1024]
+    file = BytesIO(_inflated(data) if is_deflated else data)
     dataset = dcmread(file, force=True, specific_tags=_TAGS)
     _refuse_without_pixels(dataset, len(data))
-    return _header(dataset)
+    return _header(dataset, is_deflated)
 
 
 @contextmanager
@@ -173,7 +175,7 @@ def _class_name(dataset: Any) -> str:
     return str(UID_dictionary.get(str(uid), ("",))[0])
 
 
-def _header(dataset: Any) -> Header:
+def _header(dataset: Any, is_deflated: bool) -> Header:
     keyword = next(each for each in _PIXELS if each in dataset)
     allocated = whole(dataset, "BitsAllocated", {_PIXELS[1]: 32, _PIXELS[2]: 64}.get(keyword))
     stored = whole(dataset, "BitsStored", allocated)
@@ -190,6 +192,7 @@ def _header(dataset: Any) -> Header:
         whole(dataset, "HighBit", stored - 1),
         whole(dataset, "PixelRepresentation", 0) == 1,
         keyword,
+        is_deflated,
         dataset,
     )
 

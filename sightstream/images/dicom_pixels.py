@@ -1,6 +1,7 @@
 """The samples of a DICOM's frame as they are stored: read by pydicom, decoded by pylibjpeg."""
 
 import struct
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,21 @@ def stored(header: Header, frame: int, size: int) -> tuple[NDArray, str]:
         array = _used_bits(header, array)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return np.ascontiguousarray(array), str(seen["photometric_interpretation"])
+
+
+def require_all(header: Header, size: int) -> None:
+    """Refuse a file that ends before its last frame begins; nothing is decoded."""
+    from pydicom.encaps import parse_basic_offsets, parse_fragments
+
+    content = header.tables[header.keyword].value
+    if header.is_native:
+        is_whole = len(content) >= _expected(header)
+    else:
+        stream = BytesIO(content)
+        parse_basic_offsets(stream)
+        is_whole = parse_fragments(stream)[0] >= header.frames
+    if not is_whole:
+        raise truncated(size)
 
 
 def _expected(header: Header) -> int:

@@ -20,7 +20,6 @@ from sightstream.images import (
     avif,
     bmp,
     boxes,
-    dicom,
     heif,
     jpeg,
     jpeg_segments,
@@ -46,6 +45,8 @@ class Format:
     # makes it when it is told the model's `Preprocessing`.
     load: Callable[[Image.Image, bytes], Any] = lambda image, data: image.load() and None
     is_upright: bool = False  # True where `open` or `load` applies the EXIF orientation
+    # Frames that may be events of their own, within a limit of pixels for each.
+    frames: Callable[[bytes, int], int] = lambda data, most: 1
 
 
 def find(data: bytes) -> Format | None:
@@ -108,6 +109,17 @@ def _tiff_is_cut_short(data: bytes) -> bool:
     return len(data) < int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
 
 
+def _of_dicom(function: str) -> Callable[..., Any]:
+    """A function of `dicom`, whose modules are imported by the first file: they take 15 ms."""
+
+    def call(*arguments: Any) -> Any:
+        from sightstream.images import dicom
+
+        return getattr(dicom, function)(*arguments)
+
+    return call
+
+
 JPEG = Format(
     "JPEG", rb"\xff\xd8", jpeg.open_picture, lambda data: jpeg_segments.END not in data,
     load=jpeg.load,
@@ -131,7 +143,15 @@ TIFF = Format(
     load=tiff.load,
 )  # fmt: skip
 # Its preamble may be the header of another format, so it comes first in `find`.
-DICOM = Format("DICOM", dicom.SIGNATURE, dicom.open_picture, lambda data: False, load=dicom.load)
+DICOM = Format(
+    "DICOM",
+    rb".{128}DICM"
+    # Without a preamble: an element of group 2 or 8, explicit or implicit, then big endian.
+    rb"|[\2\x08]\0[\0-\x3f]\0(?:[A-Z]{2}..|[\2-\xfe]\0\0\0)"
+    rb"|\0[\2\x08]\0[\0-\x3f](?:[A-Z]{2}|\0\0\0[\2-\xfe])",
+    _of_dicom("open_picture"), lambda data: False, load=_of_dicom("load"),
+    frames=_of_dicom("frames"),
+)  # fmt: skip
 AVIF = Format(
     "AVIF", rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,20}?avi[fs])", avif.open_picture,
     boxes.are_cut_short,

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -195,15 +195,19 @@ class Beside:
         for turn in self._active():
             self._started(turn)
 
-    def see(self, content: bytes, own: Preprocessing) -> None:
-        """Decode an image, which the first model can take, for those that take another input."""
+    def see(self, content: bytes, own: Preprocessing, frame: int | None = None) -> None:
+        """Decode an image, which the first model can take, for those that take another input.
+
+        Where a frame is an event, all see that one; else one that wants each sees the first one's.
+        """
         inputs: dict[Preprocessing, list[Turn]] = {}
         for turn in self._active():
             inputs.setdefault(_companions[turn.key].preprocessing, []).append(turn)
         inputs.pop(own, None)
         for each, turns in inputs.items():
             asked = [turn for turn in turns if self._left(turn) > 0]
-            self._pixels.setdefault(each, []).append(self._decoded(content, each, asked))
+            decoded = self._decoded(content, _seen(each, own, frame), asked)
+            self._pixels.setdefault(each, []).append(decoded)
 
     def _decoded(
         self, content: bytes, preprocessing: Preprocessing, turns: Sequence[Turn]
@@ -305,3 +309,9 @@ class Beside:
         if companion := _companions.pop(turn.key, None):
             with suppress(OSError):
                 companion.end()
+
+
+def _seen(wanted: Preprocessing, own: Preprocessing, frame: int | None) -> Preprocessing:
+    if frame is None and wanted.frame != "each":
+        return wanted
+    return replace(wanted, frame=own.frame if frame is None else frame)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.images.decode import Decoded, Preprocessing, decode
+from sightstream.images.frames import Framed
 from sightstream.images.limits import Limits, Rejected
 from sightstream.images.store import Image, read
 from sightstream.models import drift
@@ -37,13 +38,17 @@ class Answer:
     brightness: float | None = None
     contrast: float | None = None
     sharpness: float | None = None
+    frame: int | None = None
 
 
 class Others(Protocol):
     """Other models, which get each image that this one has answered for; see `scoring.beside`."""
 
-    def see(self, content: bytes, own: Preprocessing) -> None:
-        """Take an image that was decoded for `own`, while its content is there."""
+    def see(self, content: bytes, own: Preprocessing, frame: int | None) -> None:
+        """Take an image that was decoded for `own`, while its content is there.
+
+        Where a frame is an event, it has its number.
+        """
 
     def ask(self, answers: Sequence[Answer], pixels: NDArray[np.uint8], own: Preprocessing) -> None:
         """Take the images since the last call, which have these answers now."""
@@ -62,7 +67,9 @@ class Classifier:
         side = model.preprocessing
         self._chunk = fitting(side.height, side.width)
 
-    def __call__(self, images: Sequence[Image], others: Others | None = None) -> list[Answer]:
+    def __call__(
+        self, images: Sequence[Image | Framed], others: Others | None = None
+    ) -> list[Answer]:
         """Return an answer for each image, in order; where it is rejected, with an error code."""
         return [
             answer
@@ -75,19 +82,20 @@ class Classifier:
         pixels = self._decode(self._read(image))[1]
         return None if pixels is None else occlusion(self._engine, pixels, label)
 
-    def _answers(self, images: Sequence[Image], others: Others | None) -> list[Answer]:
+    def _answers(self, images: Sequence[Image | Framed], others: Others | None) -> list[Answer]:
         answers, good, pixels = [], list[Answer](), list[NDArray[np.uint8]]()
         for image in images:
             begin = perf_counter()
+            frame = image.number if isinstance(image, Framed) else None
             data = self._read(image)
-            answer, decoded = self._decode(data)
+            answer, decoded = self._decode(data, frame)
             answer.decode_ms = 1000 * (perf_counter() - begin)
             answers.append(answer)
             if decoded is not None:
                 good.append(answer)
                 pixels.append(decoded)
                 if others and isinstance(data, bytes):
-                    others.see(data, self._preprocessing)
+                    others.see(data, self._preprocessing, frame)
         if good:
             chunk = np.stack(pixels)
             self._predict(good, chunk)
@@ -105,16 +113,21 @@ class Classifier:
             answer.classes, answer.scores, answer.predict_ms = classes, values, share
             answer.brightness, answer.contrast, answer.sharpness = each
 
-    def _read(self, image: Image) -> bytes | Rejected:
+    def _read(self, image: Image | Framed) -> bytes | Rejected:
+        image = image.image if isinstance(image, Framed) else image
         return read(image, self._limits) if isinstance(image, str) else image
 
-    def _decode(self, data: bytes | Rejected) -> tuple[Answer, NDArray[np.uint8] | None]:
+    def _decode(
+        self, data: bytes | Rejected, frame: int | None = None
+    ) -> tuple[Answer, NDArray[np.uint8] | None]:
         if isinstance(data, Rejected):
-            return Answer(data.code, data.detail), None
-        decoded = decode(data, self._preprocessing, self._limits)
+            return Answer(data.code, data.detail, frame=frame), None
+        want = self._preprocessing if frame is None else replace(self._preprocessing, frame=frame)
+        decoded = decode(data, want, self._limits)
         answer = Answer(
-            format=decoded.format, width=decoded.width, height=decoded.height, bytes=len(data)
-        )
+            format=decoded.format, width=decoded.width, height=decoded.height, bytes=len(data),
+            frame=frame,
+        )  # fmt: skip
         if isinstance(decoded, Decoded):
             return answer, decoded.pixels
         answer.error_code, answer.error_detail = decoded.code, decoded.detail

@@ -13,7 +13,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from sightstream.images.decode import Decoded, Preprocessing, decode
+from sightstream.images.decode import Decoded, Frame, Preprocessing, decode
+from sightstream.images.frames import shown
 from sightstream.images.limits import Limits
 from sightstream.images.store import Store, here, read
 from sightstream.io import disk
@@ -60,13 +61,13 @@ class Pictures:
         self._limits = limits
         self._stores = {True: Store(None, limits), False: Store(prefixes, limits)}
 
-    def webp(self, uri: str, own: bool) -> bytes | None:
+    def webp(self, uri: str, own: bool, frame: Frame | int) -> bytes | None:
         """Return a small picture as a WebP file, or None where there is none."""
         from PIL import Image
 
         image = self._stores[own](uri)
         data = read(image, self._limits) if isinstance(image, str) else image
-        size = Preprocessing(SIDE, SIDE, aspect="pad")
+        size = Preprocessing(SIDE, SIDE, aspect="pad", frame=frame)
         found = decode(data, size, self._limits) if isinstance(data, bytes) else data
         if not isinstance(found, Decoded):
             return None
@@ -107,7 +108,7 @@ def _figures(
 def _picture(child: Child, example: Mapping[str, Any], home: Path) -> str:
     uri, own = here(example["uri"] or "", home.as_uri()), example["source"] == _OWN
     try:
-        webp = child.ask("webp", uri, own, seconds=SECONDS)
+        webp = child.ask("webp", uri, own, shown(example["event_id"]), seconds=SECONDS)
     except (LostError, RuntimeError):
         webp = None
     if not webp:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
+from sightstream.images.frames import count
 from sightstream.images.limits import Limits
 from sightstream.images.store import Image
 from sightstream.models.version import ServedModel
 from sightstream.runtime.worker import at_work
 from sightstream.scoring.beside import Beside, Seat
 from sightstream.scoring.classifier import Answer, Classifier
+from sightstream.scoring.framed import Images, Piece, framed
 from sightstream.tables.schema import ANSWER
 
 if TYPE_CHECKING:
@@ -41,9 +43,6 @@ LEFT_OUT = "sightstream.left_out"
 """Local property with the numbers of the other models that rest in this job."""
 
 _loaded: dict[tuple[str, Limits, int], Classifier] = {}
-
-Piece = tuple[pa.Table, Sequence[Image | None]]
-"""Events, with the schema `EVENT`, and the image of each; None where the event was refused."""
 
 Read = Callable[["pd.DataFrame", str], Iterator[Piece]]
 """Reader that runs in the workers, from a task's rows and its job's assignment to their images."""
@@ -92,7 +91,7 @@ class Answering:
         """Return the columns of `ANSWER`, a row for each image; nulls for None."""
         return table(self.answers(images))
 
-    def answers(self, images: Sequence[Image | None], others: Beside | None = None) -> list[Answer]:
+    def answers(self, images: Images, others: Beside | None = None) -> list[Answer]:
         """Return an answer for each image, an empty one for None; the others get them too."""
         found = iter(self.classifier([image for image in images if image is not None], others))
         return [Answer() if image is None else next(found) for image in images]
@@ -103,6 +102,12 @@ class Answering:
             return None
         resting = {self._seats[number].key for number in json.loads(left_out or "[]")}
         return Beside(self._seats, resting, self._limits, self._top_k)
+
+    def framed(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """Give each frame an event where the model wants that."""
+        if self.classifier.model.preprocessing.frame != "each":
+            return pieces
+        return framed(pieces, lambda image: count(image, self._limits))
 
     @property
     def classifier(self) -> Classifier:
@@ -137,9 +142,9 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
             if others and read is nothing:
                 others.ready()
             assignment = job.getLocalProperty(ASSIGNMENT) or ""
-            pieces = (read(rows, assignment) for rows in batches if len(rows))
+            pieces = chain.from_iterable(read(rows, assignment) for rows in batches if len(rows))
             done = []
-            for events, images in chain.from_iterable(pieces):
+            for events, images in answering.framed(pieces):
                 answers = answering.answers(images, others)
                 more = packed(others.table(answers)) if others else b""
                 done.append((packed(events), packed(table(answers)), more))

@@ -379,8 +379,12 @@ def ask(path: str, sql: str) -> pa.Table:
 
 
 def latest(path: str, count: int) -> pa.Table:
-    """Return the last rows without `LARGE`, the newest at the end; none where there is no table."""
-    columns = pa.schema(field for field in ROW if field.name not in LARGE)
+    """Return the last rows, the newest at the end; none where there is no table.
+
+    `LARGE` and `LATER` are left out.
+    """
+    left_out = {*LARGE, *LATER.names}  # of which a table of before knows none
+    columns = pa.schema(field for field in ROW if field.name not in left_out)
     if version(path) is None:
         return columns.empty_table()
     newest = ask(

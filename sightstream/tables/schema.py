@@ -84,6 +84,7 @@ _COMMIT = (
     Column("batch_id", "long", "the micro-batch that it was part of"),
     Column("date", "date", "the day of event_time, UTC; the table's partition", True),
 )
+_FRAME = Column("frame", "int", "the number of the frame that it shows, where each is a row")
 _ALSO = Column("also", "also", "the answers of the other models that were asked")
 _FAULT = Column("fault", "string", "why another model that was asked gave no answer")
 _LABELLED = (
@@ -118,14 +119,14 @@ RESULT_COLUMNS = (_STATUS, *_ERROR, *_LABEL, *_MODEL, *_SHAPE)
 """Columns that `sightstream.classify` adds to anybody's rows."""
 
 ROW_COLUMNS = (
-    *_ARRIVAL, *_ROW_TIMES, *RESULT_COLUMNS, _BYTES, *_MILLISECONDS, *_COMMIT, _ALSO,
+    *_ARRIVAL, *_ROW_TIMES, *RESULT_COLUMNS, _BYTES, *_MILLISECONDS, *_COMMIT, _ALSO, _FRAME,
 )  # fmt: skip
 """Columns of the predictions table."""
 
 EVENT = _arrow(EVENT_COLUMNS)
 """Schema of an image's arrival, in manifests and on its way through the workers."""
 
-ANSWER = _arrow((*_ERROR, *_SCORES, *_SHAPE, _BYTES, *_MILLISECONDS, *_STATISTICS))
+ANSWER = _arrow((*_ERROR, *_SCORES, *_SHAPE, _BYTES, *_MILLISECONDS, *_STATISTICS, _FRAME))
 """Schema of a classifier's answers, in the order of `scoring.classifier.Answer`."""
 
 OTHER = _arrow((*_SCORES, _FAULT))
@@ -133,7 +134,7 @@ OTHER = _arrow((*_SCORES, _FAULT))
 
 RESULT = _arrow(RESULT_COLUMNS)
 ROW = _delta(ROW_COLUMNS)
-LATER = _delta([_ALSO])
+LATER = _delta([_ALSO, _FRAME])
 """Columns of rows that tables of the first releases lack."""
 
 LABEL = _delta(_LABELLED)

@@ -34,7 +34,7 @@ from streaming.folder.assignment import Assignment
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightstream.scoring.udf import Piece
+    from sightstream.scoring.framed import Piece
 
 EVENTS, FACTS = "events.arrow", "plan.json"
 

@@ -148,6 +148,9 @@ def events(
     seen, parts, gone = Counter[str](), [FOUND.empty_table()], 0
     for fragment, rows in _rows(table, where):
         picked = rows.take(pa.array(chosen(rows, where, labels), pa.int64()))
+        if table.ours and "frame" in picked.column_names:
+            # The row of the first one stands for the file.
+            picked = picked.filter(pc.less_equal(pc.fill_null(picked["frame"], 1), 1))
         made = _events(table, fragment, picked, now, seen)
         parts.append(_still_there(made, home) if table.ours else made)
         gone += len(made) - len(parts[-1])
@@ -181,7 +184,7 @@ def chosen(rows: pa.Table, where: str, labels: pa.Table | None = None) -> list[i
 def _rows(table: Table, where: str) -> Iterator[tuple[Fragment, pa.Table]]:
     """Yield the rows of each file, of those columns that are needed; `_row` is their place."""
     schema, asked = table.rows.schema, where.lower()
-    needed = {*_OURS, "name", table.uri} - {table.content}
+    needed = {*_OURS, "frame", "name", table.uri} - {table.content}
     names = [n for n in schema.names if n in needed or n.lower() in asked]
     plain = pa.schema(_plain(schema.field(name)) for name in names)
     for fragment in table.rows.get_fragments():

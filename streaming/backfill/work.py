@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from sightstream.errors import StreamFailedError
 from sightstream.runtime import spark
+from sightstream.scoring.framed import further
 from sightstream.scoring.udf import Read
 from sightstream.tables.rows import rows as rows_of
 from streaming.backfill.files import reached
@@ -44,7 +45,10 @@ LEAST, MOST = 32, 20_000
 
 @dataclass
 class Done:
-    """What this run has brought into the table; `rows` are fewer where others were first."""
+    """What this run has brought into the table.
+
+    `rows` are fewer where others were first, and more where each frame has one.
+    """
 
     images: int = 0
     rows: int = 0
@@ -120,11 +124,12 @@ class Backfill:
                 return workers.isolated(work, self._model, self)
 
     def _commit(self, events: pa.Table, answers: pa.Table, last: int) -> None:
-        if len(events) != last - self.position:
-            raise StreamFailedError(f"{len(events)} answers for {last - self.position} images")
+        images = len(events) - further(answers)
+        if images != last - self.position:
+            raise StreamFailedError(f"{images} answers for {last - self.position} images")
         rows = rows_of(events, answers, self._model, last)
         rows = self._table.append(self._new(rows), self.plan.app_id, last)
-        self.done.images += len(events)
+        self.done.images += images
         self.done.rows += len(rows)
         self.done.rejected += pc.sum(pc.equal(rows["status"], "rejected")).as_py() or 0
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from sightstream.scoring.udf import Piece
+    from sightstream.scoring.framed import Piece
 
 AT_ONCE = 16  # requests of a task
 PIECE_BYTES = 64 * 2**20  # of images that a task holds, but for a single one; twice while it reads

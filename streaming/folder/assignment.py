@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from sightstream.scoring.udf import Piece
+    from sightstream.scoring.framed import Piece
 
 _TURNS = "turns-"
 _WIDTH = 4

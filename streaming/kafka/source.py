@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
     from pyspark.sql import DataFrame, SparkSession
 
-    from sightstream.scoring.udf import Piece, Read
+    from sightstream.scoring.framed import Piece
+    from sightstream.scoring.udf import Read
     from streaming.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)

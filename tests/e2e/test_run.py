@@ -20,7 +20,7 @@ BAD_IMAGES = Path(__file__).parents[2].parent / "shared" / "data" / "badimages"
 COLUMNS = [
     "event_id", "source", "uri", "original_name", "event_time", "processed_at", "status",
     "error_code", "error_detail", "label", "score", "top", "model", "model_version", "format",
-    "width", "height", "bytes", "decode_ms", "predict_ms", "batch_id", "date", "also",
+    "width", "height", "bytes", "decode_ms", "predict_ms", "batch_id", "date", "also", "frame",
 ]  # fmt: skip
 
 

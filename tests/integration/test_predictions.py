@@ -48,6 +48,7 @@ def row(name="x.jpg", **changes):
         "model": "starter", "model_version": 1, "format": "PNG", "width": 8, "height": 8,
         "bytes": 100, "decode_ms": 1.5, "predict_ms": 0.5, "batch_id": 0, "date": TODAY.date(),
         "also": None,
+        "frame": None,
     }  # fmt: skip
     return columns | changes
 

@@ -1,6 +1,7 @@
 """AVIF: brands, rotation, depth, the first frame, and what is refused."""
 
 from io import BytesIO
+from struct import pack
 
 import imagecodecs
 import numpy as np
@@ -10,6 +11,7 @@ from PIL.AvifImagePlugin import AvifImageFile
 
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
+from tests.containers import avif, container, grid
 from tests.unit.test_heif import ORIENTATION, SAME, assert_about, exif, picture
 
 
@@ -114,3 +116,62 @@ def test_a_pillow_without_avif_is_named(monkeypatch):
     monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
     refused = decode(data, SAME)
     assert (refused.code, "built without AVIF" in refused.detail) == ("unsupported_format", True)
+
+
+def claims(data, before, size):
+    """The same file whose header claims another size, at each place behind `before`."""
+    old, new = (b"".join(n.to_bytes(4, "big") for n in pair) for pair in (picture().size, size))
+    assert before + old in data
+    return data.replace(before + old, before + new)
+
+
+ISPE = b"ispe\0\0\0\0"
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (8, 8), (picture().width + 1, picture().height)])
+def test_a_header_that_claims_another_size_is_refused_before_pixels_are_decoded(size, monkeypatch):
+    monkeypatch.setattr(AvifImageFile, "load", lambda _: pytest.fail("was decoded"))
+    found = decode(claims(saved(picture()), ISPE, size), SAME)
+    real, claimed = ("{}x{}".format(*each) for each in (picture().size, size))
+    assert (found.code, found.detail) == (
+        "corrupt", f"The AVIF cannot be decoded: its pixels are {real}, and its header says "
+        f"{claimed}.",
+    )  # fmt: skip
+
+
+def test_so_is_one_of_a_sequence_whose_track_does():
+    data = saved(picture(), save_all=True, append_images=[picture()])
+    old, new = (pack(">II", *(n << 16 for n in pair)) for pair in (picture().size, (9000, 9000)))
+    place = data.index(old, data.index(b"tkhd"))
+    lies = data[:place] + new + data[place + 8 :]
+    assert decode(lies, SAME).code == "corrupt"
+    assert_about(decode(data, SAME), picture())
+
+
+TILE = 64
+
+
+def joined(whole, size, claimed=None):
+    """A grid of 3x2 tiles, of which `size` is seen."""
+    tiles = [
+        avif(whole.crop((x * TILE, y * TILE, (x + 1) * TILE, (y + 1) * TILE)), claimed)
+        for y in range(2)
+        for x in range(3)
+    ]
+    return container(b"avif", grid(tiles, 3, size))
+
+
+def test_a_grid_is_one_picture():
+    whole = picture().resize((192, 128))
+    assert_about(decode(joined(whole, whole.size), Preprocessing(128, 192)), whole)
+    found = decode(joined(whole, (180, 100)), Preprocessing(100, 180))  # the last tiles stand out
+    assert (found.width, found.height) == (180, 100)
+    assert_about(found, whole.crop((0, 0, 180, 100)))
+
+
+def test_a_grid_whose_tiles_claim_another_size_is_refused():
+    whole = picture().resize((192, 128))
+    found = decode(joined(whole, (12_000, 8000), (4000, 4000)), SAME)
+    assert (found.code, "its pixels are 64x64, and its header says 4000x4000" in found.detail) == (
+        "corrupt", True,
+    )  # fmt: skip

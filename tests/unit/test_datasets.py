@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -124,6 +126,43 @@ def test_classes_of_dicom_count_by_their_files_with_a_suffix_or_without(tmp_path
 def test_a_folder_of_dicom_is_a_class_also_where_folders_stand_in_it(tmp_path):
     fill(tmp_path, "scans/1.dcm", "scans/left/2.dcm", "scans/right/3.dcm")
     assert {e.label for e in class_folders(tmp_path)} == {"scans"}
+
+
+def heic(picture):
+    import pillow_heif
+
+    pillow_heif.from_pillow(picture).save(stream := BytesIO(), quality=95)
+    return stream.getvalue()
+
+
+def avif(picture):
+    picture.save(stream := BytesIO(), "AVIF", quality=95)
+    return stream.getvalue()
+
+
+def jxl(picture):
+    import imagecodecs
+
+    return imagecodecs.jpegxl_encode(np.asarray(picture))
+
+
+@pytest.mark.parametrize("encoded", [heic, avif, jxl])
+def test_folders_of_new_formats_are_read_as_the_same_pictures(tmp_path, encoded):
+    for label, colour in {"rust": (200, 90, 30), "leaf": (40, 160, 60)}.items():
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            picture = Image.new("RGB", (64, 48 + number), colour)
+            name = f"IMG_{number}.{encoded.__name__}"
+            (tmp_path / label / (name.upper() if number else name)).write_bytes(encoded(picture))
+    want, found = Preprocessing(8, 8), class_folders(tmp_path)
+    assert [e.label for e in found] == ["leaf"] * 3 + ["rust"] * 3
+    rows = [_row(e.uri, want, Limits()) for e in found]
+    assert [(width, height) for _, width, height, *_ in rows] == [(64, n) for n in (48, 49, 50)] * 2
+    assert {fault for *_, fault in rows} == {""}
+    for example, (pixels, *_) in zip(found, rows, strict=True):
+        mean = np.frombuffer(pixels, np.uint8).reshape(-1, 3).mean(axis=0)
+        wanted = (200, 90, 30) if example.label == "rust" else (40, 160, 60)
+        assert np.abs(mean - wanted).max() < 4
 
 
 def test_what_is_no_folder_is_named(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 from sightstream.images import extra
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
+from tests.containers import Item, box, container, heic, ispe
 
 WIDTH, HEIGHT = 96, 64
 SAME = Preprocessing(HEIGHT, WIDTH)
@@ -177,3 +178,33 @@ def test_without_pillow_heif_the_extra_is_named(monkeypatch):
 def test_nothing_is_registered_with_pillow():
     decode(saved(picture()), SAME)
     assert "HEIF" not in Image.OPEN
+
+
+GAIN = b"urn:com:apple:photo:2020:aux:hdrgainmap"
+DEPTH = b"urn:mpeg:hevc:2015:auxid:2"
+
+
+def auxiliary(kind, number_of_picture=1):
+    """A white map that belongs to a picture, of another size."""
+    map_of = heic(Image.new("L", (WIDTH // 2, HEIGHT // 2), 255))
+    map_of.properties.append(box(b"auxC", kind, b"\0", full=True))
+    map_of.references.append((b"auxl", [number_of_picture]))
+    return map_of
+
+
+def test_depth_and_gain_maps_are_never_the_picture():
+    data = container(b"heic", [heic(picture()), auxiliary(GAIN), auxiliary(DEPTH)])
+    seen = pillow_heif.open_heif(data)
+    assert len(seen) == 1
+    assert len(seen.info["aux"][GAIN.decode()]) == 1  # as libheif knows them
+    assert len(seen.info["depth_images"]) == 1
+    found = decode(data, SAME)
+    assert (found.width, found.height) == (WIDTH, HEIGHT)
+    assert_about(found, picture())
+
+
+def test_a_gain_map_of_the_standard_leaves_the_picture_as_it_is():
+    """ISO 21496-1: a picture that is made of the primary one and a map, for displays of HDR."""
+    brighter = Item(b"tmap", bytes(62), [ispe((WIDTH, HEIGHT))], [(b"dimg", [1, 2])])
+    data = container(b"heic", [heic(picture()), heic(Image.new("L", (32, 32), 255)), brighter])
+    assert_about(decode(data, SAME), picture())

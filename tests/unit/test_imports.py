@@ -39,3 +39,11 @@ def test_importing_every_module_leaves_the_process_as_it_was():
     assert seen["kept"] == dict.fromkeys(seen["kept"], True)
     assert not HEAVY & set(seen["all"])
     assert not (HEAVY | {"numpy", "pandas", "PIL", "pyarrow", "pydantic"}) & set(seen["small"])
+
+
+def test_what_reads_dicom_waits_for_the_first_one():
+    look = "import sys, sightstream.images.decode; print([n for n in sys.modules if 'dicom' in n])"
+    done = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

@@ -40,7 +40,7 @@ def test_tables_of_version_0_1_0_are_continued():
 
 
 def test_what_came_later_is_last():
-    assert ROW.names[len(WRITTEN) :] == ["also"]
+    assert ROW.names[len(WRITTEN) :] == ["also", "frame"]
 
 
 def test_manifests_and_checkpoints_of_version_0_1_0_are_continued():
