@@ -33,7 +33,7 @@ _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
 _URL = r"""^$|^https?://[^\s@"'\\/]+(/[^\s"'\\]*)?$"""
 _PATH = r"\$(\.[\w-]+|\[\d+\])+"
-_VALUES = ["image", "base64", "json:$.image", "avro:image.avsc:$.image"]
+_VALUES = ["image", "base64", "s3-event", "json:$.image", "avro:image.avsc:$.image"]
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ class Settings(BaseSettings):
     kafka_topic: str = Field("images", pattern=_TOPIC, examples=_TOPICS)
     """the topic that images come from"""
     kafka_value: str = Field(
-        "image", pattern=f"^(image|base64|json:{_PATH}|avro:.+:{_PATH})$", examples=_VALUES
+        "image", pattern=f"^(image|base64|s3-event|json:{_PATH}|avro:.+:{_PATH})$", examples=_VALUES
     )
-    """what a message's value is: image, base64, json:$.path or avro:SCHEMA:$.path"""
+    """what a message's value is: image, base64, s3-event, json:$.path or avro:SCHEMA:$.path"""
     kafka_predictions_topic: str = Field("", pattern=f"^$|{_TOPIC}", examples=_TOPICS)
     """the topic that new rows go to; empty: none"""
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

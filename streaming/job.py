@@ -31,6 +31,7 @@ from streaming.folder.intake import Folders
 from streaming.folder.source import Folder
 from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import topic
+from streaming.kafka.object_events import event_reader
 from streaming.kafka.publisher import Publisher
 from streaming.kafka.source import KafkaSource
 from streaming.kafka.values import opener
@@ -230,10 +231,13 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
     if "folder" in settings.source:
         sources.append(_inbox(settings, metrics))
     if "kafka" in settings.source:
+        reader = None
+        if settings.kafka_value == "s3-event":
+            reader = event_reader(settings.kafka_uri_prefixes, settings.limits)
         messages = KafkaSource(
             topic(settings), Recent(table, KafkaSource.name), metrics, settings.limits,
             settings.kafka_uri_prefixes, settings.images_per_batch, settings.kafka_max_offsets,
-            opener(settings.kafka_value),
+            opener(settings.kafka_value), reader,
         )  # fmt: skip
         sources.append(messages)
     for each in sources:

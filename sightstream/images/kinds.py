@@ -39,6 +39,9 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
      _QUOTE + r"(?:(?:[A-Za-z0-9+/_-]{4}\s{0,2}){15}|(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR|SUkq|Qk)"
      r"[A-Za-z0-9+/_-]*={0,2}['\"]?\s*$)",
      _VALUE.format("decode it, and " + _NO_IMAGE, "base64")),
+    ("an S3 event",
+     r"(?:\xef\xbb\xbf)?\s*[{\[].{0,1500}?(?:(?:aws|minio|ceph)[:.]s3\W|s3:Object[CR])",
+     _VALUE.format(_NO_IMAGE, "s3-event")),
     ("JSON", r"(?:\xef\xbb\xbf)?\s*(?:\{\s*[\"}]|\[\s*[\[{\"\d\]-])",
      _VALUE.format(_NO_IMAGE + " as the message, not fields", "json:$.FIELD")),
     ("text in UTF-16", r"\xff\xfe(?:[^\0]\0){2}|\xfe\xff(?:\0[^\0]){2}", _NO_IMAGE),

@@ -6,6 +6,7 @@ and its size stand for one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from sightstream.images.store import Image
 from streaming.bucket.s3 import CHANGED, GONE
 from streaming.bucket.store import PAGE, AwayError, Object, sentence
 
+_PATIENCE = 10  # seconds until a bucket of Google's that does not answer counts as away
+
 
 @dataclass(frozen=True)
 class Arrow:
@@ -26,7 +29,7 @@ class Arrow:
     sorts: Final = False
 
     def pages(self, folder: str, after: str = "") -> Iterator[list[Object]]:
-        """Yield the objects of one folder after the other."""
+        """Yield the objects of one folder after the other; Google's all at once."""
         from pyarrow.fs import FileSelector, FileType
 
         folders = [folder]
@@ -34,12 +37,14 @@ class Arrow:
             here = folders.pop()
             with _told():
                 store, base = _file_system(self.root)
-                selector = FileSelector(f"{base}/{here}".rstrip("/"), allow_not_found=True)
-                found = store.get_file_info(selector)
-            named = sorted((here + each.base_name, each) for each in found)
+                # Of Google's folders, only those that are objects of their own would be listed.
+                whole = self.root.startswith("gs://")
+                at = f"{base}/{here}".rstrip("/")
+                found = store.get_file_info(FileSelector(at, allow_not_found=True, recursive=whole))
+            named = sorted((each.path[len(base) + 1 :], each) for each in found)
             folders += [
                 f"{key}/" for key, each in reversed(named)
-                if each.type == FileType.Directory and each.base_name
+                if each.type == FileType.Directory and each.base_name and not whole
             ]  # fmt: skip
             files = [
                 _object(key, each)
@@ -91,8 +96,21 @@ class Arrow:
 def _file_system(root: str) -> tuple[Any, str]:
     from pyarrow.fs import FileSystem
 
-    found: tuple[Any, str] = FileSystem.from_uri(root.rstrip("/"))
+    found: tuple[Any, str] = FileSystem.from_uri(_address(root.rstrip("/")))
     return found
+
+
+def _address(uri: str) -> str:
+    """Return Arrow's uri of a bucket; Google's client would try again for 15 minutes."""
+    if not uri.startswith("gs://"):
+        return uri
+    limit = f"retry_limit_seconds={_PATIENCE}"
+    # As Google's own clients read it; Arrow does not.
+    scheme, _, host = os.environ.get("STORAGE_EMULATOR_HOST", "").rpartition("://")
+    if not host:
+        return f"{uri}?{limit}"
+    name = uri.removeprefix("gs://")
+    return f"gs://anonymous@{name}?scheme={scheme or 'http'}&endpoint_override={host}&{limit}"
 
 
 @contextmanager

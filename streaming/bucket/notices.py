@@ -7,31 +7,22 @@ listings find what no notification told.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
+from typing import TYPE_CHECKING
 
 from sightstream.config import Broker
 from sightstream.errors import BrokerUnavailableError
 from sightstream.io import kafka
+from streaming.bucket.events import told
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
 
 log = logging.getLogger(__name__)
 
-_WRAPPINGS = ("Records", "Message", "Body", "body", "value", "payload")
-"""Fields that hold events: S3's own, and those of queues and bridges, mostly as JSON in a text."""
-
-_ENCODED = re.compile(r"[A-Za-z0-9_.~*/%+!'(),:@$-]*")
-"""Keys as S3 encodes them; what has other characters is of a store that does not."""
-
-_DEPTH = 6  # of wrappings in wrappings
 _START_SECONDS = 10.0
 
 
@@ -90,41 +81,9 @@ class Notices:
 
 
 def keys(value: bytes | None, bucket: str) -> list[str]:
-    """Return the keys that a message tells of, but for removed ones and those of other buckets.
-
-    S3 encodes them as forms do, EventBridge does not.
-    """
-    return list(dict.fromkeys(_keys(value or b"", bucket, _DEPTH)))
-
-
-def _keys(said: Any, bucket: str, depth: int) -> Iterator[str]:
-    if isinstance(said, (str, bytes)):
-        try:
-            said = json.loads(said)
-        except (ValueError, RecursionError):
-            return
-    if isinstance(said, list) and depth:
-        for each in said:
-            yield from _keys(each, bucket, depth - 1)
-    if not isinstance(said, dict) or not depth:
-        return
-    event, plain = said.get("s3"), said.get("detail")
-    if isinstance(event, dict):
-        for key in _of_event(str(said.get("eventName")), event, bucket):
-            yield unquote_plus(key) if _ENCODED.fullmatch(key) else key
-        return
-    if isinstance(plain, dict):
-        yield from _of_event(str(said.get("detail-type")), plain, bucket)
-        return
-    for each in _WRAPPINGS:
-        if isinstance(said.get(each), (str, list, dict)):
-            yield from _keys(said[each], bucket, depth - 1)
-
-
-def _of_event(name: str, event: dict[str, Any], bucket: str) -> Iterator[str]:
-    place, found = event.get("bucket"), event.get("object")
-    if not (isinstance(place, dict) and isinstance(found, dict)) or place.get("name") != bucket:
-        return
-    key = found.get("key")
-    if isinstance(key, str) and key and "Removed" not in name and "Delete" not in name:
-        yield key
+    """Return the keys that a message tells of, but for removed ones and those of other buckets."""
+    found = (
+        each.key for each in told(value)
+        if each.key and each.bucket == bucket and not each.is_removal
+    )  # fmt: skip
+    return list(dict.fromkeys(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -35,28 +35,33 @@ class AssignedObjects:
     def __call__(self, rows: pd.DataFrame, assignment: str) -> Iterator[Piece]:
         """Yield the events of each task in pieces, with the content of their objects.
 
-        The next piece is read meanwhile.
-
         Raises:
             AwayError: the bucket does not answer.
             OSError: this machine does not see all of a manifest.
         """
-        events = assigned(rows, assignment, self.manifests)
-        pieces = (part for each in events for part in _small(each, self.limits.max_bytes))
-        with ThreadPoolExecutor(AT_ONCE) as threads:
+        return objects(assigned(rows, assignment, self.manifests), self.limits)
 
-            def begin(piece: pa.Table) -> tuple[pa.Table, list[Future[Image]]]:
-                claims = piece["uri"].to_pylist()
-                return piece, [threads.submit(read, each, self.limits) for each in claims]
 
-            try:
-                now = next(map(begin, pieces), None)
-                while now:
-                    following = next(map(begin, pieces), None)
-                    yield _named(now[0]), [each.result() for each in now[1]]
-                    now = following
-            finally:
-                threads.shutdown(cancel_futures=True)
+def objects(events: Iterable[pa.Table], limits: Limits) -> Iterator[Piece]:
+    """Yield events whose uris are claims in pieces, with the content of their objects.
+
+    Those with an error have none. The next piece is read meanwhile. Raises as `read` does.
+    """
+    pieces = (part for each in events for part in _small(each, limits.max_bytes))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+
+        def begin(piece: pa.Table) -> tuple[pa.Table, list[Future[Image] | None]]:
+            claims = zip(piece["uri"].to_pylist(), piece["error_code"].to_pylist(), strict=True)
+            return piece, [None if code else threads.submit(read, c, limits) for c, code in claims]
+
+        try:
+            now = next(map(begin, pieces), None)
+            while now:
+                following = next(map(begin, pieces), None)
+                yield _named(now[0]), [each.result() if each else None for each in now[1]]
+                now = following
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def read(claim: str, limits: Limits) -> Image:

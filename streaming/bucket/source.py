@@ -67,12 +67,12 @@ class BucketSource(Manifested):
         return True
 
 
-def require_answer(place: Place) -> None:
+def require_answer(place: Place, role: str = "inbox") -> None:
     """Raise EnvironmentUnfitError where a bucket does not answer."""
     try:
         place.bucket.probe(place.folder)
     except AwayError as error:
         raise EnvironmentUnfitError(
-            f"the inbox {place.uri} cannot be reached: {error}; docs/images-in.md tells where its "
+            f"the {role} {place.uri} cannot be reached: {error}; docs/images-in.md tells where its "
             "address and credentials come from"
         ) from None

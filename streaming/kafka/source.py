@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from sightstream.scoring.framed import Piece
     from sightstream.scoring.udf import Read
+    from streaming.kafka.object_events import EventReader
     from streaming.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -48,21 +49,25 @@ class KafkaSource:
     def __init__(
         self, topic: Topic, recent: Recent, metrics: Metrics, limits: Limits,
         uri_prefixes: Sequence[str], images_per_batch: int, max_offsets: int = 0,
-        opened: Opened | None = None,
+        opened: Opened | None = None, reader: EventReader | None = None,
     ) -> None:  # fmt: skip
         """Compare the checkpoint with the broker; raises as `check` does, and if none answers.
 
         Images over `limits` are rejected before they are copied anywhere. A micro-batch has
         `images_per_batch` messages at most, fewer where they are large; or `max_offsets`, whatever
-        their size. `opened` takes values apart that are no plain images.
+        their size. `opened` takes values apart that are no plain images; `reader` reads the objects
+        that they tell of.
         """
         self.checkpoint = topic.checkpoint
-        self.read: Read = partial(contents, Store(uri_prefixes, limits), opened)
+        self.read: Read = reader or partial(contents, Store(uri_prefixes, limits), opened)
+        self._reader = reader
+        if reader:
+            reader.require_answers()
         self._topic = topic
         self._recent = recent
         self._metrics = metrics
         self._max_bytes = limits.max_bytes
-        if opened:
+        if opened or reader:
             self._max_bytes = limits.max_bytes * PER_IMAGE + ROOM
         self._images_per_batch = images_per_batch
         self._max_offsets = max_offsets
@@ -129,12 +134,16 @@ class KafkaSource:
     def check(self) -> bool:
         """Return whether the broker answers, and no open transaction holds back what was read.
 
+        So must the buckets of objects that messages tell of.
+
         Raises:
             MessagesLostError: the broker has deleted messages that were never read.
             TopicNotFoundError: the topic does not exist any more.
         """
         from kafka.errors import KafkaError
 
+        if self._reader and not self._reader.check():
+            return False
         try:
             with kafka.connect(self._topic.broker, timeout=0) as client:
                 self._look(client)

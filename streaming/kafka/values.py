@@ -72,7 +72,7 @@ class _Json:
         try:
             whole = json.loads(value.decode("utf-8-sig"))
         except (ValueError, RecursionError):
-            return Body(_unexpected(value, "JSON"))
+            return Body(unexpected(value, "JSON"))
         event = whole if isinstance(whole, dict) and "specversion" in whole else {}
         return Body(_found(whole, self.path, "JSON"), event)
 
@@ -86,7 +86,7 @@ class _Avro:
         from fastavro import schemaless_reader
 
         if value[:1] != b"\0" or len(value) < 6:  # A zero, and the number of a schema.
-            return Body(_unexpected(value, "Avro in Confluent's framing"))
+            return Body(unexpected(value, "Avro in Confluent's framing"))
         stream = BytesIO(value[5:])
         try:
             whole = schemaless_reader(stream, self.schema)
@@ -157,10 +157,10 @@ def _image(text: str, value: bytes, place: str) -> bytes | Rejected:
     try:
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True) or _nothing(place)
     except ValueError:
-        return _unexpected(value, "base64 text")
+        return unexpected(value, "base64 text")
 
 
-def _unexpected(value: bytes, wanted: str) -> Rejected:
+def unexpected(value: bytes, wanted: str) -> Rejected:
     """Say what came in the place of what `kafka_value` asks for."""
     format = formats.find(value)
     seen = f"a {format.name} file" if format else kinds.name(value)[0]
