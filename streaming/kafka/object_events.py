@@ -28,7 +28,7 @@ from streaming.kafka.values import event_id, event_time, unexpected
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sightstream.scoring.udf import Piece
+    from sightstream.scoring.framed import Piece
 
 _S3 = re.compile(r"s3[an]?://")
 _PIECE = 64  # objects that a task reads at once
