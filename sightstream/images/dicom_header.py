@@ -19,6 +19,12 @@ from sightstream.images.limits import RefusedError
 MAX_INFLATED = 2**28
 """Bytes that a deflated file may have: those of 120 megapixels of 16 bits, and some more."""
 
+MAX_ITEMS = 50_000
+"""Items of sequences in a file: pydicom makes an object of each, used or not."""
+
+_ITEM = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"
+"""The tag of an item, in either order of bytes."""
+
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _TAGS = [
     "SOPClassUID", *_PIXELS, "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
@@ -95,8 +101,11 @@ def read(data: bytes) -> Header:
 
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     is_deflated = _DEFLATED in data[:1024]
-    file = BytesIO(_inflated(data) if is_deflated else data)
-    dataset = dcmread(file, force=True, specific_tags=_TAGS)
+    plain = _inflated(data) if is_deflated else data
+    if (items := max(map(plain.count, _ITEM))) > MAX_ITEMS:
+        sentence = f"The DICOM has {items:,} items in sequences; the limit is {MAX_ITEMS:,}."
+        raise RefusedError("too_large", sentence)
+    dataset = dcmread(BytesIO(plain), force=True, specific_tags=_TAGS)
     _refuse_without_pixels(dataset, len(data))
     return _header(dataset, is_deflated)
 

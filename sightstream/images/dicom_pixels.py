@@ -11,7 +11,7 @@ from sightstream.images import jpeg, jpeg_segments
 from sightstream.images.dicom_header import Header, damaged, truncated
 
 _J2K, _JP2 = b"\xff\x4f\xff\x51", b"jP  "
-_SIZE_OF_J2K = struct.Struct(">4I")  # behind the marker, a length and the capabilities
+_SIZE_OF_J2K = struct.Struct(">4I16xH")  # behind the marker, a length and the capabilities
 _START, _END = b"\xff\xd8", jpeg_segments.END
 _SEQUENTIAL, _SCAN = (0xC0, 0xC1), 0xDA
 _RLE = "1.2.840.10008.1.2.5"
@@ -100,8 +100,8 @@ def _frame_alone(header: Header, encapsulated: bytes, frame: int, size: int) -> 
     except Exception:
         raise truncated(size) from None
     if header.syntax != _RLE:
-        if _size(content) != (header.columns, header.rows):
-            raise damaged("its pixels have another size than its header says")
+        if _shape(content) != (header.columns, header.rows, header.samples):
+            raise damaged("its pixels have another size than its header says, or other colours")
         if _END not in content[-64:]:
             raise truncated(size)
         _require_intact(content)
@@ -133,14 +133,14 @@ def _mended(content: bytes) -> bytes:
     return bytes(mended)
 
 
-def _size(content: bytes) -> tuple[int, int] | None:
-    """Width and height that a JPEG of any kind says itself."""
+def _shape(content: bytes) -> tuple[int, int, int] | None:
+    """Width, height and samples of a pixel that a JPEG of any kind says itself."""
     is_j2k = content[:4] == _J2K or content[4:8] == _JP2
     if is_j2k and (place := content.find(_J2K)) >= 0:
-        right, bottom, left, top = _SIZE_OF_J2K.unpack_from(content, place + 8)
-        return right - left, bottom - top
+        right, bottom, left, top, samples = _SIZE_OF_J2K.unpack_from(content, place + 8)
+        return right - left, bottom - top, samples
     for marker, start, end in jpeg_segments.segments(content):
         if marker in jpeg_segments.FRAMES and end - start > 5:
-            height, width = struct.unpack_from(">HH", content, start + 1)
-            return width, height
+            height, width, samples = struct.unpack_from(">HHB", content, start + 1)
+            return width, height, samples
     return None

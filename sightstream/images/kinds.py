@@ -128,7 +128,12 @@ def sentence(data: bytes, names: list[str]) -> str:
     kind, advice = name(data)
     if kind:
         return f"{wanted}: it is {kind}. To have it classified, {advice}."
-    return f"{wanted}: it begins with {data[:8]!r}."
+    return f"{wanted}: it begins with {beginning(data)}."
+
+
+def beginning(data: bytes) -> str:
+    """Show the first bytes; where they may be words, such as somebody's name, not themselves."""
+    return "text" if len(re.findall(rb"[A-Za-z]", data[:8])) > 3 else repr(data[:8])
 
 
 def name(data: bytes) -> tuple[str, str]:

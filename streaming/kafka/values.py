@@ -28,6 +28,12 @@ ROOM = 2**16
 _STEP = re.compile(r"\.([\w-]+)|\[(\d+)\]")
 _DATA_URI = re.compile(r"data:[^,]{0,255}?(;base64)?,", re.IGNORECASE)
 _DAY = 86_400
+_KINDS = {dict: "an object", list: "a list", type(None): "null", bool: "a truth value",
+          float: "a number"}  # fmt: skip
+_MOST_ENCODED = 2**20
+"""Characters of a data URI without base64: taking one apart needs 30 times its memory."""
+_RESERVED = {"%2B": "+", "%2F": "/", "%3D": "=", "%0D": "", "%0A": ""}
+"""Characters of base64 that may be encoded in a uri."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,10 @@ class _Json:
 
     def __call__(self, value: bytes) -> Body:
         try:
-            whole = json.loads(value.decode("utf-8-sig"))
-        except (ValueError, RecursionError):
+            whole = json.loads(value.decode("utf-8-sig"), parse_int=float)
+        except RecursionError:
+            return Body(Rejected("unsupported_format", "The JSON is nested too deeply."))
+        except ValueError:
             return Body(unexpected(value, "JSON"))
         event = whole if isinstance(whole, dict) and "specversion" in whole else {}
         return Body(_found(whole, self.path, "JSON"), event)
@@ -113,10 +121,28 @@ def _schema(path: Path) -> Any:
         sentence = "kafka_value: Avro needs: pip install 'sightstream[avro]'"
         raise ConfigError(sentence) from None
     try:
-        return parse_schema(json.loads(path.read_text("utf-8")))
+        said = json.loads(path.read_text("utf-8"))
+        parsed = parse_schema(said)
     except Exception as error:
         sentence = f"kafka_value: {path} cannot be read as an Avro schema: {error}"
         raise ConfigError(sentence) from None
+    if _holds_itself(said, ()):
+        sentence = f"kafka_value: a type in {path} holds itself, so that nothing bounds a message"
+        raise ConfigError(sentence)
+    return parsed
+
+
+def _holds_itself(schema: Any, around: tuple[str, ...]) -> bool:
+    """Tell whether a schema names a type within its own definition."""
+    if isinstance(schema, str):
+        return schema.rpartition(".")[2] in around
+    if isinstance(schema, list):
+        return any(_holds_itself(each, around) for each in schema)
+    inside = around + ((schema["name"].rpartition(".")[2],) if "name" in schema else ())
+    parts = [schema[part] for part in ("items", "values") if part in schema]
+    parts += [schema["type"]] if isinstance(schema.get("type"), dict | list) else []
+    parts += [field["type"] for field in schema.get("fields", ())]
+    return any(_holds_itself(each, inside) for each in parts)
 
 
 def _found(whole: Any, path: tuple[str | int, ...], kind: str) -> bytes | Rejected:
@@ -130,7 +156,7 @@ def _found(whole: Any, path: tuple[str | int, ...], kind: str) -> bytes | Reject
     if isinstance(whole, bytes):
         return whole or _nothing(shown)
     if not isinstance(whole, str):
-        what = {dict: "an object", list: "a list", type(None): "null"}.get(type(whole), "no text")
+        what = _KINDS.get(type(whole), "no text")
         sentence = f"The {kind} has {what} at {shown}, and no base64 text."
         return Rejected("unsupported_format", sentence)
     return _image(whole, whole.encode("utf-8", "replace"), shown) if whole else _nothing(shown)
@@ -151,8 +177,12 @@ def _image(text: str, value: bytes, place: str) -> bytes | Rejected:
     uri = _DATA_URI.match(text := text.strip())
     text = text[uri.end() :] if uri else text
     if uri and not uri[1]:
+        if len(text) > _MOST_ENCODED:
+            return Rejected("too_large", f"A data URI of {len(text):,} bytes must be in base64.")
         return unquote_to_bytes(text.encode("utf-8", "replace")) or _nothing(place)
-    packed = "".join(unquote_to_bytes(text).decode("latin-1").split() if uri else text.split())
+    for code, letter in _RESERVED.items() if uri else ():
+        text = text.replace(code, letter).replace(code.lower(), letter)
+    packed = "".join(text.split())
     packed = packed.rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
     try:
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True) or _nothing(place)
@@ -166,7 +196,7 @@ def unexpected(value: bytes, wanted: str) -> Rejected:
     seen = f"a {format.name} file" if format else kinds.name(value)[0]
     if wanted.startswith("base64") and seen in ("base64 text", "a data URI"):
         return Rejected("corrupt", "The base64 text of the message is damaged.")
-    seen = f"it is {seen}" if seen else f"it begins with {value[:8]!r}"
+    seen = f"it is {seen}" if seen else f"it begins with {kinds.beginning(value)}"
     return Rejected("unsupported_format", f"Not {wanted}, as kafka_value says: {seen}.")
 
 

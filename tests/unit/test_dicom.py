@@ -328,8 +328,20 @@ def test_a_jpeg_is_read_and_its_damage_refused():
 def test_a_jpeg_of_another_size_than_the_header_is_refused_before_it_is_decoded():
     data = encapsulated(dataset(GREY), BASELINE, jpeg(np.zeros((4000, 4000), np.uint8)))
     assert refusal(data, max_pixels=10_000).detail == (
-        "The DICOM cannot be decoded: its pixels have another size than its header says."
+        "The DICOM cannot be decoded: its pixels have another size than its header says, or other "
+        "colours."
     )
+    data = encapsulated(dataset(GREY), BASELINE, jpeg(np.zeros((*GREY.shape, 3), np.uint8)))
+    assert "or other colours" in refusal(data).detail
+
+
+def test_items_of_sequences_are_counted_before_they_are_read(monkeypatch):
+    monkeypatch.setattr(dicom_header, "MAX_ITEMS", 5)
+    kept = saved(dataset(GREY, ReferencedImageSequence=[item(Rows=1)] * 5))
+    assert not isinstance(decode(kept, ONE), Rejected)
+    refused = refusal(saved(dataset(GREY, ReferencedImageSequence=[item(Rows=1)] * 6)))
+    assert refused.code == "too_large"
+    assert refused.detail == "The DICOM has 6 items in sequences; the limit is 5."
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,10 @@ def test_a_path_into_json(path, value):
         ("json:$.a", TEXT.encode(), "unsupported_format", "Not JSON, as kafka_value says: it is b"),
         ("json:$.a", PNG, "unsupported_format", "it is a PNG file"),
         ("json:$.a", b'{"a": ', "unsupported_format", "Not JSON"),
-        ("json:$.a", b"[" * 100_000, "unsupported_format", "Not JSON"),
-        ("json:$.a", b'{"a": ' + b"9" * 5000 + b"}", "unsupported_format", "Not JSON"),
+        ("json:$.a", b"[" * 100_000, "unsupported_format", "nested too deeply"),
+        ("json:$.a", b'{"a": ' + b"9" * 5000 + b"}", "unsupported_format", "has a number at $.a"),
+        ("json:$.a", b'{"a": false}', "unsupported_format", "has a truth value at $.a"),
+        ("base64", b"data:image/png," + b"%41" * 400_000, "too_large", "must be in base64"),
         ("json:$.a.b[2]", {"a": {"b": [1]}}, "unsupported_format", "has nothing at $.a.b[2]"),
         ("json:$.a", [TEXT], "unsupported_format", "has nothing at $.a"),
         ("json:$.a", {"a": {"b": 1}}, "unsupported_format", "has an object at $.a"),
@@ -110,6 +112,15 @@ def schema(tmp_path):
     path = tmp_path / "shot.avsc"
     path.write_text(json.dumps(SCHEMA))
     return path
+
+
+@pytest.mark.parametrize("around", ["N", ["null", "N"], {"type": "array", "items": "N"}])
+def test_a_type_that_holds_itself_is_refused(tmp_path, around):
+    fields = [{"name": "image", "type": "bytes"}, {"name": "next", "type": around}]
+    path = tmp_path / "itself.avsc"
+    path.write_text(json.dumps({"type": "record", "name": "a.N", "fields": fields}))
+    with pytest.raises(ConfigError, match="holds itself"):
+        opener(f"avro:{path}:$.image")
 
 
 def framed(number=7, **fields):
