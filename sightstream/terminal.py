@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -75,13 +75,14 @@ def waiting(text: str) -> Iterator[None]:
         yield
 
 
-def stop_on_signals() -> Event:
-    """Returns an event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C interrupts."""
-    stop = Event()
+def stop_on_signals(on_stop: Callable[[], object] = int) -> Event:
+    """Returns an event that the first Ctrl-C or SIGTERM sets; a second Ctrl-C does as before."""
+    stop, before = Event(), signal.getsignal(signal.SIGINT)
 
     def leave(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         stop.set()
+        on_stop()
 
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)

@@ -148,7 +148,8 @@ def load(
     rows = {row.uri: row for row in decoded.drop("pixels").collect()}
     seen = {uri: (row.digest, row.fault) for uri, row in rows.items()}
     unreadable = [e for e in found if seen[e.uri][1]]
-    require_readable(unreadable, len(found), allow_unreadable)
+    why = seen[unreadable[0].uri][1] if unreadable else ""
+    require_readable(unreadable, len(found), allow_unreadable, why)
     tested = any(e.split == "test" for e in found)
     read = [e for e in found if not seen[e.uri][1]]
     groups = copies.groups(
@@ -167,12 +168,18 @@ def load(
     return Dataset(names, images, examples, preprocessing, groups)
 
 
-def require_readable(unreadable: Sequence[Example], images: int, allow: bool) -> None:
-    """Raises InputError where more than `UNREADABLE` cannot be read, unless allowed."""
+def require_readable(
+    unreadable: Sequence[Example], images: int, allow: bool, why: str = ""
+) -> None:
+    """Raises InputError where more than `UNREADABLE` cannot be read, unless allowed.
+
+    `why` is the fault of the first one.
+    """
     if len(unreadable) > UNREADABLE * images and not allow:
+        reason = f": {why} Only" if why else "; sightstream predict says why, and"
         raise InputError(
-            f"{len(unreadable)} of {images} images cannot be read, such as {unreadable[0].path}; "
-            "sightstream predict says why, and --allow-unreadable goes on without them"
+            f"{len(unreadable)} of {images} images cannot be read, such as {unreadable[0].path}"
+            f"{reason} --allow-unreadable goes on without them"
         )
 
 

@@ -111,7 +111,7 @@ def run(
         before = backfill.position
         if before < held.images:
             on_phase("starting Spark")
-            _carry_out(settings, name, backfill, on_step)
+            _carry_out(settings, name, backfill, on_phase, on_step)
         report = Report(wanted.into, model, held, before, backfill.done, unreadable)
         if report.complete:
             plan.forget(folder)
@@ -128,13 +128,16 @@ def _begun(folder: Path, into: str) -> Plan | None:
     return held if Predictions(into).last_batch(held.app_id) != held.images else None
 
 
-def _carry_out(settings: Settings, name: str, backfill: Backfill, on_step: OnStep) -> None:
+def _carry_out(
+    settings: Settings, name: str, backfill: Backfill, on_phase: Callable[[str], None],
+    on_step: OnStep,
+) -> None:  # fmt: skip
     from streaming.job import SPARK
 
     images, options = backfill.plan.images, {**SPARK, **settings.spark}
     session = spark.start(name, settings.root, settings.master, settings.driver_memory, options)
     try:
-        stop = terminal.stop_on_signals()
+        stop = terminal.stop_on_signals(lambda: on_phase("finishing what has begun"))
         on_step(backfill.position, images)
         scratch = spark.scratch_folder(settings.root, name)
         backfill.run(

@@ -552,6 +552,12 @@ def test_above_5_percent_the_error_says_how_many_and_names_one(unreadable, of):
         require_readable(images(cat=unreadable), of, False)
 
 
+def test_the_error_says_why_where_that_is_known():
+    expected = r"/data/cat/0\.png: It has one window\. Only --allow-unreadable goes on"
+    with pytest.raises(InputError, match=expected):
+        require_readable(images(cat=1), 1, False, "It has one window.")
+
+
 def test_more_may_be_unreadable_when_it_is_allowed():
     assert require_readable(images(cat=99), 100, True) is None
 
