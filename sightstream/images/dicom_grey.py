@@ -121,7 +121,7 @@ def _view(header: Header, frame: int, window: str) -> Window | Lut | None:
     if wanted <= len(views):
         return views[wanted - 1]
     if window:
-        sentence = f"The DICOM has {len(views)} windows, and the model looks through its {wanted}."
+        sentence = f"The model looks through window {wanted} of a DICOM; it has {len(views)}."
         raise RefusedError("unsupported_format", sentence)
     return None
 

@@ -5,7 +5,7 @@ import re
 
 _TO_JPEG = "convert it to JPEG or PNG"
 _NO_IMAGE = "send the picture's own bytes"
-_VALUE = "{}; a message of Kafka: set kafka_value = {}"
+_VALUE = '{}; a message of Kafka: set kafka_value = "{}"'
 _AVRO = _VALUE.format(_NO_IMAGE, "avro:SCHEMA:$.FIELD")
 _QUOTE = r"(?:\xef\xbb\xbf)?\s*(?:b?['\"])?"  # of text that is quoted, after a byte order mark
 
@@ -57,7 +57,7 @@ _BY_BEGINNING: list[tuple[str, str, str]] = [
     ("an SVG", r"(?:\xef\xbb\xbf)?\s*(?:<\?xml.{0,600}?|<!--.{0,600}?)?(?i:<!DOCTYPE svg|<svg)",
      "render it to PNG"),
     ("HTML", r"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,200}?)?(?i:<(?:!doctype html|html|head|body))",
-     "a server may have answered with an error page"),
+     "fetch the picture again: a server may have answered with an error page"),
     ("XML", r"(?:\xef\xbb\xbf)?\s*<\?xml", _NO_IMAGE),
     ("QuickTime or MP4 video", r".{4}(?:ftyp|moov|mdat|wide|free)", "extract frames as JPEG"),
     ("Matroska or WebM video", r"\x1a\x45\xdf\xa3", "extract frames as JPEG"),

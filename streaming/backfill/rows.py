@@ -36,6 +36,12 @@ _OURS = {"event_id", "source", "uri", "original_name", "event_time", "model_vers
 
 _PARQUET = ".parquet"
 
+_PLACE, _ROW = "sightstream: place", "sightstream: row"
+"""Columns beside those of a table, which has others."""
+
+_EARLIEST, _AHEAD = 0.0, 2 * 86_400
+"""Times in a table that count: after 1970, and as far ahead of now as clocks may be, in seconds."""
+
 _HASHED = 64
 """Images whose content is read at once, to make their ids."""
 
@@ -168,21 +174,21 @@ def chosen(rows: pa.Table, where: str, labels: pa.Table | None = None) -> list[i
     import duckdb
 
     with duckdb.connect() as connection:
-        connection.register("source", rows.append_column("_place", numbers))
+        connection.register("source", rows.append_column(_PLACE, numbers))
         if labels is not None:
             connection.register("labels", labels)
         # On a line of its own, so that no comment hides the bracket.
-        asked = f"SELECT _place FROM source WHERE ({where}\n)"  # noqa: S608
+        asked = f'SELECT "{_PLACE}" FROM source WHERE ({where}\n)'  # noqa: S608
         try:
             if len(duckdb.extract_statements(asked)) > 1:
                 raise InputError(f"--where {where!r} is more than a condition")
-            return sorted(connection.sql(asked).to_arrow_table()["_place"].to_pylist())
+            return sorted(connection.sql(asked).to_arrow_table()[_PLACE].to_pylist())
         except duckdb.Error as error:
             raise InputError(f"--where {where!r} failed: {first_line(error)}") from None
 
 
 def _rows(table: Table, where: str) -> Iterator[tuple[Fragment, pa.Table]]:
-    """Yield the rows of each file, of those columns that are needed; `_row` is their place."""
+    """Yield the rows of each file, of those columns that are needed; `_ROW` is their place."""
     schema, asked = table.rows.schema, where.lower()
     needed = {*_OURS, "frame", "name", table.uri} - {table.content}
     names = [n for n in schema.names if n in needed or n.lower() in asked]
@@ -194,7 +200,7 @@ def _rows(table: Table, where: str) -> Iterator[tuple[Fragment, pa.Table]]:
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{table.place} cannot be read: {first_line(error)}") from None
         columns = [*rows.columns, pa.array(range(count), pa.int64())]
-        yield fragment, pa.table(columns, [*names, "_row"])
+        yield fragment, pa.table(columns, [*names, _ROW])
 
 
 def _plain(field: pa.Field) -> pa.Field:
@@ -213,7 +219,7 @@ def _events(
     columns, count = dict[str, Any](), len(rows)
     held = {name: rows[name] for name in rows.column_names}
     if table.content:
-        places = rows["_row"].cast(pa.string())
+        places = rows[_ROW].cast(pa.string())
         file = f"{uri_of(table.place)}/{quote(fragment.path)}#"
         columns["uri"] = pc.binary_join_element_wise(file, places, "")
     else:
@@ -225,9 +231,13 @@ def _events(
     if names:
         columns["original_name"] = pc.coalesce(*(each.cast(pa.string()) for each in names))
     if "event_time" in held and pa.types.is_timestamp(held["event_time"].type):
-        micros = held["event_time"].cast(pa.timestamp("us", held["event_time"].type.tz))
-        seconds = pc.divide(micros.cast(pa.int64()).cast(pa.float64()), 1e6)
-        columns["event_time"] = pc.fill_null(seconds, now)
+        told = held["event_time"]
+        micros = told.cast(pa.timestamp("us", told.type.tz), safe=False)
+        seconds = pc.divide(micros.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)
+        likely = pc.and_(
+            pc.greater_equal(seconds, _EARLIEST), pc.less(seconds, now + _AHEAD)
+        )  # fmt: skip
+        columns["event_time"] = pc.if_else(pc.fill_null(likely, False), seconds, now)
     columns["event_id"] = _ids(table, fragment, rows, columns["uri"], seen)
     if table.ours:
         columns["confined"] = _confined(rows)
@@ -260,7 +270,7 @@ def _ids(
             str(uuid5(NAMESPACE_URL, _numbered("null", seen) if uri is None else uri))
             for uri in uris.to_pylist()
         ]
-    chosen = set(rows["_row"].to_pylist())
+    chosen = set(rows[_ROW].to_pylist())
     return [
         str(uuid5(NAMESPACE_URL, _numbered(f"ni:///sha-256;{digest}", seen)))
         for place, digest in enumerate(_digests(fragment, table)) if place in chosen

@@ -148,3 +148,14 @@ def test_predictions_are_the_images_that_are_there_and_strangers_uris_are_confin
     chosen, _ = rows.events(table, asked, NOW, str(tmp_path), labels)
     assert chosen["event_id"].to_pylist() == ["claim"]
     assert rows.events(table, "label = 'none'", NOW, str(tmp_path), labels)[1] == {"gone": 0}
+
+
+def test_columns_of_other_types_are_refused_and_unlikely_times_are_the_plans(place):
+    held = {"uri": ["/a", "/b"], "_row": [5, 6], "_place": [7, 8]}
+    times = pa.array([2**62, 1], pa.timestamp("us", "UTC"))
+    write_deltalake(f"{place}/times", pa.table(held | {"event_time": times}))
+    found, _ = events(f"{place}/times", "_place = 7 AND _row = 5")
+    assert [(each["uri"], each["event_time"]) for each in found] == [("/a", NOW)]
+    write_deltalake(f"{place}/ids", pa.table(held | {"event_id": [["a"], ["b"]]}))
+    with pytest.raises(InputError, match="are no text or times"):
+        events(f"{place}/ids")

@@ -103,7 +103,7 @@ def test_the_first_of_several_windows_counts_and_another_can_be_chosen():
     np.testing.assert_array_equal(seen(data, window="bone"), windowed(RAMP, 400, 1800))
     refused = refusal(data, Preprocessing(SIDE, SIDE, 1, window="3"))
     assert refused.code == "unsupported_format"
-    assert refused.detail == "The DICOM has 2 windows, and the model looks through its 3."
+    assert refused.detail == "The model looks through window 3 of a DICOM; it has 2."
 
 
 def test_a_window_without_width_does_not_count():

@@ -134,7 +134,7 @@ def test_what_is_not_known_is_shown_by_its_first_bytes(data):
 )  # fmt: skip
 def test_what_kafka_can_hold_names_the_setting_that_takes_it(kind, setting):
     for data in KINDS[kind]:
-        assert f"set kafka_value = {setting}." in decode(data, SMALL).detail
+        assert f'set kafka_value = "{setting}".' in decode(data, SMALL).detail
 
 
 def test_no_bytes_of_any_kind_take_long():

@@ -126,5 +126,5 @@ def test_prefixes_without_a_bucket_are_refused():
 def test_without_the_setting_an_event_is_named_and_the_setting_too(said):
     refused = decode(json.dumps(said).encode(), Preprocessing(8, 8))
     assert "it is an S3 event" in refused.detail
-    assert "set kafka_value = s3-event." in refused.detail
+    assert 'set kafka_value = "s3-event".' in refused.detail
     assert config.Settings(kafka_value="s3-event").kafka_value
