@@ -157,7 +157,12 @@ def events(
         if table.ours and "frame" in picked.column_names:
             # The row of the first one stands for the file.
             picked = picked.filter(pc.less_equal(pc.fill_null(picked["frame"], 1), 1))
-        made = _events(table, fragment, picked, now, seen)
+        try:
+            made = _events(table, fragment, picked, now, seen)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"columns of {table.place} are no text or times: {first_line(error)}"
+            ) from None
         parts.append(_still_there(made, home) if table.ours else made)
         gone += len(made) - len(parts[-1])
     return pa.concat_tables(parts), {"gone": gone}
