@@ -5,7 +5,6 @@ the decoder. ISO/IEC 14496-12 and 23008-12; AV1 Bitstream, 5.5.
 """
 
 from collections.abc import Iterator
-from struct import unpack_from
 
 from sightstream.images.av1 import Size, coded_size
 from sightstream.images.boxes import top_level
@@ -129,5 +128,4 @@ def _number(data: bytes, place: int, size: int) -> int:
 
 
 def _pair(data: bytes, place: int) -> Size:
-    width, height = unpack_from(">II", data, place)
-    return width, height
+    return _number(data, place, 4), _number(data, place + 4, 4)
