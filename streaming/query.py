@@ -51,7 +51,15 @@ class Query:
         self._error: Exception | None = None
 
     def start(self) -> None:
-        """Start the query; where Spark fails to, `tend` tries again."""
+        """Start the query; where its source is not ready, or Spark fails to, `tend` tries again."""
+        # Spark would note an end before the begin where an open transaction holds back what was
+        # read without waiting for it, and never get past that.
+        if self.source.check():
+            self._launch()
+        else:
+            self._next = time.monotonic()
+
+    def _launch(self) -> None:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
@@ -75,7 +83,7 @@ class Query:
             self._next = now + min(LONGEST_PAUSE, 2.0**self._failures / 2)
         if now >= self._next and self.source.check():
             self._next = 0.0
-            self.start()
+            self._launch()
 
     def stop(self) -> None:
         """Stop the query once its current micro-batch has ended."""

@@ -36,10 +36,21 @@ def slow(tmp_path):
     return str(path)
 
 
-def children():
-    """The processes that classify; multiprocessing's tracker of resources is not one of them."""
+@pytest.fixture(autouse=True)
+def before():
+    """Children that other tests of this process have left."""
+    return {*psutil.Process().children()}
+
+
+@pytest.fixture
+def children(before):
+    """Tells the processes that classify; multiprocessing's tracker is not one of them."""
+    return lambda: _classifying({*psutil.Process().children()} - before)
+
+
+def _classifying(processes):
     found = []
-    for each in psutil.Process().children():
+    for each in processes:
         with suppress(psutil.Error):
             if "spawn_main" in " ".join(each.cmdline()):
                 found.append(each)
@@ -50,14 +61,14 @@ def codes(answers):
     return [answer.error_code for answer in answers]
 
 
-def test_good_images_are_classified_and_the_child_is_gone(model, digits):
+def test_good_images_are_classified_and_the_child_is_gone(model, digits, children):
     answers = list(retry.classify(digits, model, Limits(), 3))
     assert codes(answers) == [None] * 4
     assert {len(answer.scores) for answer in answers} == {3}
     assert children() == []
 
 
-def test_a_child_killed_at_work_costs_its_image_and_no_other(model, digits, slow):
+def test_a_child_killed_at_work_costs_its_image_and_no_other(model, digits, slow, children):
     stop = Event()
 
     def kill():
@@ -84,7 +95,7 @@ def large(process):
     return process.memory_info().rss > 400 * 2**20
 
 
-def test_an_image_that_takes_too_long_is_rejected(model, digits):
+def test_an_image_that_takes_too_long_is_rejected(model, digits, children):
     answers = list(retry.classify(digits[:2], model, Limits(), 3, seconds=0.001))
     assert codes(answers) == ["timeout", "timeout"]
     assert answers[0].error_detail == "It was not classified within 0.001 seconds."

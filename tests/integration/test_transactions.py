@@ -103,5 +103,7 @@ def test_by_a_setting_aborted_and_open_messages_count_too(home, transaction):
         # Back at the default, what was read already is neither lost nor read again.
         assert once(home) == "0 images taken, 0 of them left behind"
         producer.commit_transaction()
+    (planned,) = home.settings.checkpoint("kafka").rglob("offsets")
+    assert [each.name for each in planned.iterdir() if each.name.isdigit()] == ["0"]
     assert once(home) == "0 images taken, 0 of them left behind"
     assert ids(home) == ["aborted", "open"]
