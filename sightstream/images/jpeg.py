@@ -5,25 +5,22 @@ warnings; simplejpeg raises them, and gives the same pixels.
 """
 
 import re
-import struct
 from functools import cache
 from io import BytesIO
 from typing import Any
 
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from sightstream.images import extra
 from sightstream.images.jpeg_segments import (
     END,
     EXIF,
-    FRAMES,
     Frame,
     count_scans,
     is_complete,
     read_frame,
-    segments,
     without_oddities,
 )
 from sightstream.images.levels import Samples
@@ -96,22 +93,16 @@ class Jpeg(JpegImageFile):
         return super().load()
 
 
-class DeepJpeg(ImageFile.ImageFile):
+class DeepJpeg(Image.Image):
     """A JPEG of more than 8 bits, which Pillow does not read; its size is known."""
 
     format = "JPEG"
 
-    def _open(self) -> None:
-        stream: Any = self.fp
-        data = stream.getvalue()
-        for marker, start, end in segments(data):
-            body = data[start:end]
-            if marker == EXIF and body.startswith(b"Exif"):
-                self.info["exif"] = body
-            if marker in FRAMES:
-                self.bits, height, width = struct.unpack_from(">BHH", body)
-                self._size, self._mode = (width, height), "F"
-                return
+    def __init__(self, frame: Frame) -> None:
+        super().__init__()
+        self._size, self._mode = frame.size, "F"
+        self.info = {"exif": frame.exif} if frame.exif else {}
+        self.bits = frame.bits
 
 
 def open_picture(stream: BytesIO) -> Image.Image:
@@ -124,7 +115,7 @@ def open_picture(stream: BytesIO) -> Image.Image:
         sentence = f"A {frame.not_read} is not read: save it as a baseline JPEG."
         raise RefusedError("unsupported_format", sentence)
     if frame.bits != 8:
-        return DeepJpeg(stream)
+        return DeepJpeg(frame)
     if frame.is_lossless:  # JFIF calls colours YCbCr, but these are RGB, or loss would come in.
         stream = BytesIO(without_oddities(stream.getvalue(), kept=EXIF))
     try:

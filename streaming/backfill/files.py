@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,13 +12,13 @@ from uuid import NAMESPACE_URL, uuid5
 import pyarrow as pa
 
 from sightstream import terminal
-from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.errors import InputError
 from sightstream.images.event import readable
 from sightstream.images.store import local_path
 from sightstream.io import folder
 from sightstream.io.ignored import Ignored, ignored
 from sightstream.tables.schema import EVENT
-from streaming.bucket.store import AwayError, Object, Place
+from streaming.bucket.store import Object, Place, reached
 from streaming.bucket.store import place as bucket_place
 from streaming.bucket.store import uri_of as object_uri
 
@@ -139,33 +138,14 @@ def _local(root: bytes, entry: os.DirEntry[bytes]) -> File | None:
 
 
 def _objects(place: Place, is_ignored: Ignored) -> list[File]:
-    begin = len(place.folder)
-
-    def is_image(each: Object) -> bool:
-        # What ends in a slash and is empty stands for a folder.
-        names = os.fsencode(each.key[begin:]).split(b"/")
-        is_folder = each.key.endswith("/") and not each.size
-        return not is_folder and not any(map(is_ignored, filter(None, names)))
-
     def file(each: Object) -> File:
-        uri, changed = object_uri(place.bucket, each.key), int(each.modified * 1e9)
-        return File(uri, each.key[begin:], each.size, changed, each.version)
+        uri, name = object_uri(place.bucket, each.key), each.key[len(place.folder) :]
+        return File(uri, name, each.size, int(each.modified * 1e9), each.version)
 
     with reached(place.uri):
         pages = [*place.bucket.pages(place.folder)]
-    return sorted((file(each) for page in pages for each in page if is_image(each)), key=_name)
-
-
-@contextmanager
-def reached(uri: str) -> Iterator[None]:
-    """Raise EnvironmentUnfitError where a bucket does not answer in the block."""
-    try:
-        yield
-    except AwayError as error:
-        raise EnvironmentUnfitError(
-            f"{uri} cannot be reached: {error}; docs/images-in.md tells where a bucket's address "
-            "and credentials come from"
-        ) from None
+    images = (each for page in pages for each in page if place.has_image(each, is_ignored))
+    return sorted(map(file, images), key=_name)
 
 
 def _name(file: File) -> str:

@@ -19,8 +19,9 @@ from sightstream import terminal
 from sightstream.errors import InputError, first_line
 from sightstream.images.store import here, local_path
 from sightstream.tables import delta
-from streaming.backfill.files import FOUND, SOURCE, File, found, is_remote, reached, uri_of
+from streaming.backfill.files import FOUND, SOURCE, File, found, is_remote, uri_of
 from streaming.bucket.store import place as bucket_place
+from streaming.bucket.store import reached
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset, Fragment
@@ -69,9 +70,9 @@ def opened(place: str) -> Table | None:
     """
     from sightstream.tables.predictions import opened as opened_delta
 
-    if Path(place).is_file() and place.endswith(_PARQUET):
-        return _parquet(str(Path(place).parent), [Path(place).name], place)
     if Path(place).is_file():
+        if place.endswith(_PARQUET):
+            return _parquet(str(Path(place).parent), [Path(place).name], place)
         raise InputError(
             f"{terminal.printable(place)} is a file, and no folder, table or uri of images; for "
             "one image there is: sightstream predict"

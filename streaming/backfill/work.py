@@ -19,8 +19,8 @@ from sightstream.runtime import spark
 from sightstream.scoring.framed import further
 from sightstream.scoring.udf import Read
 from sightstream.tables.rows import rows as rows_of
-from streaming.backfill.files import reached
 from streaming.backfill.plan import Plan, assignment
+from streaming.bucket.store import reached
 from streaming.micro_batch import reason
 from streaming.source import SMALL, Work
 from streaming.workers import Workers

@@ -19,6 +19,8 @@ _CREATED = re.compile(
 )
 """Events of a new content; tags and locks of an object are no news of it."""
 
+_PARTS = ("bucket", "object")
+
 _DEPTH = 6  # of wrappings in wrappings
 
 
@@ -90,9 +92,6 @@ def _event(kind: Any, event: dict[str, Any], time: Any) -> Told:
         _text(found.get("eTag") or found.get("etag")).strip('"'), _text(found.get("sequencer")),
         size if isinstance(size, int) and 0 <= size < 2**63 else 0, _text(time),
     )  # fmt: skip
-
-
-_PARTS = ("bucket", "object")
 
 
 def _text(said: Any) -> str:

@@ -173,26 +173,18 @@ class Intake:
         return taken
 
     def _new(self, page: Sequence[Object]) -> dict[bytes, tuple[str, Object]]:
-        # What ends in a slash and is empty stands for a folder.
-        claims = [
-            (claim(self._place.bucket, each), each)
-            for each in page if each.size or not each.key.endswith("/")
-        ]  # fmt: skip
+        claims = [(claim(self._place.bucket, each), each) for each in page]
         digests = [digest(text) for text, _ in claims]
         unknown = set(self._unknown(digests))
         return {
             key: found
             for key, found in zip(digests, claims, strict=True)
-            if key in unknown and not self._is_left(found[1].key)
+            if key in unknown and self._place.has_image(found[1], self._ignored)
         }
 
     def _unknown(self, digests: Sequence[bytes]) -> list[bytes]:
         found = zip(digests, self._seen.unknown(digests), strict=True)
         return [each for each, unknown in found if unknown]
-
-    def _is_left(self, key: str) -> bool:
-        names = key[len(self._place.folder) :].split("/")
-        return any(self._ignored(name.encode("utf-8", "replace")) for name in names if name)
 
     def _publish(self, new: dict[bytes, tuple[str, Object]]) -> int:
         self._seen.write()  # where the disk was full: a start looks into the newest manifest alone

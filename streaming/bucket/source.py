@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightstream.errors import EnvironmentUnfitError
 from streaming import checkpoint
 from streaming.bucket.done import Done
 from streaming.bucket.intake import Intake, Pace, manifests_of
 from streaming.bucket.reading import AssignedObjects
-from streaming.bucket.store import AwayError, Place
+from streaming.bucket.store import AwayError, Place, reached
 from streaming.folder.manifests import between, read
 from streaming.folder.source import Manifested
 
@@ -69,10 +68,5 @@ class BucketSource(Manifested):
 
 def require_answer(place: Place, role: str = "inbox") -> None:
     """Raise EnvironmentUnfitError where a bucket does not answer."""
-    try:
+    with reached(f"the {role} {place.uri}"):
         place.bucket.probe(place.folder)
-    except AwayError as error:
-        raise EnvironmentUnfitError(
-            f"the {role} {place.uri} cannot be reached: {error}; docs/images-in.md tells where its "
-            "address and credentials come from"
-        ) from None

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
-from sightstream.errors import ConfigError, first_line
+from sightstream.errors import ConfigError, EnvironmentUnfitError, first_line
 from sightstream.images.limits import Limits
 from sightstream.images.store import Image
+from sightstream.io.ignored import Ignored
 
 SCHEMES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfss"}
 """Schemes of buckets, and the one that rows name each by."""
@@ -64,6 +66,14 @@ class Place(NamedTuple):
 
     bucket: Bucket
     folder: str
+
+    def has_image(self, each: Object, is_ignored: Ignored) -> bool:
+        """Tell whether an object of the folder may be an image, and none that is left alone."""
+        # What ends in a slash and is empty stands for a folder.
+        if each.key.endswith("/") and not each.size:
+            return False
+        names = each.key[len(self.folder) :].split("/")
+        return not any(is_ignored(name.encode("utf-8", "replace")) for name in names if name)
 
     @property
     def uri(self) -> str:
@@ -135,6 +145,18 @@ def claimed(text: str) -> tuple[Bucket, str, str]:
     """Return bucket, key and version of a `claim`."""
     uri, _, version = text.partition("#")
     return *located(uri), unquote(version)
+
+
+@contextmanager
+def reached(named: str) -> Iterator[None]:
+    """Raise EnvironmentUnfitError where a bucket, so named, does not answer in the block."""
+    try:
+        yield
+    except AwayError as error:
+        raise EnvironmentUnfitError(
+            f"{named} cannot be reached: {error}; docs/images-in.md tells where its address and "
+            "credentials come from"
+        ) from None
 
 
 def sentence(error: object) -> str:

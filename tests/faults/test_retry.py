@@ -36,15 +36,10 @@ def slow(tmp_path):
     return str(path)
 
 
-@pytest.fixture(autouse=True)
-def before():
-    """Children that other tests of this process have left."""
-    return {*psutil.Process().children()}
-
-
 @pytest.fixture
-def children(before):
-    """Tells the processes that classify; multiprocessing's tracker is not one of them."""
+def children():
+    """Tells the processes that classify; neither multiprocessing's tracker nor other tests'."""
+    before = {*psutil.Process().children()}
     return lambda: _classifying({*psutil.Process().children()} - before)
 
 
