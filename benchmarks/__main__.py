@@ -150,7 +150,6 @@ def from_kafka(
     settings: Settings, folder: Path, chosen: argparse.Namespace, model: ServedModel
 ) -> dict[str, Any]:
     """The same from a topic, of a broker that is started for it."""
-    confluent = topic.environment(chosen.folder / "confluent-kafka")
     shown = images.small(folder / "messages", chosen.messages)
     with broker.running(folder / "broker") as node:
         settings = settings.model_copy(update={"kafka_servers": node.address})
@@ -159,7 +158,7 @@ def from_kafka(
         with stream.running(settings, "--source", "kafka") as process:
             wait()
             figures, speeds = topic.rounds(
-                settings, process, shown[0].parent, model, confluent, chosen.rounds, CORES
+                settings, process, shown[0].parent, model, chosen.rounds, CORES
             )
             screen.print("messages", figures, "publish", speeds)
             latencies = topic.trickle(settings, shown[0], 10, chosen.seconds)

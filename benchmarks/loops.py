@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,9 +39,8 @@ Part = tuple[int, int, int]
 
 
 def consumers(
-    loop: Loop, settings: Settings, parts: Sequence[Part], model: ServedModel, processes: int,
-    confluent: Path,
-) -> float:  # fmt: skip
+    loop: Loop, settings: Settings, parts: Sequence[Part], model: ServedModel, processes: int
+) -> float:
     """Images a second of consumers that poll, decode and predict, each its own partitions.
 
     Args:
@@ -52,11 +49,9 @@ def consumers(
         parts: what is consumed.
         model: what predicts.
         processes: consumers side by side.
-        confluent: the folder that confluent-kafka is installed in.
     """
     where = {"servers": settings.kafka_servers, "topic": settings.kafka_topic}
-    told = partial(loop, **where, confluent=str(confluent))
-    seconds = _side_by_side(told, parts, model, processes)
+    seconds = _side_by_side(partial(loop, **where), parts, model, processes)
     return sum(end - begin for _, begin, end in parts) / seconds
 
 
@@ -104,7 +99,7 @@ def _by_hand(paths: Sequence[str], model: ServedModel) -> Callable[[], None]:
 
 
 def _kafka_python(
-    parts: Sequence[Part], model: ServedModel, *, servers: str, topic: str, confluent: str
+    parts: Sequence[Part], model: ServedModel, *, servers: str, topic: str
 ) -> Callable[[], None]:
     from kafka import KafkaConsumer, TopicPartition
 
@@ -123,9 +118,8 @@ def _kafka_python(
 
 
 def _confluent(
-    parts: Sequence[Part], model: ServedModel, *, servers: str, topic: str, confluent: str
+    parts: Sequence[Part], model: ServedModel, *, servers: str, topic: str
 ) -> Callable[[], None]:
-    sys.path.append(confluent)
     from confluent_kafka import Consumer, TopicPartition
 
     options = {

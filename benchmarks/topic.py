@@ -19,21 +19,10 @@ PARTITIONS = 4
 WARM_UP = 1
 """Rounds that are not counted: the JVM compiles what runs often."""
 
-CONFLUENT = "confluent-kafka>=2.11,<3"
-
-
-def environment(folder: Path) -> Path:
-    """Installs confluent-kafka into a folder beside the environment, and returns that."""
-    if not folder.exists():
-        uv = Path(sys.executable).with_name("uv")
-        command = [uv, "pip", "install", "--quiet", "--python", sys.executable]
-        subprocess.run([*command, "--target", folder, CONFLUENT], check=True)
-    return folder
-
 
 def rounds(
     settings: Settings, process: subprocess.Popen[bytes], images: Path, model: ServedModel,
-    confluent: Path, count: int, cores: int,
+    count: int, cores: int,
 ) -> tuple[dict[str, list[float]], list[float]]:  # fmt: skip
     """Backlogs of all images, from the topic to committed rows, in turn with bare loops.
 
@@ -42,7 +31,6 @@ def rounds(
         process: the stream, which has taken all that is in the topic.
         images: a folder of them.
         model: what the loops predict with; the stream has it from the registry.
-        confluent: see `environment`.
         count: rounds that are measured.
         cores: processes of a loop.
 
@@ -57,7 +45,7 @@ def rounds(
             speeds.append(publish(settings, images))
             parts = [(n, begins[n], end) for n, end in end_offsets(settings).items()]
             for name, loop in loops.CONSUMERS.items() if number >= 0 else ():
-                speed = loops.consumers(loop, settings, parts, model, cores, confluent)
+                speed = loops.consumers(loop, settings, parts, model, cores)
                 figures.setdefault(name, []).append(speed)
             wait = stream.rows_more(settings, total)
             begin = time.time()

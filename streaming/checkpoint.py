@@ -104,10 +104,31 @@ def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
         batch = _newest(checkpoint / "commits")
     if batch < 0:
         return {}
+    return _offset(checkpoint / "offsets" / str(batch))
+
+
+def first_offset(checkpoint: Path) -> dict[str, Any]:
+    """Return the offset at which Kafka's first micro-batch begins, as Spark noted it."""
+    # Spark writes a zero byte first.
+    (noted,) = (checkpoint / "sources").glob("*/0")
+    return _offset(noted)
+
+
+def planned(checkpoint: Path, batch: int) -> float:
+    """Return when a micro-batch was planned, in seconds since the epoch."""
+    metadata = json.loads(_lines(checkpoint / "offsets" / str(batch))[1])
+    return float(metadata["batchTimestampMs"] / 1000)
+
+
+def _offset(path: Path) -> dict[str, Any]:
     # The lines are: the version of the log, metadata, and the offset of the one source, before
     # which version 2 of the log has the name of the source and a colon.
-    line = (checkpoint / "offsets" / str(batch)).read_text().splitlines()[-1]
+    line = _lines(path)[-1]
     return dict(json.loads(line[line.index("{") :]))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
 
 
 def _last_batch(predictions: str, name: str) -> int:

@@ -36,6 +36,20 @@ class Work(NamedTuple):
     tasks, so that a job that failed leaves nothing to the next."""
 
 
+class Tasks:
+    """Constant tasks, so that Spark makes one plan for all micro-batches of a model version."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, DataFrame] = {}
+
+    def of(self, images: int, session: SparkSession) -> tuple[int, DataFrame]:
+        """Return one task for a few images, else as many as there are cores; and their number."""
+        tasks = session.sparkContext.defaultParallelism if images >= SMALL else 1
+        if tasks not in self._made:
+            self._made[tasks] = session.range(0, tasks, 1, tasks)
+        return tasks, self._made[tasks]
+
+
 class Reader(Protocol):
     """What Spark's workers need of a way for images to come in."""
 

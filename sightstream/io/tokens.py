@@ -60,6 +60,10 @@ class Tokens:
 
     def token(self) -> str:
         """Return a token that is valid; raises as `fetch` does where there is none."""
+        return self.lasting()[0]
+
+    def lasting(self) -> tuple[str, float]:
+        """Return the same, and for how many seconds it is valid."""
         with self._lock:
             now = time.monotonic()
             if now >= self._token.renew:
@@ -70,7 +74,7 @@ class Tokens:
                         raise
                     log.warning("the token is used to its end: %s", error)
                     self._token = replace(self._token, renew=min(now + 1, self._token.end))
-            return self._token.text
+            return self._token.text, max(0.0, self._token.end - now)
 
     def forget(self) -> None:
         """Fetch another token next time, since a broker does not accept this one."""

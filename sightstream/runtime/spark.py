@@ -55,11 +55,9 @@ _OPTIONS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": str(PIECE),
     # What the driver deals out stays Arrow until it is in a task.
     "spark.sql.execution.arrow.localRelationThreshold": "0",
-    # Of the images that messages carry, a worker and the JVM each hold this much at once.
+    # Of the images that rows hold, a worker and the JVM each hold this much at once.
     "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * 2**20),
     "spark.sql.adaptive.enabled": "false",
-    # Of a message's headers of one name, the first counts: they are read from the end.
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.sql.streaming.pollingDelay": "50ms",
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
@@ -126,8 +124,7 @@ def start(
     if __version__ == "4.0.0":  # which leaves a folder `artifacts` in the JVM's current one
         jvm_options["spark.driver.extraJavaOptions"] += f' -Duser.dir="{scratch}"'
     if token_url:  # from Kafka's clients 4 on, they ask no other
-        for machine in ("driver", "executor"):
-            jvm_options[f"spark.{machine}.extraJavaOptions"] += f' -D{_TOKEN_URLS}="{token_url}"'
+        jvm_options["spark.driver.extraJavaOptions"] += f' -D{_TOKEN_URLS}="{token_url}"'
     ours = _OPTIONS | jvm_options | _folders(scratch, local)
     conf.setAll({**ours, **options}.items())
     if local:
@@ -178,18 +175,13 @@ def _jvm_options(driver_memory: str, kafka: bool, optimised: bool) -> dict[str, 
     flags = "-XX:+UseSerialGC -XX:MetaspaceSize=256m"
     if not optimised:
         flags += " -XX:TieredStopAtLevel=1"
-    if kafka:
-        # Messages die young. Where that generation is small they are moved to the old one, and
-        # when that is full the stream stops for 0.1 to 0.2 s.
-        flags += " -XX:NewRatio=1 -XX:SurvivorRatio=3"
-    heap = f"-Xms{driver_memory}" if kafka else ""
     # Where there is no archive, or one of another Java, nothing is logged, and nothing fails.
     archive = f'-XX:SharedArchiveFile="{ARCHIVE}" -Xlog:cds=off -Xlog:cds+dynamic=off'
     return {
         "spark.driver.memory": driver_memory,
         # With -Xrs, SIGTERM stays blocked: sent to all processes of a service, it would otherwise
         # end the JVM before the current micro-batch.
-        "spark.driver.extraJavaOptions": f"-Xrs {flags} {heap} {archive}",
+        "spark.driver.extraJavaOptions": f"-Xrs {flags} {archive}",
         "spark.executor.extraJavaOptions": flags,
         # Local files, since packages would be put on the workers' Python path too.
         **({"spark.jars": ",".join(map(str, jars.spark_kafka()))} if kafka else {}),

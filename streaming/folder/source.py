@@ -13,7 +13,7 @@ from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.intake import Folders, Intake
 from streaming.folder.manifests import between, read
-from streaming.source import SMALL, Work
+from streaming.source import Tasks, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,7 +57,7 @@ class Manifested:
         self._images_per_batch = images_per_batch
         self._turns = turns
         self._on_arrival = on_arrival
-        self._tasks: dict[int, DataFrame] = {}
+        self._tasks = Tasks()
         self._left: Mapping[str, str] = {}
         # Each is changed by one thread only: the intake's, and the query's.
         self._accepted, self._done = waiting(self._manifests, checkpoint), 0
@@ -83,15 +83,12 @@ class Manifested:
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:
         """Return one task for a few images, else as many as there are cores."""
-        session = batch.sparkSession
         start, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
         images = len(read(between(self._manifests, start, end)))
-        tasks = session.sparkContext.defaultParallelism if images >= SMALL else 1
-        if tasks not in self._tasks:
-            self._tasks[tasks] = session.range(0, tasks, 1, tasks)
-        assignment = Assignment(start, end, images, tasks)
-        turns = self._turns if tasks > 1 else None
-        return Work(images, self._tasks[tasks], partial(assignment.text, turns))
+        number, tasks = self._tasks.of(images, batch.sparkSession)
+        assignment = Assignment(start, end, images, number)
+        turns = self._turns if number > 1 else None
+        return Work(images, tasks, partial(assignment.text, turns))
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Return all rows: the intake gives each image an id of its own."""

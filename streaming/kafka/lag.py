@@ -10,13 +10,14 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightstream.config import Broker, Settings
 from sightstream.errors import MessagesLostError
 from sightstream.io import disk
 from sightstream.io.kafka import ANSWER_SECONDS, client_options, connect, require_topics
 from streaming import checkpoint
+from streaming.kafka.assignment import Span, spans
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, TopicPartition
@@ -69,8 +70,13 @@ class Topic:
 
     def committed_offsets(self, batch: int | None = None) -> dict[int, int]:
         """Return the offset at which a micro-batch ends, by partition; see `checkpoint.offset`."""
-        offsets = checkpoint.offset(self.checkpoint, batch)
-        return {int(number): end for number, end in offsets.get(self.name, {}).items()}
+        return _ends(checkpoint.offset(self.checkpoint, batch), self.name)
+
+    def spans(self, batch: int) -> list[Span]:
+        """Return the offsets of a micro-batch, by partition."""
+        first = {} if batch else checkpoint.first_offset(self.checkpoint)
+        begins = self.committed_offsets(batch - 1) or _ends(first, self.name)
+        return spans(begins, self.committed_offsets(batch))
 
     def partitions(self, client: KafkaAdminClient) -> list[Partition]:
         """Compare the checkpoint with the broker, by partition.
@@ -209,6 +215,10 @@ def topic(settings: Settings) -> Topic:
         fail_on_loss=settings.kafka_fail_on_data_loss,
         isolation=settings.kafka_isolation_level,
     )
+
+
+def _ends(offset: dict[str, Any], topic: str) -> dict[int, int]:
+    return {int(number): end for number, end in offset.get(topic, {}).items()}
 
 
 def _ages(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> dict[int, float]:

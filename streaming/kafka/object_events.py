@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sightstream.errors import ConfigError
 from sightstream.images.limits import Limits
@@ -22,12 +23,10 @@ from streaming.bucket.reading import objects
 from streaming.bucket.s3 import S3
 from streaming.bucket.source import require_answer
 from streaming.bucket.store import AwayError, Place, place, uri_of
-from streaming.kafka.source import contents
+from streaming.kafka.reader import contents
 from streaming.kafka.values import event_id, event_time, unexpected
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from sightstream.scoring.framed import Piece
 
 _S3 = re.compile(r"s3[an]?://")
@@ -44,7 +43,7 @@ class EventReader:
     store: Store
     limits: Limits
 
-    def __call__(self, rows: pd.DataFrame, assignment: str) -> Iterator[Piece]:
+    def __call__(self, events: pa.Table, values: Sequence[bytes | None]) -> Iterator[Piece]:
         """Yield the events in messages, each with the content of its object in its version.
 
         A message without a value is a claim check by its header, or empty, as with other settings.
@@ -52,19 +51,18 @@ class EventReader:
         Raises:
             AwayError: a bucket does not answer.
         """
-        without = rows["content"].isna()
-        if without.any():
-            yield from contents(self.store, None, rows[without], assignment)
-        messages = rows[~without]
-        found = pa.Table.from_pandas(messages, EVENT, preserve_index=False).to_pylist()
-        events = [
+        without = pa.array([value is None for value in values], pa.bool_())
+        if count := without.true_count:
+            yield from contents(self.store, None, events.filter(without), [None] * count)
+        messages = events.filter(pc.invert(without)).to_pylist()
+        told_of = [
             event
-            for message, value in zip(found, messages["content"], strict=True)
-            for event in self._events(message, bytes(value))
+            for message, value in zip(messages, filter(None, values), strict=True)
+            for event in self._events(message, value)
         ]
-        table = pa.Table.from_pylist(events, EVENT)
+        table = pa.Table.from_pylist(told_of, EVENT)
         # Sizes in events are hearsay: a piece has few images, whatever they say.
-        pieces = (table.slice(start, _PIECE) for start in range(0, len(events), _PIECE))
+        pieces = (table.slice(start, _PIECE) for start in range(0, len(told_of), _PIECE))
         yield from objects(pieces, self.limits)
 
     def require_answers(self) -> None:

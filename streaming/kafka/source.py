@@ -1,34 +1,34 @@
-"""Kafka as a source: messages become image events in Spark's JVM, whatever they hold."""
+"""Kafka as a source: Spark decides on offsets, and workers take the messages themselves."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
-from sightstream.images.event import CE_ID, CE_SOURCE, CE_SUBJECT, CE_TIME, SEPARATOR, URI
 from sightstream.images.limits import Limits
-from sightstream.images.store import Image, Store
-from sightstream.io import kafka
-from sightstream.tables.schema import EVENT
+from sightstream.images.store import Store
+from sightstream.io import kafka, librdkafka
+from streaming import checkpoint
+from streaming.kafka.assignment import Assignment
 from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import Partition, Topic
-from streaming.kafka.values import PER_IMAGE, ROOM, Opened, event_id, event_time, subject
-from streaming.source import SMALL, Work
+from streaming.kafka.messages import Messages
+from streaming.kafka.reader import AssignedMessages, contents
+from streaming.kafka.values import PER_IMAGE, ROOM, Opened
+from streaming.source import Tasks, Work
 
 if TYPE_CHECKING:
-    import pandas as pd
     from kafka.admin import KafkaAdminClient
     from pyspark.sql import DataFrame, SparkSession
 
-    from sightstream.scoring.framed import Piece
     from sightstream.scoring.udf import Read
     from streaming.kafka.object_events import EventReader
     from streaming.observe.metrics import Metrics
@@ -59,16 +59,19 @@ class KafkaSource:
         that they tell of.
         """
         self.checkpoint = topic.checkpoint
-        self.read: Read = reader or partial(contents, Store(uri_prefixes, limits), opened)
         self._reader = reader
         if reader:
             reader.require_answers()
         self._topic = topic
         self._recent = recent
         self._metrics = metrics
-        self._max_bytes = limits.max_bytes
-        if opened or reader:
-            self._max_bytes = limits.max_bytes * PER_IMAGE + ROOM
+        self._tasks = Tasks()
+        messages = Messages(
+            librdkafka.login(topic.broker), topic.name, topic.isolation, topic.fail_on_loss
+        )
+        most = limits.max_bytes * PER_IMAGE + ROOM if opened or reader else limits.max_bytes
+        look = reader or partial(contents, Store(uri_prefixes, limits), opened)
+        self.read: Read = AssignedMessages(messages, look, most)
         self._images_per_batch = images_per_batch
         self._max_offsets = max_offsets
         self._stands: list[Partition] = []
@@ -85,20 +88,20 @@ class KafkaSource:
         return sum(max(0, s.end - self._committed.get(s.number, s.begin)) for s in self._stands)
 
     def events(self, session: SparkSession) -> DataFrame:
-        """Return the messages as a stream of events, with the content that they carry."""
+        """Return the messages as a stream, of which Spark needs the offsets alone."""
         if self.changed():
             self._recognise()
             self._stands = [replace(each, committed=each.begin) for each in self._stands]
             self._committed = {}
-        options = self._options(session.sparkContext.defaultParallelism)
-        messages = session.readStream.format("kafka").options(**options).load()
-        return events(messages, self._max_bytes, self._suffix)
+        return session.readStream.format("kafka").options(**self._options()).load()
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:
-        """Return one task for a few messages, else as Spark has divided the micro-batch."""
-        ends = self._topic.committed_offsets(batch_id)
-        size = sum(end - self._committed.get(number, 0) for number, end in ends.items())
-        return Work(size, batch.coalesce(1) if size < SMALL else batch)
+        """Return one task for a few messages, else as many as there are cores."""
+        found = self._topic.spans(batch_id)
+        size = sum(each.size for each in found)
+        number, tasks = self._tasks.of(size, batch.sparkSession)
+        now = checkpoint.planned(self.checkpoint, batch_id)
+        return Work(size, tasks, Assignment(self._suffix, now, number, found).text)
 
     def first(self, rows: pa.Table) -> pa.Table:
         """Leave out rows of messages that a producer sent twice."""
@@ -154,23 +157,16 @@ class KafkaSource:
         # As after a change of kafka_isolation_level. Spark would call that a loss.
         return not any(each.end < each.committed <= each.last for each in self._stands)
 
-    def _options(self, cores: int) -> dict[str, str | int | bool]:
+    def _options(self) -> dict[str, str | int | bool]:
         topic = self._topic
         most = min(self._images_per_batch, max(1, int(BATCH_BYTES / self._bytes)))
         return {
             **kafka.spark_options(topic.broker),
             "subscribe": topic.name,
             "kafka.isolation.level": topic.isolation,
-            "includeHeaders": True,
             "startingOffsets": "latest" if topic.from_end else "earliest",
-            # A task that asks at the end of a partition would wait for half a second.
-            "kafka.fetch.max.wait.ms": 10,
-            # Kafka's defaults are for small messages: 40 images a request, and a small window.
-            "kafka.max.partition.fetch.bytes": 8 * 2**20,
-            "kafka.receive.buffer.bytes": 2**20,
             "failOnDataLoss": topic.fail_on_loss,
             "maxOffsetsPerTrigger": self._max_offsets or most,
-            **({"minPartitions": cores} if len(self._stands) < cores else {}),
         }
 
     def _recognise(self) -> None:
@@ -211,117 +207,6 @@ class KafkaSource:
             of["kafka_lag_records"].labels(name, stand.number).set(stand.lag)
             of["kafka_lag_seconds"].labels(name, stand.number).set(seconds[stand.number])
         return ends
-
-
-def contents(
-    store: Store, opened: Opened | None, rows: pd.DataFrame, _assignment: str
-) -> Iterator[Piece]:
-    """Yield, in a worker, the events of rows of `events`, and the images they carry or claim."""
-    # In Arrow, since a missing text is None or NaN in pandas, as its version has it.
-    events = pa.Table.from_pandas(rows, EVENT, preserve_index=False)
-    codes, uris = (events[name].to_pylist() for name in ("error_code", "uri"))
-    # Rows that the driver takes from Spark hold bytearrays.
-    values = [None if content is None else bytes(content) for content in rows["content"]]
-    carried: Sequence[Image | None] = values
-    if opened:
-        bodies = [None if value is None else opened(value) for value in values]
-        events = _as_told(events, [body.event if body else None for body in bodies])
-        carried = [body.image if body else None for body in bodies]
-    images = [
-        None if code is not None else store(uri) if content is None else content
-        for code, uri, content in zip(codes, uris, carried, strict=True)
-    ]
-    yield events, images
-
-
-def _as_told(events: pa.Table, told: Sequence[Mapping[str, Any] | None]) -> pa.Table:
-    """Return the events with the ids, times and subjects that CloudEvents in messages have."""
-    rows = events.to_pylist()
-    for row, event in zip(rows, told, strict=True):
-        if event:
-            row["event_id"] = event_id(event) or row["event_id"]
-            row["event_time"] = event_time(event, row["event_time"])
-            row["original_name"] = subject(event) or row["original_name"]
-    return pa.Table.from_pylist(rows, EVENT)
-
-
-def events(messages: DataFrame, max_bytes: int, suffix: str = "") -> DataFrame:
-    """Return the columns of `schema.EVENT`, and `content`: the image, null where none is decoded.
-
-    Messages come as Spark's Kafka source returns them, with headers. A header that is no UTF-8 or
-    too long counts as missing; of several with one name the first counts. `suffix` follows the
-    topic's name in the event ids of messages that bring none.
-    """
-    place = "concat_ws('/', topic, partition, offset)"
-    today = "date_trunc('DAY', current_timestamp())"
-    latest, earliest = f"{today} + INTERVAL 2 DAY", f"{today} - INTERVAL 366 DAY"
-    # One map: searching the list for each name costs more than reading the message.
-    mapped = messages.selectExpr("*", "map_from_entries(reverse(headers)) AS header")
-    named = mapped.selectExpr(
-        "value",
-        f"{place} AS place",
-        f"concat_ws('/', concat(topic, '{suffix}'), partition, offset) AS own",
-        f"{_header(CE_ID, 255)} AS id",
-        f"{_sender()} AS sender",
-        f"{_header(URI, 4096)} AS claim",
-        f"{_header(CE_SUBJECT, 4096)} AS subject",
-        f"{_text('key', 4096)} AS named",
-        f"try_to_timestamp({_header(CE_TIME, 64)}) AS sent",
-        "coalesce(length(value), 0L) AS size",
-        # Rows are partitioned by day: a wrong clock must not spread them over thousands. The day
-        # alone, since Spark compiles the code anew for each new constant in it.
-        f"greatest(least(timestamp, {latest}), {earliest}) AS received",
-    )
-    judged = named.selectExpr(
-        "*",
-        "CASE WHEN size = 0 AND claim IS NULL THEN 'empty' "
-        f"WHEN size > {max_bytes} THEN 'too_large' END AS error_code",
-        "CASE WHEN sent BETWEEN received - INTERVAL 1 DAY AND received + INTERVAL 1 DAY "
-        "THEN sent ELSE received END AS time",
-    )
-    columns = {
-        "event_id": "coalesce("
-        f"CASE WHEN sender IS NULL THEN id ELSE concat(sender, '{SEPARATOR}', id) END, own)",
-        "source": "'kafka'",
-        "uri": "CASE WHEN size = 0 AND claim IS NOT NULL THEN claim "
-        "ELSE concat('kafka://', place) END",
-        "original_name": "coalesce(subject, named, place)",
-        "event_time": "unix_micros(time) / 1e6D",
-        "bytes": "size",
-        "error_code": "error_code",
-        "error_detail": "CASE error_code "
-        "WHEN 'empty' THEN 'The message has no bytes, and no uri header.' WHEN 'too_large' THEN "
-        f"concat(format_number(size, 0), ' bytes; the limit is {max_bytes:,}.') END",
-    }
-    return judged.selectExpr(
-        *(f"{columns[name]} AS {name}" for name in EVENT.names),
-        "CASE WHEN size > 0 AND error_code IS NULL THEN value END AS content",
-    )
-
-
-def _sender() -> str:
-    """Return SQL for the source of a message; null where it names none.
-
-    Its hash stands for a source that could be mistaken for another: one that has the separator
-    in it, is no UTF-8, or is too long.
-    """
-    raw = f"try_element_at(header, '{CE_SOURCE}')"
-    text = _text(raw, 1024)
-    return (
-        f"CASE WHEN length({raw}) > 0 THEN CASE WHEN instr({text}, '{SEPARATOR}') = 0 THEN {text} "
-        f"ELSE concat('sha256:', sha2({raw}, 256)) END END"
-    )
-
-
-def _header(name: str, most: int) -> str:
-    return _text(f"try_element_at(header, '{name}')", most)
-
-
-def _text(binary: str, most: int) -> str:
-    """Return SQL for bytes as text; null where they are no UTF-8, empty or too long."""
-    text = f"try_validate_utf8(CAST({binary} AS STRING))"
-    fits = f"length({binary}) <= {4 * most} AND length({text}) BETWEEN 1 AND {most}"
-    return f"CASE WHEN {fits} THEN {text} END"
 
 
 def _mean_bytes(client: KafkaAdminClient, name: str, stands: list[Partition]) -> float:

@@ -3,12 +3,10 @@
 import json
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
 from threading import Event
 from types import SimpleNamespace
 from uuid import UUID
 
-import pandas as pd
 import pyarrow as pa
 import pytest
 from kafka.errors import KafkaConnectionError
@@ -22,9 +20,13 @@ from sightstream.errors import (
 )
 from sightstream.images.limits import Limits
 from streaming.kafka import source as module
+from streaming.kafka.assignment import Assignment, Span
 from streaming.kafka.lag import Topic
 from streaming.kafka.source import KafkaSource
 from streaming.observe.metrics import Metrics
+
+PLANNED = 1_700_000_000
+"""Seconds since the epoch."""
 
 
 class Client:
@@ -112,20 +114,27 @@ def planned(topic):
 
     def write(number, *, committed=False, **ends):
         offsets = {"images": {name.removeprefix("p"): end for name, end in ends.items()}}
-        content = f"v1\n{{}}\n{json.dumps(offsets)}"
+        content = f'v1\n{{"batchTimestampMs":{1000 * PLANNED}}}\n{json.dumps(offsets)}'
         for folder in ("offsets", "commits") if committed else ("offsets",):
             (topic.checkpoint / folder).mkdir(exist_ok=True, parents=True)
             (topic.checkpoint / folder / str(number)).write_text(content)
         (topic.checkpoint / "metadata").write_text('{"id": "app"}')
+        first = topic.checkpoint / "sources" / "0" / "0"
+        first.parent.mkdir(exist_ok=True, parents=True)
+        first.write_bytes(b'\0v1\n{"images":{"1":5,"0":10}}')
 
     return write
 
 
 class Batch:
-    """A micro-batch as Spark has divided it."""
+    """A micro-batch, and the session that makes tasks for it."""
 
-    def coalesce(self, number):
-        return f"in {number}"
+    def __init__(self):
+        self.sparkSession = self.sparkContext = self
+        self.defaultParallelism = 2
+
+    def range(self, start, end, step, partitions):
+        return f"{end} in {partitions}"
 
 
 def rows(*ids):
@@ -151,21 +160,34 @@ def test_a_checkpoint_says_what_has_a_row(make, planned):
 def test_micro_batches_are_counted_one_after_the_other(make, planned):
     source, batch = make(), Batch()
     planned(0, p0=40, p1=30)
-    assert source.work(batch, 0) == (70, batch, str)
-    source.done(0, 70, rows("a"))
+    work = source.work(batch, 0)
+    assert (work.images, work.tasks) == (55, "2 in 2")
+    source.done(0, 55, rows("a"))
     assert source.behind == 30
     planned(1, p0=50, p1=30)
-    assert source.work(batch, 1) == (10, "in 1", str)
+    work = source.work(batch, 1)
+    assert (work.images, work.tasks) == (10, "1 in 1")
     source.done(1, 10, rows("b"))
     assert source.behind == 20
+
+
+def test_a_micro_batch_is_what_spark_has_planned(make, planned):
+    source = make()
+    planned(0, p0=40, p1=30)
+    first = Assignment.of(source.work(Batch(), 0).assignment())
+    assert first == Assignment("", PLANNED, 2, [Span(0, 10, 40), Span(1, 5, 30)])
+    planned(1, p0=40, p1=31, p2=7)  # a partition that is new
+    second = Assignment.of(source.work(Batch(), 1).assignment())
+    assert second.spans == [Span(1, 30, 31), Span(2, 0, 7)]
 
 
 def test_after_a_crash_the_planned_micro_batch_comes_again_with_the_same_size(make, planned):
     planned(0, committed=True, p0=40, p1=30)
     planned(1, p0=50, p1=30)
-    for _ in range(2):
-        source = make()
-        assert source.work(Batch(), 1).images == 10
+    works = [make().work(Batch(), 1) for _ in range(2)]
+    assert [each.images for each in works] == [10, 10]
+    assert works[0].assignment() == works[1].assignment()
+    source = make()
     source.done(1, 10, None)
     assert source.behind == 20
 
@@ -187,14 +209,9 @@ def test_ids_are_remembered_once_they_are_committed_and_not_before(make, planned
 )
 def test_a_micro_batch_keeps_below_half_a_gigabyte(make, client, size, most, expected):
     client.bytes = size * 100
-    options = make(images_per_batch=most)._options(cores=2)
+    options = make(images_per_batch=most)._options()
     assert options["maxOffsetsPerTrigger"] == pytest.approx(expected, rel=0.12)
-    assert make(max_offsets=7)._options(cores=2)["maxOffsetsPerTrigger"] == 7
-
-
-def test_partitions_are_divided_where_there_are_fewer_than_cores(make):
-    assert make()._options(cores=8)["minPartitions"] == 8
-    assert "minPartitions" not in make()._options(cores=2)
+    assert make(max_offsets=7)._options()["maxOffsetsPerTrigger"] == 7
 
 
 def test_a_topic_that_is_not_there_is_an_error_of_its_own(make, client):
@@ -249,21 +266,6 @@ def test_the_lag_is_looked_at_until_the_end_and_after_a_fault(make, client, unti
     assert source.behind == 115
     arrived = {"source": "kafka"}
     assert metrics.registry.get_sample_value("sightstream_arrived_images_total", arrived) == 15
-
-
-def test_a_message_carries_its_image_or_claims_it_or_was_refused(make, tmp_path):
-    now = datetime.now(UTC).timestamp()
-    messages = pd.DataFrame(
-        {
-            "event_id": ["a", "b", "c"], "source": "kafka", "original_name": "x",
-            "uri": ["kafka://images/0/1", "file:///etc/passwd", "kafka://images/0/3"],
-            "event_time": now, "bytes": [3, 0, 0], "error_code": [None, None, "empty"],
-            "error_detail": None, "content": [bytearray(b"abc"), None, None],
-        }
-    )  # fmt: skip
-    ((events, images),) = make().read(messages, "")
-    assert events["event_id"].to_pylist() == ["a", "b", "c"]
-    assert (images[0], images[1].code, images[2]) == (b"abc", "uri_refused", None)
 
 
 def test_a_stream_that_goes_on_meanwhile_is_not_ahead_of_the_broker(make, client, planned):

@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 from io import BytesIO
 
 import fastavro
-import pandas as pd
 import pytest
 from PIL import Image
 
 from sightstream import config
 from sightstream.errors import ConfigError
-from sightstream.images.limits import Limits, Rejected
-from sightstream.images.store import Store
+from sightstream.images.limits import Rejected
 from streaming.kafka import values
-from streaming.kafka.source import contents
 from streaming.kafka.values import opener
 
 PNG = (
@@ -204,23 +201,3 @@ def test_only_a_time_near_the_brokers_is_believed():
         ("0001-01-01T00:00:00+23:00", 0), (5, 0), (None, 0),
     ]:  # fmt: skip
         assert values.event_time(told(time=text), now) == now + offset, text
-
-
-def test_rows_get_what_events_tell():
-    now = datetime.now(UTC).timestamp()
-    messages = pd.DataFrame(
-        {
-            "event_id": ["images/0/1", "images/0/2", "images/0/3", "images/0/4"],
-            "source": "kafka", "original_name": "key", "uri": "kafka://images/0/1",
-            "event_time": now, "bytes": 3, "error_code": [None, None, None, "empty"],
-            "error_detail": None,
-            "content": [event(subject="gate/7.png"), b"noise", event(subject=""), None],
-        }
-    )  # fmt: skip
-    store = Store((), Limits())
-    ((events, images),) = contents(store, opener("json:$.data_base64"), messages, "")
-    assert events["event_id"].to_pylist() == ["/cam#5", "images/0/2", "/cam#5", "images/0/4"]
-    assert events["original_name"].to_pylist() == ["gate/7.png", "key", "key", "key"]
-    assert (images[0], images[1].code, images[2], images[3]) == (
-        PNG, "unsupported_format", PNG, None,
-    )  # fmt: skip

@@ -2,13 +2,14 @@
 
 import json
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 
 from sightstream import config
 from sightstream.errors import ConfigError
 from sightstream.images.decode import Preprocessing, decode
 from sightstream.images.limits import Limits
+from sightstream.tables.schema import EVENT
 from streaming.kafka.object_events import event_reader
 from tests.unit.test_notices import event, record
 
@@ -105,10 +106,10 @@ def test_what_is_no_event_is_refused_by_what_it_is(rows, value, seen):
 def test_claims_by_header_are_read_as_ever(tmp_path):
     reader = event_reader((*PREFIXES, tmp_path.as_uri()), Limits(1000, 1000))
     columns = {"event_id": "a", "source": "kafka", "original_name": "n", "event_time": 1.0,
-               "bytes": 0, "error_code": None, "error_detail": None, "content": None}  # fmt: skip
+               "bytes": 0, "error_code": None, "error_detail": None}  # fmt: skip
     claim = columns | {"uri": (tmp_path / "a.png").as_uri()}
     empty = columns | {"uri": "kafka://t/0/1", "error_code": "empty", "error_detail": "none"}
-    ((events, images),) = reader(pd.DataFrame([claim, empty]), "")
+    ((events, images),) = reader(pa.Table.from_pylist([claim, empty], EVENT), [None, None])
     assert (len(events), images) == (2, [str(tmp_path / "a.png"), None])
 
 
