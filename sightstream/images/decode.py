@@ -33,6 +33,7 @@ Frame = Literal["first", "middle", "each"]
 
 MAX_SIDE = 2**14
 
+_METHODS = {each: Image.Resampling[each.upper()] for each in get_args(Resize)}
 _ORIENTED = {"exif", "Raw profile type exif"}
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -179,7 +180,7 @@ def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing
     mode = "RGB" if want.channels == 3 else "L"
     if image.mode != mode:  # `convert` would copy it all the same.
         image = image.convert(mode)
-    pixels = np.asarray(_pad(image, want))
+    pixels = np.frombuffer(_pad(image, want).tobytes(), np.uint8)
     return Decoded(pixels.reshape(want.height, want.width, -1), format.name, width, height)
 
 
@@ -198,8 +199,7 @@ def _resize(image: Image.Image, want: Preprocessing, *, turned: bool) -> Image.I
         kept = [want.crop * min(ratios) / ratio for ratio in ratios]
     left, top = right * (1 - kept[0]) / 2, bottom * (1 - kept[1]) / 2
     box = (left, top, right - left, bottom - top)
-    method = Image.Resampling[want.resize.upper()]
-    return _opaque(image, want.levels).resize((width, height), method, box)
+    return _opaque(image, want.levels).resize((width, height), _METHODS[want.resize], box)
 
 
 def _pad(image: Image.Image, want: Preprocessing) -> Image.Image:
@@ -230,16 +230,17 @@ def _orientation(image: Image.Image) -> int:
 
 def _opaque(image: Image.Image, levels: Levels) -> Image.Image:
     """L or RGB, which are the modes that can be averaged, without transparency."""
-    if image.mode.startswith(("I", "F")):  # of a format that another package adds
+    mode, transparent = image.mode, image.has_transparency_data
+    if mode in ("L", "RGB") and not transparent:
+        return image
+    if mode.startswith(("I", "F")):  # of a format that another package adds
         return to_8_bit(Samples(np.asarray(image)), levels)
-    if image.has_transparency_data:
+    if transparent:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, mask=rgba)
         return white
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
+    return image.convert("L" if mode == "1" else "RGB")
 
 
 def _too_many_pixels(

@@ -13,6 +13,9 @@ FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _EXIF = b"Exif\0\0"
 _FRAME = struct.Struct(">BHHB")
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+_MARKERS = {bytes((0xFF, each)) for each in range(0xC0, 0xFF)} - {
+    bytes((0xFF, each)) for each in range(0xD0, 0xD9)
+}
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDC, 0xDD}
 _PLAIN = {0xC0, 0xC1, 0xC2}
 _SOS, _EOI, _ADOBE = 0xDA, 0xD9, 0xEE
@@ -66,8 +69,14 @@ class Frame:
 def segments(data: bytes) -> Iterator[Segment]:
     """The segments up to the end marker; what stands between them is passed over."""
     position = 2
-    while (found := _MARKER.search(data, position)) and (marker := found[1][0]) != _EOI:
-        start = found.end()
+    while True:
+        if data[position : position + 2] not in _MARKERS:  # as it is in nearly all files
+            if not (found := _MARKER.search(data, position)):
+                return
+            position = found.end() - 2
+        marker, start = data[position + 1], position + 2
+        if marker == _EOI:
+            return
         position = start + max(2, int.from_bytes(data[start : start + 2], "big"))
         yield marker, start + 2, position
 
