@@ -17,6 +17,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql.functions import pandas_udf
 from pyspark.sql.types import IntegerType
 
+session = SparkSession.builder.master(f"local[{CORES}]").config("spark.driver.memory", "2g")
+session = session.config("spark.driver.bindAddress", "127.0.0.1")
+# While another is measured all processes stand still; that is no lost executor.
+spark = session.config("spark.network.timeout", "1h").getOrCreate()
+spark.sparkContext.setLogLevel("ERROR")
+
 
 def load_model() -> Callable[[Any], Any]:
     """What answers batches, in a worker."""
@@ -32,12 +38,6 @@ def pixels(contents: pd.Series) -> pd.Series:
     """Flat pixels, since a column holds no tensors."""
     return contents.map(lambda each: decode(io.BytesIO(each)).astype(np.float32).ravel())
 
-
-session = SparkSession.builder.master(f"local[{CORES}]").config("spark.driver.memory", "2g")
-session = session.config("spark.driver.bindAddress", "127.0.0.1")
-# While another is measured all processes stand still; that is no lost executor.
-spark = session.config("spark.network.timeout", "1h").getOrCreate()
-spark.sparkContext.setLogLevel("ERROR")
 
 predict = predict_batch_udf(
     load_model, return_type=IntegerType(), batch_size=100, input_tensor_shapes=[[SIDE, SIDE, 3]]
