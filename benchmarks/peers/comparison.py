@@ -123,7 +123,9 @@ class Comparison:
 
     def _labels(self) -> dict[str, int]:
         numbers = {label: number for number, label in enumerate(self.model.labels)}
-        query = "SELECT original_name, label FROM predictions WHERE original_name LIKE '%-0%'"
+        query = (
+            "SELECT DISTINCT original_name, label FROM predictions WHERE original_name LIKE '%-0%'"
+        )
         rows = ask(self.settings.predictions, query).to_pylist()
         return {r["original_name"].rpartition("-")[2]: numbers[r["label"]] for r in rows}
 
@@ -142,30 +144,25 @@ class Contender:
     """A peer that is up, warm, and stands still until it is measured."""
 
     def __init__(self, peer: Peer, command: list[str], told: Comparison, stack: ExitStack) -> None:
-        """Starts it, twice, and takes its start, memory and latency."""
+        """Starts it, twice, and takes its start, memory and latency; `stack` ends it."""
         self.peer, self.workload, self.pause = peer, told.workload, ExitStack()
         self.full = told.workload.images
         if peer.share < 1:
             self.full = told.folder / peer.name
             link(told.paths[: max(1, round(len(told.paths) * peer.share))], self.full)
+        work = told.folder / "work" / peer.name
         for attempt in ("first", "second"):
             begin = time.time()
-            work = told.folder / "work" / f"{peer.name}-{attempt}"
-            self.running = Running(peer, command, told.workload, work, CORES)
-            try:
+            self.running = Running(peer, command, told.workload, work / attempt, CORES)
+            stack.callback(self.running.close)
+            with self._ended_by_errors():
                 self.running.classify(told.workload.one)
-                start = time.time() - begin
-                if attempt == "second":
-                    figures = self._first(told)
-            except Exception:
-                self.running.close()
-                raise
+            told.figures[peer.name] = {"start, s": round(time.time() - begin, 2)}
             if attempt == "first":
                 self.running.close()
-        stack.callback(self.running.close)
         stack.callback(self.pause.close)
-        self._rest()
-        told.figures[peer.name] |= {"start, s": round(start, 2), **figures}
+        with self._ended_by_errors():
+            told.figures[peer.name] |= self._first(told)
         screen.print(told.workload.name, peer.name, told.figures[peer.name])
 
     def _first(self, told: Comparison) -> dict[str, Any]:
@@ -177,25 +174,33 @@ class Contender:
         if self.peer.kind == "stream" or self.peer.trickle:
             latencies = self.running.trickle(told.paths[0], RATE, told.seconds)
             figures["p50, p95"] = delays(latencies)
+        self._rest()
         return figures
 
     def measure(self) -> dict[str, float]:
         """Images a second, of one round."""
         told, count = self.workload, sum(1 for _ in self.full.iterdir())
         self.pause.close()
-        try:
+        with self._ended_by_errors():
             # Also wakes workers that stood still; of a batch framework, the start of a job.
             start = self.running.classify(told.one if self.peer.batch else told.few)
             seconds = self.running.classify(self.full)
-        finally:
-            self._rest()
+        self._rest()
         figures = {"images/s": count / seconds}
         if self.peer.batch:
             figures["images/s without start"] = count / max(0.001, seconds - start)
         return figures
 
+    @contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self.running.close()
+            raise
+
     def _rest(self) -> None:
-        if not self.peer.idle and self.running.process.poll() is None:
+        if not self.peer.idle:
             self.pause.enter_context(stream.paused(self.running.process))
 
 

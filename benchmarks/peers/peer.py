@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -23,7 +23,7 @@ from benchmarks.peers.rows import Row, Rows
 from sightstream.runtime.jars import retrieve
 
 SCRIPTS = Path(__file__).with_name("scripts")
-PATIENCE = 300
+PATIENCE = 180
 """Seconds after which a peer that gives no answer is given up."""
 
 
@@ -146,7 +146,10 @@ class Running:
             )  # fmt: skip
         self.rows, self.labels = Rows(work / "rows", peer.rows), dict[str, int]()
         self.answers: Queue[Any] = Queue()
-        Thread(target=self._listen, daemon=True).start()
+        assert self.process.stdin
+        assert self.process.stdout
+        self.questions = self.process.stdin
+        Thread(target=self._listen, args=[self.process.stdout], daemon=True).start()
 
     def classify(self, folder: Path) -> float:
         """Seconds until the results of all images in a folder are kept."""
@@ -187,11 +190,11 @@ class Running:
 
     def close(self) -> None:
         """Ends the whole tree."""
-        tree = [self.process]
+        tree: list[Any] = [self.process]
         with suppress(psutil.NoSuchProcess):
-            tree = [*psutil.Process(self.process.pid).children(recursive=True), self.process]
+            tree += psutil.Process(self.process.pid).children(recursive=True)
         with suppress(OSError):
-            self.process.stdin.close()
+            self.questions.close()
         if self.peer.kind == "stream":
             self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -230,8 +233,8 @@ class Running:
         return found
 
     def _ask(self, *command: Any) -> Any:
-        self.process.stdin.write(json.dumps(command).encode() + b"\n")
-        self.process.stdin.flush()
+        self.questions.write(json.dumps(command).encode() + b"\n")
+        self.questions.flush()
         deadline = time.monotonic() + PATIENCE
         while True:
             with suppress(Empty):
@@ -247,7 +250,7 @@ class Running:
     def _last(self) -> str:
         return (self.work / "log").read_text(errors="replace").strip().rpartition("\n")[2]
 
-    def _listen(self) -> None:
-        for line in self.process.stdout:
+    def _listen(self, lines: IO[bytes]) -> None:
+        for line in lines:
             if line.startswith(b'{"answer": '):  # the rest is what frameworks print
                 self.answers.put(json.loads(line)["answer"])
