@@ -42,7 +42,7 @@ def agreement(ours: dict[str, int], theirs: dict[str, int]) -> str:
 
 
 def markdown(results: dict[str, Any], titles: dict[str, tuple[str, str]]) -> str:
-    """A table for each workload.
+    """A table for each workload; the first tells what each lacks.
 
     Args:
         results: as the comparison writes them.
@@ -56,16 +56,19 @@ def markdown(results: dict[str, Any], titles: dict[str, tuple[str, str]]) -> str
     for name, part in results["workloads"].items():
         lines += ["", f"{name}, {part['images']} images a round, {told['rounds']} rounds:", ""]
         lines += table(part["figures"], titles)
+        titles = {peer: (title, "") for peer, (title, _) in titles.items()}
     return "\n".join(lines) + "\n"
 
 
 def table(figures: dict[str, dict[str, Any]], titles: dict[str, tuple[str, str]]) -> list[str]:
     """Rows of Markdown, in the order of the ratios; a peer that failed comes last."""
-    head = ("", "images/s", "sightstream / it", "start, s", "MiB", "p50, p95", "equal labels")
-    lines = [_line([*head, "what it lacks"]), _line(["---"] * (len(head) + 1))]
+    head = ["", "images/s", "sightstream / it", "start, s", "MiB", "p50 / p95", "equal labels"]
+    if with_lacks := any(lacks for _, lacks in titles.values()):
+        head.append("what it lacks")
+    lines = [_line(head), _line(["---"] * len(head))]
     for name in sorted(figures, key=lambda each: figures[each].get("ratio", float("inf"))):
         title, lacks = titles[name]
-        lines.append(_line([title, *cells(figures[name]), lacks]))
+        lines.append(_line([title, *cells(figures[name]), *([lacks] if with_lacks else [])]))
     return lines
 
 
