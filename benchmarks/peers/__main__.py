@@ -35,10 +35,6 @@ def main() -> None:
     if unknown := set(names) - set(known):
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     results = run({name: known[name] for name in names}, chosen)
-    titles = {name: (peer.title, peer.lacks) for name, peer in known.items()}
-    titles["sightstream"] = ("**sightstream**", "")
-    chosen.out.write_text(json.dumps(results, indent=2) + "\n")
-    chosen.out.with_suffix(".md").write_text(report.markdown(results, titles))
     show(results)
 
 
@@ -65,7 +61,16 @@ def run(chosen_peers: dict[str, Peer], chosen: argparse.Namespace) -> dict[str, 
                 told = it.run(chosen_peers, commands)
             told["figures"] |= failed
             results["workloads"][name] = told
+            keep(results, chosen.out)
     return results
+
+
+def keep(results: dict[str, Any], path: Path) -> None:
+    """Writes JSON, and the page of tables beside it."""
+    titles = {name: (peer.title, peer.lacks) for name, peer in peers().items()}
+    titles["sightstream"] = ("**sightstream**", "")
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    path.with_suffix(".md").write_text(report.markdown(results, titles))
 
 
 def command() -> str:
