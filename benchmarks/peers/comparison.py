@@ -108,8 +108,6 @@ class Comparison:
                 continue
             after = self._backlog(f"round-{number}-{name}")
             told["ratio"] = report.ratio(before, after, told["images/s"])
-            if alone := told.pop("images/s without start", None):
-                told["without start"] = report.ratio(before, after, alone)
             told |= {"ours": (before * after) ** 0.5, "load": os.getloadavg()[0]}
             self.rounds.setdefault(name, []).append(told)
             screen.print(number, name, {key: round(value, 2) for key, value in told.items()})
@@ -188,7 +186,7 @@ class Contender:
         self._rest()
         figures = {"images/s": count / seconds}
         if self.peer.batch:
-            figures["images/s without start"] = count / max(0.001, seconds - start)
+            figures["start"] = min(1.0, start / seconds)
         return figures
 
     @contextmanager

@@ -22,7 +22,12 @@ def ratio(before: float, after: float, other: float) -> float:
 
 
 def summary(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Medians of a peer's rounds, and the range of its ratios."""
+    """Medians of a peer's rounds, and the range of its ratios.
+
+    Args:
+        rounds: images a second, the ratio, and of a batch framework the share of the time that
+            the start of a job takes.
+    """
     ratios = [each["ratio"] for each in rounds]
     told: dict[str, Any] = {
         "images/s": round(median(each["images/s"] for each in rounds)),
@@ -30,8 +35,9 @@ def summary(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
         "range": [round(min(ratios), 2), round(max(ratios), 2)],
         "rounds": len(rounds),
     }
-    if "without start" in rounds[0]:
-        told["ratio without start"] = round(median(each["without start"] for each in rounds), 2)
+    if "start" in rounds[0]:
+        alone = [each["ratio"] * (1 - each["start"]) for each in rounds]
+        told["ratio without start"] = round(median(alone), 2)
     return told
 
 

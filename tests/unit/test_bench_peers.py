@@ -35,8 +35,10 @@ def test_a_summary_is_of_medians_and_tells_the_range():
     assert report.summary(rounds) == {
         "images/s": 20, "ratio": 2, "range": [1, 3], "rounds": 3,
     }  # fmt: skip
-    alone = [each | {"without start": each["ratio"] / 2} for each in rounds]
-    assert report.summary(alone)["ratio without start"] == 1
+    started = [
+        each | {"start": share} for each, share in zip(rounds, (0.9, 0.5, 0.25), strict=True)
+    ]
+    assert report.summary(started)["ratio without start"] == 0.5
 
 
 def test_agreement_is_of_images_that_both_have():

@@ -56,6 +56,8 @@ def trickle(path: str, rate: float, seconds: float) -> list[float]:
 
 command = [sys.executable, "-m", "uvicorn", "service:app", "--workers", str(CORES)]
 command += ["--port", str(PORT), "--log-level", "warning", "--no-access-log"]
+# Else connections, and workers, are given up that only stood still while another was measured.
+command += ["--timeout-keep-alive", "3600", "--timeout-worker-healthcheck", "3600"]
 service = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 while service.poll() is None:
     try:
