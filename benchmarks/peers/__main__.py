@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ def main() -> None:
     names = chosen.only.split(",") if chosen.only else list(known)
     if unknown := set(names) - set(known):
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and so do all that it started
     results = run({name: known[name] for name in names}, chosen)
     show(results)
 
