@@ -58,18 +58,19 @@ def test_the_table_is_in_the_order_of_ratios_and_ends_with_what_failed():
 
 
 def test_the_page_names_date_machine_and_command():
+    loads = [{"load": 1.5}, {"load": 7.0}, {"load": 2.04}]
     told = {
         "date": "1 May 2026",
         "machine": {"cores": 2, "cpu": "A CPU", "python": "3.13.0", "pyspark": "4.3.0"},
         "settings": {"rounds": 11, "command": "make bench-peers"},
         "workloads": {
-            "24x24": {"images": 2000, "figures": {"sightstream": OURS}},
-            "MobileNetV2": {"images": 200, "figures": {"sightstream": OURS}},
+            name: {"images": 2000, "figures": {"sightstream": OURS}, "rounds": {"fast": loads}}
+            for name in ("24x24", "MobileNetV2")
         },
     }
     first, _, part, *rest = report.markdown(told, TITLES).splitlines()
     assert first == ("1 May 2026, 2 cores of A CPU, Python 3.13.0, Spark 4.3.0: `make bench-peers`")
-    assert part == "24x24, 2000 images a round, 11 rounds:"
+    assert part == "24x24: 2000 images a round, 11 rounds, load average 2.0"
     heads = [line for line in rest if line.startswith("|  |")]
     assert ["what it lacks" in head for head in heads] == [True, False]
 
