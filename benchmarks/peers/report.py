@@ -60,9 +60,9 @@ def markdown(results: dict[str, Any], titles: dict[str, tuple[str, str]]) -> str
         f"{machine['python']}, Spark {machine['pyspark']}: `{told['command']}`",
     ]
     for name, part in results["workloads"].items():
-        load = median(each["load"] for rounds in part["rounds"].values() for each in rounds)
-        lines += ["", f"{name}: {part['images']} images a round, {told['rounds']} rounds, load "
-                  f"average {load:.1f}", ""]  # fmt: skip
+        loads = [each["load"] for rounds in part["rounds"].values() for each in rounds]
+        head = f"{name}: {part['images']} images a round, {told['rounds']} rounds"
+        lines += ["", f"{head}, load average {median(loads):.1f}" if loads else head, ""]
         lines += table(part["figures"], titles)
         titles = {peer: (title, "") for peer, (title, _) in titles.items()}
     return "\n".join(lines) + "\n"
