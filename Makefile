@@ -5,10 +5,10 @@ export VENV
 # Left over from another environment, these would let its packages in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test test-all check bench docs site up down logs lock clean
+.PHONY: help setup run test test-all check bench bench-peers docs site up down logs lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make .venv from requirements.lock; PYTHON=... chooses the Python
 	@.ci/setup
@@ -30,6 +30,9 @@ check: setup ## lint, format, types and the imports that packages may make
 
 bench: setup ## measure speed; ARGS="..." are options of the benchmarks
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-peers: setup ## measure what else one would run beside it; ARGS="--only by-hand,beam --rounds 3"
+	@$(VENV)/bin/python -m benchmarks.peers $(ARGS)
 
 docs: setup ## write docs/metrics.md and Grafana's dashboards anew, from the code
 	@$(VENV)/bin/python -m streaming.observe.docs
