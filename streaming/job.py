@@ -322,7 +322,7 @@ def _probes(
         partial(
             probes.images, settings.inbox, settings.ignore, settings.images, settings.retention_days
         ),
-        partial(probes.table, settings.predictions),
+        probes.Table(settings.predictions),
         partial(probes.copies, table),
         probes.machine,
         partial(probes.registered, registry, model),

@@ -121,6 +121,25 @@ def last_checkpoint(path: str) -> int:
     return int(said["version"])
 
 
+def newest(path: str) -> int:
+    """Return the last version of a table in a folder, looked for from its last checkpoint on.
+
+    -1 where that tells nothing. delta-rs lists the log and reads the checkpoint, which takes 66 ms
+    of a core in a log of 9,000 entries.
+    """
+    if "://" in path:
+        return -1
+    try:
+        version = last_checkpoint(path)
+    except (KeyError, ValueError):  # others wrote it, or it is damaged
+        return -1
+    if version >= 0 and not Path(path, delta.entry_name(version)).exists():
+        return -1
+    while Path(path, delta.entry_name(version + 1)).exists():
+        version += 1
+    return version
+
+
 def append(path: str, head: Head, rows: pa.Table, app_id: str, batch_id: int) -> Head:
     """Commit the rows of a micro-batch as `_put` does; no copy of its checkpoint may meanwhile."""
     import pyarrow.compute as pc

@@ -356,7 +356,15 @@ def version(path: str) -> int | None:
     from deltalake import DeltaTable
 
     with delta.reached(path):
+        if (known := commits.newest(path)) >= 0:
+            return known
         return opened(path).version() if DeltaTable.is_deltatable(path) else None
+
+
+def version_of(path: str) -> int:
+    """Return a table's last version; InputError where there is no table."""
+    found = version(path)
+    return opened(path).version() if found is None else found
 
 
 def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
@@ -397,7 +405,7 @@ def latest(path: str, count: int) -> pa.Table:
 
 def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of each commit from now on; look for it every `interval` seconds."""
-    version, looked = opened(path).version() + 1, time.monotonic()
+    version, looked = version_of(path) + 1, time.monotonic()
     while True:
         gone = False
         try:
@@ -411,7 +419,7 @@ def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]
         elif not gone and time.monotonic() - looked <= GAP:
             time.sleep(interval)
         else:
-            newest, looked = opened(path).version(), time.monotonic()
+            newest, looked = version_of(path), time.monotonic()
             if gone or (newest >= version and delta.commit(delta.store(path), version) is None):
                 log.warning(
                     "versions %d to %d of the table are gone, since they are older than its "

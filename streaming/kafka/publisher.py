@@ -105,7 +105,7 @@ class Publisher:
         except FileNotFoundError:
             rows, missing = None, True
         if rows is None and missing:
-            newest = predictions.opened(self._table).version()
+            newest = predictions.version_of(self._table)
             if newest >= number:
                 log.info("versions %d to %d of the table were merged", number, newest)
                 moment = datetime.fromtimestamp(self._position.processed_at, UTC) - OVERLAP

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0  # time between two looks
+TABLE_SHARE = 0.005  # of a core that looks at the table take at most; they slow with its log
 DECISIONS = ("promoted", "refused", "undecided")  # of a training about its version
 FIGURES = ("accuracy", "f1_macro", "precision_macro", "recall_macro")  # that become metrics
 
@@ -89,16 +91,32 @@ def stuck(file: Path, inbox: Path) -> Figures:
     yield "inbox_stuck_files", stuck_in_inbox.now(file, inbox).count
 
 
-def table(path: str) -> Figures:
-    """Yield the files, bytes and rows of the predictions table, from its log alone."""
-    import pyarrow as pa
-    from deltalake import DeltaTable
+class Table:
+    """The predictions table, of which the log alone is read: seldom where that takes long."""
 
-    files = pa.table(DeltaTable(path).get_add_actions())
-    yield "table_files", files.num_rows
-    yield "table_size_bytes", sum(files["size_bytes"].to_pylist())
-    if not files["num_records"].null_count:  # others may write files without statistics
-        yield "table_rows", sum(files["num_records"].to_pylist())
+    def __init__(self, path: str) -> None:
+        """Look at the table of a path from the first call on."""
+        self._path = path
+        self._next = 0.0
+        self._found: list[tuple[str, float]] = []
+
+    def __call__(self) -> Figures:
+        """Yield the files, bytes and rows of the table, from before where it is too early."""
+        if (begin := time.monotonic()) >= self._next:
+            self._found = list(self._look())
+            now = time.monotonic()
+            self._next = now + (now - begin) / TABLE_SHARE
+        yield from self._found
+
+    def _look(self) -> Iterator[tuple[str, float]]:
+        import pyarrow as pa
+        from deltalake import DeltaTable
+
+        files = pa.table(DeltaTable(self._path).get_add_actions())
+        yield "table_files", files.num_rows
+        yield "table_size_bytes", sum(files["size_bytes"].to_pylist())
+        if not files["num_records"].null_count:  # others may write files without statistics
+            yield "table_rows", sum(files["num_records"].to_pylist())
 
 
 def copies(table: Predictions) -> Figures:

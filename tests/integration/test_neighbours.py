@@ -117,7 +117,7 @@ def test_every_reader_answers_after_another_job_changed_the_table(left, path, se
         "predictions"
     ](settings)
     assert status.rows(path)["rows_today"] == len(left)
-    assert dict(probes.table(path))["table_rows"] == len(left)
+    assert dict(probes.Table(path)())["table_rows"] == len(left)
     Labels(tmp_path / "labels").put({"0-2": "dog"}, "me")
     with snapshot(path, labels=tmp_path / "labels") as now:
         wanted = Filter(status="ok", sources=("folder",))

@@ -334,6 +334,38 @@ def test_a_reader_in_another_process_sees_what_was_committed(table, path):
         reader.stdin.close()
 
 
+# Its last version
+
+
+def test_without_a_table_there_is_no_version(tmp_path):
+    assert predictions.version(str(tmp_path / "none")) is None
+    with pytest.raises(InputError):
+        predictions.version_of(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("told", ["rightly", "not", "damaged"])
+def test_its_last_version_is_found_whatever_the_last_checkpoint_is_said_to_be(table, path, told):
+    said = Path(path, "_delta_log", "_last_checkpoint")
+    assert predictions.version(path) == 0
+    for number in range(5):
+        table.append(rows(row(f"{number}")), "app", number)
+    assert predictions.version(path) == DeltaTable(path).version() == 5
+    table.maintain(quiet=True)
+    table.append(rows(row("after")), "app", 5)
+    if told == "not":
+        said.unlink()
+    elif told == "damaged":
+        said.write_text("{")
+    assert predictions.version(path) == DeltaTable(path).version() == 7
+
+
+def test_a_checkpoint_that_its_log_does_not_have_is_no_version(table, path):
+    said = Path(path, "_delta_log", "_last_checkpoint")
+    said.write_text('{"version": 99, "size": 9}')
+    with pytest.raises(InputError):
+        predictions.version(path)
+
+
 # Following
 
 

@@ -2,13 +2,16 @@
 
 import logging
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from sightstream.models.registry import Registry
 from sightstream.runtime import pyspark_inside, spark
 from sightstream.tables.predictions import Predictions
+from sightstream.tables.schema import ROW
 from streaming import job
 from streaming.folder import stuck
 from streaming.observe import listener, probes
@@ -109,6 +112,23 @@ def test_a_look_sets_every_gauge_of_a_home(session, settings, caplog):
                  "machine_cpu_seconds_total"):  # fmt: skip
         assert found[f"sightstream_{name}"] > 0
     assert caplog.text == ""
+
+
+NOW = datetime.now(UTC)
+ANSWER = {
+    "event_id": "a", "source": "folder", "processed_at": NOW, "status": "ok", "date": NOW.date()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("share", "seen"), [(1e9, 2), (1e-9, 1)])
+def test_the_table_is_looked_at_seldom_where_that_takes_more_than_its_share(
+    settings, monkeypatch, share, seen
+):
+    monkeypatch.setattr(probes, "TABLE_SHARE", share)
+    table, look = Predictions(settings.predictions), probes.Table(settings.predictions)
+    for number, files in enumerate((1, seen)):
+        table.append(pa.Table.from_pylist([ANSWER], ROW), "app", number)
+        assert dict(look())["table_files"] == files
 
 
 class Ended:
