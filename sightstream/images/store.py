@@ -27,9 +27,13 @@ _HADOOP = {"s3a": "s3", "s3n": "s3"}
 """Arrow's schemes for those of Spark's connectors."""
 
 _KEPT = re.compile(
-    r"(?s).*(/images/\d{4}-\d\d-\d\d/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.\w+)?)"
+    r"(?s).*(/images/\d{4}-\d\d-\d\d/(?:\d{4}/)?"
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.\w+)?)"
 )
-"""A path or uri that the intake gives an image; its name is the event id, which no other has."""
+"""A path or uri that the intake gives an image; its name is the event id, which no other has.
+
+Early releases put all images of a day into one folder.
+"""
 
 
 class Store:

@@ -30,6 +30,7 @@ from streaming.folder.manifests import PENDING, placed, publish, read, write
 log = logging.getLogger(__name__)
 
 MANIFEST_IMAGES = 1000  # images in a manifest, at most
+SPAN = 600  # seconds whose images share a folder; a folder of ext4 holds about ten million files
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",
     stat.S_IFIFO: "a named pipe, which holds no image",
@@ -143,7 +144,7 @@ class Intake:
             "event_id": ids,
             "source": ["folder"] * len(chunk),
             "uri": [
-                f"{_day(int(at // 86_400))}/{event_id}{_suffix(path)}"
+                f"{_folder(int(at // SPAN))}/{event_id}{_suffix(path)}"
                 for path, at, event_id in zip(paths, came, ids, strict=True)
             ],
             "original_name": [readable(path[len(self._inbox) + 1 :]) for path in paths],
@@ -174,8 +175,8 @@ def _moved(path: bytes, target: str) -> None:
     except OSError as error:
         if error.errno == errno.EXDEV:
             crossing.move(path, target)
-        elif error.errno == errno.ENOENT and not (day := Path(target).parent).exists():
-            day.mkdir(exist_ok=True)
+        elif error.errno == errno.ENOENT and not (folder := Path(target).parent).exists():
+            folder.mkdir(parents=True, exist_ok=True)
             _moved(path, target)
         else:
             raise
@@ -215,6 +216,6 @@ def _suffix(path: bytes) -> str:
     return "." + ending.decode().lower() if len(ending) <= 5 and ending.isalnum() else ""
 
 
-@lru_cache(2)  # of days since the epoch, UTC
-def _day(number: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
+@lru_cache(2)  # of spans since the epoch, UTC
+def _folder(number: int) -> str:
+    return time.strftime("%Y-%m-%d/%H%M", time.gmtime(number * SPAN))

@@ -185,7 +185,7 @@ def ends_well(settings, told, left, names=NAMES):
     assert not left()
     images = {local_path(event.uri): event.original_name for event in events}
     assert all(shown([Path(p).read_bytes()]) == [name] for p, name in images.items())
-    assert set(images) == {str(path) for path in settings.images.glob("*/*")}
+    assert set(images) == {str(path) for path in settings.images.glob("*/*/*")}
     assert {path.name for path in settings.manifests.iterdir()} - {"pending.rewritten"} == set(
         published(settings.manifests)
     )

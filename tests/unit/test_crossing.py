@@ -40,7 +40,7 @@ def test_each_file_is_taken_once_whatever_its_name_and_kind(inbox, settings, tol
     kept = [Path(local_path(e.uri)) for e in events.values() if not e.error_code]
     assert sorted(path.read_bytes() for path in kept) == sorted(names)
     assert not left()
-    assert len([*settings.images.glob("*/*")]) == 5
+    assert len([*settings.images.glob("*/*/*")]) == 5
 
 
 def test_a_full_disk_is_waited_for_and_costs_nothing(inbox, settings, told, left, monkeypatch):

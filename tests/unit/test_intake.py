@@ -460,7 +460,7 @@ def test_a_home_of_any_name_works(tmp_path, settings):
     intake = intake_of(strange)
     (strange.inbox / "x.jpg").write_bytes(b"picture")
     assert intake.take() == 1
-    (image,) = strange.images.glob("*/*")
+    (image,) = strange.images.glob("*/*/*")
     (uri,) = placed(read(between(strange.manifests, {})), strange.images)["uri"].to_pylist()
     assert local_path(uri) == str(image)
 
@@ -925,16 +925,17 @@ def test_twenty_thousand_files_become_as_many_events(settings, told, left):
     assert sizes == told_of
     assert max(sizes) <= MANIFEST_IMAGES == 1000
     assert not left()
-    assert sum(1 for _ in settings.images.glob("*/*")) == 20_000
+    assert sum(1 for _ in settings.images.glob("*/*/*")) == 20_000
     assert all(content(event) + b".jpg" == event.original_name.encode() for event in events[::97])
 
 
-def test_an_event_points_at_the_image_below_its_date(intake, settings, drop, told):
+def test_an_event_points_at_the_image_below_its_date_and_ten_minutes(intake, settings, drop, told):
     drop("a/x.jpg", b"picture")
     intake.take()
     (event,) = told()
-    day = datetime.fromtimestamp(event.event_time, UTC).date().isoformat()
-    assert local_path(event.uri) == str(settings.images / day / f"{event.event_id}.jpg")
+    came = datetime.fromtimestamp(event.event_time, UTC)
+    folder = settings.images / f"{came:%Y-%m-%d}" / f"{came:%H}{came.minute // 10}0"
+    assert local_path(event.uri) == str(folder / f"{event.event_id}.jpg")
     assert (content(event), event.bytes, event.source) == (b"picture", 7, "folder")
 
 

@@ -316,14 +316,16 @@ def test_without_prefixes_a_link_is_not_followed(tmp_path):
         assert (refused.code, "links are not followed" in refused.detail) == ("unreadable", True)
 
 
-ARRIVED = "images/2026-11-28/01a1fe0c-b2f5-7f93-9ba7-f629a851ac89"
+NAME = "01a1fe0c-b2f5-7f93-9ba7-f629a851ac89"
+ARRIVED = f"images/2026-11-28/1340/{NAME}"
 
 
+@pytest.mark.parametrize("arrived", [ARRIVED, f"images/2026-11-28/{NAME}"])
 @pytest.mark.parametrize("suffix", ["", ".png", ".JPG"])
-def test_an_image_that_the_intake_took_is_in_the_home_in_use(suffix):
-    assert here(f"/old\nhome/{ARRIVED}{suffix}", "/new") == f"/new/{ARRIVED}{suffix}"
-    assert here(f"file:///old/{ARRIVED}{suffix}", "file:///a%20b") == (
-        f"file:///a%20b/{ARRIVED}{suffix}"
+def test_an_image_that_the_intake_took_is_in_the_home_in_use(arrived, suffix):
+    assert here(f"/old\nhome/{arrived}{suffix}", "/new") == f"/new/{arrived}{suffix}"
+    assert here(f"file:///old/{arrived}{suffix}", "file:///a%20b") == (
+        f"file:///a%20b/{arrived}{suffix}"
     )
 
 
