@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyarrow.fs import FileSystem
 
+GROUP = 50_000
+"""Rows of a part of a file, of which readers leave out those of other times."""
+
 File = tuple[str, str, int]
 """Day, path as in the log, and bytes."""
 
@@ -37,7 +40,7 @@ def merge(path: str, table: DeltaTable, size: int) -> None:
             date: commits.Values = {"date": day}
             actions += [commits.removed(name, bytes_, date) for _, name, bytes_ in some]
             rows = pa.concat_tables([read(table, store, unquote(name)) for _, name, _ in some])
-            actions.append(commits.added(store, f"date={day}", date, rows))
+            actions.append(commits.added(store, f"date={day}", date, rows, row_group_size=GROUP))
     if actions:
         commits.rearrange(path, head, actions)
 

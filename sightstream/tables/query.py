@@ -91,11 +91,18 @@ class Snapshot:
         columns = _all_but(LARGE, [field.name for field in self._table.schema().fields])
         taken, width = 0, 1
         while days[taken:] and len(found) < skip + count:
-            part = days[taken : taken + width]
+            part, left = days[taken : taken + width], skip + count - len(found)
+            chosen = f"FROM predictions WHERE date BETWEEN ?::DATE AND ?::DATE AND {where}"
+            asked = [part[-1], part[0], *values]
+            # All columns are read of the parts of files that have rows since then, and no others.
+            times = self.ask(
+                f"SELECT event_time {chosen} ORDER BY event_time DESC LIMIT ?", [*asked, left]
+            )["event_time"]
+            if len(times) and not times.null_count:
+                chosen, asked = f"{chosen} AND event_time >= ?", [*asked, times[-1].as_py()]
             rows = self.ask(
-                f"SELECT {columns} FROM predictions WHERE date BETWEEN ?::DATE AND ?::DATE "
-                f"AND {where} ORDER BY event_time DESC, event_id DESC LIMIT ?",
-                [part[-1], part[0], *values, skip + count - len(found)],
+                f"SELECT {columns} {chosen} ORDER BY event_time DESC, event_id DESC LIMIT ?",
+                [*asked, left],
             )
             found += rows.to_pylist()
             taken, width = taken + width, 2 * width
@@ -140,8 +147,13 @@ class Snapshot:
 
     def row(self, event_id: str) -> dict[str, Any] | None:
         """Return all columns of an image's row, or None."""
-        rows = self.ask("SELECT * FROM predictions WHERE event_id = ?", [event_id])
-        return next(iter(rows.to_pylist()), None)
+        # Two steps: the second reads all columns, but of a part of a file.
+        when = self.ask("SELECT processed_at FROM predictions WHERE event_id = ?", [event_id])
+        here = "processed_at = ? AND event_id = ?"
+        for moment in when["processed_at"].to_pylist()[:1]:
+            rows = self.ask(f"SELECT * FROM predictions WHERE {here}", [moment, event_id])
+            return next(iter(rows.to_pylist()), None)
+        return None
 
     def kinds(self, since: datetime | None = None) -> Filter:
         """Return the filter with all values that rows which arrived since a time have, sorted."""

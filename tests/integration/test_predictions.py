@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
@@ -332,6 +333,50 @@ def test_a_reader_in_another_process_sees_what_was_committed(table, path):
         table.append(rows(row("c")), "app", 1)
         assert ask() == ["a", "b", "c"]
         reader.stdin.close()
+
+
+def seconds_of(work):
+    """The least of the core of three runs."""
+    taken = []
+    for _ in range(3):
+        begin = time.process_time()
+        work()
+        taken.append(time.process_time() - begin)
+    return min(taken)
+
+
+def many(count, first):
+    """Rows that arrived and were processed one microsecond after the other."""
+    made = rows(row("many")).take([0] * count)
+    numbers = pa.array(range(first, first + count), pa.int64())
+    for name in ("event_time", "processed_at"):
+        kind = ROW.field(name).type
+        times = pc.add(numbers, int(TODAY.timestamp()) * 10**6).cast(kind)
+        made = made.set_column(made.schema.get_field_index(name), ROW.field(name), times)
+    ids = pc.binary_join_element_wise("event", numbers.cast(pa.string()), "-")
+    return made.set_column(0, ROW.field("event_id"), ids)
+
+
+def test_the_page_reads_all_columns_of_the_newest_rows_and_of_one_row_alone(table, path):
+    for batch in range(4):
+        table.append(many(100_000, batch * 100_000), "app", batch)
+    table.maintain(quiet=True)
+    with snapshot(path) as now:
+        all_columns = seconds_of(lambda: now.ask("SELECT * FROM predictions").num_rows)
+        found = now.newest(Filter(), 2, skip=1)
+        assert [each["event_id"] for each in found] == ["event-399998", "event-399997"]
+        assert seconds_of(lambda: now.newest(Filter(), 20)) < all_columns / 2
+        assert now.row("event-123456")["event_id"] == "event-123456"
+        assert seconds_of(lambda: now.row("event-123456")) < all_columns / 2
+        assert now.row("none") is None
+
+
+def test_rows_without_a_time_of_arrival_come_last(table, path):
+    made = [row("a", event_time=None), row("b"), row("c", event_time=None)]
+    table.append(rows(*made), "app", 0)
+    with snapshot(path) as now:
+        assert now.newest(Filter(), 3)[0]["original_name"] == "b"
+        assert len(now.newest(Filter(), 3)) == 3
 
 
 # Its last version
