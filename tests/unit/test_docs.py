@@ -97,7 +97,13 @@ def test_links_of_pages_beside_the_code_lead_somewhere(page):
 
 # The code
 
-GENERATED = ("benchmarks/results.json", "benchmarks/peers/results.", "build/", "data/", "docker/secrets/")
+GENERATED = (
+    "benchmarks/results.json",
+    "benchmarks/peers/results.",
+    "build/",
+    "data/",
+    "docker/secrets/",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
