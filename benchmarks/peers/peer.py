@@ -119,7 +119,7 @@ def _java(peer: Peer, made: Path, say: Callable[[str], None]) -> list[str]:
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise RuntimeError((done.stderr or done.stdout).strip().rpartition("\n")[2])
+        raise RuntimeError(" ".join((done.stderr or done.stdout).split())[-300:])
 
 
 class Running:
