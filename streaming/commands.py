@@ -173,14 +173,17 @@ def status(
 
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
-    from streaming.job import running
-    from streaming.observe.screen import Screen
+    from streaming.start import starting
 
-    screen = Screen(as_json=as_json)
     with ExitStack() as stack:
-        stack.callback(screen.close)
         with terminal.waiting("starting Spark and loading the model"):
-            stream = stack.enter_context(running(settings, screen.add))
+            session = stack.enter_context(starting(settings))
+            from streaming.job import running
+            from streaming.observe.screen import Screen
+
+            screen = Screen(as_json=as_json)
+            stack.callback(screen.close)
+            stream = stack.enter_context(running(settings, screen.add, session))
         stop = terminal.stop_on_signals()
         if once:
             for each in stream.lineup.followers:
