@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError
 from sightstream.io import disk
 from sightstream.models.registry import Registry
-from sightstream.runtime import spark
+from sightstream.runtime import cluster, spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,12 +49,18 @@ def starting(settings: Settings) -> Iterator[Future[SparkSession]]:
             raise ModelNotFoundError(
                 f"the registry {registry.shown} is empty; train a model with: sightstream train"
             )
+        start = partial(
+            spark.start, "run", settings.root, settings.master, settings.driver_memory,
+            {**SPARK, **settings.spark}, kafka="kafka" in settings.source,
+            token_url=settings.kafka_oauth_token_url,
+        )  # fmt: skip
+        session: Future[SparkSession]
         with ThreadPoolExecutor(1) as beside:
-            session = beside.submit(
-                spark.start, "run", settings.root, settings.master, settings.driver_memory,
-                {**SPARK, **settings.spark}, kafka="kafka" in settings.source,
-                token_url=settings.kafka_oauth_token_url,
-            )  # fmt: skip
+            if cluster.is_local(settings.master):
+                session = beside.submit(start)
+            else:  # whose executors may be long in coming: Ctrl-C ends the wait for them
+                session = Future()
+                session.set_result(start())
             try:
                 yield session
             finally:
