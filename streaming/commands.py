@@ -94,7 +94,6 @@ def run(
     Example: sightstream run --source folder --source kafka --predictions-topic predictions
     """
     from sightstream.errors import ModelNotFoundError
-    from sightstream.models.registry import STARTER, Registry
 
     settings = options.settings(
         home, master=master, model=model, shadow=shadow, also=also or None, canary=canary,
@@ -107,6 +106,8 @@ def run(
         try:
             _run(settings, once=once, as_json=as_json)
         except ModelNotFoundError:
+            from sightstream.models.registry import STARTER, Registry
+
             registry = Registry(settings.registry_address)
             if settings.model not in ("", STARTER) or registry.names():
                 raise

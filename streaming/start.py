@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from sightstream.config import Settings
 from sightstream.errors import ModelNotFoundError
 from sightstream.io import disk
-from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
 
 if TYPE_CHECKING:
@@ -40,14 +39,13 @@ def starting(settings: Settings) -> Iterator[Future[SparkSession]]:
     """
     with disk.held(settings.root):
         spark.clear(settings.root, "run")
-        registry = Registry(settings.registry_address)
-        if not registry.exists:
+        if not settings.has_registry:
             from streaming.observe.metrics import Metrics
 
             # A port in use is told before a model is trained.
             Metrics().serve(settings.metrics_host, settings.metrics_port)()
             raise ModelNotFoundError(
-                f"the registry {registry.shown} is empty; train a model with: sightstream train"
+                f"the registry {settings.registry} is empty; train a model with: sightstream train"
             )
         start = partial(
             spark.start, "run", settings.root, settings.master, settings.driver_memory,
