@@ -294,6 +294,11 @@ class Settings(BaseSettings):
         return self.registry_uri or f"sqlite:///{self.registry / 'mlflow.db'}"
 
     @property
+    def has_registry(self) -> bool:
+        """False where the registry is under home, and nothing was published to it yet."""
+        return bool(self.registry_uri) or (self.registry / "mlflow.db").exists()
+
+    @property
     def logs(self) -> Path:
         """Log files, Spark's and TensorFlow's included."""
         return self.root / "logs"

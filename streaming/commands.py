@@ -94,7 +94,6 @@ def run(
     Example: sightstream run --source folder --source kafka --predictions-topic predictions
     """
     from sightstream.errors import ModelNotFoundError
-    from sightstream.models.registry import STARTER, Registry
 
     settings = options.settings(
         home, master=master, model=model, shadow=shadow, also=also or None, canary=canary,
@@ -107,6 +106,8 @@ def run(
         try:
             _run(settings, once=once, as_json=as_json)
         except ModelNotFoundError:
+            from sightstream.models.registry import STARTER, Registry
+
             registry = Registry(settings.registry_address)
             if settings.model not in ("", STARTER) or registry.names():
                 raise
@@ -173,14 +174,17 @@ def status(
 
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
-    from streaming.job import running
-    from streaming.observe.screen import Screen
+    from streaming.start import starting
 
-    screen = Screen(as_json=as_json)
     with ExitStack() as stack:
-        stack.callback(screen.close)
         with terminal.waiting("starting Spark and loading the model"):
-            stream = stack.enter_context(running(settings, screen.add))
+            session = stack.enter_context(starting(settings))
+            from streaming.job import running
+            from streaming.observe.screen import Screen
+
+            screen = Screen(as_json=as_json)
+            stack.callback(screen.close)
+            stream = stack.enter_context(running(settings, screen.add, session))
         stop = terminal.stop_on_signals()
         if once:
             for each in stream.lineup.followers:

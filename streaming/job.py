@@ -6,7 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +15,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from sightstream.config import Settings
-from sightstream.errors import ConfigError, ModelNotFoundError, StreamFailedError
-from sightstream.io import disk
+from sightstream.errors import ConfigError, StreamFailedError
 from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
@@ -51,14 +50,6 @@ if TYPE_CHECKING:
     from sightstream.models.version import ServedModel
 
 log = logging.getLogger(__name__)
-
-SPARK = {
-    # A micro-batch runs plans of three nodes, of which nothing is to be gained by making code.
-    "spark.sql.codegen.wholeStage": "false",
-    # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
-    "spark.task.maxDirectResultSize": "64m",
-}
-"""Options of the stream's session."""
 
 TRIGGER_SECONDS = 0.0  # from micro-batch to micro-batch; 0: as soon as images wait
 
@@ -166,37 +157,30 @@ class Stream:
 
 
 @contextmanager
-def running(settings: Settings, on_rows: OnRows) -> Iterator[Stream]:
+def running(
+    settings: Settings, on_rows: OnRows, starting: Future[SparkSession]
+) -> Iterator[Stream]:
     """Start all parts of the stream but its queries; end them in order, whatever happens.
+
+    The session is that of `streaming.start`, which holds the home folder, too.
 
     Raises:
         SightstreamError: of the kind that says what to correct.
     """
     metrics = Metrics()
     with ExitStack() as stack, ThreadPoolExecutor(1) as beside:
-        stack.enter_context(disk.held(settings.root))
-        spark.clear(settings.root, "run")
         stack.callback(metrics.serve(settings.metrics_host, settings.metrics_port))
         registry = Registry(settings.registry_address)
-        if not registry.exists:
-            raise ModelNotFoundError(
-                f"the registry {registry.shown} is empty; train a model with: sightstream train"
-            )
-        # Faults of a source are raised before anything is started.
-        table = Predictions(settings.predictions, settings.history)
-        sources = _sources(settings, table, metrics)
-        # MLflow's import and Spark's start take seconds each.
+        # MLflow's import takes a second.
         champion = beside.submit(
             Champion, settings.model, settings.engine, registry,
             lambda result: metrics.of["model_reloads"].labels(result).inc(), settings.device,
         )  # fmt: skip
         followers = beside.submit(_followers, settings, registry, metrics)
-        session = spark.start(
-            "run", settings.root, settings.master, settings.driver_memory,
-            {**SPARK, **settings.spark}, kafka="kafka" in settings.source,
-            token_url=settings.kafka_oauth_token_url,
-        )  # fmt: skip
-        stack.callback(spark.stop, session)
+        table = Predictions(settings.predictions, settings.history)
+        sources = _sources(settings, table, metrics)
+        session = starting.result()
+        spark.make_interruptible(session)
         first, lineup = champion.result(), Lineup(followers.result(), settings.canary)
         stream = _stream(settings, session, first, sources, table, metrics, on_rows, lineup)
         listen(session, metrics)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from sightstream.errors import EnvironmentUnfitError
@@ -19,6 +20,11 @@ def java_version() -> int | None:
     java = _java_program()
     if not java:
         return None
+    # Java says it in a file, too; to start one takes 0.15 s.
+    with suppress(OSError):
+        release = Path(java).resolve(strict=True).parents[1] / "release"
+        if found := re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release.read_text(), re.M):
+            return int(found.group(1))
     try:
         answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

@@ -260,6 +260,11 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def make_interruptible(session: SparkSession) -> None:
+    """Makes Ctrl-C end Spark's jobs as `start` does, where another thread than this started it."""
+    _interruptible(session.sparkContext)
+
+
 def _interruptible(context: SparkContext) -> None:
     """Makes Ctrl-C end Spark's jobs, and then whoever waits for them."""
 

@@ -132,7 +132,7 @@ def _carry_out(
     settings: Settings, name: str, backfill: Backfill, on_phase: Callable[[str], None],
     on_step: OnStep,
 ) -> None:  # fmt: skip
-    from streaming.job import SPARK
+    from streaming.start import SPARK
 
     images, options = backfill.plan.images, {**SPARK, **settings.spark}
     session = spark.start(name, settings.root, settings.master, settings.driver_memory, options)

@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol
 
 from sightstream.errors import InputError
+from sightstream.tables.schema import EVENT_COLUMNS, ddl
 from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.intake import Folders, Intake
@@ -78,7 +79,8 @@ class Manifested:
 
         session.dataSource.register(ManifestSource)
         reader = session.readStream.format(ManifestSource.name())
-        reader = reader.option("path", str(self._manifests))
+        # A schema that Spark knows is asked of no process, each of which would import pyarrow.
+        reader = reader.schema(ddl(EVENT_COLUMNS)).option("path", str(self._manifests))
         return reader.option("images", self._images_per_batch).load()
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:

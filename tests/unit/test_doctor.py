@@ -88,6 +88,20 @@ def test_java_21_will_do(look, java):
     assert look("Java").ok
 
 
+@pytest.mark.parametrize(("said", "major"), [("21.0.4", 21), ("1.8.0_402", 8), ("17", 17)])
+def test_java_is_not_started_where_a_file_says_its_release(java, tmp_path, said, major):
+    java("11.0.2")
+    facts = f'IMPLEMENTOR="Debian"\nJAVA_VERSION="{said}"\nJAVA_VERSION_DATE="2025-04-15"\n'
+    (tmp_path / "jdk" / "release").write_text(facts)
+    assert jvm.java_version() == major
+
+
+def test_a_file_of_a_release_without_its_java_is_no_java(look, monkeypatch, tmp_path):
+    (tmp_path / "release").write_text('JAVA_VERSION="21.0.4"\n')
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert "found no Java; install one" in look("Java").detail
+
+
 def test_no_java_is_told(look, monkeypatch, tmp_path):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert "found no Java; install one" in look("Java").detail

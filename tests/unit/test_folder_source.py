@@ -6,8 +6,8 @@ from threading import Timer
 import pytest
 
 from streaming.folder import source as sources
-from streaming.folder import spark_source as module
-from streaming.folder.spark_source import ManifestReader
+from streaming.folder import spark_reader as module
+from streaming.folder.spark_reader import ManifestReader
 
 
 @pytest.fixture
