@@ -190,19 +190,20 @@ class Running:
 
     def close(self) -> None:
         """Ends the whole tree."""
-        tree: list[Any] = [self.process]
+        tree = []
         with suppress(psutil.NoSuchProcess):
-            tree += psutil.Process(self.process.pid).children(recursive=True)
+            tree = psutil.Process(self.process.pid).children(recursive=True)
         with suppress(OSError):
             self.questions.close()
         if self.peer.kind == "stream":
             self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(15)
-        for each in tree:
+        for each in (*tree, self.process):
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         self.process.wait()
+        psutil.wait_procs(tree, timeout=30)  # their ports are for the next start
 
     def _stream(self, folder: Path, count: int) -> float:
         staged = self.work / "staging" / str(time.time_ns())

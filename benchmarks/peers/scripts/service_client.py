@@ -70,3 +70,4 @@ try:
         answer(classify=classify, trickle=trickle)
 finally:
     service.terminate()
+    service.wait()
