@@ -142,8 +142,9 @@ def test_a_micro_batch_that_fails_is_run_again_in_isolation(place):
 
 def test_while_a_source_is_away_no_image_is_to_blame(place):
     running = Running(Source(place, ["kills"]), Table(), Checkpoint(place))
+    running.query.start()
     running.source.there = False
-    running.run()
+    running.steps()
     assert (running.workers.alone, running.table.rows) == (0, [])
     assert "a worker ended" in str(running.spark.exception())
 
