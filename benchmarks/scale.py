@@ -25,10 +25,8 @@ from rich.table import Table
 from benchmarks import images, sample, stream
 from sightstream import config
 from sightstream.config import Settings
-from sightstream.io import changes
 from sightstream.io.address import free_port
-from sightstream.tables import delta
-from sightstream.tables.predictions import ask, changed, opened
+from sightstream.tables.predictions import ask
 
 PROBE = 10_000
 """Images of the backlogs that tell what an image costs."""
@@ -143,11 +141,13 @@ class Meter:
     def __init__(self, settings: Settings, process: Popen[bytes], port: int) -> None:
         """Begins with the table as it is; `port` is that of the stream's metrics."""
         self._settings, self._process, self._port = settings, process, port
-        self._store = delta.store(settings.predictions)
-        self._log = os.fsencode(settings.predictions) + b"/_delta_log"
-        self._next = opened(settings.predictions).version() + 1
+        self._commits = stream.Commits(settings)
         self._dropped = 0
-        self.rows = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table since then."""
+        return self._commits.rows
 
     def start(self, sources: list[Path]) -> float:
         """One image; returns the seconds since the stream was started."""
@@ -207,14 +207,7 @@ class Meter:
 
     def _wait(self, rows: int) -> None:
         while self.rows < rows:
-            deadline = time.monotonic() + LONGEST
-            while (actions := delta.commit(self._store, self._next)) is None:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"no commit in {LONGEST} s after {self.rows} rows")
-                changes.wait(self._log, 1.0)
-            files = changed(actions, "add")
-            self.rows += sum(json.loads(file["stats"])["numRecords"] for file in files)
-            self._next += 1
+            self._commits.take(time.monotonic() + LONGEST)
 
 
 def _short(value: object) -> str:

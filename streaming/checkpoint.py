@@ -109,7 +109,6 @@ def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
 
 def first_offset(checkpoint: Path) -> dict[str, Any]:
     """Return the offset at which Kafka's first micro-batch begins, as Spark noted it."""
-    # Spark writes a zero byte first.
     (noted,) = (checkpoint / "sources").glob("*/0")
     return _offset(noted)
 
@@ -122,7 +121,8 @@ def planned(checkpoint: Path, batch: int) -> float:
 
 def _offset(path: Path) -> dict[str, Any]:
     # The lines are: the version of the log, metadata, and the offset of the one source, before
-    # which version 2 of the log has the name of the source and a colon.
+    # which version 2 of the log has the name of the source and a colon. The first one of Kafka is
+    # in a file that begins with a zero byte.
     line = _lines(path)[-1]
     return dict(json.loads(line[line.index("{") :]))
 

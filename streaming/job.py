@@ -180,7 +180,7 @@ def running(
         table = Predictions(settings.predictions, settings.history)
         sources = _sources(settings, table, metrics)
         session = starting.result()
-        spark.make_interruptible(session)
+        spark.make_interruptible(session.sparkContext)
         first, lineup = champion.result(), Lineup(followers.result(), settings.canary)
         stream = _stream(settings, session, first, sources, table, metrics, on_rows, lineup)
         listen(session, metrics)

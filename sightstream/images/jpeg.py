@@ -92,7 +92,7 @@ class Jpeg(JpegImageFile):
             data, pixels = _decode(decode, stream.getvalue(), self.mode, self.size)
             self.fp = BytesIO(data)
             if pixels is not None:
-                self._im = Image.fromarray(pixels).im
+                self._im = Image.frombytes(self.mode, self.size, pixels).im
                 self.tile = []
         return super().load()
 

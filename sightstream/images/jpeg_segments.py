@@ -70,7 +70,7 @@ def segments(data: bytes) -> Iterator[Segment]:
     """The segments up to the end marker; what stands between them is passed over."""
     position = 2
     while True:
-        if data[position : position + 2] not in _MARKERS:  # as it is in nearly all files
+        if data[position : position + 2] not in _MARKERS:  # the search takes as long as the rest
             if not (found := _MARKER.search(data, position)):
                 return
             position = found.end() - 2

@@ -133,7 +133,7 @@ def start(
     try:
         with chatter_to(home / "logs" / "spark.log"), _blocked(signal.SIGTERM):
             context = SparkContext.getOrCreate(conf)
-            _interruptible(context)
+            make_interruptible(context)
             session = SparkSession.builder.getOrCreate()
     except BaseException as error:
         if not inside.has_jvm():
@@ -260,13 +260,11 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def make_interruptible(session: SparkSession) -> None:
-    """Makes Ctrl-C end Spark's jobs as `start` does, where another thread than this started it."""
-    _interruptible(session.sparkContext)
+def make_interruptible(context: SparkContext) -> None:
+    """Makes Ctrl-C end Spark's jobs, and then whoever waits for them.
 
-
-def _interruptible(context: SparkContext) -> None:
-    """Makes Ctrl-C end Spark's jobs, and then whoever waits for them."""
+    `start` does so; in another thread than the main one it has no effect.
+    """
 
     def interrupt(*_: object) -> None:
         inside.interrupt(context)

@@ -149,13 +149,11 @@ class Snapshot:
         """Return all columns of an image's row, or None."""
         # Two steps: the second reads all columns, but of a part of a file.
         when = self.ask("SELECT processed_at FROM predictions WHERE event_id = ?", [event_id])
-        moments = when["processed_at"].to_pylist()[:1]
-        if moments == [None]:  # of another program's row
-            here, asked = "event_id = ?", [event_id]
-        else:
-            here, asked = "processed_at = ? AND event_id = ?", [*moments, event_id]
-        rows = self.ask(f"SELECT * FROM predictions WHERE {here}", asked) if moments else None
-        return next(iter(rows.to_pylist()), None) if rows else None
+        for moment in when["processed_at"].to_pylist()[:1]:
+            here = "processed_at = ? AND event_id = ?"  # each row has the former
+            rows = self.ask(f"SELECT * FROM predictions WHERE {here}", [moment, event_id])
+            return next(iter(rows.to_pylist()), None)
+        return None
 
     def kinds(self, since: datetime | None = None) -> Filter:
         """Return the filter with all values that rows which arrived since a time have, sorted."""
