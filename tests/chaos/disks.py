@@ -6,6 +6,7 @@ It needs root, a loop device and ext4. A file system in memory would never lose 
 import os
 import shutil
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,8 +75,15 @@ class Disk:
         self._mount()
 
     def end(self) -> None:
-        """Unmounts it."""
-        _run("umount", str(self.place))
+        """Unmounts it, once the last process that was killed has left it."""
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                return _run("umount", str(self.place))
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
 
 def _run(*command: str) -> None:

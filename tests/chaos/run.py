@@ -57,9 +57,9 @@ class Outcome:
 
 def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Outcome:
     """Runs it in a new folder, which is kept."""
-    clock = any(each.name.startswith("clock") for each in planned)
+    settable = any(faults.ALL[each.name].group == "clock" for each in planned)
     with World(
-        folder, given.starter, given.sources, given.seed, bug=given.bug, clock=clock
+        folder, given.starter, given.sources, given.seed, bug=given.bug, settable=settable
     ) as world:
         _until_ready(world)
         begin = time.monotonic()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import psutil
 
@@ -22,6 +22,9 @@ from tests.conftest import end_session
 
 PAUSE = 1.0
 """Seconds until it is started again."""
+
+JVM = "Spark's JVM has ended"
+"""Stands for exit code 1 with that reason."""
 
 _ASIDE = re.compile(r"\bmv (\S+) \1\.old\b")
 _REMOVE = re.compile(r"\brm -f (\S+)")
@@ -36,19 +39,24 @@ class Supervised(Thread):
         """Starts nothing yet; `logs` is a folder for what it says, outside the home."""
         super().__init__(name="supervisor", daemon=True)
         self.flags: list[str] = []
-        self.explains = {-signal.SIGKILL}  # exit codes for which there was a reason until now
+        # Exit codes, and JVM, for which there was a reason until now.
+        self.explains: set[int | str] = {-signal.SIGKILL}
         self.starts = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._command, self._environment = command, environment
         self._logs, self._ledger = logs, ledger
         self._go, self._ended = Event(), Event()
         self._go.set()
+        self._starting = Lock()
         self._sessions = list[int]()
 
     def run(self) -> None:
         while self._go.wait() and not self._ended.is_set():
-            self._once()
-            self._ended.wait(PAUSE)
+            with self._starting:
+                process = self._start() if self._go.is_set() else None
+            if process:
+                self._wait(process)
+                self._ended.wait(PAUSE)
 
     def processes(self, kind: str) -> list[psutil.Process]:
         """Those of the running stream; also of one that was left by a driver that is gone."""
@@ -65,7 +73,8 @@ class Supervised(Thread):
 
     def hold(self) -> None:
         """Ends all of it by SIGKILL, and starts none until `release`."""
-        self._go.clear()
+        with self._starting:
+            self._go.clear()
         self.kill()
 
     def release(self) -> None:
@@ -94,7 +103,7 @@ class Supervised(Thread):
         self.join(timeout=30)
         return code
 
-    def _once(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         self.starts += 1
         with self.said.open("wb") as err:
             self.process = subprocess.Popen(
@@ -103,13 +112,16 @@ class Supervised(Thread):
                 start_new_session=True,
             )  # fmt: skip
         self._sessions.append(self.process.pid)
-        code = self.process.wait()
+        return self.process
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        code = process.wait()
         if self._ended.is_set():
             return
         text = self.said.read_text(errors="replace")
         last = (text.strip().splitlines() or [""])[-1]
-        jvm = "Spark's JVM has ended" in last and 1 in self.explains
-        explained = (code in self.explains or jvm) and "Traceback" not in text
+        why = JVM if JVM in last else code
+        explained = why in self.explains and "Traceback" not in text
         self._ledger.ended(code, last if "Traceback" not in text else text, explained=explained)
         self._cure(last)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sightstream import config
 from tests.chaos import disks, formats, senders
+from tests.chaos.clock import Clock
 from tests.chaos.ledger import Ledger
 from tests.chaos.observer import Observer
 from tests.chaos.pictures import Pictures
@@ -32,15 +33,13 @@ RATE = 12.0
 COPIES = 8
 """Further versions of the starter, equal to it, that can become champion."""
 
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-
 
 class World:
     """All that runs, in a folder of its own, until the block ends."""
 
     def __init__(
         self, folder: Path, starter: Settings, sources: Sequence[str], seed: int, *, bug: str = "",
-        clock: bool = False,
+        settable: bool = False,
     ) -> None:  # fmt: skip
         """Starts nothing yet.
 
@@ -50,10 +49,12 @@ class World:
             sources: folder, kafka or both.
             seed: of what is sent.
             bug: one of `bugs.BUGS` for the stream, or none.
-            clock: whether the stream's clock can be set, which takes its calls a little longer.
+            settable: whether the stream's clock can be set, which makes reading it slower.
         """
-        self.folder, self.sources, self._bug, self._clock = folder, sources, bug, clock
+        self.folder, self.sources, self._bug = folder, sources, bug
         self._starter, self._seed = starter, seed
+        self._settable = settable
+        self.clock: Clock | None = None
         self.broker: Broker | None = None
         self.disk: disks.Disk | None = None
         self.manifests: disks.Disk | None = None
@@ -77,6 +78,7 @@ class World:
         if not disks.missing():
             self.disk = disks.Disk(self.folder / "disk.img", root.parent, 1500, 40_000)
             stack.callback(self.disk.end)
+        os.environ["PYTHONPATH"] = f"{REPOSITORY}:{formats.install(self.folder / 'plugin')}"
         settings = self._settings(stack)
         self.home = Home(root, "", **settings)
         shutil.copytree(self._starter.registry, self.home.settings.registry)
@@ -85,6 +87,7 @@ class World:
             place = self.home.settings.manifests
             self.manifests = disks.Disk(self.folder / "manifests.img", place, 16, 4000)
             stack.callback(self.manifests.end)
+        self.clock = Clock(self.folder / "clock") if self._settable else None
         (self.folder / "said").mkdir()
         program = ["tests.chaos.launch", self._bug] if self._bug else ["sightstream"]
         self.stream = Supervised(
@@ -111,17 +114,7 @@ class World:
         }  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        plugin = formats.install(self.folder / "plugin")
-        found = self.home.environment | {"PYTHONPATH": f"{REPOSITORY}:{plugin}"}
-        if self._clock:
-            self.clock = self.folder / "clock"
-            self.clock.write_text("+0")
-            found |= {
-                "LD_PRELOAD": str(FAKETIME[-1]), "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-                "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "NO_FAKE_STAT": "1",
-            }  # fmt: skip
-        return found
+        return self.home.environment | (self.clock.environment if self.clock else {})
 
     def _senders(self) -> list[senders.Sender]:
         digits = sorted((self._starter.root / "starter" / "digits").glob("*/*.png"))

@@ -8,30 +8,30 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.chaos.clock import missing
 from tests.chaos.faults.fault import Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
-
-def missing() -> str:
-    from tests.chaos.world import FAKETIME
-
-    return "" if FAKETIME else "libfaketime is not installed (on Debian: apt-get install faketime)"
+HOUR, YEAR = 3600, 365 * 86_400
 
 
 @contextmanager
-def stepped(world: World, chance: Random, by: str) -> Iterator[str]:
-    """The clock of all its processes; that of senders and observer goes on."""
-    aside = world.clock.with_name("clock.new")
-    for text in (by, "+0"):
-        aside.write_text(text)
-        aside.replace(world.clock)
-        if text == by:
-            yield by
+def stepped(world: World, chance: Random, seconds: int) -> Iterator[str]:
+    """The clock of all its processes; that of senders, broker and observer goes on."""
+    assert world.clock
+    world.clock.set(seconds)
+    try:
+        yield f"{seconds:+d} s"
+    finally:
+        world.clock.set(0)
 
 
 FAULTS = [
-    Fault(f"clock {by}", partial(stepped, by=by), lasts=(5, 15), group="clock", missing=missing)
-    for by in ("+1h", "-1h", "+1y", "-1y")
-]
+    Fault(
+        f"clock {name}", partial(stepped, seconds=seconds), lasts=(5, 15), group="clock",
+        missing=missing,
+    )
+    for name, seconds in (("+1h", HOUR), ("-1h", -HOUR), ("+1y", YEAR), ("-1y", -YEAR))
+]  # fmt: skip

@@ -22,7 +22,7 @@ class Fault:
         lasts: seconds between both, at least and at most.
         group: of faults that are alike, of which a schedule takes one at a time; empty: itself.
         source: that it needs; empty: any.
-        codes: exit codes of the stream that it explains.
+        codes: exit codes of the stream that it explains, and `supervisor.JVM`.
         missing: why it cannot be here; empty where it can.
         usual: False where it must be asked for by its name: more is lost then than is promised.
     """
@@ -32,6 +32,6 @@ class Fault:
     lasts: tuple[float, float] = (0.0, 0.0)
     group: str = ""
     source: str = ""
-    codes: tuple[int, ...] = ()
+    codes: tuple[int | str, ...] = ()
     missing: Callable[[], str] = str
     usual: bool = True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tests.chaos.faults.fault import Fault
+from tests.chaos.supervisor import JVM
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -69,11 +70,11 @@ def second(world: World, chance: Random) -> Iterator[str]:
 
 
 FAULTS = [
-    *(Fault(f"kill {kind}", partial(killed, kind=kind), codes=(1,))
+    *(Fault(f"kill {kind}", partial(killed, kind=kind), codes=(JVM,))
       for kind in ("driver", "jvm", "daemon", "worker")),
     Fault("kill all", all_killed),
     *(Fault(f"stop {kind}", partial(still, kind=kind), lasts=(5, 35), group="stop",
-            codes=(1,))
+            codes=(JVM,))
       for kind in ("driver", "jvm", "daemon", "worker")),
     Fault("second run", second, codes=(4,)),
 ]  # fmt: skip
