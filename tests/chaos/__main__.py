@@ -22,8 +22,9 @@ def main() -> int:
     """Returns 0 where nothing was lost, doubled or wrong."""
     asked = _arguments()
     sources = ("folder", "kafka") if asked.source == "both" else (asked.source,)
-    planned = _planned(asked, sources)
-    given = Given(world.starter(asked.starter), sources, asked.seed, asked.minutes * 60, asked.bug)
+    parts = [*sources, *(["store"] if asked.store else []), *(["cluster"] if asked.cluster else [])]
+    planned = _planned(asked, parts)
+    given = Given(world.starter(asked.starter), parts, asked.seed, asked.minutes * 60, asked.bug)
     parent = Path(tempfile.mkdtemp(prefix="chaos-", dir=asked.folder))
     outcome = run(given, planned, parent / "run", _say)
     _tell(outcome)
@@ -41,6 +42,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="decides what is sent, and each fault")
     parser.add_argument("--minutes", type=float, default=3, help="of the run [3]")
     parser.add_argument("--source", choices=["folder", "kafka", "both"], default="folder")
+    parser.add_argument("--store", action="store_true", help="the table is in an object store")
+    parser.add_argument("--cluster", action="store_true", help="a cluster of two workers")
     parser.add_argument("--faults", help="names, separated by semicolons [all the usual ones]")
     parser.add_argument("--only", help="numbers of the schedule that are kept, such as 0,3,4")
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="a deliberate bug")
@@ -50,13 +53,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _planned(asked: argparse.Namespace, sources: Sequence[str]) -> list[Planned]:
+def _planned(asked: argparse.Namespace, parts: Sequence[str]) -> list[Planned]:
     """Prints the schedule, and returns the part of it that can be done here."""
     names = [each.strip() for each in asked.faults.split(";")] if asked.faults else [
         each.name for each in faults.ALL.values() if each.usual
     ]  # fmt: skip
     chosen = {name: faults.ALL[name] for name in names}
-    here = {n: each for n, each in chosen.items() if each.source in ("", *sources)}
+    here = {n: each for n, each in chosen.items() if each.part in ("", *parts)}
     groups: dict[str, dict[str, Span]] = {}
     for name, each in here.items():
         groups.setdefault(each.group or name, {})[name] = each.lasts
@@ -64,7 +67,7 @@ def _planned(asked: argparse.Namespace, sources: Sequence[str]) -> list[Planned]
     if asked.only is not None:
         kept = {int(number) for number in asked.only.split(",") if number}
         planned = [each for each in planned if each.number in kept]
-    _say(f"seed {asked.seed}, {asked.minutes:g} minutes, {asked.source} {asked.bug}".rstrip())
+    _say(f"seed {asked.seed}, {asked.minutes:g} minutes, {', '.join(parts)} {asked.bug}".rstrip())
     possible = []
     for each in planned:
         why = faults.ALL[each.name].missing()

@@ -27,12 +27,13 @@ class Given:
 
     Attributes:
         starter: settings of the home with the starter model.
+        parts: as `World` takes them.
         bug: one of `bugs.BUGS`, or empty.
         seconds: of a whole run.
     """
 
     starter: Settings
-    sources: Sequence[str]
+    parts: Sequence[str]
     seed: int
     seconds: float
     bug: str = ""
@@ -59,7 +60,7 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
     """Runs it in a new folder, which is kept."""
     settable = any(faults.ALL[each.name].group == "clock" for each in planned)
     with World(
-        folder, given.starter, given.sources, given.seed, bug=given.bug, settable=settable
+        folder, given.starter, given.parts, given.seed, bug=given.bug, settable=settable
     ) as world:
         _until_ready(world)
         begin = time.monotonic()

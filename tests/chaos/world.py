@@ -11,19 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream import config
-from tests.chaos import disks, formats, senders
+from tests.chaos import disks, formats, processes, senders
 from tests.chaos.clock import Clock
 from tests.chaos.ledger import Ledger
 from tests.chaos.observer import Observer
 from tests.chaos.pictures import Pictures
+from tests.chaos.store import Store
 from tests.chaos.supervisor import Supervised
 from tests.conftest import Home
 
 if TYPE_CHECKING:
+    import psutil
+
     from sightstream.config import Settings
     from tests.broker import Broker
+    from tests.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
+SOURCES = ("folder", "kafka")
+BUCKET = "tables"
 TOPIC = "images"
 TOLD = "predictions"
 PARTITIONS = 4
@@ -38,7 +44,7 @@ class World:
     """All that runs, in a folder of its own, until the block ends."""
 
     def __init__(
-        self, folder: Path, starter: Settings, sources: Sequence[str], seed: int, *, bug: str = "",
+        self, folder: Path, starter: Settings, parts: Sequence[str], seed: int, *, bug: str = "",
         settable: bool = False,
     ) -> None:  # fmt: skip
         """Starts nothing yet.
@@ -46,16 +52,20 @@ class World:
         Args:
             folder: new.
             starter: of a home whose registry has the starter model, and whose digits are sent.
-            sources: folder, kafka or both.
+            parts: folder and kafka, of which one is there; store, an object store for the table;
+                cluster, of two workers.
             seed: of what is sent.
             bug: one of `bugs.BUGS` for the stream, or none.
             settable: whether the stream's clock can be set, which makes reading it slower.
         """
-        self.folder, self.sources, self._bug = folder, sources, bug
+        self.folder, self.parts, self._bug = folder, parts, bug
+        self.sources = [each for each in parts if each in SOURCES]
         self._starter, self._seed = starter, seed
         self._settable = settable
         self.clock: Clock | None = None
         self.broker: Broker | None = None
+        self.store: Store | None = None
+        self.cluster: Cluster | None = None
         self.disk: disks.Disk | None = None
         self.manifests: disks.Disk | None = None
         self.promoted, self.versions = 1, 1 + COPIES
@@ -79,6 +89,7 @@ class World:
             self.disk = disks.Disk(self.folder / "disk.img", root.parent, 1500, 40_000)
             stack.callback(self.disk.end)
         os.environ["PYTHONPATH"] = f"{REPOSITORY}:{formats.install(self.folder / 'plugin')}"
+        self.clock = Clock(self.folder / "clock") if self._settable else None
         settings = self._settings(stack)
         self.home = Home(root, "", **settings)
         shutil.copytree(self._starter.registry, self.home.settings.registry)
@@ -87,7 +98,6 @@ class World:
             place = self.home.settings.manifests
             self.manifests = disks.Disk(self.folder / "manifests.img", place, 16, 4000)
             stack.callback(self.manifests.end)
-        self.clock = Clock(self.folder / "clock") if self._settable else None
         (self.folder / "said").mkdir()
         program = ["tests.chaos.launch", self._bug] if self._bug else ["sightstream"]
         self.stream = Supervised(
@@ -102,19 +112,40 @@ class World:
             each.start()
 
     def _settings(self, stack: ExitStack) -> dict[str, str]:
-        if "kafka" not in self.sources:
-            return {"source": "folder"}
-        from tests import broker, topics
+        settings = {"source": ",".join(self.sources)}
+        if "kafka" in self.parts:
+            from tests import broker, topics
 
-        self.broker = stack.enter_context(broker.running(self.folder / "broker"))
-        topics.create(self.broker, TOPIC, partitions=PARTITIONS)
-        return {
-            "source": ",".join(self.sources), "kafka_servers": self.broker.address,
-            "kafka_topic": TOPIC, "kafka_predictions_topic": TOLD,
-        }  # fmt: skip
+            self.broker = stack.enter_context(broker.running(self.folder / "broker"))
+            topics.create(self.broker, TOPIC, partitions=PARTITIONS)
+            settings |= {
+                "kafka_servers": self.broker.address, "kafka_topic": TOPIC,
+                "kafka_predictions_topic": TOLD,
+            }  # fmt: skip
+        if "store" in self.parts:
+            from tests import objects
+
+            environment = stack.enter_context(objects.running(self.folder, BUCKET))
+            os.environ.update(environment)
+            self.store = Store(environment["AWS_ENDPOINT_URL"])
+            stack.callback(self.store.end)
+            settings |= {"predictions_uri": f"s3://{BUCKET}/predictions"}
+        if "cluster" in self.parts:
+            from tests import cluster
+
+            self.cluster = stack.enter_context(
+                cluster.running(self.folder / "cluster", **self._changed())
+            )
+            settings |= {"master": self.cluster.url}
+        return settings
 
     def _environment(self) -> dict[str, str]:
-        return self.home.environment | (self.clock.environment if self.clock else {})
+        return self.home.environment | self._changed()
+
+    def _changed(self) -> dict[str, str]:
+        """What the stream's processes see otherwise than ours."""
+        clock = self.clock.environment if self.clock else {}
+        return clock | ({"AWS_ENDPOINT_URL": self.store.address} if self.store else {})
 
     def _senders(self) -> list[senders.Sender]:
         digits = sorted((self._starter.root / "starter" / "digits").glob("*/*.png"))
@@ -129,6 +160,12 @@ class World:
                 to = self.broker.address, TOPIC
                 found.append(senders.Messages(name, made, self.ledger, RATE, *to))
         return found
+
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Processes of the stream, by their kind; a cluster has its workers."""
+        if self.cluster and kind in {"daemon", "worker"}:
+            return [each for one in self.cluster.sessions for each in processes.of(one)[kind]]
+        return self.stream.processes(kind)
 
     @contextmanager
     def senders_resting(self) -> Iterator[None]:

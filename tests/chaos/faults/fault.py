@@ -21,7 +21,7 @@ class Fault:
         act: does it, yields what it did, and undoes it.
         lasts: seconds between both, at least and at most.
         group: of faults that are alike, of which a schedule takes one at a time; empty: itself.
-        source: that it needs; empty: any.
+        part: of the world that it needs: kafka, store or cluster; empty: none but the stream.
         codes: exit codes of the stream that it explains, and `supervisor.JVM`.
         missing: why it cannot be here; empty where it can.
         usual: False where it must be asked for by its name: more is lost then than is promised.
@@ -31,7 +31,7 @@ class Fault:
     act: Callable[[World, Random], AbstractContextManager[str]]
     lasts: tuple[float, float] = (0.0, 0.0)
     group: str = ""
-    source: str = ""
+    part: str = ""
     codes: tuple[int | str, ...] = ()
     missing: Callable[[], str] = str
     usual: bool = True

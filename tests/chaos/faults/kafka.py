@@ -45,7 +45,7 @@ def enlarged(world: World, chance: Random) -> Iterator[str]:
 
 
 FAULTS = [
-    Fault("kill broker", killed, lasts=(0, 15), source="kafka", codes=(NO_BROKER,)),
-    Fault("stop broker", still, lasts=(5, 40), source="kafka", codes=(NO_BROKER,)),
-    Fault("topic enlarged", enlarged, source="kafka"),
+    Fault("kill broker", killed, lasts=(0, 15), part="kafka", codes=(NO_BROKER,)),
+    Fault("stop broker", still, lasts=(5, 40), part="kafka", codes=(NO_BROKER,)),
+    Fault("topic enlarged", enlarged, part="kafka"),
 ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _victim(world: World, chance: Random, kind: str) -> psutil.Process | None:
-    found = world.stream.processes(kind)
+    found = world.processes(kind)
     return chance.choice(found) if found else None
 
 
