@@ -5,7 +5,7 @@ export VENV
 # Left over from another environment, these would let its packages in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test test-all check bench bench-peers docs site up down logs lock clean
+.PHONY: help setup run test test-all check bench bench-peers chaos docs site up down logs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ bench: setup ## measure speed; ARGS="..." are options of the benchmarks
 
 bench-peers: setup ## measure what else one would run beside it; ARGS="--only by-hand,beam --rounds 3"
 	@$(VENV)/bin/python -m benchmarks.peers $(ARGS)
+
+chaos: setup ## send images while faults happen; ARGS="--seed 1 --minutes 10 --source both"
+	@$(VENV)/bin/python -m tests.chaos $(ARGS)
 
 docs: setup ## write docs/metrics.md and Grafana's dashboards anew, from the code
 	@$(VENV)/bin/python -m streaming.observe.docs

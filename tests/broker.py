@@ -140,6 +140,16 @@ class Broker:
         """Ends it in order."""
         self._end(signal.SIGTERM)
 
+    def suspend(self) -> None:
+        """Lets it stand still by SIGSTOP, until `resume`."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        if self._process:
+            self._process.send_signal(signal.SIGCONT)
+
     def _end(self, number: signal.Signals) -> None:
         if self._process:
             self._process.send_signal(number)

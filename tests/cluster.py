@@ -34,31 +34,46 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         self.url = ""
         self._folder = folder
-        self._processes: list[subprocess.Popen] = []
+        self._processes: dict[str, subprocess.Popen] = {}
+        self._environment: dict[str, str] = {}
 
     def start(self, workers: int, environment: dict[str, str]) -> None:
         """Starts the master and workers of one core each, and waits until they know each other."""
         self._start("master", "master.Master", "--port", "0")
         self.url = self._said("master", r"Starting Spark master at (spark://\S+)")
+        self._environment = environment
         for number in range(workers):
-            self._start(
-                f"worker-{number}", "worker.Worker", "--cores", "1", "--memory", "1g",
-                "--work-dir", str(self._folder / f"work-{number}"), self.url, **environment,
-            )  # fmt: skip
+            self.start_worker(number)
         for number in range(workers):
             self._said(f"worker-{number}", r"(Successfully registered) with master")
 
+    def start_worker(self, number: int) -> None:
+        """Starts a worker, again after `end_worker`."""
+        self._start(
+            f"worker-{number}", "worker.Worker", "--cores", "1", "--memory", "1g",
+            "--work-dir", str(self._folder / f"work-{number}"), self.url, **self._environment,
+        )  # fmt: skip
+
+    def end_worker(self, number: int) -> None:
+        """Kills a worker with its executors."""
+        end_session(self._processes[f"worker-{number}"])
+
     def end(self) -> None:
         """Kills all of it."""
-        for process in self._processes:
+        for process in self._processes.values():
             end_session(process)
+
+    @property
+    def sessions(self) -> list[int]:
+        """Of its processes."""
+        return [process.pid for process in self._processes.values()]
 
     def executors(self) -> list[psutil.Process]:
         """The JVMs that run tasks."""
         found = []
-        for process in self._processes:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.Error):
+        for process in self._processes.values():
+            with suppress(psutil.Error):
+                for child in psutil.Process(process.pid).children(recursive=True):
                     if any("CoarseGrainedExecutorBackend" in part for part in child.cmdline()):
                         found.append(child)
         return found
@@ -66,7 +81,7 @@ class Cluster:
     def _start(self, name: str, kind: str, *arguments: str, **environment: str) -> None:
         command = [str(_BIN / "spark-class"), f"org.apache.spark.deploy.{kind}"]
         with (self._folder / f"{name}.log").open("w") as log:
-            self._processes.append(subprocess.Popen(
+            self._processes[name] = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--webui-port", "0", *arguments],
                 env=os.environ | {
                     "PATH": f"{_BIN}:{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1",
@@ -74,7 +89,7 @@ class Cluster:
                 },
                 cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
-            ))  # fmt: skip
+            )  # fmt: skip
 
     def _said(self, name: str, pattern: str) -> str:
         log, deadline = self._folder / f"{name}.log", time.monotonic() + 60

@@ -116,7 +116,7 @@ class Home:
     def __init__(self, root, registry_uri, **settings):
         settings |= {"home": str(root), "registry_uri": registry_uri}
         self.settings = config.Settings(**settings)
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(config.ENV_PREFIX)},
             **_environment(settings),
         }
@@ -126,7 +126,7 @@ class Home:
         """Runs a command to its end; settings hold for it alone."""
         return subprocess.run(
             [sys.executable, "-m", "sightstream", *map(str, arguments)],
-            env=self._environment | _environment(settings), cwd=self.settings.root,
+            env=self.environment | _environment(settings), cwd=self.settings.root,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=200,
         )  # fmt: skip
 
@@ -140,7 +140,7 @@ class Home:
         with out.open("w") as stdout, err.open("w") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "sightstream", "run", "--metrics-port", "0", *flags],
-                env=self._environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
+                env=self.environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
                 stdout=stdout, stderr=stderr, start_new_session=True,
             )  # fmt: skip
         try:
@@ -158,7 +158,7 @@ class Home:
         with err.open("w") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", "sightstream", "web", "--port", "0", *flags],
-                env=self._environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
+                env=self.environment, cwd=self.settings.root, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
             )  # fmt: skip
         try:

@@ -120,15 +120,24 @@ class Predictions:
         Raises:
             InputError: Others altered the table so that it demands what our rows do not have.
         """
+        failed = False
 
         def commit() -> pa.Table:
+            # A store may have made the commit whose answer was lost.
+            if failed and self._table.transaction_version(app_id) == batch_id:
+                return rows
             new = self._not_of_copies(rows, app_id)
             self._head = self._append(new, app_id, batch_id)
+            self._ours.add(self._head.version)
             return new
 
+        def look() -> None:
+            nonlocal failed
+            failed = True
+            self._look_anew()
+
         with self._access:
-            new = commits.tried(commit, self._look_anew)
-            self._ours.add(self._head.version)
+            new = commits.tried(commit, look)
             self._unmerged += 1
         return new
 

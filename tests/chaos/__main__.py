@@ -1,0 +1,124 @@
+"""`python -m tests.chaos`: faults by a seed, and whether each image got its one row."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tests.chaos import faults, world
+from tests.chaos.bugs import BUGS
+from tests.chaos.run import Given, Outcome, run
+from tests.chaos.schedule import Planned, Span, plan, shrunk
+
+STARTER = world.REPOSITORY / "build" / "chaos" / "starter"
+
+
+def main() -> int:
+    """Returns 0 where nothing was lost, doubled or wrong."""
+    asked = _arguments()
+    sources = ("folder", "kafka") if asked.source == "both" else (asked.source,)
+    parts = [*sources, *(["store"] if asked.store else []), *(["cluster"] if asked.cluster else [])]
+    planned = _planned(asked, parts)
+    given = Given(world.starter(asked.starter), parts, asked.seed, asked.minutes * 60, asked.bug)
+    parent = Path(tempfile.mkdtemp(prefix="chaos-", dir=asked.folder))
+    outcome = run(given, planned, parent / "run", _say)
+    _tell(outcome)
+    if outcome.differences:
+        _say(f"kept: {parent}")
+        if asked.shrink:
+            _shrink(given, planned, outcome.differences[0], parent, asked.shrink)
+        return 1
+    shutil.rmtree(parent)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="decides what is sent, and each fault")
+    parser.add_argument("--minutes", type=float, default=3, help="of the run [3]")
+    parser.add_argument("--source", choices=["folder", "kafka", "both"], default="folder")
+    parser.add_argument("--store", action="store_true", help="the table is in an object store")
+    parser.add_argument("--cluster", action="store_true", help="a cluster of two workers")
+    parser.add_argument("--faults", help="names, separated by semicolons [all the usual ones]")
+    parser.add_argument("--only", help="numbers of the schedule that are kept, such as 0,3,4")
+    parser.add_argument("--bug", choices=sorted(BUGS), default="", help="a deliberate bug")
+    parser.add_argument("--shrink", type=int, default=6, help="runs that look for less [6]")
+    parser.add_argument("--starter", type=Path, default=STARTER, help="home of the starter model")
+    parser.add_argument("--folder", type=Path, help="where runs are [a temporary one]")
+    return parser.parse_args()
+
+
+def _planned(asked: argparse.Namespace, parts: Sequence[str]) -> list[Planned]:
+    """Prints the schedule, and returns the part of it that can be done here."""
+    names = [each.strip() for each in asked.faults.split(";")] if asked.faults else [
+        each.name for each in faults.ALL.values() if each.usual
+    ]  # fmt: skip
+    chosen = {name: faults.ALL[name] for name in names}
+    here = {n: each for n, each in chosen.items() if each.part in ("", *parts)}
+    groups: dict[str, dict[str, Span]] = {}
+    for name, each in here.items():
+        groups.setdefault(each.group or name, {})[name] = each.lasts
+    planned = plan(asked.seed, asked.minutes * 60, groups)
+    if asked.only is not None:
+        kept = {int(number) for number in asked.only.split(",") if number}
+        planned = [each for each in planned if each.number in kept]
+    _say(f"seed {asked.seed}, {asked.minutes:g} minutes, {', '.join(parts)} {asked.bug}".rstrip())
+    possible = []
+    for each in planned:
+        why = faults.ALL[each.name].missing()
+        _say(f"{each}{f': left out, for {why}' if why else ''}")
+        possible += [] if why else [each]
+    for name, why in faults.MISSING.items():
+        _say(f"not made: {name} ({why})")
+    return possible
+
+
+def _tell(outcome: Outcome) -> None:
+    _say(f"{outcome.sent} images arrived, {outcome.rows} rows, {outcome.starts} starts")
+    for name, seconds in sorted(outcome.pauses.items(), key=lambda each: -each[1]):
+        _say(f"  {seconds:6.1f} s  {name}")
+    if not outcome.differences:
+        _say("verdict: nothing lost, nothing doubled, nothing wrong")
+        return
+    _say(f"verdict: {len(outcome.differences)} differences; the first: {outcome.differences[0]}")
+    for each in outcome.differences[1:10]:
+        _say(f"  {each}")
+
+
+def _shrink(
+    given: Given, planned: list[Planned], first: str, parent: Path, runs: int
+) -> None:  # fmt: skip
+    """Prints a shorter schedule that shows a difference of the same kind."""
+    kind, number = first.partition(":")[0], 0
+
+    def fails(some: Sequence[Planned]) -> bool:
+        nonlocal number
+        number += 1
+        _say(f"with {_numbers(some)} alone")
+        end = max((each.second + each.seconds for each in some), default=0) + 20
+        shorter = replace(given, seconds=min(given.seconds, end))
+        found = run(shorter, some, parent / f"run-{number}", lambda line: None)
+        _say(f"  {found.differences[0] if found.differences else 'nothing is wrong'}")
+        shutil.rmtree(parent / f"run-{number}")
+        return any(each.startswith(kind) for each in found.differences)
+
+    least = shrunk(planned, fails, runs)
+    _say(f"still shown by: --only {_numbers(least)}")
+
+
+def _numbers(some: Sequence[Planned]) -> str:
+    return ",".join(str(each.number) for each in some) or '""'
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Deliberate bugs, each of which the checker must find; they change the started process alone.
+
+A bug replaces one function. The product has none of them, and no switch for them.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+
+def skipped_fsync() -> None:
+    """Nothing that the intake writes is synced: a loss of power takes it."""
+    from sightstream.io import disk
+
+    disk.sync = lambda path: None
+
+
+def no_transaction() -> None:
+    """A micro-batch's commit does not carry its number."""
+    from sightstream.tables import commits
+
+    put = commits._put
+
+    def without(path: str, head: Any, actions: list[dict[str, Any]], altered: Any) -> Any:
+        return put(path, head, [each for each in actions if "txn" not in each], altered)
+
+    commits._put = without
+
+
+def short_window() -> None:
+    """Only the latest ten ids of messages are remembered."""
+    from streaming.kafka import duplicates
+
+    duplicates.WINDOW_ROWS = 10
+
+
+def next_offset() -> None:
+    """Each range of offsets is read as if its ends were one further on."""
+    from streaming import checkpoint
+    from streaming.folder import source
+    from streaming.folder.manifests import KEY, SUFFIX
+    from streaming.kafka import lag
+
+    spans = lag.spans
+    lag.spans = lambda begins, ends: [
+        span._replace(begin=span.begin + 1) for span in spans(begins, ends)
+    ]
+
+    def offset(folder: Any, batch: int | None = None) -> dict[str, Any]:
+        found = checkpoint.offset(folder, batch)
+        if batch is None or not found.get(KEY):
+            return found
+        return {KEY: f"{int(found[KEY].removesuffix(SUFFIX)) - 1:020d}{SUFFIX}"}
+
+    source.checkpoint = SimpleNamespace(**vars(checkpoint) | {"offset": offset})
+
+
+def lost_isolation() -> None:
+    """What the second try found of an image that ended its process is dropped."""
+    import pyarrow.compute as pc
+
+    from streaming.workers import Workers
+
+    isolated = Workers.isolated
+
+    def without(self: Workers, *arguments: Any) -> Any:
+        events, answers = isolated(self, *arguments)
+        kept = pc.fill_null(pc.not_equal(answers["error_code"], "crashed"), fill_value=True)
+        return events.filter(kept), answers.filter(kept)
+
+    Workers.isolated = without
+
+
+BUGS = {
+    "fsync": skipped_fsync,
+    "transaction": no_transaction,
+    "window": short_window,
+    "offset": next_offset,
+    "isolation": lost_isolation,
+}
+
+KAFKA = frozenset({"window"})
+"""Bugs of the Kafka source alone."""

@@ -1,0 +1,50 @@
+"""A Spark cluster: executors and workers that are killed, and a master that is started anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from random import Random
+from typing import TYPE_CHECKING
+
+import psutil
+
+from tests.chaos.faults.fault import Fault
+
+if TYPE_CHECKING:
+    from tests.chaos.world import World
+
+UNFIT = 3
+"""Exit code of a start that finds no cluster, or one without workers."""
+
+
+@contextmanager
+def executor(world: World, chance: Random) -> Iterator[str]:
+    """The JVM that runs tasks, with what it started; its worker starts another."""
+    assert world.cluster
+    found = world.cluster.executors()
+    victim = chance.choice(found) if found else None
+    with suppress(psutil.Error):
+        if victim:
+            victim.kill()
+    yield f"{victim.pid}" if victim else "no executor there"
+
+
+@contextmanager
+def worker(world: World, chance: Random) -> Iterator[str]:
+    """A machine of the cluster, which comes back."""
+    assert world.cluster
+    number = chance.randrange(WORKERS)
+    world.cluster.end_worker(number)
+    try:
+        yield f"worker {number}"
+    finally:
+        world.cluster.start_worker(number)
+
+
+WORKERS = 2
+
+FAULTS = [
+    Fault("kill executor", executor, part="cluster", codes=(UNFIT,)),
+    Fault("kill cluster's worker", worker, lasts=(2, 20), part="cluster", codes=(UNFIT,)),
+]

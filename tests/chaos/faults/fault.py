@@ -1,0 +1,37 @@
+"""What a fault is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.chaos.world import World
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault.
+
+    Attributes:
+        name: of the fault in schedules.
+        act: does it, yields what it did, and undoes it.
+        lasts: seconds between both, at least and at most.
+        group: of faults that are alike, of which a schedule takes one at a time; empty: itself.
+        part: of the world that it needs: kafka, store or cluster; empty: none but the stream.
+        codes: exit codes of the stream that it explains, and `supervisor.JVM`.
+        missing: why it cannot be here; empty where it can.
+        usual: False where it must be asked for by its name: more is lost then than is promised.
+    """
+
+    name: str
+    act: Callable[[World, Random], AbstractContextManager[str]]
+    lasts: tuple[float, float] = (0.0, 0.0)
+    group: str = ""
+    part: str = ""
+    codes: tuple[int | str, ...] = ()
+    missing: Callable[[], str] = str
+    usual: bool = True

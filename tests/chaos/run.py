@@ -1,0 +1,105 @@
+"""One run: the world is made, the faults of a schedule come, and what is left is compared."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from threading import Event
+
+from sightstream.config import Settings
+from tests.chaos import checker, faults
+from tests.chaos.schedule import Planned
+from tests.chaos.world import World
+
+START = 120.0
+"""Seconds within which the stream must be ready for the first time."""
+
+PROGRESS = 10.0
+"""Seconds between two lines that show how far it is."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What runs have in common.
+
+    Attributes:
+        starter: settings of the home with the starter model.
+        parts: as `World` takes them.
+        bug: one of `bugs.BUGS`, or empty.
+        seconds: of a whole run.
+    """
+
+    starter: Settings
+    parts: Sequence[str]
+    seed: int
+    seconds: float
+    bug: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has shown.
+
+    Attributes:
+        sent: images that had arrived.
+        differences: what is wrong; empty where all is right.
+        pauses: the longest wait of a good image for its row in seconds, by fault.
+    """
+
+    sent: int
+    rows: int
+    starts: int
+    differences: Sequence[str]
+    pauses: dict[str, float]
+
+
+def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Outcome:
+    """Runs it in a new folder, which is kept."""
+    settable = any(faults.ALL[each.name].group == "clock" for each in planned)
+    with World(
+        folder, given.starter, given.parts, given.seed, bug=given.bug, settable=settable
+    ) as world:
+        _until_ready(world)
+        begin = time.monotonic()
+        for each in planned:
+            _wait(world, begin + each.second, say, begin)
+            _do(world, given.seed, each, say)
+        _wait(world, begin + given.seconds, say, begin)
+        world.drain(checker.DEADLINE)
+        world.stop()
+        rows, entries, topic = world.observer.rows(), world.ledger.entries(), world.topic()
+        return Outcome(
+            len({each["id"] for each in entries if each["kind"] == "sent"}), len(rows),
+            world.stream.starts, list(checker.differences(rows, entries, topic)),
+            checker.pauses(rows, entries),
+        )  # fmt: skip
+
+
+def _do(world: World, seed: int, planned: Planned, say: Say) -> None:
+    fault, chance = faults.ALL[planned.name], Random(f"{seed} {planned.number}")
+    begin = time.time()
+    world.stream.explains |= set(fault.codes)
+    with fault.act(world, chance) as did:
+        say(f"{planned}: {did}")
+        time.sleep(planned.seconds)
+    world.ledger.fault(planned.name, begin, did)
+
+
+def _until_ready(world: World) -> None:
+    deadline = time.monotonic() + START
+    while not world.stream.ready:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the stream did not start: {world.stream.said.read_text()}")
+        time.sleep(0.1)
+
+
+def _wait(world: World, until: float, say: Say, begin: float) -> None:
+    while (left := until - time.monotonic()) > 0:
+        Event().wait(min(left, PROGRESS))
+        say(
+            f"       {time.monotonic() - begin:5.0f} s  {world.ledger.acknowledged} sent, "
+            f"{len(world.observer.seen)} rows, started {world.stream.starts} times"
+        )

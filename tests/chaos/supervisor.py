@@ -1,0 +1,133 @@
+"""The supervisor: starts the stream again whenever it ends, and does what its last line asks for.
+
+As a service manager does, and the person who reads its log.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+import psutil
+
+from tests.chaos import processes
+from tests.chaos.ledger import Ledger
+from tests.conftest import end_session
+
+PAUSE = 1.0
+"""Seconds until it is started again."""
+
+JVM = "Spark's JVM has ended"
+"""Stands for exit code 1 with that reason."""
+
+_ASIDE = re.compile(r"\bmv (\S+) \1\.old\b")
+_REMOVE = re.compile(r"\brm -f (\S+)")
+
+
+class Supervised(Thread):
+    """`sightstream run` on one home, until `end`."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], logs: Path, ledger: Ledger
+    ) -> None:
+        """Starts nothing yet; `logs` is a folder for what it says, outside the home."""
+        super().__init__(name="supervisor", daemon=True)
+        self.flags: list[str] = []
+        # Exit codes, and JVM, for which there was a reason until now.
+        self.explains: set[int | str] = {-signal.SIGKILL}
+        self.starts = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command, self._environment = command, environment
+        self._logs, self._ledger = logs, ledger
+        self._go, self._ended = Event(), Event()
+        self._go.set()
+        self._starting = Lock()
+        self._sessions = list[int]()
+
+    def run(self) -> None:
+        while self._go.wait() and not self._ended.is_set():
+            with self._starting:
+                process = self._start() if self._go.is_set() else None
+            if process:
+                self._wait(process)
+                self._ended.wait(PAUSE)
+
+    def processes(self, kind: str) -> list[psutil.Process]:
+        """Those of the running stream; also of one that was left by a driver that is gone."""
+        return [each for one in self._sessions[-2:] for each in processes.of(one)[kind]]
+
+    @property
+    def said(self) -> Path:
+        """What the running stream has said."""
+        return self._logs / f"run-{self.starts:03d}.err"
+
+    @property
+    def ready(self) -> bool:
+        return self.process is not None and "Ctrl-C ends" in self.said.read_text()
+
+    def hold(self) -> None:
+        """Ends all of it by SIGKILL, and starts none until `release`."""
+        with self._starting:
+            self._go.clear()
+        self.kill()
+
+    def release(self) -> None:
+        self._go.set()
+
+    def kill(self) -> None:
+        """Ends all of it by SIGKILL."""
+        if process := self.process:
+            end_session(process)
+        for each in self._sessions:
+            for left in (p for some in processes.of(each).values() for p in some):
+                with suppress(psutil.Error):
+                    left.kill()
+        self._sessions = self._sessions[-1:]
+
+    def end(self, seconds: float = 60) -> int | None:
+        """Asks it to end in order; returns its exit code, None where it did not."""
+        self._ended.set()
+        self._go.set()
+        code = None
+        if process := self.process:
+            process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(seconds)
+        self.kill()
+        self.join(timeout=30)
+        return code
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        with self.said.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *self._command, *self.flags], env=self._environment,
+                cwd=self._logs, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
+                start_new_session=True,
+            )  # fmt: skip
+        self._sessions.append(self.process.pid)
+        return self.process
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        code = process.wait()
+        if self._ended.is_set():
+            return
+        text = self.said.read_text(errors="replace")
+        last = (text.strip().splitlines() or [""])[-1]
+        why = JVM if JVM in last else code
+        explained = why in self.explains and "Traceback" not in text
+        self._ledger.ended(code, last if "Traceback" not in text else text, explained=explained)
+        self._cure(last)
+
+    def _cure(self, last: str) -> None:
+        if found := _ASIDE.search(last):
+            with suppress(OSError):
+                os.rename(found[1], f"{found[1]}.{time.time():.0f}.old")  # noqa: PTH104
+        elif found := _REMOVE.search(last):
+            Path(found[1]).unlink(missing_ok=True)
