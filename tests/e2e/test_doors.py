@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -15,6 +16,8 @@ from sightstream.io.address import free_port
 from tests import compose
 from tests.conftest import end_session
 from tests.tiny_model import register
+
+BIN = Path(sys.executable).parent.resolve()
 
 FOREIGN = [
     "evil.example",
@@ -118,7 +121,7 @@ def mlflow(tmp_path_factory, until):
     log = (folder / "log").open("w")
     environment = compose.read()["services"]["mlflow"]["environment"]
     process = subprocess.Popen(
-        [str(Path(sys.executable).parent / "mlflow"), *command[1:]], stdout=log, stderr=log,
+        [str(BIN / "mlflow"), *command[1:]], stdout=log, stderr=log,
         env={**os.environ, **environment}, start_new_session=True,
     )  # fmt: skip
     try:
@@ -173,16 +176,63 @@ def listeners(process):
     ]  # fmt: skip
 
 
-def test_a_stream_listens_on_loopback_alone_and_its_metrics_are_only_read(tiny_home, tmp_path):
+def replied(port, *parts):
+    """What a server says to bytes, up to the end of its first answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.settimeout(10)
+        connection.sendall(b"".join(parts))
+        try:
+            return connection.recv(2**16)
+        except TimeoutError:
+            return b""
+
+
+def refusal(port):
+    """How a port of the JVM refuses who has no secret: as Spark, or as py4j."""
+    body = b"hello, who are you?"
+    head = struct.pack(">BqI", 3, 1, len(body))  # Spark's frame of a call, and its number
+    said = replied(port, struct.pack(">q", 8 + len(head) + len(body)), head, body)
+    if b"Sasl" in said:
+        return "spark"
+    said = replied(port, b"r\nu\njava.lang.Runtime\nrj\ne\n")  # to look at a name
+    return "py4j" if b"uthentication" in said else f"{port} says {said!r}"
+
+
+def test_a_stream_listens_on_loopback_alone_and_answers_nobody_without_a_secret(
+    tiny_home, tmp_path
+):
     home = tiny_home()
     register(home.settings, "tiny", tmp_path / "version")
     with home.running() as process:
         port = urlsplit(process.metrics_url).port
         found = listeners(psutil.Process(process.pid))
-        print(found)
         assert {address.removeprefix("::ffff:") for _, address, _ in found} == {"127.0.0.1"}
+        ports = [each for name, _, each in found if name == "java"]
+        assert sorted(map(refusal, ports)) == ["py4j", "spark", "spark"]
         for method in ("POST", "PUT", "DELETE", "PATCH"):
             assert asked(port, "/metrics", method, b"", host="localhost")[0] in (405, 501)
         _, headers = asked(port, "/metrics", host="localhost", origin="http://evil.example")
         assert "access-control-allow-origin" not in headers
-        assert 0
+
+
+def test_spark_s_master_ends_no_application_and_takes_none_by_http(tmp_path, until):
+    """With the options of docker-compose.yml."""
+    port, log = free_port(), tmp_path / "log"
+    environment = {**os.environ, **compose.read()["services"]["spark-master"]["environment"],
+                   "SPARK_LOCAL_IP": "127.0.0.1",
+                   "PATH": f"{BIN}:{os.environ['PATH']}"}  # fmt: skip
+    command = ["org.apache.spark.deploy.master.Master", "--host", "127.0.0.1", "--port", "0"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [str(BIN / "spark-class"), *command, "--webui-port", str(port)],
+            env=environment, stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: "I have been elected leader" in log.read_text())
+        family = {port for _, _, port in listeners(psutil.Process(process.pid))}
+        assert len(family) == 2, log.read_text()  # its own, and its page
+        for kind in ("app", "driver"):
+            path = f"/{kind}/kill/?id={kind}-1&terminate=true"
+            assert asked(port, path, "POST", b"", host=f"localhost:{port}")[0] in (404, 405), path
+    finally:
+        end_session(process)
