@@ -101,7 +101,7 @@ def _serve(settings: Settings, port: int) -> None:
         "server.maxUploadSize": -(-settings.max_image_bytes // _MIB),
     }
     flags = [f"--{key}={value}" for key, value in chosen.items()]
-    # Origins of proxies, which may lead here by another name.
-    flags += [f"--server.corsAllowedOrigins=https://{name}" for name in settings.web_hosts]
     script = Path(__file__).with_name("server.py")
+    # The server sends itself the signal that ended it once more.
+    terminal.stop_on_signals()
     cli.main(["run", str(script), *flags], prog_name="sightstream web", standalone_mode=False)

@@ -5,12 +5,16 @@ import socket
 import struct
 import subprocess
 import sys
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import connect
 
 from sightstream.io.address import free_port
 from tests import compose
@@ -105,6 +109,35 @@ def test_a_request_with_two_hosts_is_refused(page):
             f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\nHost: evil.example\r\n\r\n".encode()
         )
         assert connection.recv(100).split()[1] in (b"400", b"403")
+
+
+@contextmanager
+def window(port):
+    """The WebSocket of a window that shows the page."""
+    place = f"127.0.0.1:{port}"
+    with connect(
+        f"ws://{place}/_stcore/stream", origin=f"http://{place}", subprotocols=["streamlit"],
+        max_size=None,
+    ) as opened:  # fmt: skip
+        yield opened
+
+
+def test_the_page_is_drawn_for_its_own_origin_and_ends_well_with_an_open_window(
+    tiny_home, tmp_path
+):
+    home = tiny_home()
+    register(home.settings, "tiny", tmp_path / "version")
+    with home.serving() as process, window(urlsplit(process.url).port) as opened:
+        asked_for = BackMsg()
+        asked_for.rerun_script.query_string = ""
+        opened.send(asked_for.SerializeToString())
+        drawn, finished = "", False
+        while not finished:
+            said = ForwardMsg.FromString(opened.recv(timeout=60))
+            drawn, finished = drawn + str(said), said.WhichOneof("type") == "script_finished"
+        assert "distinguishes 3 labels" in drawn
+        process.terminate()
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.fixture(scope="module")

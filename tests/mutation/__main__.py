@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sightstream.images import formats
+from sightstream.images.limits import DEFAULT_LIMITS
+from sightstream.models.version import serve
+from sightstream.scoring import retry
 from tests.mutation import seeds
 from tests.mutation.targets import TARGETS
 from tests.mutation.trial import Inputs, Tried, tried
+from tests.tiny_model import write_version
 
 _LARGEST = 2**18  # bytes of a given file: a mutation in the pixels of a large one shows little
+_LOST = {"crashed", "timeout"}
 _ROUND = 20.0
 """Seconds of a target until the next one's turn."""
 
@@ -43,6 +49,9 @@ def main() -> int:
             results[name].finds += more.finds
             for find in more.finds:
                 print(f"  {find}", flush=True)
+                if name.startswith("images/") and find.what in _LOST:
+                    _, data, _ = all_of[name](find.number, TARGETS[name])
+                    print(f"    the stream's row: {_row(data)}", flush=True)
         _print(results)
     return int(any(_counts(name, each.what) for name in names for each in results[name].finds))
 
@@ -81,9 +90,18 @@ def _seeds(name: str, given: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequ
     return made
 
 
+def _row(data: bytes) -> str:
+    """What the stream answers for an image whose worker died: its second try."""
+    with tempfile.TemporaryDirectory() as folder:
+        digest = write_version(Path(folder, "version"))
+        model = serve(Path(folder, "version"), "tiny", 1, digest, "onnx", "cpu")
+        (answer,) = retry.classify([data], model, DEFAULT_LIMITS, 3)
+    return f"{answer.error_code or 'ok'}: {answer.error_detail}"
+
+
 def _counts(name: str, what: str) -> bool:
     """Whether a find must not be: a decoder may take its own process with it, and no more."""
-    return not (TARGETS[name].may_die and what in {"crashed", "timeout"})
+    return not (TARGETS[name].may_die and what in _LOST)
 
 
 def _print(results: Mapping[str, Tried]) -> None:
