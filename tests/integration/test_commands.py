@@ -211,9 +211,8 @@ def test_before_there_are_predictions_a_label_says_what_to_do(tmp_path):
 
 @pytest.mark.parametrize("shown", ["table", "csv", "json"])
 def test_a_date_that_python_does_not_know_is_a_sentence(run, shown):
-    done = run("query", "SELECT DATE '20000-01-01' AS day", "--format", shown)
-    assert isinstance(done.exception, InputError)
-    assert "cast it: ::varchar" in str(done.exception)
+    with pytest.raises(InputError, match="cast it: ::varchar"):
+        run("query", "SELECT DATE '20000-01-01' AS day", "--format", shown)
     assert "20000" in run("query", "SELECT (DATE '20000-01-01')::VARCHAR", "--format", shown).stdout
 
 
