@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 from tests import foreign
@@ -69,19 +70,15 @@ def heavy() -> dict[str, list[bytes]]:
         }
 
 
-_KEPT: dict[str, bytes] = {}
-
-
 def _network() -> bytes:
     made: bytes = foreign.onnx_model().SerializeToString()
     return made
 
 
-def _keras() -> bytes:
+@cache
+def keras_file() -> bytes:
     """A Keras file, the same for all that one member of it is put into."""
-    if not _KEPT:
-        _KEPT["keras"] = heavy()["keras"][0]
-    return _KEPT["keras"]
+    return heavy()["keras"][0]
 
 
 def _zipped(files: dict[str, bytes]) -> bytes:
@@ -104,7 +101,7 @@ def written(folder: Path, kind: str, data: bytes) -> Path:
         "graph": {"saved_model.pb": data},
     }.get(kind)  # fmt: skip
     if files is None:  # of a member of a Keras file
-        members = zipfile.ZipFile(io.BytesIO(_keras()))
+        members = zipfile.ZipFile(io.BytesIO(keras_file()))
         inner = {each: members.read(each) for each in members.namelist()}
         inner["config.json" if kind == "keras config" else "model.weights.h5"] = data
         files = {"net.keras": _zipped(inner)}

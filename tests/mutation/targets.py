@@ -572,6 +572,14 @@ class Models:
         return READ
 
 
+class KerasModels(Models):
+    """Those that TensorFlow reads; it is imported, and a model made, before files are watched."""
+
+    def __init__(self) -> None:
+        foreign_models.keras_file()
+        super().__init__()
+
+
 def _images(name: str) -> Callable[[], Mapping[str, list[bytes]]]:
     return lambda: {name: seeds.images()[name]}
 
@@ -607,5 +615,5 @@ TARGETS: dict[str, Target] = {
     "query": Target(Query, Query.seeds, _SQL_WORDS),
     "recipes": Target(Recipes, Recipes.seeds, _PYTHON_WORDS),
     "models": Target(Models, foreign_models.light, may_die=True),
-    "keras": Target(Models, foreign_models.heavy, may_die=True, alone=True),
+    "keras": Target(KerasModels, foreign_models.heavy, may_die=True, alone=True),
 }  # fmt: skip
