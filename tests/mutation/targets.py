@@ -303,7 +303,7 @@ _SCHEMA = """{"type": "record", "name": "Image", "fields": [
  {"name": "of", "type": {"type": "map", "values": ["double", "null"]}}]}"""
 
 _JSON_WORDS = (b'"', b"{", b"}", b"[", b"]", b",", b":", b"null", b"true", b"1e999", b"-1", b"NaN",
-               b"Infinity", b'"\\ud800"', b"9" * 400, b"[" * 3000, b'{"a":' * 2000, b"\\u0000",
+               b"Infinity", b'"\\ud800"', b"9" * 400, b"[" * 50_000, b'{"a":' * 2000, b"\\u0000",
                b"../", b"%2e%2e%2f", b"#", b"\xef\xbb\xbf")  # fmt: skip
 
 
@@ -604,7 +604,7 @@ TARGETS: dict[str, Target] = {
     "manifests": Target(Manifests, Manifests.seeds),
     "labels": Target(Labels, Labels.seeds, (
         b",", b";", b"\t", b'"', b"\n", b"\r", b"\0", b"sep=", b"/", b".", b" ", b"[", b"{",
-        "\u2028".encode(), b"\xff\xfe", b"\xed\xa0\x80", b"x" * 300, b"(" * 300, b"[" * 300,
+        "\u2028".encode(), b"\xff\xfe", b"\xed\xa0\x80", b"x" * 300, b"(" * 300, b"[" * 50_000,
         b"-" * 300,
     )),
     "settings": Target(Settings, Settings.seeds, (
