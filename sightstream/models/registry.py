@@ -9,13 +9,14 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sightstream.errors import (
     ConfigError,
@@ -24,13 +25,15 @@ from sightstream.errors import (
     first_line,
 )
 from sightstream.io import disk
-from sightstream.models import mlmodel
+from sightstream.models import mlflow_database, mlmodel
 from sightstream.models.version import CARD_FILE, Card, ServedModel, read_card, serve
 
 if TYPE_CHECKING:
     from mlflow.entities import RunInfo
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
+
+_Found = TypeVar("_Found")
 
 STARTER = "starter"
 """The model that `run` trains in an empty registry."""
@@ -87,6 +90,7 @@ class Registry:
         self._local = uri.startswith("sqlite:///")
         self._database = Path(uri.removeprefix("sqlite:///")).resolve()
         self._artifacts = self._database.parent / "artifacts"
+        self._settled = False
 
     @property
     def exists(self) -> bool:
@@ -98,8 +102,11 @@ class Registry:
         if not self.exists:
             return []
         with self._reaching():
-            found = self._client.search_registered_models()
-        return [model.name for model in found if model.latest_versions]
+            names = self._without_mlflow(mlflow_database.models)
+            if names is None:
+                found = self._client.search_registered_models()
+                names = [model.name for model in found if model.latest_versions]
+        return names
 
     def chosen(self, name: str = "") -> str:
         """Return the model to serve: the named one, or else the only one there is.
@@ -120,11 +127,15 @@ class Registry:
 
     def versions(self, name: str) -> list[Version]:
         """Return all versions of a model, newest first; none where there is no such model."""
+        if not self.exists:
+            return []
         with self._reaching():
-            found = self._client.search_model_versions(f"name='{name}'")
-            aliases = self._client.get_registered_model(name).aliases if found else {}
-        for each in found:  # a search leaves them out
-            each.aliases = [a for a, number in aliases.items() if str(number) == str(each.version)]
+            found = self._without_mlflow(mlflow_database.versions, name)
+            if found is None:
+                found = self._client.search_model_versions(f"name='{name}'")
+                aliases = self._client.get_registered_model(name).aliases if found else {}
+                for each in found:  # a search leaves them out
+                    each.aliases = [a for a, n in aliases.items() if str(n) == str(each.version)]
         return sorted(map(self._version, found), key=lambda version: -version.number)
 
     def version(self, name: str, which: str | int = "champion") -> Version:
@@ -274,16 +285,23 @@ class Registry:
 
             return Path(download_artifacts(uri, tracking_uri=self.uri))
 
-    def _find(self, name: str, which: str | int) -> ModelVersion | None:
+    def _find(
+        self, name: str, which: str | int
+    ) -> ModelVersion | mlflow_database.ModelVersion | None:
         if not self.exists:
             return None
-        from mlflow.exceptions import MlflowException
-
+        which = str(which)
         with self._reaching():
+            found = self._without_mlflow(mlflow_database.versions, name)
+            if found is not None:
+                is_it = [which in (str(each.version), *each.aliases) for each in found]
+                return next(compress(found, is_it), None)
+            from mlflow.exceptions import MlflowException
+
             try:
-                if str(which).isdigit():
-                    return self._client.get_model_version(name, str(which))
-                return self._client.get_model_version_by_alias(name, str(which))
+                if which.isdigit():
+                    return self._client.get_model_version(name, which)
+                return self._client.get_model_version_by_alias(name, which)
             except MlflowException as error:
                 if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     raise
@@ -325,9 +343,20 @@ class Registry:
             if not self.exists:
                 self._create()
             client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            with suppress(sqlite3.Error):  # it is read-only or locked; what is read needs no more
-                self._settle()
+            self._settle()
             return client
+
+    def _without_mlflow(self, read: Callable[..., _Found], *arguments: str) -> _Found | None:
+        """Read a local database; None where MLflow must be asked."""
+        if not self._local:
+            return None
+        if not self._settled:
+            self._settle()
+            self._settled = True
+        try:
+            return read(self._database, *arguments)
+        except mlflow_database.UnknownError:
+            return None
 
     def _create(self) -> None:
         """Make the database aside: killed amid its hundred migrations, it would open no more."""
@@ -345,7 +374,12 @@ class Registry:
         """Have a database that was moved or copied name the files beside it, for MLflow's tools."""
         if not self._local:
             return
-        with closing(sqlite3.connect(self._database)) as database, database:
+        # It may be read-only or locked; what is read needs no more.
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(self._database)) as database,
+            database,
+        ):
             for table, column in _PLACES:
                 found = database.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()  # noqa: S608
                 moved = [
@@ -358,11 +392,11 @@ class Registry:
         found = _PLACE.fullmatch(place) if self._local else None
         return str(self._artifacts / found[1]) if found else place
 
-    def _version(self, found: ModelVersion) -> Version:
+    def _version(self, found: ModelVersion | mlflow_database.ModelVersion) -> Version:
         return Version(
             name=found.name,
             number=int(found.version),
-            aliases=tuple(found.aliases),
+            aliases=tuple(sorted(found.aliases)),
             created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
             digest=found.tags.get(_DIGEST, ""),
             metrics={

@@ -121,7 +121,9 @@ CREATE = """
 import sys
 from sightstream.models.registry import Registry
 print("begins", flush=True)
-print(Registry(sys.argv[1]).versions("leaf"))
+registry = Registry(sys.argv[1])
+registry._client
+print(registry.versions("leaf"))
 """
 
 
