@@ -182,6 +182,8 @@ class Settings(BaseSettings):
     """address of the page; it knows no users"""
     web_port: int = Field(8501, ge=0, le=65535)
     """port of the page; 0: any free one"""
+    web_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """further names that browsers reach the page by, such as that of a proxy in front of it"""
     web_promote: Literal["loopback", "always", "never"] = "loopback"
     """where the page may promote models and roll them back"""
 
@@ -208,7 +210,7 @@ class Settings(BaseSettings):
             raise ValueError("it is the share of a shadow: set shadow too")
         return value
 
-    @field_validator("source", "ignore", "also", "kafka_uri_prefixes", mode="before")
+    @field_validator("source", "ignore", "also", "kafka_uri_prefixes", "web_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Several values in one variable of the environment are separated by commas."""

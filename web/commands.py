@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sightstream.config import Settings
 
 _MIB = 2**20
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 STREAMLIT = {
     "server.headless": True,
     "server.showEmailPrompt": False,
@@ -103,8 +101,7 @@ def _serve(settings: Settings, port: int) -> None:
         "server.maxUploadSize": -(-settings.max_image_bytes // _MIB),
     }
     flags = [f"--{key}={value}" for key, value in chosen.items()]
-    if settings.web_host in _LOOPBACK:
-        # A foreign name that resolves to this machine must not reach the page.
-        flags += [f"--server.allowedHosts={host}" for host in _LOOPBACK]
-    script = Path(__file__).with_name("app.py")
+    script = Path(__file__).with_name("server.py")
+    # The server sends itself the signal that ended it once more.
+    terminal.stop_on_signals()
     cli.main(["run", str(script), *flags], prog_name="sightstream web", standalone_mode=False)

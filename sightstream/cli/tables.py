@@ -39,7 +39,10 @@ def query(
         raise ConfigError(f"--format is table, csv or json, not {format!r}")
     settings = options.settings(home)
     answer = ask(settings.predictions, sql, labels=settings.labels, tables=settings.tables)
-    rows = [list(row) for row in zip(*(c.to_pylist() for c in answer.columns), strict=True)]
+    try:
+        rows = [list(row) for row in zip(*(c.to_pylist() for c in answer.columns), strict=True)]
+    except (OverflowError, ValueError) as error:  # of years that Python's dates do not know
+        raise InputError(f"a value cannot be shown ({error}); cast it: ::varchar") from None
     if as_json or format == "json":
         terminal.out.print_json(data=answer.to_pylist(), default=str)
     elif format == "csv":

@@ -157,7 +157,8 @@ def name(data: bytes) -> tuple[str, str]:
 
 def _has_schema(begins: bytes) -> bool:
     """True where a NUL and the number of a schema come first."""
-    return begins[0] == 0 and len(begins) > 5 and 0 < int.from_bytes(begins[1:5], "big") < 2**24
+    number = int.from_bytes(begins[1:5], "big")
+    return begins[:1] == b"\0" and len(begins) > 5 and 0 < number < 2**24
 
 
 def _unframed(data: bytes) -> tuple[str, str]:

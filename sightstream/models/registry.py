@@ -313,7 +313,8 @@ class Registry:
     def _history(self, name: str) -> list[int]:
         """Return the champions, the newest last, which other clients of MLflow may have set."""
         model = self._client.get_registered_model(name)
-        history, now = list(json.loads(model.tags.get(_HISTORY, "[]"))), model.aliases
+        history, now = _told(model.tags, _HISTORY, list), model.aliases
+        history = [number for number in history if isinstance(number, int)]
         in_use = [int(now["champion"])] if "champion" in now else []
         return history if history[-1:] == in_use else [*history, *in_use]
 
@@ -398,7 +399,11 @@ class Registry:
             aliases=tuple(sorted(found.aliases)),
             created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
             digest=found.tags.get(_DIGEST, ""),
-            metrics=json.loads(found.tags.get("metrics", "{}")),
+            metrics={
+                key: value
+                for key, value in _told(found.tags, "metrics", dict).items()
+                if isinstance(value, int | float)
+            },
             source=self._here(found.source),
             run_id=found.run_id,
             decision=found.tags.get("decision", ""),
@@ -465,6 +470,15 @@ def resolve(model: str, uri: str, engine: str = "auto", device: str = "auto") ->
     name, _, which = model.partition("@")
     registry = Registry(uri)
     return registry.load(registry.version(name, which or "champion"), engine, device)
+
+
+def _told(tags: Mapping[str, str], key: str, kind: type[Any]) -> Any:
+    """What a tag tells as JSON; empty where another client of MLflow wrote something else."""
+    try:
+        found = json.loads(tags.get(key, "null"))
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, kind) else kind()
 
 
 def _local_folder(uri: str) -> Path | None:

@@ -129,6 +129,9 @@ def start(
     conf.setAll({**ours, **options}.items())
     if local:
         conf.set("spark.driver.bindAddress", "127.0.0.1")
+        # Else whoever is on this machine may send the driver what Java unpacks. Spark makes a
+        # secret for the session where all of it is local.
+        conf.setIfMissing("spark.authenticate", "true")
     before = {*psutil.Process().children()}
     try:
         with chatter_to(home / "logs" / "spark.log"), _blocked(signal.SIGTERM):

@@ -209,6 +209,13 @@ def test_before_there_are_predictions_a_label_says_what_to_do(tmp_path):
 # query
 
 
+@pytest.mark.parametrize("shown", ["table", "csv", "json"])
+def test_a_date_that_python_does_not_know_is_a_sentence(run, shown):
+    with pytest.raises(InputError, match="cast it: ::varchar"):
+        run("query", "SELECT DATE '20000-01-01' AS day", "--format", shown)
+    assert "20000" in run("query", "SELECT (DATE '20000-01-01')::VARCHAR", "--format", shown).stdout
+
+
 def test_a_query_knows_the_labels(run):
     assert json.loads(run("query", "FROM labels", "--json").stdout) == []
     run("label", "a", "dog")

@@ -342,6 +342,18 @@ def test_a_damaged_keras_file_is_refused(tmp_path, keras, name):
         bring(tmp_path / name, UNIT)
 
 
+def test_a_damaged_index_of_an_h5_file_names_the_file(tmp_path, keras):
+    place = tmp_path / "m.h5"
+    network(keras).save(place)
+    whole = place.read_bytes()
+    place.write_bytes(whole.replace(b"SNOD", b"????"))
+    with pytest.raises(InputError, match=r"m\.h5"):
+        bring(place, UNIT)
+    place.write_bytes(whole.replace(b"TREE", b"????"))
+    with pytest.raises(InputError, match=r"m\.h5"):
+        bring(place, UNIT)
+
+
 def test_answers_change_with_the_picture(tmp_path, keras):
     network(keras).save(tmp_path / "m.keras")
     engine = served(bring(tmp_path / "m.keras", UNIT)).load()

@@ -14,6 +14,7 @@ import pytest
 from sightstream.config import Settings
 from sightstream.errors import ModelDamagedError, ModelNotFoundError, RegistryUnavailableError
 from sightstream.models.registry import Registry
+from tests.tiny_model import register
 
 
 @pytest.fixture
@@ -49,6 +50,18 @@ def test_a_home_without_registry(tmp_path):
     assert registry.names() == []
     with pytest.raises(ModelNotFoundError, match="sightstream train starter"):
         registry.version("starter")
+
+
+def test_tags_that_another_client_wrote_cost_what_they_tell_and_no_more(tiny_home, tmp_path):
+    settings = tiny_home().settings
+    register(settings, "tiny", tmp_path / "version")
+    registry = Registry(settings.registry_address)
+    for text in ("{", "[" * 5000, "7", '{"accuracy": "high"}', '["1"]', "null"):
+        registry._client.set_model_version_tag("tiny", "1", "metrics", text)
+        registry._client.set_registered_model_tag("tiny", "champions", text)
+        (found,) = registry.versions("tiny")
+        assert found.metrics == {}
+        assert registry.promote("tiny", 1).number == 1
 
 
 ASK = """

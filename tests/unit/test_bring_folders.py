@@ -271,6 +271,12 @@ def test_labels_that_occur_twice_get_their_number():
     assert labels.distinct(("crane", "b", "crane")) == ("crane (0)", "b", "crane (2)")
 
 
+def test_labels_that_are_nested_without_end_are_no_list(tmp_path):
+    (tmp_path / "l.txt").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="are no list of it"):
+        labels.given(str(tmp_path / "l.txt"))
+
+
 @pytest.mark.parametrize("text", ["none.txt", "x" * 5000])
 def test_a_missing_file_of_labels_is_said(text):
     with pytest.raises(InputError, match=r"--labels takes a file or names"):

@@ -114,6 +114,15 @@ def test_files_of_this_repository_that_a_page_names_exist(page):
             assert (ROOT / word).exists(), word
 
 
+def test_tests_that_a_page_names_exist():
+    defined = {
+        name for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
+    }  # fmt: skip
+    named = {word for word in codes(prose("docs/security.md")) if word.startswith("test_")}
+    assert named and named - defined == set()
+
+
 def leaves(command, name="sightstream"):
     if not hasattr(command, "commands"):
         return {name: command}

@@ -208,6 +208,7 @@ def test_a_syntax_error_is_told_with_its_line(mine):
         ("RECIPE = Recipe(nome='mine')", "TypeError: .*'nome'"),
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("size", "NameError: name 'size' is not defined"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
     ],
 )
 def test_an_error_while_a_file_is_read_is_told_with_its_line(mine, tmp_path, line, told):

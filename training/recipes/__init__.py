@@ -104,7 +104,7 @@ def _from_file(path: Path) -> Any:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise InputError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [
             f.lineno
             for f in traceback.extract_tb(error.__traceback__)

@@ -33,9 +33,11 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Foreign:
         raise InputError(f"there is no file or folder {path}")
     try:
         return _folder(path, size) if path.is_dir() else _file(path, size)
-    except (SightstreamError, OSError, ImportError):
+    except (SightstreamError, ImportError):
         raise
     except Exception as error:  # of damaged files, by the libraries that read them
+        if isinstance(error, OSError) and error.errno:  # of the system, not of a library
+            raise
         raise InputError(f"{path} is damaged, or not of its kind: {first_line(error)}") from error
 
 

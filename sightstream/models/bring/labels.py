@@ -69,7 +69,7 @@ def from_json(text: str) -> tuple[str, ...] | None:
     """Labels of a list or a mapping of numbers, as JSON or Python writes it; None for others."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):

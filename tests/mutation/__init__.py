@@ -1,0 +1,1 @@
+"""Seeded mutation of all that comes from outside: `python -m tests.mutation --help`."""
