@@ -1,4 +1,8 @@
-"""The Python of Spark's workers: what it imports, who can reach it, and the memory it keeps."""
+"""The Python of Spark's workers: what it imports, who can reach it, its memory and its end.
+
+It owns the timer of the process (ITIMER_REAL): at work that bounds a step, at rest it gives memory
+back.
+"""
 
 import ctypes
 import os
@@ -14,6 +18,8 @@ from sightstream.images import mute_pillow
 
 REST_SECONDS = 1.0
 """Time without a task after which a worker gives memory back."""
+
+_is_at_work = False
 
 
 def main() -> None:
@@ -49,17 +55,34 @@ def drop_archives() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """A task of a worker, which gives freed memory back to the system when it has had a rest.
+    """A task of a worker, in which `end_in` works; to be entered in the main thread.
 
-    glibc keeps what lies below memory in use, 80 MB now and then. Giving it back takes 1 to 5 ms,
-    and getting it again as much.
+    A worker that has had a rest gives freed memory back to the system. glibc keeps what lies below
+    memory in use, 80 MB now and then. Giving it back takes 1 to 5 ms, and getting it again as much.
     """
+    global _is_at_work
     signal.setitimer(signal.ITIMER_REAL, 0)
+    # The system ends the process then, whatever code it runs: a handler in Python would wait until
+    # a decoder returns.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _is_at_work = True
     try:
         yield
     finally:
+        _is_at_work = False
         signal.signal(signal.SIGALRM, _release_memory)
         signal.setitimer(signal.ITIMER_REAL, REST_SECONDS)
+
+
+def end_in(seconds: float) -> None:
+    """Ends this process in so many seconds, unless it is called again before; 0 calls that off.
+
+    It does nothing where no task of ours is at work: a user's own process, or a worker of their
+    session, is never ended. Wall-clock time counts, as a hang may use no core; while the machine is
+    suspended, none does.
+    """
+    if _is_at_work:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _release_memory(*_: object) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.models.version import ServedModel
+from sightstream.runtime.worker import end_in
 from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, best
 from sightstream.tables.schema import OTHER
@@ -216,7 +217,9 @@ class Beside:
         if not turns:
             return None
         begin = perf_counter()
+        end_in(self._limits.seconds)
         found = decode(content, preprocessing, self._limits)
+        end_in(0)
         took = perf_counter() - begin
         self._away += took
         for turn in turns:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from sightstream.images.limits import Limits
+from sightstream.images.limits import DEFAULT_LIMITS, Limits
 from sightstream.models.registry import Registry
 from sightstream.scoring import retry
 
@@ -52,12 +52,17 @@ def _classifying(processes):
     return found
 
 
+def alone(images, model, limits=DEFAULT_LIMITS):
+    ((_, answers),) = retry.answered([(None, images)], model, limits, 3)
+    return answers
+
+
 def codes(answers):
     return [answer.error_code for answer in answers]
 
 
 def test_good_images_are_classified_and_the_child_is_gone(model, digits, children):
-    answers = list(retry.classify(digits, model, Limits(), 3))
+    answers = alone(digits, model)
     assert codes(answers) == [None] * 4
     assert {len(answer.scores) for answer in answers} == {3}
     assert children() == []
@@ -70,14 +75,14 @@ def test_a_child_killed_at_work_costs_its_image_and_no_other(model, digits, slow
         while not stop.wait(0.01):
             for child in children():
                 with suppress(psutil.Error):
-                    if slow in {file.path for file in child.open_files()} or large(child):
+                    if large(child):
                         child.kill()
                         return
 
     killer = Thread(target=kill)
     killer.start()
     limits = Limits(max_bytes=2**30)
-    answers = list(retry.classify([*digits[:2], slow, *digits[2:]], model, limits, 3))
+    answers = alone([*digits[:2], slow, *digits[2:]], model, limits)
     stop.set()
     killer.join()
     assert codes(answers) == [None, None, "crashed", None, None]
@@ -91,14 +96,14 @@ def large(process):
 
 
 def test_an_image_that_takes_too_long_is_rejected(model, digits, children):
-    answers = list(retry.classify(digits[:2], model, Limits(), 3, seconds=0.001))
+    answers = alone(digits[:2], model, Limits(seconds=0.0001))
     assert codes(answers) == ["timeout", "timeout"]
-    assert answers[0].error_detail == "It was not classified within 0.001 seconds."
+    assert answers[0].error_detail == "It was not classified within 0.0001 seconds."
     assert children() == []
 
 
 def test_bad_images_are_told_as_ever(model, digits, tmp_path):
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    answers = list(retry.classify([str(empty), digits[0], "/no/such.jpg"], model, Limits(), 3))
+    answers = alone([str(empty), digits[0], "/no/such.jpg"], model)
     assert codes(answers) == ["empty", None, "not_found"]
