@@ -15,7 +15,7 @@ PREPROCESSING = Preprocessing(8, 8)
 def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0)):
     """uint8 (n, side, side, 3) to probabilities; the farther the mean from a label's, the lower.
 
-    With a fault (raises, hangs, drags, eats), it has it for all images whose mean is not 128.
+    With a fault (raises, hangs, drags, eats, nans), it has it for all images whose mean is not 128.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -66,6 +66,12 @@ def _faulty(fault):
     ]
     if fault == "raises":
         nodes.append(helper.make_node("Gather", ["nought", "count"], ["zero"]))
+    if fault == "nans":  # the root of -1
+        nodes += [
+            helper.make_node("Cast", ["bad"], ["one"], to=TensorProto.FLOAT),
+            helper.make_node("Neg", ["one"], ["minus"]),
+            helper.make_node("Sqrt", ["minus"], ["zero"]),
+        ]
     if fault == "eats":
         fill = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.0])
         nodes += [

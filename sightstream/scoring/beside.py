@@ -263,13 +263,19 @@ class Beside:
     def _part(self, turn: Turn, answers: Sequence[Answer], row: Mapping[int, int]) -> pa.Table:
         classes: list[object] = [None] * len(answers)
         scores: list[object] = [None] * len(answers)
+        failed = set[int]()
         for chunk, future in turn.asked:
             if found := self._answered(turn, future):
                 for answer, *both in zip(chunk, *(each.tolist() for each in found), strict=True):
-                    classes[row[id(answer)]], scores[row[id(answer)]] = both
+                    if np.isfinite(both[1]).all():
+                        classes[row[id(answer)]], scores[row[id(answer)]] = both
+                    else:
+                        failed.add(row[id(answer)])
         turn.asked = []
         missed = [
-            turn.fault or SKIPPED if each.classes and classes[number] is None else None
+            ("failed" if number in failed else turn.fault or SKIPPED)
+            if each.classes and classes[number] is None
+            else None
             for number, each in enumerate(answers)
         ]
         return pa.table([classes, scores, missed], OTHER)

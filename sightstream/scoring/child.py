@@ -18,8 +18,8 @@ from sightstream.images import mute_pillow
 SECONDS = 60.0
 """Time that an answer may take, and the start of a child before it."""
 
-SLICE = 1.0
-"""Seconds that count as one second, however long this process stood still in them."""
+SLICES = 30
+"""Parts of the time for an answer; each counts as one, however long this process stood still."""
 
 MEMORY = 4 * 2**30
 """Bytes that a child may allocate."""
@@ -184,11 +184,7 @@ def _set_alarm(seconds: float) -> None:
 
 def _comes(connection: Connection, seconds: float) -> bool:
     """Return whether there is something to receive in time, in which this process ran."""
-    while seconds > 0:
-        if connection.poll(min(SLICE, seconds)):
-            return True
-        seconds -= SLICE
-    return False
+    return any(connection.poll(seconds / SLICES) for _ in range(SLICES))
 
 
 def _attempt(call: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:

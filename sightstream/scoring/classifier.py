@@ -136,9 +136,15 @@ class Classifier:
         share = 1000 * (perf_counter() - begin) / len(answers)
         best_of = (each.tolist() for each in best(probabilities, self._top_k))
         seen = drift.statistics(pixels).tolist()
-        for answer, classes, values, each in zip(answers, *best_of, seen, strict=True):
-            answer.classes, answer.scores, answer.predict_ms = classes, values, share
+        whole = np.isfinite(probabilities).all(axis=1).tolist()
+        for answer, classes, values, each, ok in zip(answers, *best_of, seen, whole, strict=True):
+            answer.predict_ms = share
             answer.brightness, answer.contrast, answer.sharpness = each
+            if ok:
+                answer.classes, answer.scores = classes, values
+            else:
+                answer.error_code = "no_answer"
+                answer.error_detail = "The model answered with scores that are no numbers."
 
     def _read(self, image: Image | Framed) -> bytes | Rejected:
         return content(image.image if isinstance(image, Framed) else image, self._limits)
