@@ -118,12 +118,14 @@ class Classifier:
                 good.append(answer)
                 pixels.append(decoded)
                 if others and isinstance(data, bytes):
+                    end_in(0)  # it may wait
                     others.see(data, self._preprocessing, frame)
         if good:
             chunk = np.stack(pixels)
             self._predict(good, chunk)
-            if others:
-                others.ask(good, chunk, self._preprocessing)
+        end_in(0)
+        if good and others:
+            others.ask(good, chunk, self._preprocessing)
         return answers
 
     def _predict(self, answers: Sequence[Answer], pixels: NDArray[np.uint8]) -> None:
@@ -132,7 +134,6 @@ class Classifier:
         # machine that is merely busy, is not ended: it has ten times as long as it usually takes.
         end_in(self._limits.seconds + LATE * self._usual * len(answers))
         probabilities = self._engine(pixels)
-        end_in(0)
         share = 1000 * (perf_counter() - begin) / len(answers)
         best_of = (each.tolist() for each in best(probabilities, self._top_k))
         seen = drift.statistics(pixels).tolist()
@@ -155,9 +156,8 @@ class Classifier:
         if isinstance(data, Rejected):
             return Answer(data.code, data.detail, frame=frame), None
         want = self._preprocessing if frame is None else replace(self._preprocessing, frame=frame)
-        end_in(self._limits.seconds)  # reading is over: a store that is slow is waited for
+        end_in(self._limits.seconds)
         decoded = decode(data, want, self._limits)
-        end_in(0)
         answer = Answer(
             format=decoded.format, width=decoded.width, height=decoded.height, bytes=len(data),
             frame=frame,
