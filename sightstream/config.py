@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """larger files are rejected, in bytes"""
     max_image_pixels: int = Field(120_000_000, ge=1, le=2**28)
     """images of more pixels are rejected"""
+    image_seconds: float = Field(30.0, ge=0.1, le=3600)
+    """longest time for an image once it is read, in seconds; one that takes longer is rejected"""
     top_k: int = Field(3, ge=1, le=100)
     """labels a row carries, best first"""
     settle_seconds: float = Field(2.0, ge=0, le=3600)
@@ -323,8 +325,8 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """What an image may weigh."""
-        return Limits(max_bytes=self.max_image_bytes, max_pixels=self.max_image_pixels)
+        """What an image may weigh, and the time it may take."""
+        return Limits(self.max_image_bytes, self.max_image_pixels, self.image_seconds)
 
     @classmethod
     def settings_customise_sources(

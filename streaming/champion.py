@@ -5,10 +5,13 @@ from collections.abc import Callable
 from threading import Event
 
 from sightstream.errors import RegistryUnavailableError
-from sightstream.models.registry import Registry
+from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel
+from streaming import apart
 
 log = logging.getLogger(__name__)
+
+Load = Callable[[Registry, Version, str, str], ServedModel]
 
 LOOK_SECONDS = 2.0  # between two looks at the registry
 
@@ -18,16 +21,18 @@ class Champion:
 
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None],
-        device: str = "auto",
+        device: str = "auto", load: Load = apart.load,
     ) -> None:  # fmt: skip
         """Load the champion of a model; raises as `Registry.chosen`, `version` and `load` do.
 
-        `on_reload` is called with `loaded` or `failed` when another version became champion.
+        `on_reload` is called with `loaded` or `failed` when another version became champion, which
+        `load` loads: by default in a process of its own, since a stream runs beside it then.
         """
         self._name = registry.chosen(name)
         self._runs_on = engine, device
         self._registry = registry
         self._on_reload = on_reload
+        self._load = load
         # One thread replaces it, any may read it.
         self.model = registry.load(registry.version(self._name), *self._runs_on)
         self._seen = self.model.version
@@ -54,7 +59,7 @@ class Champion:
             return
         try:
             version = self._registry.version(self._name, number)
-            model = self._registry.load(version, *self._runs_on)
+            model = self._load(self._registry, version, *self._runs_on)
             ready(model)
         except RegistryUnavailableError:
             raise

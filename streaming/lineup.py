@@ -9,15 +9,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event, Lock
 
 from sightstream.errors import RegistryUnavailableError
 from sightstream.models.registry import Registry
-from sightstream.models.version import ServedModel, serve
+from sightstream.models.version import ServedModel
 from sightstream.scoring.beside import MEMORY, SKIPPED
-from sightstream.scoring.child import Child
 from sightstream.tables.rows import Other
+from streaming import apart
 from streaming.champion import LOOK_SECONDS
 
 log = logging.getLogger(__name__)
@@ -117,26 +116,8 @@ class Follower:
         self._seen = number
 
     def _load(self, number: int) -> ServedModel:
-        """Load a version in a process of its own, which it may end, fill or hold up."""
         version = self._registry.version(self._name, number)
-        files = self._registry.fetch(version)
-        given = files, version.name, number, version.digest, *self._runs_on
-        child = Child(_Loaded, *given, memory=MEMORY)
-        try:
-            loaded: ServedModel = child.ask("model")
-        finally:
-            child.end()
-        return loaded
-
-
-class _Loaded:
-    def __init__(
-        self, files: Path, name: str, number: int, digest: str, engine: str, device: str
-    ) -> None:
-        self._model = serve(files, name, number, digest, engine, device)
-
-    def model(self) -> ServedModel:
-        return self._model
+        return apart.load(self._registry, version, *self._runs_on, memory=MEMORY)
 
 
 @dataclass

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sightstream.scoring import udf
+from sightstream.scoring import retry, udf
+from sightstream.scoring.classifier import Answer
 from sightstream.tables.rows import Other
 from sightstream.tables.schema import ANSWER, EVENT, OTHER
 from streaming.source import Reader, Work
@@ -19,12 +22,12 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
-    from sightstream.images.frames import Framed
     from sightstream.images.limits import Limits
-    from sightstream.images.store import Image
     from sightstream.models.version import ServedModel
     from sightstream.scoring.framed import Piece
     from streaming.lineup import Seated
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, int]
 
@@ -68,30 +71,23 @@ class Workers:
         found = self._planned(work.tasks, self._shipped(model, others), source.read).toArrow()
         events = udf.unpacked(found["events"], EVENT)
         answers = udf.unpacked(found["answers"], ANSWER)
-        return events, answers, _split(found["others"], others)
+        return *_told(events, answers), _split(found["others"], others)
 
     def isolated(self, work: Work, model: ServedModel, source: Reader) -> tuple[pa.Table, pa.Table]:
         """Return the same, image by image from a child process; those that end it are rejected."""
         import pandas as pd
 
-        from sightstream.scoring import retry
-
-        events, assignment = [EVENT.empty_table()], work.assignment()
+        events, answers, assignment = [EVENT.empty_table()], list[Answer](), work.assignment()
 
         def read() -> Iterator[Piece]:
             # The driver holds one partition at a time, whatever the images weigh.
             for row in work.tasks.toLocalIterator():
                 yield from source.read(pd.DataFrame([row.asDict()]), assignment)
 
-        with retry.framed(read(), model, self._limits) as pieces:
-
-            def images() -> Iterator[Image | Framed | None]:
-                for piece, found in pieces:
-                    events.append(piece)
-                    yield from found
-
-            answers = udf.table(list(retry.classify(images(), model, self._limits, self._top_k)))
-        return pa.concat_tables(events), answers
+        for piece, found in retry.answered(read(), model, self._limits, self._top_k):
+            events.append(piece)
+            answers += found
+        return _told(pa.concat_tables(events), udf.table(answers))
 
     def _planned(self, tasks: DataFrame, shipped: Shipped, read: udf.Read) -> DataFrame:
         """Plan tasks once for each model version: that takes as long as running them."""
@@ -120,6 +116,15 @@ class Workers:
                 for old in [key for key in list(self._broadcasts)[:-kept] if key not in busy]:
                     self._broadcasts.pop(old).destroy()
             return self._broadcasts[_key(model)]
+
+
+def _told(events: pa.Table, answers: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Log the images that ended a process or took too long; return the arguments."""
+    lost = pc.is_in(answers["error_code"], pa.array(["crashed", "timeout"]))
+    names, reasons = events["uri"].filter(lost), answers["error_detail"].filter(lost)
+    for name, reason in zip(names.to_pylist(), reasons.to_pylist(), strict=True):
+        log.warning("%r: %s", name, reason)
+    return events, answers
 
 
 def _split(pieces: pa.ChunkedArray, others: Sequence[Seated]) -> list[Other]:

@@ -12,10 +12,11 @@ LABELS = ("bright", "dark", "grey")
 PREPROCESSING = Preprocessing(8, 8)
 
 
-def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0)):
+def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0), grey=128.0):
     """uint8 (n, side, side, 3) to probabilities; the farther the mean from a label's, the lower.
 
-    With a fault (raises, hangs, drags, eats), it has it for all images whose mean is not 128.
+    With a fault (raises, hangs, drags, eats, nans), it has it for all images whose mean is not
+    `grey`.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -33,7 +34,7 @@ def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0)):
     ]
     constants = [centres, scale, axes]
     if fault:
-        more, also = _faulty(fault)
+        more, also = _faulty(fault, grey)
         nodes, constants = [*nodes[:-1], *more], [*constants, *also]
     graph = helper.make_graph(
         nodes, "brightness",
@@ -45,15 +46,15 @@ def onnx_bytes(side=8, fault="", means=(255.0, 0.0, 128.0)):
     return made.SerializeToString()
 
 
-def _faulty(fault):
-    """Nodes that make `answer` of `logits`, and have a fault where a mean is not 128."""
+def _faulty(fault, grey):
+    """Nodes that make `answer` of `logits`, and have a fault where a mean is not grey."""
     from onnx import TensorProto, helper, numpy_helper
 
     def constant(name, values, kind):
         return numpy_helper.from_array(np.array(values, kind), name)
 
     constants = [
-        constant("grey", [128.0], np.float32), constant("nought", [0.0], np.float32),
+        constant("grey", [grey], np.float32), constant("nought", [0.0], np.float32),
         constant("much", [2**17 if fault == "drags" else 2**40], np.int64),
     ]  # fmt: skip
     nodes = [
@@ -66,6 +67,12 @@ def _faulty(fault):
     ]
     if fault == "raises":
         nodes.append(helper.make_node("Gather", ["nought", "count"], ["zero"]))
+    if fault == "nans":  # the root of -1
+        nodes += [
+            helper.make_node("Cast", ["bad"], ["one"], to=TensorProto.FLOAT),
+            helper.make_node("Neg", ["one"], ["minus"]),
+            helper.make_node("Sqrt", ["minus"], ["zero"]),
+        ]
     if fault == "eats":
         fill = helper.make_tensor("value", TensorProto.FLOAT, [1], [0.0])
         nodes += [

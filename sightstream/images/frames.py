@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sightstream.images import formats
 from sightstream.images.decode import Frame
 from sightstream.images.limits import Limits, Rejected
-from sightstream.images.store import Image, read
+from sightstream.images.store import Image, content
 
 _FURTHER = re.compile("#frame=([0-9]{1,4})$")
 """What stands behind the event id of a file where a further frame has a row."""
@@ -25,7 +25,7 @@ def count(image: Image | None, limits: Limits) -> int:
 
     1 also where it cannot be read, or has too many frames: decoding it tells why. Never raises.
     """
-    data = read(image, limits) if isinstance(image, str) else image
+    data = None if image is None else content(image, limits)
     if data is None or isinstance(data, Rejected) or limits.rejection(len(data)):
         return 1
     format = formats.find(data)

@@ -33,10 +33,15 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds that are checked before an image is read (`max_bytes`) or decoded (`max_pixels`)."""
+    """Bounds that are checked before an image is read (`max_bytes`) or decoded (`max_pixels`).
+
+    `seconds` is the time that an image may take once it is read, where its process may be ended:
+    in the stream and in a backfill.
+    """
 
     max_bytes: int = 20 * 2**20
     max_pixels: int = 120_000_000
+    seconds: float = 30.0
 
     def __post_init__(self) -> None:
         require_integer("max_bytes", self.max_bytes, INT32)

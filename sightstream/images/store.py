@@ -72,8 +72,8 @@ class Store:
         store, folder = _file_system(prefix.rstrip("/"))
         name = unquote(uri.removeprefix(prefix.rstrip("/") + "/"))
         with store.open_input_file(f"{folder}/{name}") as file:
-            content: Image = self._limits.rejection(file.size()) or file.read()
-        return content
+            found: Image = self._limits.rejection(file.size()) or file.read()
+        return found
 
 
 def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes | Rejected:
@@ -94,6 +94,11 @@ def read(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes
         return Rejected("unreadable", f"The file cannot be read: {reason}.")
     except ValueError as error:
         return Rejected("unreadable", f"The file cannot be read: {error}.")
+
+
+def content(image: Image, limits: Limits) -> bytes | Rejected:
+    """Return the content of an image, of which a path is read as `read` does."""
+    return read(image, limits) if isinstance(image, str) else image
 
 
 def local_path(uri: str) -> str:

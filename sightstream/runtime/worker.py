@@ -1,4 +1,8 @@
-"""The Python of Spark's workers: what it imports, who can reach it, and the memory it keeps."""
+"""The Python of Spark's workers: what it imports, who can reach it, its memory and its end.
+
+It owns the timer of the process (ITIMER_REAL): at work that bounds a step, at rest it gives memory
+back.
+"""
 
 import ctypes
 import os
@@ -9,11 +13,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
+from time import monotonic
 
 from sightstream.images import mute_pillow
 
 REST_SECONDS = 1.0
 """Time without a task after which a worker gives memory back."""
+
+SLACK = 1.1
+"""Times the seconds of `end_in` after which a process ends at the latest."""
+
+_is_at_work = False
+_end = 0.0
+"""The time at which the timer of `end_in` ends the process, if it is set."""
 
 
 def main() -> None:
@@ -49,17 +61,41 @@ def drop_archives() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """A task of a worker, which gives freed memory back to the system when it has had a rest.
+    """A task of a worker, in which `end_in` works; to be entered in the main thread.
 
-    glibc keeps what lies below memory in use, 80 MB now and then. Giving it back takes 1 to 5 ms,
-    and getting it again as much.
+    A worker that has had a rest gives freed memory back to the system. glibc keeps what lies below
+    memory in use, 80 MB now and then. Giving it back takes 1 to 5 ms, and getting it again as much.
     """
+    global _is_at_work, _end
     signal.setitimer(signal.ITIMER_REAL, 0)
+    # The system ends the process then, whatever code it runs: a handler in Python would wait until
+    # a decoder returns.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _is_at_work, _end = True, 0.0
     try:
         yield
     finally:
+        _is_at_work = False
         signal.signal(signal.SIGALRM, _release_memory)
         signal.setitimer(signal.ITIMER_REAL, REST_SECONDS)
+
+
+def end_in(seconds: float) -> None:
+    """Ends this process in so many seconds, unless it is called again before; 0 calls that off.
+
+    It may be a tenth later, so that few of many calls set the timer, which takes 5 us between other
+    work.
+
+    It does nothing where no task of ours is at work: a user's own process, or a worker of their
+    session, is never ended. Wall-clock time counts, as a hang may use no core; while the machine is
+    suspended, none does.
+    """
+    global _end
+    if _is_at_work:
+        now, latest = monotonic(), SLACK * seconds
+        if not now + seconds <= _end <= now + latest:
+            _end = now + latest
+            signal.setitimer(signal.ITIMER_REAL, latest)
 
 
 def _release_memory(*_: object) -> None:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.models.version import ServedModel
+from sightstream.runtime.worker import end_in
 from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, best
 from sightstream.tables.schema import OTHER
@@ -216,7 +217,9 @@ class Beside:
         if not turns:
             return None
         begin = perf_counter()
+        end_in(self._limits.seconds)
         found = decode(content, preprocessing, self._limits)
+        end_in(0)
         took = perf_counter() - begin
         self._away += took
         for turn in turns:
@@ -260,13 +263,19 @@ class Beside:
     def _part(self, turn: Turn, answers: Sequence[Answer], row: Mapping[int, int]) -> pa.Table:
         classes: list[object] = [None] * len(answers)
         scores: list[object] = [None] * len(answers)
+        failed = set[int]()
         for chunk, future in turn.asked:
             if found := self._answered(turn, future):
                 for answer, *both in zip(chunk, *(each.tolist() for each in found), strict=True):
-                    classes[row[id(answer)]], scores[row[id(answer)]] = both
+                    if np.isfinite(both[1]).all():
+                        classes[row[id(answer)]], scores[row[id(answer)]] = both
+                    else:
+                        failed.add(row[id(answer)])
         turn.asked = []
         missed = [
-            turn.fault or SKIPPED if each.classes and classes[number] is None else None
+            ("failed" if number in failed else turn.fault or SKIPPED)
+            if each.classes and classes[number] is None
+            else None
             for number, each in enumerate(answers)
         ]
         return pa.table([classes, scores, missed], OTHER)

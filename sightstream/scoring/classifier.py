@@ -11,11 +11,20 @@ from numpy.typing import NDArray
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.frames import Framed
 from sightstream.images.limits import Limits, Rejected
-from sightstream.images.store import Image, read
+from sightstream.images.store import Image, content
 from sightstream.models import drift
 from sightstream.models.pace import fitting
 from sightstream.models.version import ServedModel
+from sightstream.runtime.worker import end_in
 from sightstream.scoring.occlusion import occlusion
+
+LATE = 10.0
+"""Times the seconds that a model usually takes which it may take for a chunk, beside those of one
+image.
+"""
+
+START_SECONDS = 60.0
+"""Time for the first answers of a model, which may prepare much."""
 
 
 @dataclass  # a frozen one takes four times as long to make, for each image
@@ -66,6 +75,7 @@ class Classifier:
         self._top_k = min(top_k, len(model.labels))
         side = model.preprocessing
         self._chunk = fitting(side.height, side.width)
+        self._usual = 0.0
 
     def __call__(
         self, images: Sequence[Image | Framed], others: Others | None = None
@@ -76,6 +86,19 @@ class Classifier:
             for start in range(0, len(images), self._chunk)
             for answer in self._answers(images[start : start + self._chunk], others)
         ]
+
+    def try_out(self) -> None:
+        """Measure how long the model takes for a grey image, which bounds what chunks may take.
+
+        It takes the same time alone as later, but for the first answer.
+        """
+        grey = np.full((1, *self._preprocessing.shape), 128, np.uint8)
+        end_in(START_SECONDS)
+        self._engine(grey)
+        begin = perf_counter()
+        self._engine(grey)
+        self._usual = perf_counter() - begin
+        end_in(0)
 
     def occlusion(self, image: Image, label: int) -> NDArray[np.float32] | None:
         """Return the map of `occlusion` for the label of an index; None for a rejected image."""
@@ -95,27 +118,37 @@ class Classifier:
                 good.append(answer)
                 pixels.append(decoded)
                 if others and isinstance(data, bytes):
+                    end_in(0)  # it may wait
                     others.see(data, self._preprocessing, frame)
         if good:
             chunk = np.stack(pixels)
             self._predict(good, chunk)
-            if others:
-                others.ask(good, chunk, self._preprocessing)
+        end_in(0)
+        if good and others:
+            others.ask(good, chunk, self._preprocessing)
         return answers
 
     def _predict(self, answers: Sequence[Answer], pixels: NDArray[np.uint8]) -> None:
         begin = perf_counter()
+        # One image that hangs is found after the time of one. A chunk that is merely large, on a
+        # machine that is merely busy, is not ended: it has ten times as long as it usually takes.
+        end_in(self._limits.seconds + LATE * self._usual * len(answers))
         probabilities = self._engine(pixels)
         share = 1000 * (perf_counter() - begin) / len(answers)
         best_of = (each.tolist() for each in best(probabilities, self._top_k))
         seen = drift.statistics(pixels).tolist()
-        for answer, classes, values, each in zip(answers, *best_of, seen, strict=True):
-            answer.classes, answer.scores, answer.predict_ms = classes, values, share
+        whole = np.isfinite(probabilities).all(axis=1).tolist()
+        for answer, classes, values, each, ok in zip(answers, *best_of, seen, whole, strict=True):
+            answer.predict_ms = share
             answer.brightness, answer.contrast, answer.sharpness = each
+            if ok:
+                answer.classes, answer.scores = classes, values
+            else:
+                answer.error_code = "no_answer"
+                answer.error_detail = "The model answered with scores that are no numbers."
 
     def _read(self, image: Image | Framed) -> bytes | Rejected:
-        image = image.image if isinstance(image, Framed) else image
-        return read(image, self._limits) if isinstance(image, str) else image
+        return content(image.image if isinstance(image, Framed) else image, self._limits)
 
     def _decode(
         self, data: bytes | Rejected, frame: int | None = None
@@ -123,6 +156,7 @@ class Classifier:
         if isinstance(data, Rejected):
             return Answer(data.code, data.detail, frame=frame), None
         want = self._preprocessing if frame is None else replace(self._preprocessing, frame=frame)
+        end_in(self._limits.seconds)
         decoded = decode(data, want, self._limits)
         answer = Answer(
             format=decoded.format, width=decoded.width, height=decoded.height, bytes=len(data),

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from sightstream.images.frames import count
 from sightstream.images.limits import Limits
-from sightstream.images.store import Image
+from sightstream.images.store import Image, content
 from sightstream.models.version import ServedModel
-from sightstream.runtime.worker import at_work
+from sightstream.runtime.worker import at_work, end_in
+from sightstream.scoring import retry
 from sightstream.scoring.beside import Beside, Seat
 from sightstream.scoring.classifier import Answer, Classifier
 from sightstream.scoring.framed import Images, Piece, framed
@@ -96,18 +97,38 @@ class Answering:
         found = iter(self.classifier([image for image in images if image is not None], others))
         return [Answer() if image is None else next(found) for image in images]
 
-    def beside(self, left_out: str) -> Beside | None:
-        """Start the other models, if there are any, for one task."""
+    def beside(self, left_out: str, alone: bool = False) -> Beside | None:
+        """Start the other models, if there are any, for one task; `alone`, none is asked."""
         if not self._seats:
             return None
-        resting = {self._seats[number].key for number in json.loads(left_out or "[]")}
+        numbers = range(len(self._seats)) if alone else json.loads(left_out or "[]")
+        resting = {self._seats[number].key for number in numbers}
         return Beside(self._seats, resting, self._limits, self._top_k)
+
+    def answered(
+        self, pieces: Iterator[Piece], others: Beside | None
+    ) -> Iterator[tuple[pa.Table, list[Answer]]]:
+        """Yield the events of pieces and their answers, with the model in this process."""
+        self.prepare_worker()
+        for events, images in self.framed(pieces):
+            yield events, self.answers(images, others)
+
+    def alone(self, pieces: Iterator[Piece]) -> Iterator[tuple[pa.Table, list[Answer]]]:
+        """Yield the same, image by image from a process that each may end; see `retry`."""
+        return retry.answered(pieces, self._model.value, self._limits, self._top_k)
 
     def framed(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Give each frame an event where the model wants that."""
         if self.classifier.model.preprocessing.frame != "each":
             return pieces
-        return framed(pieces, lambda image: count(image, self._limits))
+        return framed(pieces, self._count)
+
+    def _count(self, image: Image) -> int:
+        data = content(image, self._limits)
+        end_in(self._limits.seconds)
+        frames = count(data, self._limits)
+        end_in(0)
+        return frames
 
     @property
     def classifier(self) -> Classifier:
@@ -122,7 +143,7 @@ class Answering:
         """Load the model in a Spark worker."""
         if self._key in _loaded:
             return
-        _ = self.classifier
+        self.classifier.try_out()
         # Spark collects garbage after each task: over the loaded modules, 0.1 s and more.
         gc.collect()
         gc.freeze()
@@ -137,15 +158,17 @@ def packed_answers(answering: Answering, read: Read) -> Udf:
 
         with at_work():
             job = TaskContext.get()
-            others = answering.beside(job.getLocalProperty(LEFT_OUT) or "")
-            answering.prepare_worker()
+            # A task that failed may have an image that ends its worker, or never ends.
+            alone = job.attemptNumber() > 0 and read is not nothing
+            others = answering.beside(job.getLocalProperty(LEFT_OUT) or "", alone)
             if others and read is nothing:
+                answering.prepare_worker()
                 others.ready()
             assignment = job.getLocalProperty(ASSIGNMENT) or ""
             pieces = chain.from_iterable(read(rows, assignment) for rows in batches if len(rows))
             done = []
-            for events, images in answering.framed(pieces):
-                answers = answering.answers(images, others)
+            found = answering.alone(pieces) if alone else answering.answered(pieces, others)
+            for events, answers in found:
                 more = packed(others.table(answers)) if others else b""
                 done.append((packed(events), packed(table(answers)), more))
             # All at once: each frame costs Spark 2 ms of a core.

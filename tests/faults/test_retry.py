@@ -8,9 +8,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from sightstream.images.limits import Limits
+from sightstream.errors import ModelDamagedError
+from sightstream.images.limits import DEFAULT_LIMITS, Limits
 from sightstream.models.registry import Registry
+from sightstream.models.version import ServedModel
 from sightstream.scoring import retry
+from tests import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +55,17 @@ def _classifying(processes):
     return found
 
 
+def alone(images, model, limits=DEFAULT_LIMITS):
+    ((_, answers),) = retry.answered([(None, images)], model, limits, 3)
+    return answers
+
+
 def codes(answers):
     return [answer.error_code for answer in answers]
 
 
 def test_good_images_are_classified_and_the_child_is_gone(model, digits, children):
-    answers = list(retry.classify(digits, model, Limits(), 3))
+    answers = alone(digits, model)
     assert codes(answers) == [None] * 4
     assert {len(answer.scores) for answer in answers} == {3}
     assert children() == []
@@ -70,14 +78,14 @@ def test_a_child_killed_at_work_costs_its_image_and_no_other(model, digits, slow
         while not stop.wait(0.01):
             for child in children():
                 with suppress(psutil.Error):
-                    if slow in {file.path for file in child.open_files()} or large(child):
+                    if large(child):
                         child.kill()
                         return
 
     killer = Thread(target=kill)
     killer.start()
     limits = Limits(max_bytes=2**30)
-    answers = list(retry.classify([*digits[:2], slow, *digits[2:]], model, limits, 3))
+    answers = alone([*digits[:2], slow, *digits[2:]], model, limits)
     stop.set()
     killer.join()
     assert codes(answers) == [None, None, "crashed", None, None]
@@ -91,14 +99,54 @@ def large(process):
 
 
 def test_an_image_that_takes_too_long_is_rejected(model, digits, children):
-    answers = list(retry.classify(digits[:2], model, Limits(), 3, seconds=0.001))
+    answers = alone(digits[:2], model, Limits(seconds=0.0001))
     assert codes(answers) == ["timeout", "timeout"]
-    assert answers[0].error_detail == "It was not classified within 0.001 seconds."
+    assert answers[0].error_detail == "It was not classified within 0.0001 seconds."
     assert children() == []
 
 
 def test_bad_images_are_told_as_ever(model, digits, tmp_path):
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    answers = list(retry.classify([str(empty), digits[0], "/no/such.jpg"], model, Limits(), 3))
+    answers = alone([str(empty), digits[0], "/no/such.jpg"], model)
     assert codes(answers) == ["empty", None, "not_found"]
+
+
+def faulty(fault):
+    """A model that has a fault for all images but grey ones."""
+    content = tiny_model.onnx_bytes(fault=fault)
+    return ServedModel("tiny", 1, tiny_model.LABELS, tiny_model.PREPROCESSING, "onnx", content)
+
+
+def pictures(folder, *brightness):
+    return [
+        str(tiny_model.photograph(folder / f"{number}.png", each))
+        for number, each in enumerate(brightness)
+    ]
+
+
+def test_a_model_that_fails_on_image_after_image_is_to_blame_itself(tmp_path, children):
+    images = pictures(tmp_path, *[250] * retry.IN_A_ROW)
+    assert codes(alone(images[1:], faulty("raises"))) == ["crashed"] * (retry.IN_A_ROW - 1)
+    with pytest.raises(ModelDamagedError, match="tiny version 1 failed on 8 images in a row"):
+        alone(images, faulty("raises"))
+    assert children() == []
+
+
+def test_an_answer_in_between_clears_a_model(tmp_path):
+    images = pictures(tmp_path, *[250] * 7, 128, *[250] * 7)
+    assert codes(alone(images, faulty("nans"))) == ["no_answer"] * 7 + [None] + ["no_answer"] * 7
+    found = codes(alone(images, faulty("raises")))
+    assert found == ["crashed"] * 7 + [None] + ["crashed"] * 7
+
+
+def test_a_model_that_hangs_is_ended_in_time_and_its_start_does_not_count(tmp_path):
+    answers = alone(pictures(tmp_path, 250, 128), faulty("hangs"), Limits(seconds=0.5))
+    assert codes(answers) == ["timeout", None]
+
+
+def test_a_model_that_does_not_load_is_no_fault_of_an_image(digits, children):
+    broken = ServedModel("tiny", 1, ("a",), tiny_model.PREPROCESSING, "onnx", b"no graph")
+    with pytest.raises(RuntimeError):
+        alone(digits, broken)
+    assert children() == []

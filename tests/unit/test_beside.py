@@ -103,6 +103,12 @@ def test_a_fault_costs_the_others_nothing_and_the_first_one_a_blink(fault, code)
     assert perf_counter() - begin < 2 * beside.GRACE
 
 
+def test_scores_that_are_no_numbers_are_no_answer():
+    first, other = asked(model(2, fault="nans"))
+    assert first == FIRST
+    assert other == ["failed" if each is not None else None for each in FIRST]
+
+
 def test_one_that_failed_is_not_asked_again_in_the_task():
     faulty = model(3, fault="hangs")
     started(faulty)

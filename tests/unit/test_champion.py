@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from sightstream.errors import ModelDamagedError, ModelNotFoundError, RegistryUnavailableError
+from streaming import apart
 from streaming import champion as module
 from streaming.champion import Champion
+from tests import tiny_model
 
 
 class Registry:
@@ -51,7 +53,7 @@ def results():
 
 @pytest.fixture
 def champion(registry, results):
-    return Champion("leaf", "onnx", registry, results.append)
+    return Champion("leaf", "onnx", registry, results.append, load=Registry.load)
 
 
 def ready(_):
@@ -144,3 +146,17 @@ def test_a_registry_that_is_away_is_asked_again(champion, registry, results, mon
     champion.watch(stop, ready)
     assert champion.model.version == 2
     assert results == ["loaded"]
+
+
+def test_a_version_that_hangs_on_any_image_leaves_the_old_one(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "SECONDS", 3.0)
+    tiny_model.register(settings, "leaf", tmp_path / "1")
+    real, told = module.Registry(settings.registry_address), []
+    champion = Champion("leaf", "onnx", real, told.append)
+    tiny_model.register(settings, "leaf", tmp_path / "2", means=(0.0, 255.0, 128.0))
+    champion.look(ready)
+    # As another client of MLflow promotes: ours would find out first.
+    tiny_model.challenge(settings, "leaf", tmp_path / "3", fault="hangs", grey=1.0)
+    real._client.set_registered_model_alias("leaf", "champion", "3")
+    champion.look(ready)
+    assert (champion.model.version, told) == (2, ["loaded", "failed"])

@@ -28,7 +28,7 @@ class Reddish:
     def __call__(self, pixels):
         Reddish.batches.append(len(pixels))
         red = pixels[..., 0].mean(axis=(1, 2), dtype=np.float32) / 255
-        return np.stack([red, 1 - red], axis=1)
+        return np.stack([red, 1 - red], axis=1) / (red != 1)[:, None]  # all red: no numbers
 
 
 @pytest.fixture
@@ -63,3 +63,11 @@ def test_a_batch_holds_fewer_images_the_larger_they_are(model, side):
     assert max(Reddish.batches) <= MOST
     assert max(Reddish.batches) == 1 or max(Reddish.batches) * side * side <= PIXELS
     assert sum(Reddish.batches) == count
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_scores_that_are_no_numbers_are_no_answer(model):
+    answers = Classifier(model, Limits(), top_k=1)([png(250), png(255), png(5)])
+    assert [answer.error_code for answer in answers] == [None, "no_answer", None]
+    assert [answer.classes for answer in answers] == [[0], None, [1]]
+    assert (answers[1].scores, answers[1].width) == (None, 32)

@@ -69,10 +69,8 @@ def test_each_frame_is_answered_for_by_a_worker_and_alone():
     assert {(each.format, each.width, each.height) for each in answers} == {("DICOM", 6, 4)}
     assert further(table(answers)) == 4
 
-    with retry.framed([piece], model(), Limits()) as pieces:
-        ((again, images),) = list(pieces)
+    ((again, alone),) = retry.answered([piece], model(), Limits(), 3)
     assert again == found
-    alone = list(retry.classify(images, model(), Limits(), 3))
     assert [(a.frame, a.brightness, a.classes) for a in alone] == [
         (a.frame, a.brightness, a.classes) for a in answers
     ]
