@@ -171,6 +171,8 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
 def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing) -> Decoded:
     loaded = format.load(image, data)  # Before EXIF is looked at: PNG may carry it behind.
     loaded = loaded(want) if callable(loaded) else loaded
+    if 0 in image.size:
+        raise RefusedError("corrupt", f"A side of the {format.name} has no pixels.")
     orientation = 1 if format.is_upright else _orientation(image)
     width, height = image.size[::-1] if orientation >= 5 else image.size
     image = to_8_bit(loaded, want.levels) if isinstance(loaded, Samples) else loaded or image

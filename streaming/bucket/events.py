@@ -90,7 +90,7 @@ def _event(kind: Any, event: dict[str, Any], time: Any) -> Told:
     return Told(
         _text(kind), _text(place.get("name")), _text(found.get("key")),
         _text(found.get("eTag") or found.get("etag")).strip('"'), _text(found.get("sequencer")),
-        size if isinstance(size, int) and 0 <= size < 2**63 else 0, _text(time),
+        size if type(size) is int and 0 <= size < 2**63 else 0, _text(time),
     )  # fmt: skip
 
 

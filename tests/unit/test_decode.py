@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
+from sightstream.images import formats
 from sightstream.images.decode import (
     _TRANSPOSE,
     DEFAULT_LIMITS,
@@ -493,6 +494,15 @@ def test_a_side_that_no_row_can_hold_is_not_shown():
     refused = rejection(data)
     assert (refused.code, refused.format) == ("too_many_pixels", "TIFF")
     assert (refused.width, refused.height) == (None, None)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_a_picture_of_no_height_or_width_is_corrupt(monkeypatch, size):
+    made = formats.Format("NOUGHT", b"", lambda _: Image.new("RGB", size), lambda _: False)
+    monkeypatch.setattr(formats, "find", lambda _: made)
+    found = decode(b"anything", Preprocessing(8, 8))
+    assert isinstance(found, Rejected)
+    assert (found.code, found.detail) == ("corrupt", "A side of the NOUGHT has no pixels.")
 
 
 def test_a_jpeg_is_limited_by_its_full_size_and_not_by_the_fraction():

@@ -85,6 +85,12 @@ def test_objects_elsewhere_are_refused(rows, key, bucket):
     assert "#" not in found["uri"]
 
 
+@pytest.mark.parametrize("size", [True, 1.5, -1, 2**63, "9", None, [9]])
+def test_a_size_that_is_none_is_nothing_and_fits_the_column(rows, size):
+    (found,) = rows(event(record("plain/a", size=size)))
+    assert pa.Table.from_pylist([found], EVENT)["bytes"].to_pylist() == [0]
+
+
 @pytest.mark.parametrize("bucket", ["photos/plain", "photos#", "photos/plain/?", "a@photos", "", 7])
 def test_a_bucket_of_a_false_name_is_refused(rows, bucket):
     (found,) = rows(event(record("plain/a", bucket=bucket)))
