@@ -109,7 +109,9 @@ def run(
             from sightstream.models.registry import STARTER, Registry
 
             registry = Registry(settings.registry_address)
-            if settings.model not in ("", STARTER) or registry.names():
+            # The registry of a home that has run is away; digits are no answer to its images.
+            has_run = (settings.root / "checkpoints").exists()
+            if settings.model not in ("", STARTER) or has_run or registry.names():
                 raise
             _train_starter(settings)
             _run(settings, once=once, as_json=as_json)

@@ -27,8 +27,8 @@ def jvms(home):
 
 
 @contextmanager
-def starting(home):
-    command = [sys.executable, "-m", "sightstream", "run", "--model", "none", "--metrics-port", "0"]
+def starting(home, model="none"):
+    command = [sys.executable, "-m", "sightstream", "run", "--model", model, "--metrics-port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "SIGHTSTREAM_HOME": str(home)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -58,3 +58,13 @@ def test_ctrl_c_ends_it_while_spark_starts(home, until):
         assert "Traceback" not in said
         until(lambda: not jvms(home), 30)
     assert not disk.is_held(home)
+
+
+@pytest.mark.parametrize("model", ["", "starter"])
+def test_a_home_that_has_run_gets_no_starter_while_its_registry_is_away(tmp_path, model):
+    (tmp_path / "checkpoints" / "folder").mkdir(parents=True)
+    with starting(tmp_path, model) as process:
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 5, said
+    assert f"the registry {tmp_path / 'registry'} is empty" in said
+    assert not (tmp_path / "registry").exists()

@@ -7,6 +7,7 @@ import pytest
 
 from sightstream.runtime import pyspark_inside as inside
 from sightstream.runtime import spark
+from streaming import start
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,11 @@ def test_what_is_missing_is_logged_once_and_nothing_fails(session, caplog):
         "'Other' object has no attribute '_jsc'"
     ]
     caplog.clear()
+
+
+def test_the_options_of_the_streams_plans_are_sparks(session):
+    """Spark takes any name, and one that it has no more would have no effect."""
+    named = [name for name in start.SPARK if name.startswith("spark.sql.")]
+    assert len(named) == 2
+    assert [name for name in named if not session.conf.isModifiable(name)] == []
+    assert not session.conf.isModifiable("spark.sql.codegen.none")
