@@ -181,7 +181,7 @@ def tailed(home):
     """Starts `tail`, which writes to a file of the home."""
     with (home.settings.root / "tail").open("w") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "sightstream", "tail", "--json"], env=home._environment,
+            [sys.executable, "-m", "sightstream", "tail", "--json"], env=home.environment,
             cwd=home.settings.root, stdout=out, start_new_session=True,
         )  # fmt: skip
 

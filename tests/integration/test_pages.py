@@ -452,7 +452,7 @@ if __name__ == "__main__":
     place = home.settings.root / "look.py"
     place.write_text(script)
     done = subprocess.run(
-        [sys.executable, str(place)], env=home._environment, capture_output=True, text=True,
+        [sys.executable, str(place)], env=home.environment, capture_output=True, text=True,
         timeout=120,
     )  # fmt: skip
     assert done.stdout == "[]\n", done.stderr
