@@ -99,6 +99,9 @@ def _until_ready(world: World) -> None:
 def _wait(world: World, until: float, say: Say, begin: float) -> None:
     while (left := until - time.monotonic()) > 0:
         Event().wait(min(left, PROGRESS))
+        for each in world.senders:
+            if each.error:
+                raise each.error
         say(
             f"       {time.monotonic() - begin:5.0f} s  {world.ledger.acknowledged} sent, "
             f"{len(world.observer.seen)} rows, started {world.stream.starts} times"

@@ -54,7 +54,7 @@ class Sender(Thread):
     def close(self) -> None:
         """Ends what it holds."""
 
-    def _name(self, suffix: str = "") -> str:
+    def _next(self, suffix: str = "") -> str:
         self._count += 1
         return f"{self.name}-{self._count:06d}{suffix}"
 
@@ -75,7 +75,7 @@ class Files(Sender):
 
     def send(self, burst: Sequence[Picture]) -> None:
         for picture in burst:
-            name = self._name(".png")
+            name = self._next(".png")
             while not self._moved(name, picture.content):
                 if self.stopping.wait(RETRY):
                     return
@@ -115,7 +115,7 @@ class Messages(Sender):
 
     def send(self, burst: Sequence[Picture]) -> None:
         images = [
-            (_sent(f"/chaos/{self.name}#{self._name()}", "kafka", picture), picture.content)
+            (_sent(f"/chaos/{self.name}#{self._next()}", "kafka", picture), picture.content)
             for picture in burst
         ]
         if self._chance.random() < 0.3:
