@@ -74,6 +74,10 @@ class Disk:
         copy.replace(self._image)
         self._mount()
 
+    def leave(self) -> None:
+        """Unmounts it once nobody has a file of it open, be it this process at its end."""
+        _run("umount", "--lazy", str(self.place))
+
     def end(self) -> None:
         """Unmounts it, once the last process that was killed has left it."""
         deadline = time.monotonic() + 20

@@ -87,7 +87,7 @@ class World:
         root = self.folder / "disk" / "home"
         if not disks.missing():
             self.disk = disks.Disk(self.folder / "disk.img", root.parent, 1500, 40_000)
-            stack.callback(self.disk.end)
+            stack.callback(self.disk.leave)
         os.environ["PYTHONPATH"] = f"{REPOSITORY}:{formats.install(self.folder / 'plugin')}"
         self.clock = Clock(self.folder / "clock") if self._settable else None
         settings = self._settings(stack)
@@ -97,7 +97,7 @@ class World:
         if self.disk:
             place = self.home.settings.manifests
             self.manifests = disks.Disk(self.folder / "manifests.img", place, 16, 4000)
-            stack.callback(self.manifests.end)
+            stack.callback(self.manifests.leave)
         (self.folder / "said").mkdir()
         program = ["tests.chaos.launch", self._bug] if self._bug else ["sightstream"]
         self.stream = Supervised(
