@@ -14,7 +14,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -294,8 +293,9 @@ class Registry:
         with self._reaching():
             found = self._without_mlflow(mlflow_database.versions, name)
             if found is not None:
-                is_it = [which in (str(each.version), *each.aliases) for each in found]
-                return next(compress(found, is_it), None)
+                if which.isdigit():
+                    return next((each for each in found if each.version == int(which)), None)
+                return next((each for each in found if which in each.aliases), None)
             from mlflow.exceptions import MlflowException
 
             try:
@@ -343,7 +343,8 @@ class Registry:
             if not self.exists:
                 self._create()
             client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-            self._settle()
+            with suppress(sqlite3.Error):  # it is read-only or locked; what is read needs no more
+                self._settle()
             return client
 
     def _without_mlflow(self, read: Callable[..., _Found], *arguments: str) -> _Found | None:
@@ -351,8 +352,9 @@ class Registry:
         if not self._local:
             return None
         if not self._settled:
-            self._settle()
             self._settled = True
+            with suppress(sqlite3.Error):  # as in `_client`
+                self._settle()
         try:
             return read(self._database, *arguments)
         except mlflow_database.UnknownError:
@@ -374,12 +376,7 @@ class Registry:
         """Have a database that was moved or copied name the files beside it, for MLflow's tools."""
         if not self._local:
             return
-        # It may be read-only or locked; what is read needs no more.
-        with (
-            suppress(sqlite3.Error),
-            closing(sqlite3.connect(self._database)) as database,
-            database,
-        ):
+        with closing(sqlite3.connect(self._database)) as database, database:
             for table, column in _PLACES:
                 found = database.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall()  # noqa: S608
                 moved = [
