@@ -54,13 +54,14 @@ class Outcome:
     starts: int
     differences: Sequence[str]
     pauses: dict[str, float]
+    parts: Sequence[str]
 
 
 def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Outcome:
     """Runs it in a new folder, which is kept."""
-    settable = any(faults.ALL[each.name].group == "clock" for each in planned)
+    preload = any(faults.ALL[each.name].preload for each in planned)
     with World(
-        folder, given.starter, given.parts, given.seed, bug=given.bug, settable=settable
+        folder, given.starter, given.parts, given.seed, bug=given.bug, preload=preload
     ) as world:
         _until_ready(world)
         begin = time.monotonic()
@@ -74,7 +75,7 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
         return Outcome(
             len({each["id"] for each in entries if each["kind"] == "sent"}), len(rows),
             world.stream.starts, list(checker.differences(rows, entries, topic)),
-            checker.pauses(rows, entries),
+            checker.pauses(rows, entries), given.parts,
         )  # fmt: skip
 
 
