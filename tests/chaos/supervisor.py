@@ -71,7 +71,8 @@ class Supervised(Thread):
 
     @property
     def ready(self) -> bool:
-        return self.process is not None and "Ctrl-C ends" in self.said.read_text()
+        alive = self.process is not None and self.process.poll() is None
+        return alive and "Ctrl-C ends" in self.said.read_text()
 
     def hold(self) -> None:
         """Ends all of it by SIGKILL, and starts none until `release`."""
