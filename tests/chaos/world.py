@@ -100,8 +100,7 @@ class World:
         self.home = self._home(root, self._given)
         if not self.mlflow:
             self.registry = self.home.settings.registry
-            shutil.copytree(self._starter.registry, self.registry)
-        registry.call("publish", self.home.settings.registry_address, COPIES)
+            shutil.copytree(_copies(self._starter), self.registry)
         if self.disk:
             place = self.home.settings.manifests
             self.manifests = disks.Disk(self.folder / "manifests.img", place, 16, 4000)
@@ -148,6 +147,7 @@ class World:
             self.registry = self.folder / "registry"
             shutil.copytree(self._starter.registry, self.registry)
             self.mlflow = stack.enter_context(Server(self.registry, self.folder / "mlflow.log"))
+            registry.call("publish", self.mlflow.address, COPIES)
             settings |= {"registry_uri": self.mlflow.address}
         if "store" in self.parts:
             from tests import objects
@@ -245,6 +245,18 @@ class World:
         """The checkpoint of a source's query."""
         found = self.home.settings.checkpoint(source)
         return found / TOPIC if source == "kafka" else found
+
+
+def _copies(starter: config.Settings) -> Path:
+    """A registry with what `registry.publish` adds, made where none is there yet."""
+    found = starter.root.with_name(f"versions-{COPIES}-{len(engine.FAULTS)}")
+    if not found.exists():
+        made = found.with_name(f"{found.name}.new")
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.copytree(starter.registry, made)
+        registry.call("publish", f"sqlite:///{made / 'mlflow.db'}", COPIES)
+        made.rename(found)
+    return found
 
 
 def starter(folder: Path) -> config.Settings:
