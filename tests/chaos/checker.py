@@ -156,6 +156,8 @@ def _versions(rows: Sequence[Row], promoted: Mapping[int, float]) -> Iterator[st
                     f"{before.id} with {before.model_version}"
                 )
     for row in rows:
+        if row.status == "ok" and row.model_version not in {1, *promoted}:
+            yield f"unfit: {row.id} has version {row.model_version}, which has a fault"
         if row.status == "ok" and row.seen < promoted.get(row.model_version, 0.0):
             yield f"early: {row.id} has version {row.model_version}, which was no champion yet"
 

@@ -222,11 +222,16 @@ class World:
         return sum(end - read[str(number)] for number, end in ends.items())
 
     def drain(self, seconds: float) -> None:
-        """Ends the senders, and waits until all that was sent has a row, or the time is over."""
+        """Ends the senders, and waits for the rows of all that was sent, as long as rows come.
+
+        It gives up after so many seconds without a new one.
+        """
         senders.stop(self.senders)
         sent = {e["id"] for e in self.ledger.entries() if e["kind"] == "sent"}
-        deadline = time.monotonic() + seconds
+        deadline, before = time.monotonic() + seconds, 0
         while sent - self.observer.seen.keys() and time.monotonic() < deadline:
+            if (now := len(self.observer.seen)) > before:
+                deadline, before = time.monotonic() + seconds, now
             time.sleep(0.3)
 
     def stop(self) -> None:

@@ -94,8 +94,14 @@ def test_a_version_that_comes_back_or_too_early_is_found():
     later = Row("id-c", "c.png", "folder", "ok", "3", "", 10, 2, 1, "dd", seen=103.0)
     third = sent(Sent("c.png", "folder", "dd", 10, label="3"))
     assert found([*ROWS, later], [*ENTRIES, third, promoted]) == []
-    assert found([*ROWS, replace(later, model_version=0)], [*ENTRIES, third]) == ["backwards"]
+    assert found([*ROWS, replace(later, model_version=0)], [*ENTRIES, third])[0] == "backwards"
     assert found(row(2, model_version=2), [*ENTRIES, promoted | {"at": 110.0}]) == ["early"]
+
+
+def test_a_version_that_was_never_to_answer_is_found():
+    promoted = {"kind": "promoted", "at": 90.0, "version": 2}
+    assert found(row(2, model_version=2), [*ENTRIES, promoted]) == []
+    assert found(row(2, model_version=2)) == ["unfit"]
 
 
 def test_homes_may_see_a_new_champion_one_after_the_other():
@@ -104,6 +110,7 @@ def test_homes_may_see_a_new_champion_one_after_the_other():
         for name, version, seen in (("a-1", 2, 101.0), ("b-1", 1, 102.0), ("b-2", 2, 103.0))
     ]
     entries = [sent(replace(GOOD, id=row.original_name)) for row in rows]
+    entries.append({"kind": "promoted", "at": 90.0, "version": 2})
     assert found(rows, entries) == []
     back = replace(rows[0], original_name="a-2.png", model_version=1, seen=104.0)
     assert found([*rows, back], [*entries, sent(replace(GOOD, id="a-2.png"))]) == ["backwards"]

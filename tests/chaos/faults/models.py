@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -32,10 +33,14 @@ def promoted(world: World, chance: Random) -> Iterator[str]:
 
 @contextmanager
 def unfit(world: World, chance: Random, kind: str) -> Iterator[str]:
-    """A version with a fault becomes champion, and is rolled back; no row may be its."""
+    """A version with a fault becomes champion, and is rolled back; no row may be its.
+
+    A stream that starts loads it in its own process, which ends as the version ends it, or waits
+    as long as it does.
+    """
     world.promote(world.bad[kind])
     try:
-        yield _perhaps_killed(world, chance)
+        yield "while the stream runs" if kind == "hangs" else _perhaps_killed(world, chance)
     finally:
         world.promote(world.promoted)
 
@@ -109,7 +114,7 @@ def _perhaps_killed(world: World, chance: Random) -> str:
 FAULTS = [
     Fault("new champion", promoted),
     *(Fault(f"champion that {kind}", partial(unfit, kind=kind), lasts=(5, 20),
-            group="unfit champion", codes=(NO_MODEL,))
+            group="unfit champion", codes=(NO_MODEL, -signal.SIGSEGV))
       for kind in BAD),
     Fault("registry locked", locked, lasts=(5, 25), codes=(NO_MODEL,)),
     Fault("registry away", away, lasts=(5, 20), codes=(NO_MODEL,)),
