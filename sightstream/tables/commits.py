@@ -14,12 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import pyarrow as pa
 
 from sightstream.errors import InputError, SightstreamError
+from sightstream.io import disk
 from sightstream.tables import delta
 
 if TYPE_CHECKING:
@@ -112,13 +113,15 @@ def plain(table: DeltaTable) -> bool:
 
 
 def last_checkpoint(path: str) -> int:
-    """Return the version of the last checkpoint, below which log entries may be removed; or -1."""
+    """Return the version of the last checkpoint, below which log entries may be removed.
+
+    -1 where there is none, or it cannot be read, as after a loss of power.
+    """
     try:
         with delta.store(path).open_input_stream("_delta_log/_last_checkpoint") as file:
-            said = json.loads(file.read())
-    except FileNotFoundError:
+            return int(json.loads(file.read())["version"])
+    except (FileNotFoundError, KeyError, ValueError):
         return -1
-    return int(said["version"])
 
 
 def newest(path: str) -> int:
@@ -129,10 +132,7 @@ def newest(path: str) -> int:
     """
     if "://" in path:
         return -1
-    try:
-        version = last_checkpoint(path)
-    except (KeyError, ValueError):  # others wrote it, or it is damaged
-        return -1
+    version = last_checkpoint(path)
     if version >= 0 and not Path(path, delta.entry_name(version)).exists():
         return -1
     while Path(path, delta.entry_name(version + 1)).exists():
@@ -212,7 +212,7 @@ def removed(path: str, size: int, values: Values) -> dict[str, Any]:
 def _put(
     path: str, head: Head, actions: list[dict[str, Any]], altered: Callable[[dict[str, Any]], bool]
 ) -> Head:
-    """Commit actions after a version, and return their version.
+    """Commit actions after a version, and return their version; they are on the disk then.
 
     Raises:
         AlteredError: A commit after `head` has an action that is `altered`, or was removed from the
@@ -224,6 +224,10 @@ def _put(
     made = log / f"_{uuid4()}.json.tmp"
     try:
         made.write_bytes(entry)
+        # An entry that names an empty file after a loss of power ends its readers. One that is
+        # empty itself is a commit of nothing to them, and is made again: it is synced when its rows
+        # can be read already.
+        _sync_added(path, actions)
         while True:
             while (others := delta.commit(store, version + 1)) is not None:
                 version += 1
@@ -234,12 +238,29 @@ def _put(
                 raise AlteredError(f"{path} went on by more than its log has after {version}")
             with suppress(FileExistsError):
                 _link(path, head, made, Path(path, delta.entry_name(version + 1)))
+                disk.sync(made)
+                disk.sync(log)
                 return Head(version + 1, entry)
     except FileNotFoundError:
         is_there(path, head)
         raise
     finally:
         made.unlink(missing_ok=True)
+
+
+def settle(path: str, version: int) -> None:
+    """Return when a commit of delta-rs, which syncs nothing, is on the disk; not for a store."""
+    if "://" not in path:
+        _sync_added(path, delta.commit(delta.store(path), version) or [])
+        entry = Path(path, delta.entry_name(version))
+        for each in (entry, entry.parent, Path(path), Path(path).parent):
+            disk.sync(each)
+
+
+def _sync_added(path: str, actions: list[dict[str, Any]]) -> None:
+    for action in actions:
+        if "add" in action:
+            disk.sync(Path(path, unquote(action["add"]["path"])))
 
 
 def _link(path: str, head: Head, made: Path, entry: Path) -> None:
