@@ -6,10 +6,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightstream.runtime.jvm import require_java
 from tests import ivy
@@ -24,7 +24,7 @@ USER, PASSWORD = "viewer", 'quo"te \\ and = , ;'
 
 
 class Broker:
-    """One node that is broker and controller, on loopback, with a folder of its own.
+    """A node on loopback, with a folder of its own: broker, and controller unless it is the second.
 
     Attributes:
         address: of the listener without TLS.
@@ -35,11 +35,17 @@ class Broker:
         ca: its own certificate, as a PEM file.
     """
 
-    def __init__(self, folder: Path, *, secure: bool = False, jwks: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, secure: bool = False, jwks: str = "", beside: Broker | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """Formats its storage; `start` begins to serve.
 
         Args:
             folder: becomes its own; created.
+            beside: the first node of a cluster, which this one becomes the second of: no
+                controller.
+            settings: further ones, which win over ours.
             secure: also listen with TLS and SASL/SCRAM, which needs trustme.
             jwks: where the keys of tokens are; also listen for those and for certificates.
         """
@@ -60,12 +66,16 @@ class Broker:
                 f"CERTIFICATES://localhost:{certificates}",
                 f"TOKENS://localhost:{tokens}",
             ]
+        self._voters = beside._voters if beside else f"1@127.0.0.1:{controller}"
+        given = dict(settings or {})
         settings = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "process.roles": "broker" if beside else "broker,controller",
+            "node.id": "2" if beside else "1",
+            "controller.quorum.voters": self._voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller}"]),
+            "listeners": ",".join(
+                [*listeners, *([] if beside else [f"CONTROLLER://127.0.0.1:{controller}"])]
+            ),
             "advertised.listeners": ",".join(listeners),
             "listener.security.protocol.map": (
                 "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,"
@@ -94,6 +104,7 @@ class Broker:
         if jwks:
             settings |= self._logins()
         self._file = folder / "server.properties"
+        settings |= given
         self._file.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         cluster = ["-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._file)]
         done = self._java("kafka.tools.StorageTool", "format", *cluster)
@@ -211,9 +222,9 @@ def pem(certificate: trustme.LeafCert, password: bytes = b"") -> tuple[bytes, by
 
 
 @contextmanager
-def running(folder: Path, *, secure: bool = False, jwks: str = "") -> Iterator[Broker]:
-    """A broker that serves until the block ends."""
-    broker = Broker(folder, secure=secure, jwks=jwks)
+def running(folder: Path, **arguments: Any) -> Iterator[Broker]:
+    """A broker that serves until the block ends; arguments as `Broker` has them."""
+    broker = Broker(folder, **arguments)
     try:
         broker.start()
         yield broker

@@ -39,13 +39,24 @@ class Cluster:
 
     def start(self, workers: int, environment: dict[str, str]) -> None:
         """Starts the master and workers of one core each, and waits until they know each other."""
-        self._start("master", "master.Master", "--port", "0")
-        self.url = self._said("master", r"Starting Spark master at (spark://\S+)")
+        self.start_master()
         self._environment = environment
         for number in range(workers):
             self.start_worker(number)
         for number in range(workers):
             self._said(f"worker-{number}", r"(Successfully registered) with master")
+
+    def start_master(self) -> None:
+        """Starts the master, again on its port after `end_master`, with what it knew before."""
+        kept = {"recoveryMode": "FILESYSTEM", "recoveryDirectory": self._folder / "master"}
+        options = " ".join(f"-Dspark.deploy.{key}={value}" for key, value in kept.items())
+        port = self.url.rpartition(":")[2] or "0"
+        self._start("master", "master.Master", "--port", port, SPARK_MASTER_OPTS=options)
+        self.url = self._said("master", r"Starting Spark master at (spark://\S+)")
+
+    def end_master(self) -> None:
+        """Kills the master."""
+        end_session(self._processes["master"])
 
     def start_worker(self, number: int) -> None:
         """Starts a worker, again after `end_worker`."""

@@ -291,18 +291,14 @@ class Predictions:
             return merged
 
     def _merge(self) -> None:
-        from deltalake import CommitProperties, DeltaTable
+        from deltalake import DeltaTable
 
         table = DeltaTable(self.path)
-        if commits.plain(table):
-            with suppress(commits.AlteredError):  # the others' files are merged the next time
-                merging.merge(self.path, table, MERGED)
-        elif "delta.columnMapping.mode" in table.metadata().configuration:
+        if "delta.columnMapping.mode" in table.metadata().configuration:
             log.info("small files are not merged, which delta-rs cannot where columns are mapped")
         else:
-            often = CommitProperties(max_commit_retries=1000)
-            table.optimize.compact(target_size=MERGED, commit_properties=often)
-            self._leave_out_copies()
+            with suppress(commits.AlteredError):  # the others' files are merged the next time
+                merging.merge(self.path, table, MERGED)
 
     def _clean_up(self) -> None:
         """Remove files and log entries that are older than the table's history."""

@@ -6,7 +6,9 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,35 +17,91 @@ from tests.chaos.bugs import BUGS
 from tests.chaos.run import Given, Outcome, run
 from tests.chaos.schedule import Planned, Span, plan, shrunk
 
+SOURCES = {"folder": ["folder"], "kafka": ["kafka"], "both": ["folder", "kafka"]}
+OTHERS = ("store", "cluster", "mlflow", "nodes")
 STARTER = world.REPOSITORY / "build" / "chaos" / "starter"
 
 
 def main() -> int:
     """Returns 0 where nothing was lost, doubled or wrong."""
     asked = _arguments()
-    sources = ("folder", "kafka") if asked.source == "both" else (asked.source,)
-    parts = [*sources, *(["store"] if asked.store else []), *(["cluster"] if asked.cluster else [])]
+    if asked.seeds:
+        return _many(asked)
+    parts = [*SOURCES[asked.source], *(each for each in OTHERS if getattr(asked, each))]
+    return int(not _right(asked, parts))
+
+
+def _many(asked: argparse.Namespace) -> int:
+    """Runs many seeds, with sources and other parts by the seed, and tells of all at the end."""
+    outcomes: dict[int, Outcome] = {}
+    try:
+        for seed in range(*asked.seeds):
+            asked.seed = seed
+            try:
+                _right(asked, parts_of(seed), outcomes)
+            except Exception:  # a part that the run needs did not come up: the others go on
+                traceback.print_exc(file=sys.stdout)
+    finally:
+        _say("\n".join(table(outcomes)))
+    right = all(not each.differences for each in outcomes.values())
+    return int(not right or len(outcomes) < len(range(*asked.seeds)))
+
+
+def parts_of(seed: int) -> list[str]:
+    """The parts of a seed among many: a third has each source, and a fifth each other part."""
+    source = list(SOURCES.values())[seed % 3]
+    other = ["cluster", "store", "mlflow", "nodes", ""][seed % 5]
+    return [*source, *([other] if other and (other != "nodes" or "kafka" in source) else [])]
+
+
+def table(outcomes: Mapping[int, Outcome]) -> Iterator[str]:
+    """What runs have shown, by seed; and the longest pause of good images, by fault."""
+    yield "seed    sent    rows   lost doubled  other starts  parts"
+    longest: dict[str, tuple[float, int]] = {}
+    for seed, each in outcomes.items():
+        kinds = Counter(one.partition(":")[0] for one in each.differences)
+        others = kinds.total() - kinds["lost"] - kinds["doubled"]
+        yield (
+            f"{seed:4d} {each.sent:7d} {each.rows:7d} {kinds['lost']:6d} {kinds['doubled']:7d} "
+            f"{others:6d} {each.starts:6d}  {', '.join(each.parts)}"
+        )
+        for name, seconds in each.pauses.items():
+            longest[name] = max(longest.get(name, (0.0, 0)), (seconds, seed))
+    yield "longest pause of good images, by the fault before it"
+    for name, (seconds, seed) in sorted(longest.items(), key=lambda each: -each[1][0]):
+        yield f"  {seconds:6.1f} s  {name} (seed {seed})"
+
+
+def _right(
+    asked: argparse.Namespace, parts: Sequence[str], outcomes: dict[int, Outcome] | None = None
+) -> bool:
+    """Runs one seed, and tells of it."""
     planned = _planned(asked, parts)
     given = Given(world.starter(asked.starter), parts, asked.seed, asked.minutes * 60, asked.bug)
     parent = Path(tempfile.mkdtemp(prefix="chaos-", dir=asked.folder))
     outcome = run(given, planned, parent / "run", _say)
+    if outcomes is not None:
+        outcomes[asked.seed] = outcome
     _tell(outcome)
     if outcome.differences:
         _say(f"kept: {parent}")
-        if asked.shrink:
+        if asked.shrink and outcomes is None:
             _shrink(given, planned, outcome.differences[0], parent, asked.shrink)
-        return 1
+        return False
     shutil.rmtree(parent)
-    return 0
+    return True
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="decides what is sent, and each fault")
+    parser.add_argument("--seeds", type=_seeds, help="many, such as 1-30; parts are by the seed")
     parser.add_argument("--minutes", type=float, default=3, help="of the run [3]")
-    parser.add_argument("--source", choices=["folder", "kafka", "both"], default="folder")
+    parser.add_argument("--source", choices=sorted(SOURCES), default="folder")
     parser.add_argument("--store", action="store_true", help="the table is in an object store")
     parser.add_argument("--cluster", action="store_true", help="a cluster of two workers")
+    parser.add_argument("--mlflow", action="store_true", help="the registry is behind a server")
+    parser.add_argument("--nodes", action="store_true", help="two nodes of Kafka instead of one")
     parser.add_argument("--faults", help="names, separated by semicolons [all the usual ones]")
     parser.add_argument("--only", help="numbers of the schedule that are kept, such as 0,3,4")
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="a deliberate bug")
@@ -51,6 +109,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--starter", type=Path, default=STARTER, help="home of the starter model")
     parser.add_argument("--folder", type=Path, help="where runs are [a temporary one]")
     return parser.parse_args()
+
+
+def _seeds(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("-")
+    return int(first), int(last or first) + 1
 
 
 def _planned(asked: argparse.Namespace, parts: Sequence[str]) -> list[Planned]:

@@ -37,6 +37,11 @@ class Row:
     def id(self) -> str:
         return self.event_id if self.source == "kafka" else self.original_name
 
+    @property
+    def sender(self) -> str:
+        """Who sent it: the streams of several homes see a new champion at different times."""
+        return self.id.rpartition("-")[0]
+
 
 @dataclass
 class Told:
@@ -45,6 +50,7 @@ class Told:
     sent: dict[str, Entry] = field(default_factory=dict)
     maybe: dict[str, Entry] = field(default_factory=dict)
     aborted: dict[str, Entry] = field(default_factory=dict)
+    gone: dict[str, Entry] = field(default_factory=dict)
     promoted: dict[int, float] = field(default_factory=dict)
     faults: list[Entry] = field(default_factory=list)
     others: list[Entry] = field(default_factory=list)
@@ -57,6 +63,10 @@ class Told:
                 case "sent" | "maybe" | "aborted" as kind:
                     # An image that came again had arrived with its first acknowledgement.
                     getattr(told, kind).setdefault(each["id"], each)
+                    if kind == "sent":
+                        told.gone.pop(each["id"], None)
+                case "deleted":
+                    told.gone |= {i: told.sent.pop(i) for i in each["ids"] if i in told.sent}
                 case "promoted":
                     told.promoted.setdefault(each["version"], each["at"])
                 case "fault":
@@ -77,7 +87,7 @@ def differences(
         topic: keys of the predictions topic's messages; None where there is none.
     """
     told = Told.of(entries)
-    known = told.maybe | told.sent
+    known = told.gone | told.maybe | told.sent
     for name, count in Counter(row.id for row in rows).items():
         if count > 1:
             batches = [(row.model_version, row.batch_id) for row in rows if row.id == name]
@@ -136,8 +146,8 @@ def _unlike(row: Row, sent: Entry) -> Iterator[str]:
 
 
 def _versions(rows: Sequence[Row], promoted: Mapping[int, float]) -> Iterator[str]:
-    for source in sorted({row.source for row in rows}):
-        own = [row for row in rows if row.source == source and row.status == "ok"]
+    for sender in sorted({row.sender for row in rows}):
+        own = [row for row in rows if row.sender == sender and row.status == "ok"]
         own.sort(key=lambda row: (row.seen, row.batch_id))
         for before, after in pairwise(own):
             if after.model_version < before.model_version:
@@ -146,6 +156,8 @@ def _versions(rows: Sequence[Row], promoted: Mapping[int, float]) -> Iterator[st
                     f"{before.id} with {before.model_version}"
                 )
     for row in rows:
+        if row.status == "ok" and row.model_version not in {1, *promoted}:
+            yield f"unfit: {row.id} has version {row.model_version}, which has a fault"
         if row.status == "ok" and row.seen < promoted.get(row.model_version, 0.0):
             yield f"early: {row.id} has version {row.model_version}, which was no champion yet"
 

@@ -10,6 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+BUSY = 20.0
+"""Seconds within which processes that were killed have left a file system."""
+
 
 def missing() -> str:
     """Why there can be none here; empty where there can."""
@@ -60,7 +63,7 @@ class Disk:
 
     def read_only(self, on: bool) -> None:
         """Nobody may have a file of it open for writing."""
-        _run("mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.place))
+        _once_left("mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.place))
 
     def lose_power(self) -> None:
         """What was not written to the device is gone; nobody may have a file of it open.
@@ -79,15 +82,20 @@ class Disk:
         _run("umount", "--lazy", str(self.place))
 
     def end(self) -> None:
-        """Unmounts it, once the last process that was killed has left it."""
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                return _run("umount", str(self.place))
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        """Unmounts it."""
+        _once_left("umount", str(self.place))
+
+
+def _once_left(*command: str) -> None:
+    """Runs a command that fails as long as a process that was killed is on its way out."""
+    deadline = time.monotonic() + BUSY
+    while True:
+        try:
+            return _run(*command)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _run(*command: str) -> None:

@@ -6,7 +6,7 @@ It lies outside the home, so that no fault reaches it.
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -62,6 +62,18 @@ class Ledger:
     def ended(self, code: int, said: str, *, explained: bool) -> None:
         """Notes that the stream has ended, and whether a fault until now explains it."""
         self._note("ended", code=code, said=said, explained=explained)
+
+    def has_ended(self, code: int, since: float) -> bool:
+        """Whether the stream has ended with a code since a time."""
+        return any(
+            each["kind"] == "ended" and each["code"] == code and each["at"] > since
+            for each in self.entries()
+        )
+
+    def deleted(self, kept: Container[str]) -> None:
+        """Notes that all messages so far are gone: those that have no row may never get one."""
+        ids = {e["id"] for e in self.entries() if e.get("source") == "kafka"}
+        self._note("deleted", ids=sorted(each for each in ids if each not in kept))
 
     def wrong(self, what: str) -> None:
         """Notes what a part did that it must not do, such as a second stream that started."""

@@ -1,4 +1,4 @@
-"""The images that are sent: digits whose label is known, broken ones, and ones that kill a decoder.
+"""The images that are sent: known digits, broken ones, and ones that kill or hold up a decoder.
 
 Each has content of its own, so that one row cannot stand for another's image.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from sightstream.images.limits import Limits
 from sightstream.models.registry import Registry
 from sightstream.scoring.classifier import Classifier
-from tests.chaos.formats import SIGNATURE
+from tests.chaos.formats import ENDLESS_SIGNATURE, LETHAL_SIGNATURE
 
 SURE = 0.9
 """Least score of a digit that is sent: its label does not hang on the last bit of a sum."""
@@ -58,7 +58,11 @@ class Pictures:
 
     def lethal(self) -> Picture:
         """One of a format of `tests.chaos.formats`, whose decoder ends its process."""
-        return Picture(SIGNATURE + self._next(), code="crashed")
+        return Picture(LETHAL_SIGNATURE + self._next(), code="crashed")
+
+    def endless(self) -> Picture:
+        """One of a format of `tests.chaos.formats`, whose decoder never returns."""
+        return Picture(ENDLESS_SIGNATURE + self._next(), code="timeout")
 
     def again(self, png: bytes) -> bytes:
         """The same pixels, in a file with content of its own."""

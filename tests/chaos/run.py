@@ -15,6 +15,9 @@ from tests.chaos.world import World
 START = 120.0
 """Seconds within which the stream must be ready for the first time."""
 
+PATIENCE = 120.0
+"""Seconds that each second fault waits for rows: on a busy machine, a start takes long."""
+
 PROGRESS = 10.0
 """Seconds between two lines that show how far it is."""
 
@@ -54,18 +57,21 @@ class Outcome:
     starts: int
     differences: Sequence[str]
     pauses: dict[str, float]
+    parts: Sequence[str]
 
 
 def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Outcome:
     """Runs it in a new folder, which is kept."""
-    settable = any(faults.ALL[each.name].group == "clock" for each in planned)
+    preload = any(faults.ALL[each.name].preload for each in planned)
     with World(
-        folder, given.starter, given.parts, given.seed, bug=given.bug, settable=settable
+        folder, given.starter, given.parts, given.seed, bug=given.bug, preload=preload
     ) as world:
         _until_ready(world)
         begin = time.monotonic()
         for each in planned:
             _wait(world, begin + each.second, say, begin)
+            if each.number % 2 == 0:  # the others may meet a stream that starts
+                begin += _rows(world)
             _do(world, given.seed, each, say)
         _wait(world, begin + given.seconds, say, begin)
         world.drain(checker.DEADLINE)
@@ -74,7 +80,7 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
         return Outcome(
             len({each["id"] for each in entries if each["kind"] == "sent"}), len(rows),
             world.stream.starts, list(checker.differences(rows, entries, topic)),
-            checker.pauses(rows, entries),
+            checker.pauses(rows, entries), given.parts,
         )  # fmt: skip
 
 
@@ -86,6 +92,14 @@ def _do(world: World, seed: int, planned: Planned, say: Say) -> None:
         say(f"{planned}: {did}")
         time.sleep(planned.seconds)
     world.ledger.fault(planned.name, begin, did)
+
+
+def _rows(world: World) -> float:
+    """Waits until the stream writes rows, `PATIENCE` at most; returns for how many seconds."""
+    begin, before = time.monotonic(), len(world.observer.seen)
+    while len(world.observer.seen) == before and time.monotonic() < begin + PATIENCE:
+        time.sleep(0.1)
+    return time.monotonic() - begin
 
 
 def _until_ready(world: World) -> None:

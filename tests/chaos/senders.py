@@ -119,14 +119,16 @@ class Messages(Sender):
             for picture in burst
         ]
         if self._chance.random() < 0.3:
-            self._transaction(images)
+            with self.busy:
+                self._transaction(images)
             return
         again = self._chance.sample(self._old, min(len(self._old), len(images) // 10))
         left = [*images, *again]
         while left:
-            left = self._undelivered(left)
-            for image, _ in left:
-                self._ledger.sent(image, certain=False)
+            with self.busy:
+                left = self._undelivered(left)
+                for image, _ in left:
+                    self._ledger.sent(image, certain=False)
             if left and self.stopping.wait(RETRY):
                 return
         self._old += images

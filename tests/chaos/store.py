@@ -53,7 +53,7 @@ class Store:
             def do(self) -> None:
                 store._pass(self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do  # noqa: N815
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = do  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 """Says nothing."""

@@ -27,6 +27,7 @@ JVM = "Spark's JVM has ended"
 """Stands for exit code 1 with that reason."""
 
 _ASIDE = re.compile(r"\bmv (\S+) \1\.old\b")
+_SETTING = re.compile(r"\b(SIGHTSTREAM_\w+)=(\S+) sightstream run\b")
 _REMOVE = re.compile(r"\brm -f (\S+)")
 
 
@@ -38,17 +39,18 @@ class Supervised(Thread):
     ) -> None:
         """Starts nothing yet; `logs` is a folder for what it says, outside the home."""
         super().__init__(name="supervisor", daemon=True)
-        self.flags: list[str] = []
         # Exit codes, and JVM, for which there was a reason until now.
         self.explains: set[int | str] = {-signal.SIGKILL}
         self.starts = 0
         self.process: subprocess.Popen[bytes] | None = None
-        self._command, self._environment = command, environment
+        self._command, self._environment = command, dict(environment)
         self._logs, self._ledger = logs, ledger
         self._go, self._ended = Event(), Event()
         self._go.set()
         self._starting = Lock()
         self._sessions = list[int]()
+        # Settings for the next start alone.
+        self._once: dict[str, str] = {}
 
     def run(self) -> None:
         while self._go.wait() and not self._ended.is_set():
@@ -69,7 +71,8 @@ class Supervised(Thread):
 
     @property
     def ready(self) -> bool:
-        return self.process is not None and "Ctrl-C ends" in self.said.read_text()
+        alive = self.process is not None and self.process.poll() is None
+        return alive and "Ctrl-C ends" in self.said.read_text()
 
     def hold(self) -> None:
         """Ends all of it by SIGKILL, and starts none until `release`."""
@@ -107,10 +110,11 @@ class Supervised(Thread):
         self.starts += 1
         with self.said.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *self._command, *self.flags], env=self._environment,
+                [sys.executable, *self._command], env=self._environment | self._once,
                 cwd=self._logs, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
                 start_new_session=True,
             )  # fmt: skip
+        self._once = {}
         self._sessions.append(self.process.pid)
         return self.process
 
@@ -129,5 +133,7 @@ class Supervised(Thread):
         if found := _ASIDE.search(last):
             with suppress(OSError):
                 os.rename(found[1], f"{found[1]}.{time.time():.0f}.old")  # noqa: PTH104
+        elif found := _SETTING.search(last):
+            self._once = {found[1]: found[2]}
         elif found := _REMOVE.search(last):
             Path(found[1]).unlink(missing_ok=True)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream import config
-from tests.chaos import disks, formats, processes, senders
-from tests.chaos.clock import Clock
+from streaming import checkpoint
+from tests.chaos import disks, engine, formats, processes, registry, senders
+from tests.chaos.kafka import TOPIC, Kafka
 from tests.chaos.ledger import Ledger
+from tests.chaos.mlflow import Server
 from tests.chaos.observer import Observer
 from tests.chaos.pictures import Pictures
+from tests.chaos.preload import Preload
 from tests.chaos.store import Store
 from tests.chaos.supervisor import Supervised
 from tests.conftest import Home
@@ -24,20 +27,19 @@ if TYPE_CHECKING:
     import psutil
 
     from sightstream.config import Settings
-    from tests.broker import Broker
     from tests.cluster import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = ("folder", "kafka")
 BUCKET = "tables"
-TOPIC = "images"
-TOLD = "predictions"
-PARTITIONS = 4
 RATE = 12.0
 """Images a second of each sender, in the mean half of it."""
 
 COPIES = 8
 """Further versions of the starter, equal to it, that can become champion."""
+
+IMAGE_SECONDS = 10.0
+"""Time for an image: those that take longer are sent, and should not hold up a run for minutes."""
 
 
 class World:
@@ -45,7 +47,7 @@ class World:
 
     def __init__(
         self, folder: Path, starter: Settings, parts: Sequence[str], seed: int, *, bug: str = "",
-        settable: bool = False,
+        preload: bool = False,
     ) -> None:  # fmt: skip
         """Starts nothing yet.
 
@@ -53,23 +55,25 @@ class World:
             folder: new.
             starter: of a home whose registry has the starter model, and whose digits are sent.
             parts: folder and kafka, of which one is there; store, an object store for the table;
-                cluster, of two workers.
+                cluster, of two workers; mlflow, a server for the registry; nodes, a second one
+                for Kafka.
             seed: of what is sent.
             bug: one of `bugs.BUGS` for the stream, or none.
-            settable: whether the stream's clock can be set, which makes reading it slower.
+            preload: whether the stream gets `tests.chaos.preload`, which makes it a bit slower.
         """
         self.folder, self.parts, self._bug = folder, parts, bug
         self.sources = [each for each in parts if each in SOURCES]
         self._starter, self._seed = starter, seed
-        self._settable = settable
-        self.clock: Clock | None = None
-        self.broker: Broker | None = None
+        self._with_preload = preload
+        self.preload: Preload | None = None
+        self.kafka: Kafka | None = None
         self.store: Store | None = None
+        self.mlflow: Server | None = None
         self.cluster: Cluster | None = None
         self.disk: disks.Disk | None = None
         self.manifests: disks.Disk | None = None
         self.promoted, self.versions = 1, 1 + COPIES
-        self._partitions = PARTITIONS
+        self.bad = {fault: self.versions + n for n, fault in enumerate(engine.FAULTS, 1)}
 
     def __enter__(self) -> World:
         with ExitStack() as stack:
@@ -82,6 +86,8 @@ class World:
 
     def _start(self, stack: ExitStack) -> None:
         self.folder.mkdir(parents=True)
+        before = dict(os.environ)
+        stack.callback(lambda: (os.environ.clear(), os.environ.update(before)))
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         stack.callback(self.ledger.close)
         root = self.folder / "disk" / "home"
@@ -89,21 +95,18 @@ class World:
             self.disk = disks.Disk(self.folder / "disk.img", root.parent, 1500, 40_000)
             stack.callback(self.disk.leave)
         os.environ["PYTHONPATH"] = f"{REPOSITORY}:{formats.install(self.folder / 'plugin')}"
-        self.clock = Clock(self.folder / "clock") if self._settable else None
-        settings = self._settings(stack)
-        self.home = Home(root, "", **settings)
-        shutil.copytree(self._starter.registry, self.home.settings.registry)
-        self.registry = self.home.publish_copies(COPIES)
+        self.preload = Preload(self.folder / "preload") if self._with_preload else None
+        self._given = self._settings(stack)
+        self.home = self._home(root, self._given)
+        if not self.mlflow:
+            self.registry = self.home.settings.registry
+            shutil.copytree(_copies(self._starter), self.registry)
         if self.disk:
             place = self.home.settings.manifests
             self.manifests = disks.Disk(self.folder / "manifests.img", place, 16, 4000)
             stack.callback(self.manifests.leave)
         (self.folder / "said").mkdir()
-        program = ["tests.chaos.launch", self._bug] if self._bug else ["sightstream"]
-        self.stream = Supervised(
-            ["-m", *program, "run", "--metrics-port", "0"], self._environment(),
-            self.folder / "said", self.ledger,
-        )  # fmt: skip
+        self.stream = self.supervised(self.home, self.folder / "said")
         self.observer = Observer(self.home.settings.predictions)
         self.senders = self._senders()
         stack.callback(self.stream.end, 0)
@@ -111,17 +114,41 @@ class World:
         for each in (self.stream, self.observer, *self.senders):
             each.start()
 
+    def supervised(self, home: Home, said: Path) -> Supervised:
+        """A stream on a home, which is not started yet; `said` is for what it says."""
+        program = ["tests.chaos.launch", self._bug] if self._bug else ["sightstream"]
+        return Supervised(
+            ["-m", *program, "run", "--metrics-port", "0"], home.environment | self._changed(),
+            said, self.ledger,
+        )  # fmt: skip
+
+    def second_home(self, name: str) -> tuple[Home, senders.Files]:
+        """A home with the same registry and the same table, and a sender of files into it."""
+        given = self._given | {
+            "source": "folder", "predictions_uri": self.home.settings.predictions,
+            "master": "local[1,4]",
+        }  # fmt: skip
+        home = self._home(self.folder / name, given, self.home.settings.registry_address)
+        return home, self._files(name, home.settings.inbox)
+
+    def _home(self, root: Path, settings: dict[str, str], registry_uri: str = "") -> Home:
+        settings = {"image_seconds": str(IMAGE_SECONDS)} | settings
+        root.parent.mkdir(exist_ok=True)
+        return Home(root, settings.pop("registry_uri", registry_uri), **settings)
+
     def _settings(self, stack: ExitStack) -> dict[str, str]:
         settings = {"source": ",".join(self.sources)}
         if "kafka" in self.parts:
-            from tests import broker, topics
-
-            self.broker = stack.enter_context(broker.running(self.folder / "broker"))
-            topics.create(self.broker, TOPIC, partitions=PARTITIONS)
-            settings |= {
-                "kafka_servers": self.broker.address, "kafka_topic": TOPIC,
-                "kafka_predictions_topic": TOLD,
-            }  # fmt: skip
+            two = "nodes" in self.parts
+            self.kafka = stack.enter_context(Kafka(self.folder / "kafka", two=two))
+            settings |= self.kafka.settings
+        if "mlflow" in self.parts:
+            # A server has its files open, which a disk must not have that gets read-only.
+            self.registry = self.folder / "registry"
+            shutil.copytree(self._starter.registry, self.registry)
+            self.mlflow = stack.enter_context(Server(self.registry, self.folder / "mlflow.log"))
+            registry.call("publish", self.mlflow.address, COPIES)
+            settings |= {"registry_uri": self.mlflow.address}
         if "store" in self.parts:
             from tests import objects
 
@@ -139,27 +166,28 @@ class World:
             settings |= {"master": self.cluster.url}
         return settings
 
-    def _environment(self) -> dict[str, str]:
-        return self.home.environment | self._changed()
-
     def _changed(self) -> dict[str, str]:
         """What the stream's processes see otherwise than ours."""
-        clock = self.clock.environment if self.clock else {}
-        return clock | ({"AWS_ENDPOINT_URL": self.store.address} if self.store else {})
+        preload = self.preload.environment if self.preload else {}
+        return preload | ({"AWS_ENDPOINT_URL": self.store.address} if self.store else {})
 
     def _senders(self) -> list[senders.Sender]:
-        digits = sorted((self._starter.root / "starter" / "digits").glob("*/*.png"))
         found: list[senders.Sender] = []
         for source in self.sources:
             name = f"{source}-{self._seed}"
-            made = Pictures(digits, self._starter.registry_address, self._seed)
             if source == "folder":
-                inbox = self.home.settings.inbox
-                found.append(senders.Files(name, made, self.ledger, RATE, inbox))
-            elif self.broker:
-                to = self.broker.address, TOPIC
-                found.append(senders.Messages(name, made, self.ledger, RATE, *to))
+                found.append(self._files(name, self.home.settings.inbox))
+            else:
+                to = self.home.settings.kafka_servers, TOPIC
+                found.append(senders.Messages(name, self._pictures(), self.ledger, RATE, *to))
         return found
+
+    def _files(self, name: str, inbox: Path) -> senders.Files:
+        return senders.Files(name, self._pictures(), self.ledger, RATE, inbox)
+
+    def _pictures(self) -> Pictures:
+        digits = sorted((self._starter.root / "starter" / "digits").glob("*/*.png"))
+        return Pictures(digits, self._starter.registry_address, self._seed)
 
     def processes(self, kind: str) -> list[psutil.Process]:
         """Processes of the stream, by their kind; a cluster has its workers."""
@@ -175,22 +203,35 @@ class World:
                 stack.enter_context(each.busy)
             yield
 
-    def enlarge(self) -> int:
-        """Gives the topic one more partition; returns their number."""
-        from sightstream.io import kafka
+    def promote(self, number: int) -> None:
+        """Makes a version the champion, whatever it does."""
+        registry.call("champion", self.home.settings.registry_address, number)
 
-        assert self.broker
-        with kafka.connect(config.Broker(self.broker.address)) as client:
-            client.create_partitions({TOPIC: self._partitions + 1})
-        self._partitions += 1
-        return self._partitions
+    def delete_messages(self) -> int:
+        """Deletes all messages; returns how many offsets the stream had not read of them.
+
+        No stream and no sender is at work meanwhile.
+        """
+        assert self.kafka
+        read = checkpoint.offset(self.checkpoint("kafka")).get(TOPIC, {})
+        # Of a partition that it has not met yet it cannot know that anything is missing.
+        ends = {n: end for n, end in self.kafka.ends().items() if str(n) in read}
+        self.observer.look()
+        self.kafka.delete(ends)
+        self.ledger.deleted(self.observer.seen)
+        return sum(end - read[str(number)] for number, end in ends.items())
 
     def drain(self, seconds: float) -> None:
-        """Ends the senders, and waits until all that was sent has a row, or the time is over."""
+        """Ends the senders, and waits for the rows of all that was sent, as long as rows come.
+
+        It gives up after so many seconds without a new one.
+        """
         senders.stop(self.senders)
         sent = {e["id"] for e in self.ledger.entries() if e["kind"] == "sent"}
-        deadline = time.monotonic() + seconds
+        deadline, before = time.monotonic() + seconds, 0
         while sent - self.observer.seen.keys() and time.monotonic() < deadline:
+            if (now := len(self.observer.seen)) > before:
+                deadline, before = time.monotonic() + seconds, now
             time.sleep(0.3)
 
     def stop(self) -> None:
@@ -203,11 +244,24 @@ class World:
 
     def topic(self) -> list[str] | None:
         """The keys of the predictions topic; None where there is none."""
-        if not self.broker:
-            return None
-        from tests import topics
+        return self.kafka.keys() if self.kafka else None
 
-        return [(each.key or b"").decode() for each in topics.messages(self.broker, TOLD)]
+    def checkpoint(self, source: str) -> Path:
+        """The checkpoint of a source's query."""
+        found = self.home.settings.checkpoint(source)
+        return found / TOPIC if source == "kafka" else found
+
+
+def _copies(starter: config.Settings) -> Path:
+    """A registry with what `registry.publish` adds, made where none is there yet."""
+    found = starter.root.with_name(f"versions-{COPIES}-{len(engine.FAULTS)}")
+    if not found.exists():
+        made = found.with_name(f"{found.name}.new")
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.copytree(starter.registry, made)
+        registry.call("publish", f"sqlite:///{made / 'mlflow.db'}", COPIES)
+        made.rename(found)
+    return found
 
 
 def starter(folder: Path) -> config.Settings:

@@ -11,6 +11,8 @@ from threading import Event, Thread
 import psutil
 import pytest
 
+from tests import tiny_model
+
 
 class Drops:
     """Digits under names of their own, written into the inbox in bursts, from a thread."""
@@ -143,3 +145,19 @@ def workers(program):
             if parent and "-m" in line and parent.cmdline()[1:] == line[1:]:
                 found.append((each, line[-1]))
     return found
+
+
+@pytest.mark.parametrize("log", ["offsets", "commits"])
+def test_what_a_kill_leaves_of_the_first_micro_batch_does_not_stop_the_next_start(
+    tiny_home, tmp_path, log
+):
+    """Spark writes each file of a checkpoint aside, under such a name."""
+    home = tiny_home()
+    tiny_model.register(home.settings, "leaf", tmp_path / "leaf")
+    left = home.settings.checkpoint("folder") / log / ".0.e176db05-f514-4996-a2c2-5923990af386.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    tiny_model.photograph(home.settings.inbox / "one.png", 250)
+    done = home("run", "--once", "--metrics-port", "0")
+    assert done.returncode == 0, done.stderr
+    assert home.count() == 1

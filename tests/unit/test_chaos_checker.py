@@ -69,6 +69,13 @@ def test_a_message_that_was_sent_again_and_arrived_must_have_its_row():
     assert found(ROWS[:2], again) == ["lost"]
 
 
+def test_a_message_that_was_deleted_may_have_no_row_unless_it_was_sent_again():
+    deleted = {"kind": "deleted", "at": 103.0, "ids": [MESSAGE.id]}
+    assert found(entries=[*ENTRIES, deleted]) == found(ROWS[:2], [*ENTRIES, deleted]) == []
+    assert found(ROWS[:2], [*ENTRIES, deleted, sent(MESSAGE, at=105.0)]) == ["lost"]
+    assert found([*ROWS, ROWS[2]], [*ENTRIES, deleted]) == ["doubled"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"status": "rejected"}, {"label": "5"}, {"code": "crashed"}, {"bytes": 11}, {"sha256": "zz"}],
@@ -87,8 +94,26 @@ def test_a_version_that_comes_back_or_too_early_is_found():
     later = Row("id-c", "c.png", "folder", "ok", "3", "", 10, 2, 1, "dd", seen=103.0)
     third = sent(Sent("c.png", "folder", "dd", 10, label="3"))
     assert found([*ROWS, later], [*ENTRIES, third, promoted]) == []
-    assert found([*ROWS, replace(later, model_version=0)], [*ENTRIES, third]) == ["backwards"]
+    assert found([*ROWS, replace(later, model_version=0)], [*ENTRIES, third])[0] == "backwards"
     assert found(row(2, model_version=2), [*ENTRIES, promoted | {"at": 110.0}]) == ["early"]
+
+
+def test_a_version_that_was_never_to_answer_is_found():
+    promoted = {"kind": "promoted", "at": 90.0, "version": 2}
+    assert found(row(2, model_version=2), [*ENTRIES, promoted]) == []
+    assert found(row(2, model_version=2)) == ["unfit"]
+
+
+def test_homes_may_see_a_new_champion_one_after_the_other():
+    rows = [
+        replace(ROWS[0], original_name=f"{name}.png", model_version=version, seen=seen)
+        for name, version, seen in (("a-1", 2, 101.0), ("b-1", 1, 102.0), ("b-2", 2, 103.0))
+    ]
+    entries = [sent(replace(GOOD, id=row.original_name)) for row in rows]
+    entries.append({"kind": "promoted", "at": 90.0, "version": 2})
+    assert found(rows, entries) == []
+    back = replace(rows[0], original_name="a-2.png", model_version=1, seen=104.0)
+    assert found([*rows, back], [*entries, sent(replace(GOOD, id="a-2.png"))]) == ["backwards"]
 
 
 def test_a_row_is_late_where_no_fault_holds_it_up():
@@ -125,8 +150,12 @@ def test_a_ledger_keeps_what_it_was_told(tmp_path):
     ledger.sent(MESSAGE, certain=False)
     ledger.aborted(BAD)
     ledger.ended(6, "no", explained=False)
+    ledger.deleted({})
     told = ledger.entries()
+    assert ledger.has_ended(6, since=told[0]["at"])
+    assert not ledger.has_ended(6, since=told[-1]["at"])
     ledger.close()
-    assert [each["kind"] for each in told] == ["sent", "maybe", "aborted", "ended"]
+    assert [each["kind"] for each in told] == ["sent", "maybe", "aborted", "ended", "deleted"]
+    assert told[-1]["ids"] == [MESSAGE.id]
     assert told[0].items() >= asdict(GOOD).items()
     assert ledger.acknowledged == 1

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from tests.chaos import faults
+from tests.chaos.__main__ import parts_of, table
+from tests.chaos.run import Outcome
 from tests.chaos.schedule import FIRST, LAST, plan, shrunk
 
 GROUPS = {"kill": {"kill": (0.0, 0.0)}, "clock": {"back": (1.0, 2.0), "forth": (3.0, 4.0)}}
@@ -72,3 +75,21 @@ def test_no_more_runs_are_made_than_allowed_and_the_result_still_fails():
 
     assert 9 in shrunk(range(100), fails, 3)
     assert len(asked) == 3
+
+
+def test_of_many_seeds_each_third_has_a_source_and_each_fifth_a_cluster():
+    parts = [parts_of(seed) for seed in range(1, 31)]
+    assert Counter(tuple(p for p in each if p in {"folder", "kafka"}) for each in parts) == {
+        ("folder",): 10, ("kafka",): 10, ("folder", "kafka"): 10
+    }  # fmt: skip
+    assert sum("cluster" in each for each in parts) == 6
+    assert all("kafka" in each for each in parts if "nodes" in each)
+
+
+def test_the_table_counts_what_is_wrong_and_has_the_longest_pause_of_each_fault():
+    right = Outcome(10, 10, 2, [], {"kill": 1.0, "none": 0.5}, ["folder"])
+    wrong = Outcome(9, 9, 1, ["lost: a", "lost: b", "doubled: c", "late: d"], {"kill": 3.0}, [])
+    lines = list(table({1: right, 2: wrong}))
+    assert lines[1].split() == ["1", "10", "10", "0", "0", "0", "2", "folder"]
+    assert lines[2].split() == ["2", "9", "9", "2", "1", "1", "1"]
+    assert [each.strip() for each in lines[4:]] == ["3.0 s  kill (seed 2)", "0.5 s  none (seed 1)"]

@@ -8,8 +8,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.clock import missing
 from tests.chaos.faults.fault import Fault
+from tests.chaos.preload import missing
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -20,18 +20,18 @@ HOUR, YEAR = 3600, 365 * 86_400
 @contextmanager
 def stepped(world: World, chance: Random, seconds: int) -> Iterator[str]:
     """The clock of all its processes; that of senders, broker and observer goes on."""
-    assert world.clock
-    world.clock.set(seconds)
+    assert world.preload
+    world.preload.clock(seconds)
     try:
         yield f"{seconds:+d} s"
     finally:
-        world.clock.set(0)
+        world.preload.clock(0)
 
 
 FAULTS = [
     Fault(
         f"clock {name}", partial(stepped, seconds=seconds), lasts=(5, 15), group="clock",
-        missing=missing,
+        missing=missing, preload=True,
     )
     for name, seconds in (("+1h", HOUR), ("-1h", -HOUR), ("+1y", YEAR), ("-1y", -YEAR))
 ]  # fmt: skip

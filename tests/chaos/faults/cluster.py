@@ -42,9 +42,21 @@ def worker(world: World, chance: Random) -> Iterator[str]:
         world.cluster.start_worker(number)
 
 
+@contextmanager
+def master(world: World, chance: Random) -> Iterator[str]:
+    """The master, which comes back with what it had written down; the workers go on meanwhile."""
+    assert world.cluster
+    world.cluster.end_master()
+    try:
+        yield "SIGKILL"
+    finally:
+        world.cluster.start_master()
+
+
 WORKERS = 2
 
 FAULTS = [
     Fault("kill executor", executor, part="cluster", codes=(UNFIT,)),
     Fault("kill cluster's worker", worker, lasts=(2, 20), part="cluster", codes=(UNFIT,)),
+    Fault("kill cluster's master", master, lasts=(2, 20), part="cluster", codes=(UNFIT,)),
 ]

@@ -24,6 +24,7 @@ class Fault:
         part: of the world that it needs: kafka, store or cluster; empty: none but the stream.
         codes: exit codes of the stream that it explains, and `supervisor.JVM`.
         missing: why it cannot be here; empty where it can.
+        preload: whether it needs `tests.chaos.preload`.
         usual: False where it must be asked for by its name: more is lost then than is promised.
     """
 
@@ -34,4 +35,5 @@ class Fault:
     part: str = ""
     codes: tuple[int | str, ...] = ()
     missing: Callable[[], str] = str
+    preload: bool = False
     usual: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,13 +10,16 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from streaming import checkpoint
+from streaming.folder.intake import Folders, Intake
+from streaming.folder.manifests import between
 from tests.chaos.faults.fault import Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
-REFUSED = 6
-"""Exit code of a stream whose checkpoint is damaged: the supervisor does what it says."""
+FAILED, INPUT, REFUSED = 1, 2, 6
+"""Exit codes: of a stream whose checkpoint is damaged, 6; the supervisor does what it says."""
 
 
 @contextmanager
@@ -23,12 +27,12 @@ def torn(world: World, chance: Random, kind: str, left: float) -> Iterator[str]:
     """The newest file of a kind in one checkpoint, while no stream runs."""
     world.stream.hold()
     try:
-        checkpoint = world.home.settings.checkpoint(chance.choice(world.sources))
-        found = _newest(checkpoint, kind)
+        folder = world.checkpoint(chance.choice(world.sources))
+        found = _newest(folder, kind)
         if found:
             content = found.read_bytes()
             found.write_bytes(content[: int(len(content) * left)])
-        what = f"{checkpoint.name}/{found.relative_to(checkpoint)}" if found else f"no {kind}"
+        what = f"{folder.name}/{found.relative_to(folder)}" if found else f"no {kind}"
     finally:
         world.stream.release()
     yield what
@@ -53,10 +57,47 @@ def torn_pending(world: World, chance: Random) -> Iterator[str]:
     yield what
 
 
-def _newest(checkpoint: Path, kind: str) -> Path | None:
+@contextmanager
+def torn_manifest(world: World, chance: Random) -> Iterator[str]:
+    """A manifest whose images have no row: no stream may start, until it is there again.
+
+    Nothing that the stream does leaves one; a disk may.
+    """
+    world.stream.hold()
+    victim = _unread_manifest(world)
+    try:
+        content = victim.read_bytes() if victim else b""
+        if victim:
+            victim.write_bytes(content[: chance.choice([0, len(content) // 2])])
+        world.stream.release()
+        yield f"{len(content)} bytes" if victim else "no manifest is unread"
+    finally:
+        world.stream.hold()
+        if victim:
+            victim.write_bytes(content)
+        world.stream.release()
+
+
+def _unread_manifest(world: World) -> Path | None:
+    """One that no micro-batch has; made by a stream that takes images, and does nothing else."""
+    settings = world.home.settings
+    found = between(settings.manifests, checkpoint.offset(settings.checkpoint("folder")))
+    if found:
+        return found[-1]
+    intake = Intake(
+        Folders(settings.inbox, settings.images, settings.manifests, settings.stuck),
+        settings.acceptance,
+    )  # fmt: skip
+    deadline = time.monotonic() + 5
+    while not intake.take() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return max(settings.manifests.glob("*.arrow"), default=None)
+
+
+def _newest(folder: Path, kind: str) -> Path | None:
     if kind == "metadata":
-        return checkpoint / kind if (checkpoint / kind).exists() else None
-    numbered = [p for p in (checkpoint / kind).glob("*") if p.name.isdecimal()]
+        return folder / kind if (folder / kind).exists() else None
+    numbered = [p for p in (folder / kind).glob("*") if p.name.isdecimal()]
     return max(numbered, key=lambda path: int(path.name), default=None)
 
 
@@ -65,5 +106,6 @@ FAULTS = [
             codes=(REFUSED,))
       for kind in ("offsets", "commits", "metadata")
       for name, left in (("empty", 0), ("half", 0.5))),
-    Fault("torn pending", torn_pending),
+    Fault("torn pending", torn_pending, part="folder"),
+    Fault("torn manifest", torn_manifest, lasts=(8, 20), part="folder", codes=(INPUT, FAILED)),
 ]  # fmt: skip

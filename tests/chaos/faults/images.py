@@ -1,9 +1,10 @@
-"""Images that end the process which decodes them."""
+"""Images that end the process which decodes them, or hold it up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def lethal(world: World, chance: Random) -> Iterator[str]:
+def bad(world: World, chance: Random, kind: str) -> Iterator[str]:
     """One, among others, from each sender."""
     for sender in world.senders:
-        sender.extra.append(sender.pictures.lethal())
+        sender.extra.append(getattr(sender.pictures, kind)())
     yield f"{len(world.senders)} of them"
 
 
-FAULTS = [Fault("lethal image", lethal)]
+FAULTS = [
+    Fault(f"{kind} image", partial(bad, kind=kind), group="image") for kind in ("lethal", "endless")
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
+THERE = 10.0
+"""Seconds that a process is waited for: a stream that starts has no workers yet."""
+
+
 def _victim(world: World, chance: Random, kind: str) -> psutil.Process | None:
-    found = world.processes(kind)
+    deadline = time.monotonic() + THERE
+    while not (found := world.processes(kind)) and time.monotonic() < deadline:
+        time.sleep(0.1)
     return chance.choice(found) if found else None
 
 

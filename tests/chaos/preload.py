@@ -1,0 +1,45 @@
+"""What the stream's processes see otherwise than ours: the clock, and errors of files.
+
+See preload.c.
+"""
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+READS, WRITES, SYNCS = 1, 2, 4
+"""Operations on files, which may fail."""
+
+_LAYOUT = "=qq240s"
+
+
+def missing() -> str:
+    """Why there can be none here; empty where there can."""
+    return "" if shutil.which("cc") else "there is no C compiler, cc"
+
+
+class Preload:
+    """For all processes that are started with its environment."""
+
+    def __init__(self, folder: Path) -> None:
+        """Builds the library, in a new folder."""
+        folder.mkdir()
+        self._file, library = folder / "controls", folder / "preload.so"
+        self._set(0, 0, "")
+        source = Path(__file__).with_suffix(".c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
+        self.environment = {"LD_PRELOAD": str(library), "CHAOS_CONTROLS": str(self._file)}
+
+    def clock(self, seconds: int) -> None:
+        """Sets the clock so many seconds before or behind the real one."""
+        self._set(seconds, 0, "")
+
+    def fail(self, operations: int, part: str) -> None:
+        """Lets operations fail on files whose path holds a part; with 0, none does."""
+        self._set(0, operations, part)
+
+    def _set(self, seconds: int, failing: int, part: str) -> None:
+        mode = "r+b" if self._file.exists() else "wb"
+        with self._file.open(mode) as file:  # as long as before: it is mapped
+            file.write(struct.pack(_LAYOUT, seconds, failing, part.encode()))

@@ -1,0 +1,55 @@
+"""Writes into a registry, in a process of its own: so this one has no file of the home open.
+
+`python -m tests.chaos.registry publish ADDRESS COPIES`, or `champion ADDRESS NUMBER`.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sightstream.models.registry import STARTER, Registry
+from sightstream.models.version import read_card, write_card
+from tests.chaos.engine import FAULTS, MARK
+
+
+def publish(address: str, copies: str) -> None:
+    """Registers copies of the first version, and then one with each fault of `engine`."""
+    registry = Registry(address)
+    first = registry.version(STARTER, 1)
+    files, curves, report = registry.fetch(first), registry.curves(first), registry.report(first)
+
+    def add(folder: Path, digest: str, what: object) -> None:
+        registry.publish(
+            STARTER, folder, digest, parameters={"copy": what}, metrics=first.metrics,
+            curves=curves, report=report,
+        )  # fmt: skip
+
+    for number in range(int(copies)):
+        add(files, first.digest or "", number)
+    for fault in FAULTS:
+        with TemporaryDirectory() as made:
+            folder = Path(made) / "version"
+            shutil.copytree(files, folder)
+            with (folder / "model.onnx").open("ab") as file:
+                file.write(MARK + fault.encode())
+            add(folder, write_card(folder, read_card(files)), fault)
+
+
+def champion(address: str, number: str) -> None:
+    """Makes a version the champion, as another client does: without a look at it."""
+    registry = Registry(address)
+    registry._client.set_registered_model_alias(STARTER, "champion", number)
+
+
+def call(*arguments: object) -> None:
+    """Does it; RuntimeError with what it said where it failed."""
+    command = [sys.executable, "-m", __name__, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"{arguments}: {done.stderr}")
+
+
+if __name__ == "__main__":
+    {"publish": publish, "champion": champion}[sys.argv[1]](*sys.argv[2:])
