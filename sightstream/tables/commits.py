@@ -240,7 +240,8 @@ def _put(
         # An entry that names an empty file after a loss of power ends its readers. One that is
         # empty itself is a commit of nothing to them, and is made again: it is synced when its rows
         # can be read already.
-        _sync_added(path, actions)
+        for file in _added(path, actions):
+            disk.sync(file)
         while True:
             while (others := delta.commit(store, version + 1)) is not None:
                 version += 1
@@ -262,18 +263,21 @@ def _put(
 
 
 def settle(path: str, version: int) -> None:
-    """Return when a commit of delta-rs, which syncs nothing, is on the disk; not for a store."""
-    if "://" not in path:
-        _sync_added(path, delta.commit(delta.store(path), version) or [])
-        entry = Path(path, delta.entry_name(version))
-        for each in (entry, entry.parent, Path(path), Path(path).parent):
+    """Return when a commit of delta-rs, which syncs nothing, is on the disk; not for a store.
+
+    Of an old commit, entry and files may be gone, and the folder above may be others' alone.
+    """
+    if "://" in path:
+        return
+    entry = Path(path, delta.entry_name(version))
+    files = _added(path, delta.commit(delta.store(path), version) or [])
+    for each in (*files, entry, entry.parent, Path(path), Path(path).parent):
+        with suppress(FileNotFoundError, PermissionError):
             disk.sync(each)
 
 
-def _sync_added(path: str, actions: list[dict[str, Any]]) -> None:
-    for action in actions:
-        if "add" in action:
-            disk.sync(Path(path, unquote(action["add"]["path"])))
+def _added(path: str, actions: list[dict[str, Any]]) -> list[Path]:
+    return [Path(path, unquote(each["add"]["path"])) for each in actions if "add" in each]
 
 
 def _put_by_library(

@@ -647,6 +647,15 @@ def test_what_delta_rs_commits_is_synced_right_after(path, order, tmp_path):
     assert order[:2] == ["sync rows", f"sync {entry(1)}"]
 
 
+def test_a_table_whose_last_entry_a_checkpoint_replaced_is_opened_and_written_to(table, path):
+    commit_many(table, 3)
+    DeltaTable(path).create_checkpoint()
+    for gone in log_entries(path):
+        gone.unlink()
+    commit_many(Predictions(path), 1, first=3)
+    assert names(path) == sorted(map(str, range(4)))
+
+
 def test_a_hint_of_a_checkpoint_that_is_empty_ends_nothing(table, path):
     commit_many(table, 30)
     table.maintain(quiet=True)
