@@ -145,6 +145,8 @@ def held(manifests: Path, checkpoint_folder: Path) -> set[str]:
     Also of those that the intake moves just now. ValueError where a manifest is damaged.
     """
     found = set[str]()
+    if not manifests.is_dir():  # images came by another source
+        return found
     with suppress(FileNotFoundError, ValueError):  # it is published by now, or has moved no image
         found.update(places(read([manifests / PENDING])).to_pylist())
     for path in between(manifests, checkpoint.offset(checkpoint_folder)):

@@ -70,6 +70,7 @@ def test_images_without_a_row_are_those_of_manifests_after_the_last_commit_and_t
     tmp_path,
 ):
     manifests, checkpoint = tmp_path / "manifests", tmp_path / "checkpoint"
+    assert held(manifests, checkpoint) == set()
     manifests.mkdir()
     for name in ("a/1.jpg", "b/2.jpg", "c/3.jpg"):
         write(manifests / PENDING, events(name))
