@@ -24,6 +24,11 @@ SLICES = 30
 MEMORY = 4 * 2**30
 """Bytes that a child may allocate."""
 
+LOADING = 300.0
+"""Time that a model may take to load and to answer: TensorFlow's import alone takes half a minute
+on a busy machine.
+"""
+
 
 Running: TypeAlias = tuple[BaseProcess, Connection]
 
