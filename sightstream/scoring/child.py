@@ -33,6 +33,13 @@ on a busy machine.
 Running: TypeAlias = tuple[BaseProcess, Connection]
 
 
+def for_models() -> int:
+    """Return the bytes that a child may allocate for a model: half of the machine's, or more."""
+    import psutil  # type: ignore[import-untyped]
+
+    return max(MEMORY, int(psutil.virtual_memory().total) // 2)
+
+
 class LostError(Exception):
     """A child died or took too long; `detail` is a sentence that explains the code.
 
@@ -80,7 +87,7 @@ class Child:
 
         Raises:
             LostError: The child died or took too long.
-            SightstreamError: The method or `make` raised it.
+            SightstreamError: The method or `make` raised it, as ModuleNotFoundError.
             RuntimeError: The method or `make` raised another error, with the same text.
         """
         with self._lock:
@@ -195,7 +202,7 @@ def _comes(connection: Connection, seconds: float) -> bool:
 def _attempt(call: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
     try:
         return call(*arguments), None
-    except SightstreamError as error:
+    except (SightstreamError, ModuleNotFoundError) as error:
         return None, error
     except Exception as error:  # not all of them can be unpickled
         return None, RuntimeError(str(error))
