@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
-
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel, serve
-from sightstream.scoring.child import MEMORY, Child
+from sightstream.scoring.child import LOADING, Child, for_models
 
-SECONDS = 300.0
-"""Time that a version may take to load and to answer: TensorFlow's import alone takes half a minute
-on a busy machine.
-"""
+SECONDS = LOADING
+"""Time that a version may take."""
 
 NICE = 10
 """How much lower its priority is than the stream's, whose images do not wait for it."""
@@ -30,9 +26,8 @@ def load(
         SightstreamError: It does not load, or does not answer as it must.
         RuntimeError: It does not, for another reason.
     """
-    memory = memory or max(MEMORY, psutil.virtual_memory().total // 2)
     given = registry.fetch(version), version.name, version.number, version.digest, engine, device
-    child = Child(_Loader, *given, memory=memory, nice=NICE)
+    child = Child(_Loader, *given, memory=memory or for_models(), nice=NICE)
     try:
         loaded: ServedModel = child.ask("load", seconds=SECONDS)
     finally:

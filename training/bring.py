@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,21 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.config import Settings
-from sightstream.errors import InputError
+from sightstream.errors import EnvironmentUnfitError, InputError
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import read
 from sightstream.io import disk
 from sightstream.models import drift
-from sightstream.models.bring.bring import IMAGES, Brought, Wish, bring
+from sightstream.models.bring.bring import IMAGES, Brought, Wish, steps
 from sightstream.models.drift import Reference
 from sightstream.models.engines import Onnx
 from sightstream.models.optimise import CALIBRATED, optimise
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import Card, ServedModel, ready, write_card
+from sightstream.scoring.child import LOADING, Child, LostError, for_models
 from training import compare, datasets, report
 from training.datasets import Example
 from training.evaluate import Evaluation
+
+SECONDS = LOADING
+"""Time for each step of reading a model."""
 
 _CHUNK = 32
 
@@ -71,9 +76,9 @@ def import_model(
     """
     registry = Registry(settings.registry_address)
     images = datasets.class_folders(data) if data else []
-    brought = bring(path, wish, _contents(images, settings.limits), on_step=on_step)
-    images = _known(images, brought.labels)
     with disk.scratch(settings.root / "tmp", "import-") as folder:
+        brought = _brought(path, wish, _contents(images, settings.limits), on_step, folder)
+        images = _known(images, brought.labels)
         files, pages = folder / "model", folder / "report"
         card = _write(files, brought)
         if faster:
@@ -109,6 +114,38 @@ def import_model(
     if promoted:
         version = registry.promote(name, version.number)
     return Imported(version, brought, promoted, reason, card.training, page)
+
+
+def _brought(
+    path: Path, wish: Wish, images: Sequence[bytes], on_step: Callable[[str], None], scratch: Path
+) -> Brought:
+    """As `bring`, in a process of its own, which the file may end, fill or hold up."""
+    child, step = Child(_Bringing, path, wish, images, scratch, memory=for_models()), "its start"
+    try:
+        while isinstance(found := child.ask("next", seconds=SECONDS), str):
+            on_step(step := found)
+    except LostError as lost:
+        fault = f"took over {SECONDS:g} seconds" if lost.code == "timeout" else "ended its process"
+        raise InputError(
+            f"{path} is not imported: {step} {fault}, so it is damaged, or too large for this "
+            "machine; nothing is registered"
+        ) from None
+    finally:
+        child.end()
+    brought: Brought = found
+    return brought
+
+
+class _Bringing:
+    def __init__(self, path: Path, wish: Wish, images: Sequence[bytes], scratch: Path) -> None:
+        tempfile.tempdir = str(scratch)  # which is removed, however this process ends
+        self._steps = steps(path, wish, images)
+
+    def next(self) -> str | Brought:
+        try:
+            return next(self._steps)
+        except OSError as error:
+            raise EnvironmentUnfitError(str(error)) from None
 
 
 def _contents(images: Sequence[Example], limits: Limits) -> list[bytes]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+
+from sightstream.io import address
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -51,27 +51,10 @@ class Doors:
             if name in given:
                 given[name].append(value.decode("latin-1").lower())
         hosts, origins = given.values()
-        if len(hosts) != 1 or not self._is_known(_name(hosts[0])):
+        if len(hosts) != 1 or not address.is_known(hosts[0], self._names):
             return False
         return all(self._is_same(each, hosts[0]) for each in origins)
 
-    def _is_known(self, name: str) -> bool:
-        try:
-            return name in self._names or bool(ipaddress.ip_address(name))
-        except ValueError:
-            return False
-
     def _is_same(self, origin: str, host: str) -> bool:
         _, separator, place = origin.partition("://")
-        return bool(separator) and (place == host or _name(place) in self._proxies)
-
-
-def _name(place: str) -> str:
-    """The name or address in host:port; empty where there is more, or it is none."""
-    try:
-        parts = urlsplit(f"//{place}")
-        _ = parts.port
-    except ValueError:
-        return ""
-    name = (parts.hostname or "").rstrip(".")
-    return name if parts.netloc == place and "@" not in place else ""
+        return bool(separator) and (place == host or address.name(place) in self._proxies)

@@ -1,7 +1,9 @@
 """Addresses of network services: parsed, tried, and chosen."""
 
+import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
 
 
 def split(address: str) -> tuple[str, int]:
@@ -39,3 +41,34 @@ def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
         return int(probe.getsockname()[1])
+
+
+def name(place: str) -> str:
+    """Return the name or address in host:port; empty where there is more, or it is none."""
+    try:
+        parts = urlsplit(f"//{place}")
+        _ = parts.port
+    except ValueError:
+        return ""
+    found = (parts.hostname or "").rstrip(".")
+    return found if parts.netloc == place and "@" not in place else ""
+
+
+def is_known(host: str, names: Collection[str]) -> bool:
+    """Tell whether a request's Host has one of these names, or any address in figures.
+
+    A name can be made to resolve to this machine by whoever owns it, an address cannot.
+    """
+    found = name(host.lower())
+    try:
+        return found in names or bool(ipaddress.ip_address(found))
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether nobody but this machine reaches a server that listens on a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

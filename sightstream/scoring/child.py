@@ -24,8 +24,20 @@ SLICES = 30
 MEMORY = 4 * 2**30
 """Bytes that a child may allocate."""
 
+LOADING = 300.0
+"""Time that a model may take to load and to answer: TensorFlow's import alone takes half a minute
+on a busy machine.
+"""
+
 
 Running: TypeAlias = tuple[BaseProcess, Connection]
+
+
+def for_models() -> int:
+    """Return the bytes that a child may allocate for a model: half of the machine's, or more."""
+    import psutil  # type: ignore[import-untyped]
+
+    return max(MEMORY, int(psutil.virtual_memory().total) // 2)
 
 
 class LostError(Exception):
@@ -75,7 +87,7 @@ class Child:
 
         Raises:
             LostError: The child died or took too long.
-            SightstreamError: The method or `make` raised it.
+            SightstreamError: The method or `make` raised it, as ModuleNotFoundError.
             RuntimeError: The method or `make` raised another error, with the same text.
         """
         with self._lock:
@@ -190,7 +202,7 @@ def _comes(connection: Connection, seconds: float) -> bool:
 def _attempt(call: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
     try:
         return call(*arguments), None
-    except SightstreamError as error:
+    except (SightstreamError, ModuleNotFoundError) as error:
         return None, error
     except Exception as error:  # not all of them can be unpickled
         return None, RuntimeError(str(error))

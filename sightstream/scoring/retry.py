@@ -15,14 +15,20 @@ from sightstream.images.limits import Limits, Rejected
 from sightstream.images.store import Image, content
 from sightstream.models.version import ServedModel
 from sightstream.scoring.child import Child, LostError
-from sightstream.scoring.classifier import Answer, Classifier
-from sightstream.scoring.framed import Piece, framed
+from sightstream.scoring.classifier import LATE, Answer, Classifier
+from sightstream.scoring.framed import Images, Piece, framed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 IN_A_ROW = 8
 """Images in a row, decoded without fault, that a model may fail on until it is to blame."""
+
+DOUBTED = 2
+"""Of these, those after which it gets little time for the next ones, since it may hang on all."""
+
+HASTE = 2.0
+"""Seconds that it gets then, or `classifier.LATE` times what it usually takes, if that is more."""
 
 
 def answered(
@@ -51,7 +57,7 @@ def answered(
         if model.preprocessing.frame == "each":
             pieces = framed(pieces, count)
         for events, images in pieces:
-            yield events, [alone.answer(image) for image in images]
+            yield events, alone.answers(images)
     finally:
         alone.end()
         counter.end()
@@ -66,9 +72,22 @@ class _Alone:
     def __init__(self, model: ServedModel, limits: Limits, top_k: int) -> None:
         self._model, self._limits = model, limits
         self._child = Child(Steps, model, limits, top_k)
-        self._failed = 0
+        self._failed, self._hasty = 0, False
+        self._usual: float | None = None
 
-    def answer(self, image: Image | Framed | None) -> Answer:
+    def answers(self, images: Images) -> list[Answer]:
+        """Answer for a piece; no image is rejected for good that had less than its time."""
+        found, hasty = [], []
+        for place, image in enumerate(images):
+            self._hasty = False
+            found.append(self._answer(image))
+            if self._hasty:
+                hasty.append(place)
+        for place in hasty:
+            found[place] = self._answer(images[place], again=True)
+        return found
+
+    def _answer(self, image: Image | Framed | None, *, again: bool = False) -> Answer:
         if image is None:
             return Answer()
         number = image.number if isinstance(image, Framed) else None
@@ -77,30 +96,47 @@ class _Alone:
             return Answer(data.code, data.detail, frame=number)
         self._child.start()
         try:
-            answer = self._step("decode", data, number)
+            answer = self._step("decode", self._limits.seconds, data, number)
         except LostError as lost:
             return Answer(lost.code, lost.detail, frame=number)
-        if answer.error_code:
+        if answer and answer.error_code:
             return answer
+        seconds = self._limits.seconds if again else self._patience()
         try:
-            answer = self._step("predict")
+            answer = self._step("predict", seconds)
         except LostError as lost:
-            self._failed += 1
+            self._hasty = lost.code == "timeout" and seconds < self._limits.seconds
+            if not again:  # it counted then
+                self._failed += 1
             if self._failed == IN_A_ROW:
-                raise ModelDamagedError(
-                    f"{self._model} failed on {IN_A_ROW} images in a row, each alone in a process "
-                    f"({lost.detail}); roll it back: sightstream models rollback {self._model.name}"
-                ) from None
+                raise self._damaged(lost) from None
             return Answer(lost.code, lost.detail, frame=number)
         self._failed = 0
-        return answer
+        return answer or self._answer(image, again=again)
+
+    def _patience(self) -> float:
+        """Return the seconds that the model gets for the next image."""
+        if self._failed < DOUBTED:
+            return self._limits.seconds
+        if self._usual is None:
+            try:
+                self._usual = self._child.ask("usual", seconds=self._limits.seconds)
+            except (LostError, RuntimeError) as error:
+                raise self._damaged(error) from None
+        return min(self._limits.seconds, max(HASTE, LATE * self._usual))
+
+    def _damaged(self, error: Exception) -> ModelDamagedError:
+        return ModelDamagedError(
+            f"{self._model} failed on {self._failed} images in a row, each alone in a process "
+            f"({error}); roll it back: sightstream models rollback {self._model.name}"
+        )
 
     def end(self) -> None:
         self._child.end()
 
-    def _step(self, method: str, *arguments: object) -> Answer:
+    def _step(self, method: str, seconds: float, *arguments: object) -> Answer | None:
         try:
-            found: Answer = self._child.ask(method, *arguments, seconds=self._limits.seconds)
+            found: Answer | None = self._child.ask(method, *arguments, seconds=seconds)
         except LostError:
             raise
         except Exception as error:  # of a decoder or an engine, which may raise any
@@ -112,7 +148,7 @@ class _Alone:
 class Steps(Classifier):
     """The classifier inside the child."""
 
-    _held: tuple[Answer, NDArray[np.uint8] | None]
+    _held: tuple[Answer, NDArray[np.uint8] | None] | None = None
 
     def decode(self, data: bytes, frame: int | None) -> Answer:
         """Decode an image, and keep its pixels; return its answer as far as it is known."""
@@ -121,9 +157,16 @@ class Steps(Classifier):
         answer.decode_ms = 1000 * (perf_counter() - begin)
         return answer
 
-    def predict(self) -> Answer:
-        """Return the whole answer for the image that was decoded."""
+    def predict(self) -> Answer | None:
+        """Return the whole answer for the image that was decoded; None in a process after that."""
+        if not self._held:
+            return None
         answer, pixels = self._held
         if pixels is not None:
             self._predict([answer], pixels[np.newaxis])
         return answer
+
+    def usual(self) -> float:
+        """Return the seconds that the model takes for a grey image."""
+        self.try_out()
+        return self._usual

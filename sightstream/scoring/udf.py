@@ -19,6 +19,7 @@ from sightstream.models.version import ServedModel
 from sightstream.runtime.worker import at_work, end_in
 from sightstream.scoring import retry
 from sightstream.scoring.beside import Beside, Seat
+from sightstream.scoring.child import LOADING
 from sightstream.scoring.classifier import Answer, Classifier
 from sightstream.scoring.framed import Images, Piece, framed
 from sightstream.tables.schema import ANSWER
@@ -132,9 +133,11 @@ class Answering:
 
     @property
     def classifier(self) -> Classifier:
-        """The model, loaded."""
+        """The model, loaded; a worker that takes too long for it is ended."""
         if self._key not in _loaded:
+            end_in(LOADING)
             _loaded[self._key] = Classifier(self._model.value, self._limits, self._top_k)
+            end_in(0)
             for old in list(_loaded)[:-KEPT]:
                 del _loaded[old]
         return _loaded[self._key]

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    disable_created_metrics,
+    make_wsgi_app,
+    start_http_server,
+)
 
 from sightstream.errors import EnvironmentUnfitError
 from sightstream.images.limits import ErrorCode
+from sightstream.io import address
 from sightstream.models import drift
 from sightstream.scoring.beside import FAULTS, SKIPPED
 from streaming.observe.definitions import METRICS
@@ -48,6 +54,8 @@ class Metrics:
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Start the endpoint `/metrics`, on any free port for 0; return a function that ends it.
 
+        On loopback, it refuses requests with the Host of a name that was made to resolve to it.
+
         Raises:
             EnvironmentUnfitError: the port is in use.
         """
@@ -58,6 +66,8 @@ class Metrics:
                 f"the metrics endpoint cannot listen on {host}:{port}: {error.strerror}; choose "
                 "another port with --metrics-port, or 0 for any free one"
             ) from None
+        if address.is_loopback(host):
+            server.set_app(_guarded(make_wsgi_app(self.registry)))
         self.port = server.server_port
         return server.shutdown
 
@@ -151,3 +161,13 @@ class Metrics:
     def idle(self) -> None:
         """Record that a micro-batch was committed, or that nothing is waiting."""
         self.of["last_progress_timestamp_seconds"].set_to_current_time()
+
+
+def _guarded(app: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if address.is_known(environ.get("HTTP_HOST", ""), ("localhost",)):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain")])
+        return [b"The metrics do not answer to this Host; ask for localhost or 127.0.0.1.\n"]
+
+    return guarded

@@ -242,6 +242,10 @@ def test_a_stream_listens_on_loopback_alone_and_answers_nobody_without_a_secret(
         assert {address.removeprefix("::ffff:") for _, address, _ in found} == {"127.0.0.1"}
         ports = [each for name, _, each in found if name == "java"]
         assert sorted(map(refusal, ports)) == ["py4j", "spark", "spark"]
+        for host in ("localhost", "127.0.0.1", f"[::1]:{port}", f"localhost:{port}"):
+            assert asked(port, "/metrics", host=host)[0] == 200, host
+        for name in FOREIGN:
+            assert asked(port, "/metrics", host=f"{name}:{port}")[0] == 403, name
         for method in ("POST", "PUT", "DELETE", "PATCH"):
             assert asked(port, "/metrics", method, b"", host="localhost")[0] in (405, 501)
         _, headers = asked(port, "/metrics", host="localhost", origin="http://evil.example")

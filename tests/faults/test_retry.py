@@ -145,6 +145,43 @@ def test_a_model_that_hangs_is_ended_in_time_and_its_start_does_not_count(tmp_pa
     assert codes(answers) == ["timeout", None]
 
 
+def test_a_model_that_hangs_on_everything_is_to_blame_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr(retry, "HASTE", 0.2)
+    images, given, ask = pictures(tmp_path, *[250] * retry.IN_A_ROW), [], retry.Child.ask
+
+    def told(child, method, *arguments, seconds):
+        given.append((method, seconds))
+        return ask(child, method, *arguments, seconds=seconds)
+
+    monkeypatch.setattr(retry.Child, "ask", told)
+    with pytest.raises(ModelDamagedError, match=r"8 images in a row, .* within 0\.2 seconds"):
+        alone(images, faulty("hangs"), Limits(seconds=4.0))
+    times = [seconds for method, seconds in given if method == "predict"]
+    assert times == [4.0, 4.0] + [0.2] * (retry.IN_A_ROW - 2)
+
+
+def test_a_model_that_hangs_on_a_grey_image_too_is_to_blame_at_once(tmp_path):
+    images = pictures(tmp_path, 250, 250, 128)
+    content = tiny_model.onnx_bytes(fault="hangs", grey=1.0)
+    model = ServedModel("tiny", 1, tiny_model.LABELS, tiny_model.PREPROCESSING, "onnx", content)
+    with pytest.raises(ModelDamagedError, match="failed on 2 images in a row"):
+        alone(images, model, Limits(seconds=0.5))
+
+
+def test_no_image_is_rejected_that_had_less_than_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(retry, "HASTE", 0.02)
+    images = pictures(tmp_path, 250, 128, 250)
+    doubted = retry._Alone(faulty("drags"), Limits(seconds=60.0), 3)
+    doubted._failed = retry.DOUBTED
+    started, start = [], doubted._child._start
+    monkeypatch.setattr(doubted._child, "_start", lambda: started.append(1) or start())
+    try:
+        assert codes(doubted.answers(images)) == [None] * 3
+    finally:
+        doubted.end()
+    assert len(started) == 2  # the first image ended its process in haste
+
+
 def test_a_model_that_does_not_load_is_no_fault_of_an_image(digits, children):
     broken = ServedModel("tiny", 1, ("a",), tiny_model.PREPROCESSING, "onnx", b"no graph")
     with pytest.raises(RuntimeError):

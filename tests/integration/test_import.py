@@ -4,15 +4,23 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from threading import Event, Thread
 
+import psutil
 import pytest
 from PIL import Image
 
+from sightstream.errors import InputError
 from sightstream.images.decode import Preprocessing
 from sightstream.models.bring import photographs
+from sightstream.models.bring.bring import Wish
 from sightstream.models.engines import FASTER
 from sightstream.models.registry import Registry
+from tests import tiny_model
 from tests.foreign import save
+from training import bring
+from training.bring import import_model
 
 GIVEN = ("--name", "mine", "--labels", "a,b,c,d", "--scale", "0..1")
 
@@ -211,3 +219,44 @@ def test_a_kill_at_any_step_leaves_the_registry_whole(tmp_path, settings):
             registry.load(version)  # each that is listed is complete
     assert "steps" in run(0).stdout
     assert registry.version("mine").number > champion.number
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A file of a model that never answers for a photograph."""
+    path = tmp_path / "hangs.onnx"
+    path.write_bytes(tiny_model.onnx_bytes(fault="hangs", grey=-1.0))
+    return path
+
+
+def imported(settings, path):
+    wish = Wish(tuple("abc"))
+    import_model(settings, path, "mine", wish, None, promote=True, allow_unreadable=False,
+                 on_step=lambda _: None)  # fmt: skip
+
+
+def test_a_model_that_hangs_is_not_imported(settings, hanging, monkeypatch):
+    monkeypatch.setattr(bring, "SECONDS", 5.0)
+    before = {*psutil.Process().children()}
+    with pytest.raises(InputError, match="running the original took over 5 seconds, so it is dam"):
+        imported(settings, hanging)
+    left = {*psutil.Process().children()} - before
+    assert not [each for each in left if "spawn_main" in " ".join(each.cmdline())]
+    assert not [*(settings.root / "tmp").iterdir()]
+    assert not Registry(settings.registry_address).names()
+
+
+def test_a_model_that_ends_its_process_is_not_imported(settings, hanging):
+    def kill():
+        while not done.wait(0.05):
+            for each in psutil.Process().children():
+                with suppress(psutil.Error):
+                    if "spawn_main" in " ".join(each.cmdline()) and each.cpu_times().user > 4:
+                        each.kill()
+
+    done, killer = Event(), Thread(target=kill)
+    killer.start()
+    with pytest.raises(InputError, match="ended its process, so it is damaged"):
+        imported(settings, hanging)
+    done.set()
+    killer.join()

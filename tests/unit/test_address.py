@@ -46,3 +46,23 @@ def test_a_free_port_can_be_listened_on():
 def test_an_address_of_another_machine_cannot_be_listened_on():
     with pytest.raises(OSError, match="assign requested address"):
         address.free_port("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        ("localhost", True), ("LOCALHOST.:9108", True), ("127.0.0.1:9108", True), ("[::1]:1", True),
+        ("", False), ("localhost.evil.example", False), ("evil.example@localhost", False),
+        ("127.0.0.1.nip.io", False), ("localhost:port", False), ("localhost/x", False),
+    ],
+)  # fmt: skip
+def test_a_host_is_known_by_its_name_or_an_address_in_figures(host, known):
+    assert address.is_known(host, ("localhost",)) == known
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+)
+def test_what_only_this_machine_reaches_is_known(host, loopback):
+    assert address.is_loopback(host) == loopback

@@ -56,3 +56,25 @@ def test_it_is_ended_in_the_second_task_too():
 def test_what_is_called_off_or_is_no_task_of_ours_goes_on():
     done = run(ELSEWHERE)
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+LOADING = f"""
+from sightstream.images.decode import Preprocessing
+from sightstream.images.limits import Limits
+from sightstream.models.version import ServedModel
+from sightstream.runtime.worker import at_work
+from sightstream.scoring import udf
+
+class Model(ServedModel):
+    def load(self):
+        {HANG}
+
+udf.LOADING = 0.2
+model = Model("tiny", 1, ("a", "b"), Preprocessing(8, 8), "onnx", b"")
+with at_work():
+    udf.Answering(udf.Pickled(model), Limits(), 2).prepare_worker()
+"""
+
+
+def test_a_model_that_hangs_while_a_worker_loads_it_is_ended():
+    assert run(LOADING).returncode == -signal.SIGALRM

@@ -1,6 +1,7 @@
 """Metrics: recorded from rows in hand, shown as Prometheus reads them, documented from a table."""
 
 import math
+from http.client import HTTPConnection
 
 import numpy as np
 import pyarrow as pa
@@ -155,3 +156,17 @@ class TestOthers:
 
     def test_a_model_of_other_labels_agrees_in_nothing(self):
         assert self.counted(("mite", "aphid"), [0, 0, 1, None]) == {("ok",): 3}
+
+
+@pytest.mark.parametrize(("listens", "code"), [("127.0.0.1", 403), ("0.0.0.0", 200)])
+def test_names_of_other_hosts_are_refused_where_only_this_machine_asks(listens, code):
+    metrics = Metrics()
+    end = metrics.serve(listens, 0)
+    try:
+        for host, expected in (("evil.example", code), ("localhost", 200), ("127.0.0.1", 200)):
+            connection = HTTPConnection("127.0.0.1", metrics.port, timeout=30)
+            connection.request("GET", "/metrics", headers={"Host": f"{host}:{metrics.port}"})
+            assert connection.getresponse().status == expected, host
+            connection.close()
+    finally:
+        end()

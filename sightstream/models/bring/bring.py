@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,20 @@ def bring(
     Raises:
         InputError: it cannot be served, something has to be told, or what was told is wrong.
     """
+    for found in steps(path, wish, images, seen):
+        if isinstance(found, Brought):
+            return found
+        on_step(found)
+    raise AssertionError
+
+
+def steps(
+    path: Path, wish: Wish, images: Sequence[bytes] = (), seen: str = "images of --data"
+) -> Iterator[str | Brought]:
+    """Do what `bring` does: yield the name of each step before it is done, and then the outcome."""
     if not images:
         images, seen = photographs.crops(IMAGES), photographs.SOURCE
-    on_step("reading the file")
+    yield "reading the file"
     foreign = kinds.read(path, wish.size)
     facts = _facts(foreign, wish)
     channels = _channels(foreign, facts["layout"].value)
@@ -75,13 +86,13 @@ def bring(
         height, width, channels, facts["resize"].value, facts["aspect"].value,
         crop=facts["crop"].value, window=wish.window, frame=wish.frame,
     )  # fmt: skip
-    on_step("running the original")
+    yield "running the original"
     most = max(4, BYTES // (height * width * channels))
     pixels = photographs.pixels(images[:most], preprocessing)
     raw = _raw(foreign, pixels, facts)
     labels = _labels(facts.get("labels"), raw)
     ending = _ending(raw, len(labels.value), graph.ends_with(foreign.network))
-    on_step("comparing the served model with it")
+    yield "comparing the served model with it"
     made = graph.wrapped(
         foreign.network, facts["size"].value, channels, facts["layout"].value,
         facts["scale"].value, ending, raw.shape[1],
@@ -95,7 +106,7 @@ def bring(
         **{key: f"{_text(fact.value)}, from {fact.source}" for key, fact in shown.items()},
         "largest_difference": difference, "compared_on": f"{len(pixels)} {seen}",
     }  # fmt: skip
-    return Brought(made, names.distinct(labels.value), preprocessing, difference, origin)
+    yield Brought(made, names.distinct(labels.value), preprocessing, difference, origin)
 
 
 def _text(value: object) -> str:
