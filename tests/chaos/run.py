@@ -12,8 +12,11 @@ from tests.chaos import checker, faults
 from tests.chaos.schedule import Planned
 from tests.chaos.world import World
 
-START = 120.0
+START = 240.0
 """Seconds within which the stream must be ready for the first time."""
+
+STARTS = 6
+"""Times as long as that start may an image wait for its row, where that is over `DEADLINE`."""
 
 PATIENCE = 120.0
 """Seconds that each second fault waits for rows: on a busy machine, a start takes long."""
@@ -66,7 +69,8 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
     with World(
         folder, given.starter, given.parts, given.seed, bug=given.bug, preload=preload
     ) as world:
-        _until_ready(world)
+        # On a busy machine, a start takes minutes.
+        deadline = max(checker.DEADLINE, STARTS * _until_ready(world))
         begin = time.monotonic()
         for each in planned:
             _wait(world, begin + each.second, say, begin)
@@ -74,12 +78,12 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
                 begin += _rows(world)
             _do(world, given.seed, each, say)
         _wait(world, begin + given.seconds, say, begin)
-        world.drain(checker.DEADLINE)
+        world.drain(deadline)
         world.stop()
         rows, entries, topic = world.observer.rows(), world.ledger.entries(), world.topic()
         return Outcome(
             len({each["id"] for each in entries if each["kind"] == "sent"}), len(rows),
-            world.stream.starts, list(checker.differences(rows, entries, topic)),
+            world.stream.starts, list(checker.differences(rows, entries, topic, deadline)),
             checker.pauses(rows, entries), given.parts,
         )  # fmt: skip
 
@@ -102,12 +106,15 @@ def _rows(world: World) -> float:
     return time.monotonic() - begin
 
 
-def _until_ready(world: World) -> None:
-    deadline = time.monotonic() + START
+def _until_ready(world: World) -> float:
+    """Returns the seconds that the start took."""
+    begin = time.monotonic()
+    deadline = begin + START
     while not world.stream.ready:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the stream did not start: {world.stream.said.read_text()}")
         time.sleep(0.1)
+    return time.monotonic() - begin
 
 
 def _wait(world: World, until: float, say: Say, begin: float) -> None:
