@@ -5,7 +5,7 @@ export VENV
 # Left over from another environment, these would let its packages in.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
-.PHONY: help setup run test test-all check bench bench-peers chaos docs site up down logs lock clean
+.PHONY: help setup run test test-all check bench bench-peers chaos soak docs site up down logs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ bench-peers: setup ## measure what else one would run beside it; ARGS="--only by
 
 chaos: setup ## send images while faults happen; ARGS="--seed 1 --minutes 10 --source both"
 	@$(VENV)/bin/python -m tests.chaos $(ARGS)
+
+soak: setup ## a steady flow for two hours, and whether anything grows; ARGS="--minutes 10 --out DIR"
+	@$(VENV)/bin/python -m tests.soak $(ARGS)
 
 docs: setup ## write docs/metrics.md and Grafana's dashboards anew, from the code
 	@$(VENV)/bin/python -m streaming.observe.docs

@@ -92,8 +92,10 @@ class Settings(BaseSettings):
     """MLflow tracking server; empty: SQLite and files under home"""
     predictions_uri: str = ""
     """folder or uri of the predictions table; empty: under home"""
-    table_history: str = Field("1d", pattern=r"^[1-9]\d{0,3}[hd]$", examples=["12h", "7d"])
-    """time that readers of the table's changes may be away, in hours or days"""
+    table_history: str = Field(
+        "1d", pattern=r"^([1-9]\d{1,3}m|[1-9]\d{0,3}[hd])$", examples=["12h", "7d"]
+    )
+    """time that readers of the table's changes may be away, in minutes (10m), hours or days"""
     master: str = Field("local[*,4]", pattern=_MASTER, examples=["local[4]", "spark://host:7077"])
     """Spark master: local[*,4], spark://host:7077, yarn or k8s://..."""
     spark: dict[str, str] = {}
@@ -116,8 +118,8 @@ class Settings(BaseSettings):
     """let every file rest so, for writers that open a file anew for each part of it"""
     ignore: Annotated[tuple[str, ...], NoDecode] = ()
     """glob patterns of further names in the inbox that are left alone"""
-    retention_days: int = Field(0, ge=0)
-    """days that images are kept after their prediction; 0: for ever"""
+    retention_days: float = Field(0, ge=0, le=36_500)
+    """days that images are kept once they were taken, also parts of one; 0: for ever"""
     inbox_uri: str = ""
     """folder of a bucket whose new objects are classified, such as s3://photos/incoming/, in place
     of the inbox under home"""
@@ -270,8 +272,8 @@ class Settings(BaseSettings):
     @property
     def history(self) -> timedelta:
         """How long the table keeps its log and files for readers that are away."""
-        number = int(self.table_history[:-1])
-        return timedelta(days=number) if self.table_history[-1] == "d" else timedelta(hours=number)
+        units = {"m": "minutes", "h": "hours", "d": "days"}
+        return timedelta(**{units[self.table_history[-1]]: int(self.table_history[:-1])})
 
     @property
     def labels(self) -> Path:

@@ -13,6 +13,9 @@ SECONDS = 300.0
 on a busy machine.
 """
 
+NICE = 10
+"""How much lower its priority is than the stream's, whose images do not wait for it."""
+
 
 def load(
     registry: Registry, version: Version, engine: str, device: str, memory: int = 0
@@ -29,7 +32,7 @@ def load(
     """
     memory = memory or max(MEMORY, psutil.virtual_memory().total // 2)
     given = registry.fetch(version), version.name, version.number, version.digest, engine, device
-    child = Child(_Loader, *given, memory=memory)
+    child = Child(_Loader, *given, memory=memory, nice=NICE)
     try:
         loaded: ServedModel = child.ask("load", seconds=SECONDS)
     finally:

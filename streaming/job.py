@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -27,7 +28,7 @@ from streaming.bucket.source import BucketSource
 from streaming.bucket.store import place
 from streaming.champion import Champion
 from streaming.folder.intake import Folders
-from streaming.folder.source import Folder
+from streaming.folder.source import Folder, held
 from streaming.kafka.duplicates import Recent
 from streaming.kafka.lag import topic
 from streaming.kafka.object_events import event_reader
@@ -193,12 +194,14 @@ def running(
         stack.callback(stream.stop)
         # Threads that still use Spark, such as to load the model ahead, end with it.
         stack.callback(logging.getLogger("py4j").setLevel, logging.CRITICAL)
-        images, days = settings.images, settings.retention_days
+        retention = timedelta(days=settings.retention_days)
+        waiting = partial(held, settings.manifests, settings.checkpoint(Folder.name))
+        expire = partial(upkeep.expire, settings.images, retention, waiting)
         looks = _probes(settings, table, registry, stream.champion.model.name, session)
         for target in (
             lambda: champion.result().watch(stop, stream.ready),
             lambda: lineup.watch(stop, lambda: stream.ready(stream.champion.model)),
-            lambda: upkeep.run(table, images, days, lambda: stream.idle, stop),
+            lambda: upkeep.run(table, expire, lambda: stream.idle, stop),
             lambda: probes.watch(metrics.of, looks, stop),
         ):
             Thread(target=target, daemon=True).start()

@@ -2,45 +2,74 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
 from sightstream.tables.predictions import Predictions
+from streaming.folder.intake import SPAN
 
 log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 10.0  # without a micro-batch after which even a few small files are merged
+LOOK_SECONDS = 30.0  # between two looks for images that are too old
+
+Waiting = Callable[[], Collection[str]]
 
 
 def run(
-    table: Predictions, images: Path, retention_days: int, idle: Callable[[], float], stop: Event
+    table: Predictions, expire: Callable[[], object], idle: Callable[[], float], stop: Event
 ) -> None:
-    """Maintain the table and the images, kept in a folder for each day, until `stop` is set.
+    """Maintain the table, and call `expire` now and then, until `stop` is set.
 
     `idle` returns the seconds since the last micro-batch.
     """
+    looked = time.monotonic()
     while not stop.wait(1.0):
         try:
             table.maintain(quiet=idle() > QUIET_SECONDS)
-            if idle() > QUIET_SECONDS:
-                expire(images, retention_days)
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                expire()
         except Exception as error:  # no failure of the upkeep stops the stream
             log.warning("upkeep failed, and is tried again: %s", error)
             stop.wait(60)
 
 
-def expire(images: Path, retention_days: int) -> None:
-    """Remove the folders of days that are over the retention; none where that is 0."""
-    if not retention_days:
-        return
-    oldest = datetime.now(UTC).date() - timedelta(days=retention_days)
+def expire(images: Path, retention: timedelta, waiting: Waiting) -> None:
+    """Remove the folders of images that were all taken longer ago; none where that is 0.
+
+    `waiting` returns the places of those images that have no row yet, below `images`: they stay.
+    """
+    limit = datetime.now(UTC) - retention
+    old = [place for place, end in _spans(images) if end <= limit] if retention else []
+    held = {place.rpartition("/")[0] for place in (waiting() if old else ())}
+    for span in old:
+        if span not in held:
+            log.info("removing the images of %s", span)
+            shutil.rmtree(images / span)
+    for folder in days(images).values() if old else ():
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+def _spans(images: Path) -> Iterator[tuple[str, datetime]]:
+    """Each folder of images, by its place below `images`, with its end."""
     for day, folder in days(images).items():
-        if day < oldest:
-            log.info("removing the images of %s", folder.name)
-            shutil.rmtree(folder)
+        midnight = datetime.combine(day, datetime.min.time(), UTC)
+        early = False
+        for entry in [*folder.iterdir()]:
+            try:
+                at = datetime.strptime(entry.name, "%H%M") - datetime(1900, 1, 1)
+            except ValueError:
+                early = True  # an image: early releases had a folder for each day
+            else:
+                yield f"{folder.name}/{entry.name}", midnight + at + timedelta(seconds=SPAN)
+        if early:
+            yield folder.name, midnight + timedelta(days=1)
 
 
 def days(images: Path) -> dict[date, Path]:

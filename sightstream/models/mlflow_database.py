@@ -8,7 +8,7 @@ caller to ask MLflow; `tests/integration/test_mlflow_database.py` fails where th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,9 @@ _MODELS = """
     ) ORDER BY name
 """
 """MLflow keeps prompts in the same tables."""
+
+LATEST = "latest"
+"""An alias, in letters of any case, that no version can be given: MLflow means the newest by it."""
 
 _VERSIONS = """
     SELECT name, version, creation_time, source, run_id FROM model_versions
@@ -56,6 +59,8 @@ def models(database: Path) -> list[str]:
 
 def versions(database: Path, name: str) -> list[ModelVersion]:
     """Return the versions of a model, in any order; raises as `models` does."""
+    if not _can_be(name):
+        return []
     with _opened(database) as it:
         found = {row[1]: ModelVersion(*row) for row in it.execute(_VERSIONS, [name])}
         sql = "SELECT alias, version FROM registered_model_aliases WHERE name = ?"
@@ -67,6 +72,24 @@ def versions(database: Path, name: str) -> list[ModelVersion]:
             if number in found:
                 found[number].tags[key] = value
     return list(found.values())
+
+
+def chosen(versions: Sequence[ModelVersion], which: str) -> ModelVersion | None:
+    """Return the version of a number or an alias, of which `latest` is the newest; else None."""
+    if which.isdecimal():  # not as an integer, which has a limit of digits
+        return next((each for each in versions if str(each.version) == which.lstrip("0")), None)
+    if which.lower() == LATEST:
+        return max(versions, key=lambda each: each.version, default=None)
+    return next((each for each in versions if which in each.aliases), None)
+
+
+def _can_be(name: str) -> bool:
+    """False for bytes of a command line that are no UTF-8: SQLite would raise for them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

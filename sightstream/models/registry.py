@@ -141,7 +141,7 @@ class Registry:
         """Return a version by its number or alias, or raise ModelNotFoundError."""
         if found := self._find(name, which):
             return self._version(found)
-        kind = "version" if str(which).isdigit() else "alias"
+        kind = "version" if str(which).isdecimal() else "alias"
         makes = f"sightstream train {name}" + " --no-promote" * (which == "challenger")
         raise ModelNotFoundError(
             f"no version of '{name}' has the {kind} '{which}' in the registry {self.shown}; see: "
@@ -293,13 +293,11 @@ class Registry:
         with self._reaching():
             found = self._without_mlflow(mlflow_database.versions, name)
             if found is not None:
-                if which.isdigit():
-                    return next((each for each in found if each.version == int(which)), None)
-                return next((each for each in found if which in each.aliases), None)
+                return mlflow_database.chosen(found, which)
             from mlflow.exceptions import MlflowException
 
             try:
-                if which.isdigit():
+                if which.isdecimal():
                     return self._client.get_model_version(name, which)
                 return self._client.get_model_version_by_alias(name, which)
             except MlflowException as error:

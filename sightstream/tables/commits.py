@@ -14,21 +14,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import pyarrow as pa
 
 from sightstream.errors import InputError, SightstreamError
+from sightstream.io import disk
 from sightstream.tables import delta
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from deltalake.transaction import AddAction, RemoveAction
     from pyarrow import fs
 
 
 TRIES = 20
 """Times that a commit is tried whose table others alter meanwhile."""
+
+REMOTE_TRIES = 1000
+"""The same for a merge by delta-rs, which takes as long as a few appends of others."""
 
 T = TypeVar("T")
 
@@ -112,13 +117,15 @@ def plain(table: DeltaTable) -> bool:
 
 
 def last_checkpoint(path: str) -> int:
-    """Return the version of the last checkpoint, below which log entries may be removed; or -1."""
+    """Return the version of the last checkpoint, below which log entries may be removed.
+
+    -1 where there is none, or it cannot be read, as after a loss of power.
+    """
     try:
         with delta.store(path).open_input_stream("_delta_log/_last_checkpoint") as file:
-            said = json.loads(file.read())
-    except FileNotFoundError:
+            return int(json.loads(file.read())["version"])
+    except (FileNotFoundError, KeyError, ValueError):
         return -1
-    return int(said["version"])
 
 
 def newest(path: str) -> int:
@@ -129,10 +136,7 @@ def newest(path: str) -> int:
     """
     if "://" in path:
         return -1
-    try:
-        version = last_checkpoint(path)
-    except (KeyError, ValueError):  # others wrote it, or it is damaged
-        return -1
+    version = last_checkpoint(path)
     if version >= 0 and not Path(path, delta.entry_name(version)).exists():
         return -1
     while Path(path, delta.entry_name(version + 1)).exists():
@@ -168,16 +172,25 @@ def family(app_id: str) -> str:
     return app_id.partition(FAMILY)[0]
 
 
-def rearrange(path: str, head: Head, actions: list[dict[str, Any]]) -> None:
-    """Commit, as `_put` does, that the same rows are in other files now."""
-    info = _info("OPTIMIZE", {"predicate": "[]"}, readVersion=head.version)
+def rearrange(path: str, table: DeltaTable, head: Head, actions: list[dict[str, Any]]) -> None:
+    """Commit that the same rows of an open table, read at `head`, are in other files now.
+
+    Raises:
+        AlteredError: Another commit removed one of these files meanwhile, or altered columns.
+        CommitFailedError: Others were quicker in all tries.
+        InputError: The log is another one.
+    """
     mine = {action["remove"]["path"] for action in actions if "remove" in action}
 
     def altered(action: dict[str, Any]) -> bool:
         gone = action.get("remove", {}).get("path") in mine
         return gone or bool({"metaData", "protocol"} & action.keys())
 
-    _put(path, head, [info, *actions], altered)
+    if plain(table):
+        info = _info("OPTIMIZE", {"predicate": "[]"}, readVersion=head.version)
+        _put(path, head, [info, *actions], altered)
+    else:
+        _put_by_library(path, table, head, actions, altered)
 
 
 def added(
@@ -212,7 +225,7 @@ def removed(path: str, size: int, values: Values) -> dict[str, Any]:
 def _put(
     path: str, head: Head, actions: list[dict[str, Any]], altered: Callable[[dict[str, Any]], bool]
 ) -> Head:
-    """Commit actions after a version, and return their version.
+    """Commit actions after a version, and return their version; they are on the disk then.
 
     Raises:
         AlteredError: A commit after `head` has an action that is `altered`, or was removed from the
@@ -224,6 +237,10 @@ def _put(
     made = log / f"_{uuid4()}.json.tmp"
     try:
         made.write_bytes(entry)
+        # An entry that names an empty file after a loss of power ends its readers. One that is
+        # empty itself is a commit of nothing to them, and is made again: it is synced when its rows
+        # can be read already.
+        _sync_added(path, actions)
         while True:
             while (others := delta.commit(store, version + 1)) is not None:
                 version += 1
@@ -234,12 +251,87 @@ def _put(
                 raise AlteredError(f"{path} went on by more than its log has after {version}")
             with suppress(FileExistsError):
                 _link(path, head, made, Path(path, delta.entry_name(version + 1)))
+                disk.sync(made)
+                disk.sync(log)
                 return Head(version + 1, entry)
     except FileNotFoundError:
         is_there(path, head)
         raise
     finally:
         made.unlink(missing_ok=True)
+
+
+def settle(path: str, version: int) -> None:
+    """Return when a commit of delta-rs, which syncs nothing, is on the disk; not for a store."""
+    if "://" not in path:
+        _sync_added(path, delta.commit(delta.store(path), version) or [])
+        entry = Path(path, delta.entry_name(version))
+        for each in (entry, entry.parent, Path(path), Path(path).parent):
+            disk.sync(each)
+
+
+def _sync_added(path: str, actions: list[dict[str, Any]]) -> None:
+    for action in actions:
+        if "add" in action:
+            disk.sync(Path(path, unquote(action["add"]["path"])))
+
+
+def _put_by_library(
+    path: str, table: DeltaTable, head: Head, actions: list[dict[str, Any]],
+    altered: Callable[[dict[str, Any]], bool],
+) -> None:  # fmt: skip
+    """Commit the same by delta-rs, to the version behind those that were looked at, or not at all.
+
+    By itself it would commit behind another job's merge of the same files, too.
+    """
+    from deltalake import CommitProperties, PostCommitHookProperties
+    from deltalake.exceptions import CommitFailedError
+
+    store, version, given = delta.store(path), head.version, _of_library(actions)
+    at_once = CommitProperties({"readVersion": head.version}, max_commit_retries=0)
+    # What follows a commit may fail, and a commit that failed is made again.
+    alone = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+    schema, parts = table.schema(), table.metadata().partition_columns
+    for tries_left in range(REMOTE_TRIES - 1, -1, -1):
+        is_there(path, head)
+        table.update_incremental()
+        while version < table.version():
+            version += 1
+            others = delta.commit(store, version)
+            if others is None or any(map(altered, others)):
+                raise AlteredError(f"version {version} of {path} altered what was read before")
+        try:
+            table.create_write_transaction(
+                given, "append", schema, parts,
+                commit_properties=at_once, post_commithook_properties=alone,
+            )  # fmt: skip
+        except CommitFailedError:
+            if not tries_left:
+                raise
+        else:
+            break
+    settle(path, version + 1)
+    is_there(path, head)
+
+
+def _of_library(actions: list[dict[str, Any]]) -> list[AddAction | RemoveAction]:
+    from deltalake.transaction import AddAction, RemoveAction
+
+    return [
+        (RemoveAction if kind == "remove" else AddAction)(**{
+            NAMES.get(name, name): value
+            for name, value in {**action, "path": unquote(action["path"])}.items()
+            if name != "extendedFileMetadata"
+        })
+        for each in actions for kind, action in each.items()
+    ]  # fmt: skip
+
+
+NAMES = {
+    "partitionValues": "partition_values", "modificationTime": "modification_time",
+    "dataChange": "data_change", "deletionTimestamp": "deletion_timestamp",
+}  # fmt: skip
+"""Of fields of actions, where delta-rs names them otherwise."""
 
 
 def _link(path: str, head: Head, made: Path, entry: Path) -> None:

@@ -127,7 +127,7 @@ def _leave_out(path: str, files: Choice) -> int:
         )
     actions, doubled = _actions(table, delta.store(path), before, after)
     if actions:
-        _commit(path, table, head, actions)
+        commits.rearrange(path, table, head, actions)
     return doubled
 
 
@@ -138,9 +138,8 @@ def _are_plain(table: DeltaTable, paths: list[str]) -> bool:
         return True
     if "deletionVectors" not in (protocol.reader_features or ()):
         return False
-    masked = pa.table(table.deletion_vectors())["filepath"].to_pylist()
     mapped = "delta.columnMapping.mode" in table.metadata().configuration
-    return not mapped and not any(file.endswith(f"/{path}") for file in masked for path in paths)
+    return not mapped and not merging.masked(table, paths)
 
 
 def _files_of(double: Double, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
@@ -163,35 +162,6 @@ def _files_on(day: str, files: pa.Table) -> tuple[list[str] | None, pa.Table]:
     return None, files.sort_by(order)
 
 
-def _commit(
-    path: str, table: DeltaTable, head: commits.Head, actions: list[dict[str, Any]]
-) -> None:
-    if commits.plain(table):
-        commits.rearrange(path, head, actions)
-        return
-    from deltalake import CommitProperties
-    from deltalake.transaction import AddAction, RemoveAction
-
-    named = [
-        (RemoveAction if kind == "remove" else AddAction)(**{
-            _NAMES.get(name, name): value
-            for name, value in {**action, "path": unquote(action["path"])}.items()
-            if name != "extendedFileMetadata"
-        })
-        for each in actions for kind, action in each.items()
-    ]  # fmt: skip
-    read = CommitProperties(custom_metadata={"readVersion": table.version()})
-    table.create_write_transaction(
-        named, "append", table.schema(), table.metadata().partition_columns, commit_properties=read
-    )
-
-
-_NAMES = {
-    "partitionValues": "partition_values", "modificationTime": "modification_time",
-    "dataChange": "data_change", "deletionTimestamp": "deletion_timestamp",
-}  # fmt: skip
-
-
 def _actions(
     table: DeltaTable, store: FileSystem, gone: list[str] | None, files: pa.Table
 ) -> tuple[list[Any], int]:
@@ -203,7 +173,7 @@ def _actions(
     actions: list[dict[str, Any]] = []
     doubled = 0
     kept = _kept(store, gone, paths)
-    for path, size, values, keep in zip(paths, sizes, _values(files), kept, strict=True):
+    for path, size, values, keep in zip(paths, sizes, merging.values(files), kept, strict=True):
         if not keep.all():
             doubled += int((~keep).sum())
             actions.append(commits.removed(path, size, values))
@@ -211,16 +181,6 @@ def _actions(
             rows = merging.read(table, store, unquote(path)).filter(pa.array(keep))
             actions.append(commits.added(store, unquote(path).rpartition("/")[0], values, rows))
     return actions, doubled
-
-
-def _values(files: pa.Table) -> list[commits.Values]:
-    """Return the values of each file's partition, as the log has them."""
-    parts = [name for name in files.column_names if name.startswith("partition.")]
-    return [
-        {name.removeprefix("partition."): None if value is None else str(value)
-         for name, value in row.items()}
-        for row in files.select(parts).to_pylist()
-    ] if parts else [{} for _ in range(len(files))]  # fmt: skip
 
 
 def _kept(store: FileSystem, gone: list[str] | None, paths: list[str]) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sightstream.errors import InputError
 from sightstream.io import separated
 from sightstream.io.disk import locked
-from sightstream.tables import delta
+from sightstream.tables import commits, delta
 from sightstream.tables.schema import LABEL
 
 SMALL_FILES = 64
@@ -111,6 +111,7 @@ class Labels:
         )  # fmt: skip
         added = pa.Table.from_pylist(list(map(vars, rows)), LABEL)
         write_deltalake(table, delta.fitted(added, table), mode="append")
+        commits.settle(str(self.path), table.version())
         if len(table.file_uris()) > SMALL_FILES:
             table.optimize.compact()
             table.vacuum(dry_run=False)

@@ -20,6 +20,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from sightstream.errors import InputError, first_line
+from sightstream.io import disk
 from sightstream.tables import commits, delta, doubles, merging
 from sightstream.tables.schema import LARGE, LATER, ROW
 
@@ -36,13 +37,13 @@ SMALL_FILES = 256
 MERGED = 32 * 2**20
 """Bytes from which a file is left as it is, so that no large file is rewritten for few rows."""
 
-HOUR = timedelta(hours=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 HISTORY = timedelta(days=1)
 """Time that log entries and files are kept for readers that are away, unless it is set."""
 
 CLEANING = 3600.0
-"""Seconds between two removals of what is older; they list all files."""
+"""Seconds between two removals of what is older, at most; they list all files."""
 
 REPLAYED = 20
 """Commits between checkpoints in a store; each commit replays those since the last one."""
@@ -74,6 +75,8 @@ class Predictions:
 
         self.path, self._history = path, HISTORY if history is None else history
         kept = f"interval {self._history // HOUR} hours"
+        if self._history % HOUR:
+            kept = f"interval {self._history // MINUTE} minutes"
         configuration = {
             "delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept,
             "delta.checkpointInterval": str(REPLAYED),
@@ -91,6 +94,7 @@ class Predictions:
                 and configuration.items() - self._table.metadata().configuration.items()
             ):
                 self._table.alter.set_table_properties(configuration)
+            commits.settle(self.path, self._table.version())
             self._unmerged = len(self._table.file_uris())
             self._opened_at = self._table.version()
             self._head = commits.head(path, self._opened_at)
@@ -181,6 +185,7 @@ class Predictions:
             return commits.append(self.path, self._head, fitted, app_id, batch_id)
         self._refresh()
         self._append_by_library(rows, app_id, batch_id)
+        commits.settle(self.path, self._table.version())
         commits.is_there(self.path, self._head)
         return commits.head(self.path, self._table.version())
 
@@ -251,6 +256,8 @@ class Predictions:
                 self._table.create_write_transaction(
                     [], "append", schema, parts, commit_properties=once
                 )
+                self._refresh()
+                commits.settle(self.path, self._table.version())
         return value if held is None else held
 
     def _since(self, days: pa.ChunkedArray | pa.Array) -> Dataset:
@@ -277,24 +284,21 @@ class Predictions:
                 self._merge()
                 self._unmerged -= files
             if merged:
-                DeltaTable(self.path).create_checkpoint()
-            if merged and time.monotonic() - self._cleaned > CLEANING:
+                self._checkpoint(DeltaTable(self.path))
+            pause = min(CLEANING, self._history.total_seconds())
+            if merged and time.monotonic() - self._cleaned > pause:
                 self._clean_up()
             return merged
 
     def _merge(self) -> None:
-        from deltalake import CommitProperties, DeltaTable
+        from deltalake import DeltaTable
 
         table = DeltaTable(self.path)
-        if commits.plain(table):
-            with suppress(commits.AlteredError):  # the others' files are merged the next time
-                merging.merge(self.path, table, MERGED)
-        elif "delta.columnMapping.mode" in table.metadata().configuration:
+        if "delta.columnMapping.mode" in table.metadata().configuration:
             log.info("small files are not merged, which delta-rs cannot where columns are mapped")
         else:
-            often = CommitProperties(max_commit_retries=1000)
-            table.optimize.compact(target_size=MERGED, commit_properties=often)
-            self._leave_out_copies()
+            with suppress(commits.AlteredError):  # the others' files are merged the next time
+                merging.merge(self.path, table, MERGED)
 
     def _clean_up(self) -> None:
         """Remove files and log entries that are older than the table's history."""
@@ -304,11 +308,21 @@ class Predictions:
         table = DeltaTable(self.path)
         # Deletion vectors of others count as files that the log does not name.
         full = "deletionVectors" not in (table.protocol().reader_features or ())
-        table.vacuum(
-            self._history // HOUR, dry_run=False, enforce_retention_duration=False, full=full
-        )
-        table.create_checkpoint()
+        # It takes whole hours; without, the table's own history counts.
+        hours = None if self._history % HOUR else self._history // HOUR
+        table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=full)
+        self._checkpoint(table)
         table.cleanup_metadata()
+
+    def _checkpoint(self, table: DeltaTable) -> None:
+        """Make a checkpoint, and sync it: what it stands for may be removed then."""
+        table.create_checkpoint()
+        if "://" not in self.path:
+            log = Path(self.path, "_delta_log")
+            # In this order: readers do without the hint, and fail where it names an empty file.
+            for name in (f"{table.version():020d}.checkpoint.parquet", "_last_checkpoint"):
+                disk.sync(log / name)
+            disk.sync(log)
 
     def _leave_out_copies(self) -> None:
         """Look at the commits since the last look that are not ours, until no rows are double."""

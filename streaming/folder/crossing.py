@@ -81,7 +81,7 @@ def _name(target: str) -> bytes:
 
 def _complete(held: bytes, target: Path) -> None:
     if not os.path.lexists(target):
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         copy = target.with_name(f"{target.name}.copy")
         copy.unlink(missing_ok=True)
         if stat.S_ISREG(os.lstat(held).st_mode):

@@ -138,14 +138,15 @@ class Intake:
 
     def _events(self, chunk: list[Arrival]) -> pa.Table:
         paths, infos, came = zip(*chunk, strict=True)
-        ids = [new_event_id(time.time()) for _ in chunk]
+        ids, now = [new_event_id(time.time()) for _ in chunk], time.time()
         refusals = [_NOT_FILES.get(stat.S_IFMT(info.st_mode)) for info in infos]
         columns = {
             "event_id": ids,
             "source": ["folder"] * len(chunk),
             "uri": [
-                f"{_folder(int(at // SPAN))}/{event_id}{_suffix(path)}"
-                for path, at, event_id in zip(paths, came, ids, strict=True)
+                # By now, not by its arrival: what is taken late must not join what is removed.
+                f"{_folder(int(now // SPAN))}/{event_id}{_suffix(path)}"
+                for path, event_id in zip(paths, ids, strict=True)
             ],
             "original_name": [readable(path[len(self._inbox) + 1 :]) for path in paths],
             "event_time": came,

@@ -68,11 +68,16 @@ def read(manifests: Sequence[Path]) -> pa.Table:
 
 def placed(events: pa.Table, images: Path) -> pa.Table:
     """Return events of manifests with the uris that their images have below a home's `images`."""
-    places = events["uri"]
-    if pc.any(pc.starts_with(places, _ABSOLUTE)).as_py():
-        places = pc.replace_substring_regex(places, ".*/([^/]+/[^/]+)$", r"\1")
-    uris = pc.binary_join_element_wise(images.as_uri(), places, "/")
+    uris = pc.binary_join_element_wise(images.as_uri(), places(events), "/")
     return events.set_column(EVENT.get_field_index("uri"), EVENT.field("uri"), uris)
+
+
+def places(events: pa.Table) -> pa.ChunkedArray:
+    """Return where the images of manifests are below a home's `images`."""
+    found = events["uri"]
+    if pc.any(pc.starts_with(found, _ABSOLUTE)).as_py():
+        found = pc.replace_substring_regex(found, ".*/([^/]+/[^/]+)$", r"\1")
+    return found
 
 
 def _read(path: Path) -> pa.Table:

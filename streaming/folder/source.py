@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -13,7 +14,7 @@ from sightstream.tables.schema import EVENT_COLUMNS, ddl
 from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.intake import Folders, Intake
-from streaming.folder.manifests import between, read
+from streaming.folder.manifests import PENDING, between, places, read
 from streaming.source import Tasks, Work
 
 if TYPE_CHECKING:
@@ -136,6 +137,20 @@ class Folder(Manifested):
         self._intake = Intake(folders, when, images_per_batch, self._arrived)
         self.read = AssignedImages(folders.images, folders.manifests)
         super().__init__(folders.manifests, checkpoint, images_per_batch, turns, on_arrival)
+
+
+def held(manifests: Path, checkpoint_folder: Path) -> set[str]:
+    """Return the places below the folder of images of those that no committed micro-batch holds.
+
+    Also of those that the intake moves just now. ValueError where a manifest is damaged.
+    """
+    found = set[str]()
+    with suppress(FileNotFoundError, ValueError):  # it is published by now, or has moved no image
+        found.update(places(read([manifests / PENDING])).to_pylist())
+    for path in between(manifests, checkpoint.offset(checkpoint_folder)):
+        with suppress(FileNotFoundError):  # all its images have rows since
+            found.update(places(read([path])).to_pylist())
+    return found
 
 
 def waiting(manifests: Path, checkpoint_folder: Path) -> int:

@@ -76,7 +76,7 @@ def disk(folder: Path) -> Figures:
     yield "disk_size_bytes", found.total
 
 
-def images(inbox: Path, ignore: Iterable[str], kept: Path, retention_days: int) -> Figures:
+def images(inbox: Path, ignore: Iterable[str], kept: Path, retention_days: float) -> Figures:
     """Yield the files that wait in the inbox, and the age of the images that are kept."""
     there = inbox.is_dir()  # not where images come from elsewhere alone
     yield "inbox_files", sum(1 for _ in files(os.fsencode(inbox), ignored(ignore))) if there else 0

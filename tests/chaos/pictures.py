@@ -50,7 +50,7 @@ class Pictures:
     def digit(self) -> Picture:
         """One that is classified."""
         content, label = self._chance.choice(self._digits)
-        return Picture(_marked(content, self._next()), label)
+        return Picture(self.again(content), label)
 
     def broken(self) -> Picture:
         """One whose end is missing."""
@@ -63,6 +63,10 @@ class Pictures:
     def endless(self) -> Picture:
         """One of a format of `tests.chaos.formats`, whose decoder never returns."""
         return Picture(ENDLESS_SIGNATURE + self._next(), code="timeout")
+
+    def again(self, png: bytes) -> bytes:
+        """The same pixels, in a file with content of its own."""
+        return _marked(png, self._next())
 
     def any(self) -> Picture:
         """A digit, or now and then a broken one."""

@@ -62,11 +62,20 @@ def test_the_versions_are_those_of_mlflow(registry, name, monkeypatch):
     assert len(own) == {"leaf": 3, "car": 1}.get(name, 0)
 
 
-@pytest.mark.parametrize("which", ["champion", "best", "challenger", "none", 1, 2, 3, "4", 9])
+@pytest.mark.parametrize(
+    "which",
+    ["champion", "best", "Best", "challenger", "none", 1, 2, 3, "4", "04", 9, "\u00b2", "7" * 5000,
+     "", "latest", "LATEST"],
+)  # fmt: skip
 def test_one_version_is_that_of_mlflow(registry, which, monkeypatch):
     own = registry.number("leaf", which)
     monkeypatch.setattr(registry, "_without_mlflow", lambda *_: None)
     assert own == registry.number("leaf", which)
+
+
+def test_a_name_that_is_no_text_is_of_no_model(registry):
+    assert registry.versions("le\udcffaf") == []
+    assert registry.number("le\udcffaf", "champion") is None
 
 
 def test_mlflow_is_not_imported(registry):

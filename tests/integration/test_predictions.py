@@ -551,6 +551,112 @@ def test_the_log_and_the_files_are_kept_for_the_history(path):
     assert len(log_entries(path)) <= 10
 
 
+def test_a_history_of_minutes_is_kept_by_log_and_files(path):
+    table = Predictions(path, timedelta(minutes=90))
+    kept = DeltaTable(path).metadata().configuration["delta.deletedFileRetentionDuration"]
+    assert kept == "interval 90 minutes"
+    commit_many(table, 30)
+    left = data_files(path)[0].with_name("part-of-a-commit-that-was-killed.parquet")
+    left.touch()
+    age(path, hours=1)
+    assert table.maintain(quiet=True)
+    assert len(log_entries(path)) > 30
+    assert left.exists()
+    age(path, hours=2)
+    again = Predictions(path, timedelta(minutes=90))
+    commit_many(again, 2, first=30)
+    assert again.maintain(quiet=True)
+    assert len(log_entries(path)) <= 10
+    assert not left.exists()
+    assert names(path) == sorted(map(str, range(32)))
+
+
+def test_old_files_are_looked_for_as_often_as_a_short_history_ends(path, monkeypatch):
+    table = Predictions(path, timedelta(minutes=10))
+    cleaned = []
+    monkeypatch.setattr(table, "_clean_up", lambda: cleaned.append(1) or setattr(
+        table, "_cleaned", time.monotonic()))  # fmt: skip
+    for number in range(2):
+        commit_many(table, 2, first=2 * number)
+        assert table.maintain(quiet=True)
+    assert len(cleaned) == 1
+    table._cleaned -= 601
+    commit_many(table, 2, first=4)
+    assert table.maintain(quiet=True)
+    assert len(cleaned) == 2
+
+
+@pytest.fixture
+def order(monkeypatch):
+    """The names of files that are synced, linked and removed, in order; parquet files by that."""
+    done = []
+
+    def name(path):
+        return "rows" if str(path).endswith(".parquet") else Path(path).name
+
+    def sync(file):
+        done.append(f"sync {name(Path(f'/proc/self/fd/{file}').readlink())}")
+        fsync(file)
+
+    def linked(source, target):
+        done.append(f"link {name(target)}")
+        link(source, target)
+
+    fsync, link = os.fsync, os.link
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "link", linked)
+    return done
+
+
+def entry(version):
+    return f"{version:020d}.json"
+
+
+def test_the_files_of_a_commit_are_synced_before_its_entry_and_all_before_its_return(table, order):
+    for number in range(2):
+        order.clear()
+        table.append(rows(row()), "app", number)
+        made = order[2].removeprefix("sync ")
+        assert made.endswith(".json.tmp")
+        assert order == ["sync rows", f"link {entry(number + 1)}", f"sync {made}",
+                         "sync _delta_log"]  # fmt: skip
+
+
+def test_merged_files_and_a_checkpoint_are_synced_before_what_they_replace_is_removed(
+    table, path, order
+):
+    commit_many(table, 3)
+    order.clear()
+    assert table.maintain(quiet=True)
+    merged = order.index(f"link {entry(4)}")
+    assert order[merged - 1] == "sync rows"
+    checkpoint = order.index("sync _last_checkpoint")
+    assert order[checkpoint - 1 : checkpoint + 2] == [
+        "sync rows", "sync _last_checkpoint", "sync _delta_log"
+    ]  # fmt: skip
+
+
+def test_what_delta_rs_commits_is_synced_right_after(path, order, tmp_path):
+    table = Predictions(path)
+    assert order[:2] == [f"sync {entry(0)}", "sync _delta_log"]
+    order.clear()
+    table.mark("a mark", 7)
+    assert f"sync {entry(1)}" in order
+    order.clear()
+    Labels(tmp_path / "labels").put({"1": "cat"}, "me")
+    assert order[:2] == ["sync rows", f"sync {entry(1)}"]
+
+
+def test_a_hint_of_a_checkpoint_that_is_empty_ends_nothing(table, path):
+    commit_many(table, 30)
+    table.maintain(quiet=True)
+    Path(path, "_delta_log", "_last_checkpoint").write_bytes(b"")
+    again = Predictions(path)
+    commit_many(again, 1, first=30)
+    assert predictions.version(path) == DeltaTable(path).version()
+    assert names(path) == sorted(map(str, range(31)))
+
+
 def test_another_history_is_written_to_the_table_and_without_one_it_stays(table, path):
     def kept():
         return DeltaTable(path).metadata().configuration["delta.logRetentionDuration"]

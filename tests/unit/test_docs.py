@@ -114,12 +114,13 @@ def test_files_of_this_repository_that_a_page_names_exist(page):
             assert (ROOT / word).exists(), word
 
 
-def test_tests_that_a_page_names_exist():
+@pytest.mark.parametrize("page", ["docs/security.md", "docs/reliability.md"])
+def test_tests_that_a_page_names_exist(page):
     defined = {
         name for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
     }  # fmt: skip
-    named = {word for word in codes(prose("docs/security.md")) if word.startswith("test_")}
+    named = {word for word in codes(prose(page)) if word.startswith("test_")}
     assert named and named - defined == set()
 
 
@@ -187,7 +188,7 @@ def test_each_column_of_the_table_is_documented():
 
 
 def test_each_exit_code_is_documented():
-    documented = {int(row[0]) for row in rows("docs/promises.md", "Exit codes")}
+    documented = {int(row[0]) for row in rows("docs/reliability.md", "Exit codes")}
     kinds = (each for each in vars(errors).values() if isinstance(each, type))
     raised = {each.exit_code for each in kinds if issubclass(each, errors.SightstreamError)}
     assert documented == {0} | raised
