@@ -9,6 +9,8 @@ from threading import Event
 
 from sightstream.config import Settings
 from tests.chaos import checker, faults
+from tests.chaos.faults.files import REFUSED
+from tests.chaos.faults.kafka import LOST
 from tests.chaos.schedule import Planned
 from tests.chaos.world import World
 
@@ -91,6 +93,8 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
 def _do(world: World, seed: int, planned: Planned, say: Say) -> None:
     fault, chance = faults.ALL[planned.name], Random(f"{seed} {planned.number}")
     begin = time.time()
+    if world.stream.ready:  # what it says of its checkpoint, it says when it starts
+        world.stream.explains -= {REFUSED, LOST}
     world.stream.explains |= set(fault.codes)
     with fault.act(world, chance) as did:
         say(f"{planned}: {did}")
