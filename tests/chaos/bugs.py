@@ -57,19 +57,23 @@ def next_offset() -> None:
 
 
 def lost_isolation() -> None:
-    """What the second try found of an image that ended its process is dropped."""
+    """What another try found of an image that ended its process, or took too long, is dropped."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     from streaming.workers import Workers
 
-    isolated = Workers.isolated
+    def dropping(found: Any) -> Any:
+        def without(self: Workers, *arguments: Any) -> Any:
+            events, answers, *others = found(self, *arguments)
+            lost = pc.is_in(answers["error_code"], pa.array(["crashed", "timeout"]))
+            return events.filter(pc.invert(lost)), answers.filter(pc.invert(lost)), *others
 
-    def without(self: Workers, *arguments: Any) -> Any:
-        events, answers = isolated(self, *arguments)
-        kept = pc.fill_null(pc.not_equal(answers["error_code"], "crashed"), fill_value=True)
-        return events.filter(kept), answers.filter(kept)
+        return without
 
-    Workers.isolated = without
+    # In the worker's task, and in the driver where tasks may not be tried again.
+    Workers.all_answers = dropping(Workers.all_answers)
+    Workers.isolated = dropping(Workers.isolated)
 
 
 BUGS = {

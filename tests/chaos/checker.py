@@ -9,7 +9,7 @@ from typing import Any
 Entry = Mapping[str, Any]
 
 DEADLINE = 90.0
-"""Seconds within which an image has its row, once no fault is under way."""
+"""Seconds within which an image has its row, on a machine that is not busy otherwise."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ class Told:
 
 
 def differences(
-    rows: Sequence[Row], entries: Iterable[Entry], topic: Iterable[str] | None = None
+    rows: Sequence[Row],
+    entries: Iterable[Entry],
+    topic: Iterable[str] | None = None,
+    deadline: float = DEADLINE,
 ) -> Iterator[str]:
     """Yields what is wrong, the gravest first; nothing where all is right.
 
@@ -85,6 +88,7 @@ def differences(
         rows: of the whole table.
         entries: of the ledger.
         topic: keys of the predictions topic's messages; None where there is none.
+        deadline: seconds within which an image has its row, once no fault is under way.
     """
     told = Told.of(entries)
     known = told.gone | told.maybe | told.sent
@@ -101,7 +105,7 @@ def differences(
             what = "of an aborted transaction" if row.id in told.aborted else "that nobody sent"
             yield f"invented: {row.id} is a row {what}"
     yield from _versions(rows, told.promoted)
-    yield from _late(rows, told)
+    yield from _late(rows, told, deadline)
     if topic is not None:
         keys = set(topic)
         yield from (f"untold: {r.id} is not in the predictions topic" for r in rows
@@ -162,14 +166,14 @@ def _versions(rows: Sequence[Row], promoted: Mapping[int, float]) -> Iterator[st
             yield f"early: {row.id} has version {row.model_version}, which was no champion yet"
 
 
-def _late(rows: Sequence[Row], told: Told) -> Iterator[str]:
+def _late(rows: Sequence[Row], told: Told, deadline: float) -> Iterator[str]:
     for row in rows:
         if row.id in told.sent:
             came = told.sent[row.id]["at"]
             ends = [each["at"] for each in told.faults if each["begin"] <= row.seen]
             # A fault that is under way when the row is seen ends later.
             waited = row.seen - max([came, *(end for end in ends if end <= row.seen)])
-            if waited > DEADLINE and not any(end > row.seen for end in ends):
+            if waited > deadline and not any(end > row.seen for end in ends):
                 yield f"late: {row.id} has its row {waited:.0f} s after the last fault's end"
 
 

@@ -9,11 +9,16 @@ from threading import Event
 
 from sightstream.config import Settings
 from tests.chaos import checker, faults
+from tests.chaos.faults.files import REFUSED
+from tests.chaos.faults.kafka import LOST
 from tests.chaos.schedule import Planned
 from tests.chaos.world import World
 
-START = 120.0
+START = 240.0
 """Seconds within which the stream must be ready for the first time."""
+
+STARTS = 6
+"""Times as long as that start may an image wait for its row, where that is over `DEADLINE`."""
 
 PATIENCE = 120.0
 """Seconds that each second fault waits for rows: on a busy machine, a start takes long."""
@@ -66,7 +71,8 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
     with World(
         folder, given.starter, given.parts, given.seed, bug=given.bug, preload=preload
     ) as world:
-        _until_ready(world)
+        # On a busy machine, a start takes minutes.
+        deadline = max(checker.DEADLINE, STARTS * _until_ready(world))
         begin = time.monotonic()
         for each in planned:
             _wait(world, begin + each.second, say, begin)
@@ -74,12 +80,12 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
                 begin += _rows(world)
             _do(world, given.seed, each, say)
         _wait(world, begin + given.seconds, say, begin)
-        world.drain(checker.DEADLINE)
+        world.drain(deadline)
         world.stop()
         rows, entries, topic = world.observer.rows(), world.ledger.entries(), world.topic()
         return Outcome(
             len({each["id"] for each in entries if each["kind"] == "sent"}), len(rows),
-            world.stream.starts, list(checker.differences(rows, entries, topic)),
+            world.stream.starts, list(checker.differences(rows, entries, topic, deadline)),
             checker.pauses(rows, entries), given.parts,
         )  # fmt: skip
 
@@ -87,6 +93,8 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
 def _do(world: World, seed: int, planned: Planned, say: Say) -> None:
     fault, chance = faults.ALL[planned.name], Random(f"{seed} {planned.number}")
     begin = time.time()
+    if world.stream.ready:  # what it says of its checkpoint, it says when it starts
+        world.stream.explains -= {REFUSED, LOST}
     world.stream.explains |= set(fault.codes)
     with fault.act(world, chance) as did:
         say(f"{planned}: {did}")
@@ -102,12 +110,15 @@ def _rows(world: World) -> float:
     return time.monotonic() - begin
 
 
-def _until_ready(world: World) -> None:
-    deadline = time.monotonic() + START
+def _until_ready(world: World) -> float:
+    """Returns the seconds that the start took."""
+    begin = time.monotonic()
+    deadline = begin + START
     while not world.stream.ready:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the stream did not start: {world.stream.said.read_text()}")
         time.sleep(0.1)
+    return time.monotonic() - begin
 
 
 def _wait(world: World, until: float, say: Say, begin: float) -> None:

@@ -111,6 +111,8 @@ class World:
         self.senders = self._senders()
         stack.callback(self.stream.end, 0)
         stack.callback(self.observer.stopping.set)
+        for sender in self.senders:
+            stack.callback(sender.stopping.set)
         for each in (self.stream, self.observer, *self.senders):
             each.start()
 

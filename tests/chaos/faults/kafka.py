@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NO_BROKER, LOST = 7, 8
 
-TOLD = 60.0
+TOLD = 240.0
 """Seconds within which a stream that starts says that messages are gone."""
 
 
