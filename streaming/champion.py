@@ -51,6 +51,8 @@ class Champion:
     def look(self, ready: Callable[[ServedModel], None]) -> None:
         """Load the champion if it is another version than at the last look; see `watch`.
 
+        One that is no champion any more once it is loaded, as after a rollback, does not take over.
+
         Raises:
             RegistryUnavailableError: the registry does not answer; the next look tries again.
         """
@@ -61,6 +63,9 @@ class Champion:
             version = self._registry.version(self._name, number)
             model = self._load(self._registry, version, *self._runs_on)
             ready(model)
+            if self._registry.champion_number(self._name) != number:
+                log.info("%s stays in use: %s is not the champion any more", self.model, model)
+                return
         except RegistryUnavailableError:
             raise
         except Exception as error:  # a model's files may cause any

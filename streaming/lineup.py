@@ -102,6 +102,8 @@ class Follower:
             return
         try:
             model = None if number is None else self._load(number)
+            if model and self._registry.number(self._name, self.alias) != number:
+                return  # the next look takes the one that has it now
         except RegistryUnavailableError:
             raise
         except Exception as error:  # a model's files may cause any

@@ -124,6 +124,22 @@ def test_a_rollback_is_a_new_champion_as_well(champion, registry):
         assert champion.model.version == number
 
 
+@pytest.mark.parametrize("then", [1, 3, None])
+def test_one_that_is_no_champion_any_more_once_it_is_loaded_does_not_take_over(
+    champion, registry, results, then
+):
+    registry.champion = 2
+
+    def moves(_):
+        registry.champion = then
+
+    champion.look(moves)
+    assert (champion.model.version, results) == (1, [])
+    champion.look(ready)
+    assert champion.model.version == (then or 1)
+    assert [version for version, _ in registry.loads] == [1, 2] + [3] * (then == 3)
+
+
 def test_an_alias_that_is_gone_leaves_the_model_in_use(champion, registry):
     registry.champion = None
     champion.look(ready)

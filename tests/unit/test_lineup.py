@@ -91,6 +91,24 @@ def test_it_follows_its_alias(follower, registry, results):
     assert (calls, results) == ([3], ["loaded"])
 
 
+@pytest.mark.parametrize("then", [2, None])
+def test_a_version_that_loses_its_alias_while_it_is_loaded_is_not_asked(
+    follower, registry, results, then
+):
+    registry.publish(3)
+    fetch = registry.fetch
+
+    def moves(version):
+        registry.aliases["challenger"] = then
+        return fetch(version)
+
+    registry.fetch = moves
+    follower.look(lambda: None)
+    assert (follower.model.version, results) == (2, [])
+    follower.look(lambda: None)
+    assert (follower.model and follower.model.version) == then
+
+
 def test_an_alias_that_is_gone_is_no_model_until_it_is_back(follower, registry):
     registry.aliases.clear()
     follower.look()
