@@ -295,6 +295,7 @@ def _followers(settings: Settings, registry: Registry, metrics: Metrics) -> list
 def _started(session: SparkSession, source: Source, on_batch: OnBatch) -> StreamingQuery:
     # Its jobs share the cores with those of other queries, instead of waiting behind them.
     session.sparkContext.setLocalProperty("spark.scheduler.pool", source.name)
+    spark.renew_sockets(session)
     writer = source.events(session).writeStream.foreachBatch(on_batch)
     writer = writer.queryName(source.name).option("checkpointLocation", str(source.checkpoint))
     return writer.trigger(processingTime=f"{TRIGGER_SECONDS} seconds").start()

@@ -222,6 +222,16 @@ def _socket_folder(scratch: Path) -> Path | None:
     return None
 
 
+def renew_sockets(session: SparkSession) -> None:
+    """Makes the folder of the workers' sockets again if it is gone: programs clean /tmp of the old.
+
+    What uses a socket in it fails once more at most; then Spark starts its workers anew.
+    """
+    if folder := session.conf.get("spark.python.unix.domain.socket.dir", None):
+        with suppress(OSError):  # then what needs it fails, and tells why
+            Path(folder).mkdir(mode=0o700, exist_ok=True)
+
+
 def _drop_dead(folder: Path) -> None:
     """Removes sockets whose owners were killed."""
     for path in folder.glob(".*.sock"):

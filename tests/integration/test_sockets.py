@@ -1,6 +1,7 @@
 """The Unix sockets between Spark's JVM and Python: short, private, and gone with their owners."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -68,6 +69,23 @@ def test_a_session_that_is_stopped_leaves_nothing_elsewhere(tmp_path):
     folder = Path(printed.split()[2])
     assert folder.parent == Path(tempfile.gettempdir())
     assert not folder.exists()
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path):
+    session = spark.start("sockets", tmp_path / ("long" * 40), "local[2]")
+
+    def rows():
+        return session.range(3).mapInPandas(lambda found: found, "id long").toArrow().num_rows
+
+    try:
+        assert rows() == 3
+        folder = Path(session.conf.get("spark.python.unix.domain.socket.dir"))
+        shutil.rmtree(folder)
+        spark.renew_sockets(session)
+        assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IRWXU
+        assert rows() == 3
+    finally:
+        spark.stop(session)
 
 
 def test_they_are_in_the_scratch_folder_where_that_is_short(tmp_path):
