@@ -87,6 +87,12 @@ class Soaked(World):
             self._page = process.pid
             yield process.url
 
+    @contextmanager
+    def senders_resting(self) -> Iterator[None]:
+        """The flow has no file open, until the block ends."""
+        with self.flow.busy:
+            yield
+
     def used_by(self) -> Parts:
         """The processes whose memory is looked at."""
         found = {
