@@ -23,8 +23,8 @@ def app_id(checkpoint: Path) -> str:
     Raises:
         CheckpointMismatchError: its metadata file is missing, empty or damaged.
     """
-    owner = checkpoint / OWNER
-    return str(_said(owner if owner.exists() else checkpoint / "metadata")["id"])
+    owner, said = checkpoint / OWNER, _said(checkpoint / "metadata")  # which Spark reads each time
+    return str((_said(owner) if owner.exists() else said)["id"])
 
 
 def _said(path: Path) -> dict[str, Any]:

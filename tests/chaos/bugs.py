@@ -83,6 +83,3 @@ BUGS = {
     "offset": next_offset,
     "isolation": lost_isolation,
 }
-
-KAFKA = frozenset({"window"})
-"""Bugs of the Kafka source alone."""

@@ -21,7 +21,7 @@ def chaos(starter, tmp_path):
                 "--folder", tmp_path, "--shrink", "0", *arguments,
             ],
             cwd=Path(__file__).parents[2], env=os.environ, capture_output=True, text=True,
-            timeout=280,
+            timeout=900,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 

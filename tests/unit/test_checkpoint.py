@@ -11,7 +11,7 @@ import pytest
 from sightstream.errors import CheckpointMismatchError
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.schema import ROW
-from streaming.checkpoint import app_id, own, require_match
+from streaming.checkpoint import OWNER, app_id, own, require_match
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 FIELDS = {
@@ -111,22 +111,32 @@ def test_an_empty_offset_of_a_batch_that_the_table_holds_costs_the_checkpoint(st
     assert f"mv {settings.checkpoint('folder')}" in look()
 
 
+@pytest.fixture(params=[False, True], ids=["before a micro-batch", "owned"])
+def begun(story, settings, request):
+    """Looks at a checkpoint, also one whose id the stream has noted beside Spark's file."""
+    look = story(offsets=1, commits=1, table=1)
+    if request.param:
+        metadata = settings.checkpoint("folder") / "metadata"
+        noted = json.dumps({"id": "app", "inode": metadata.stat().st_ino})
+        (settings.checkpoint("folder") / OWNER).write_text(noted)
+    assert look() is None
+    return look
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"", "is empty"), (b"{", "is damaged"), (b"[1]", "is damaged"), (b"\xff", "is damaged")],
 )
-def test_a_broken_metadata_file_is_told(story, settings, content, said):
-    look = story(offsets=1, commits=1, table=1)
+def test_a_broken_metadata_file_is_told(begun, settings, content, said):
     (settings.checkpoint("folder") / "metadata").write_bytes(content)
-    assert f"metadata {said}" in look()
+    assert f"metadata {said}" in begun()
     with pytest.raises(CheckpointMismatchError, match=said):
         app_id(settings.checkpoint("folder"))
 
 
-def test_offsets_without_metadata_are_a_broken_checkpoint(story, settings):
-    look = story(offsets=1, commits=1, table=1)
+def test_offsets_without_metadata_are_a_broken_checkpoint(begun, settings):
     (settings.checkpoint("folder") / "metadata").unlink()
-    assert "metadata cannot be read (No such file" in look()
+    assert "metadata cannot be read (No such file" in begun()
 
 
 def test_the_id_is_what_spark_wrote(story, settings):
