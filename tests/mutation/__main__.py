@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from sightstream.images import formats
 from sightstream.images.limits import DEFAULT_LIMITS
 from sightstream.models.version import serve
@@ -51,7 +53,7 @@ def main() -> int:
                 print(f"  {find}", flush=True)
                 if name.startswith("images/") and find.what in _LOST:
                     _, data, _ = all_of[name](find.number, TARGETS[name])
-                    print(f"    the stream's row: {_row(data)}", flush=True)
+                    print(f"    the stream's row: {row_of(data)}", flush=True)
         _print(results)
     return int(any(_counts(name, each.what) for name in names for each in results[name].finds))
 
@@ -90,12 +92,12 @@ def _seeds(name: str, given: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequ
     return made
 
 
-def _row(data: bytes) -> str:
+def row_of(data: bytes) -> str:
     """What the stream answers for an image whose worker died: its second try."""
     with tempfile.TemporaryDirectory() as folder:
         digest = write_version(Path(folder, "version"))
         model = serve(Path(folder, "version"), "tiny", 1, digest, "onnx", "cpu")
-        (answer,) = retry.classify([data], model, DEFAULT_LIMITS, 3)
+        ((_, (answer,)),) = retry.answered([(pa.table({}), [data])], model, DEFAULT_LIMITS, 3)
     return f"{answer.error_code or 'ok'}: {answer.error_detail}"
 
 

@@ -20,6 +20,7 @@ SECONDS = 20.0
 
 MEMORY = 4 * 2**30
 _SLOW = 5.0
+_STARTS = 5
 _ROUND = 0.5  # seconds that a child works between two answers
 
 
@@ -124,7 +125,7 @@ def tried(
     known = target or TARGETS[inputs.name]
     child, found = Child(Trial, inputs, target, memory=MEMORY), Tried()
     try:
-        child.ask("ready", seconds=300.0)
+        _ready(child)
         end, number = time.monotonic() + seconds, first
         while (left := end - time.monotonic()) > 0:
             try:
@@ -138,12 +139,24 @@ def tried(
     return found
 
 
+def _ready(child: Child) -> None:
+    """Wait until what is called is made; a busy machine may take longer than a child has for it."""
+    for tries_left in reversed(range(_STARTS)):
+        try:
+            child.ask("ready", seconds=300.0)
+        except LostError as lost:
+            if lost.code != "timeout" or not tries_left:
+                raise
+        else:
+            break
+
+
 def _searched(
     child: Child, inputs: Inputs, number: int, target: Target, most: float
 ) -> tuple[int, Tried]:
     """Try inputs one at a time until one ends the process again; it is left out from then on."""
     found = Tried()
-    child.ask("ready", seconds=300.0)
+    _ready(child)
     for each in range(number, number + 10_000):
         try:
             more = child.ask("one", each, seconds=most)
@@ -151,7 +164,7 @@ def _searched(
             kind, _, names = inputs(each, target)
             found.outcomes[kind, lost.code] += 1
             found.finds.append(Find(inputs.name, each, kind, names, lost.code))
-            child.ask("ready", seconds=300.0)
+            _ready(child)
             return each + 1, found
         found.outcomes += more.outcomes
         found.finds += more.finds

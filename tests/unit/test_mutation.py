@@ -9,6 +9,8 @@ import time
 import pytest
 
 from sightstream.scoring.child import Child
+from tests.mutation import seeds
+from tests.mutation.__main__ import row_of
 from tests.mutation.targets import TARGETS, Target
 from tests.mutation.trial import Find, Inputs, Trial, tried
 
@@ -82,3 +84,9 @@ def test_what_raises_dies_or_hangs_is_told_by_its_number_and_the_rest_goes_on():
     assert what == {1: "crashed", 2: "KeyError", 3: "timeout"}
     assert found.outcomes["is fine", "read"] >= 2
     assert isinstance(found.finds[0], Find)
+
+
+def test_the_row_of_an_image_is_what_the_stream_s_second_try_answers():
+    (image, *_) = seeds.images()["PNG"]
+    assert row_of(image) == "ok: None"
+    assert row_of(image[: len(image) // 2]).startswith("truncated: ")
