@@ -328,3 +328,14 @@ def test_status_tells_that_the_inbox_is_not_mounted(run, home):
     why = "is a link to /nowhere/nas, which is not there: mount it"
     assert f"the inbox {home.inbox} {why}" in run("status").stdout
     assert json.loads(run("status", "--json").stdout)["stuck"]["named"] == {str(home.inbox): why}
+
+
+def test_status_tells_that_a_query_is_started_again_while_a_stream_runs(run, home):
+    home.stream.parent.mkdir(exist_ok=True)
+    why = {"count": 7, "why": "the disk is full"}
+    home.stream.write_text(json.dumps({"restarts": {"folder": why}}))
+    assert "the disk is full" not in run("status").stdout
+    with disk.held(home.root):
+        told = "query folder  failed and was started again 7 times since its last micro-batch: the"
+        assert told in run("status").stdout
+        assert json.loads(run("status", "--json").stdout)["restarts"] == {"folder": why}
