@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 from streaming.backfill.command import backfill
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def run(
         inbox_topic=inbox_topic,
     )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
+    extras.tell_of_decoder()
     with terminal.chatter_to(settings.logs / "libraries.log"):
         try:
             _run(settings, once=once, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 from sightstream.errors import InputError, ModelNotFoundError
 
 _SHOWN = ("status", "error_code", "error_detail", "model", "model_version")
@@ -32,6 +32,7 @@ def predict(
     from sightstream.models.registry import Registry, resolve
     from sightstream.scoring import api
 
+    extras.tell_of_decoder()
     settings = options.settings(home, model=model)
     if not settings.registry_uri and not settings.root.is_dir():
         raise ModelNotFoundError(
