@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from sightstream.cli.main import app
 from sightstream.config import Settings
-from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
+from sightstream.errors import ConfigError, InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Preprocessing
 from sightstream.io import disk
 from sightstream.models.registry import Registry
@@ -339,3 +339,19 @@ def test_status_tells_that_a_query_is_started_again_while_a_stream_runs(run, hom
         told = "query folder  failed and was started again 7 times since its last micro-batch: the"
         assert told in run("status").stdout
         assert json.loads(run("status", "--json").stdout)["restarts"] == {"folder": why}
+
+
+def test_predict_takes_a_version_in_the_name_of_its_model(run, home, tmp_path):
+    picture = tmp_path / "x.png"
+    picture.touch()
+    with pytest.raises(ModelNotFoundError, match="'pets' has the version '9' .*models list$"):
+        run("predict", picture, "--model", "pets@9")
+    with pytest.raises(ConfigError, match="name two versions"):
+        run("predict", picture, "--model", "pets@1", "--version", "2")
+    with pytest.raises(ModelNotFoundError, match=r"'pts' .*; its models are pets$"):
+        run("predict", picture, "--model", "pts")
+
+
+def test_promote_says_what_it_takes(run):
+    with pytest.raises(InputError, match="takes the number of a version, not 'champion'; see the"):
+        run("models", "promote", "pets", "champion")
