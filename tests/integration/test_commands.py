@@ -344,7 +344,7 @@ def test_status_tells_that_a_query_is_started_again_while_a_stream_runs(run, hom
 def test_predict_takes_a_version_in_the_name_of_its_model(run, home, tmp_path):
     picture = tmp_path / "x.png"
     picture.touch()
-    with pytest.raises(ModelNotFoundError, match="'pets' has the version '9' .*models list$"):
+    with pytest.raises(ModelNotFoundError, match=r"'pets' has the version '9' .*models list$"):
         run("predict", picture, "--model", "pets@9")
     with pytest.raises(ConfigError, match="name two versions"):
         run("predict", picture, "--model", "pets@1", "--version", "2")
