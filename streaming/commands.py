@@ -40,6 +40,10 @@ TRAINING = "training"
 """Name of the lock, in a home folder, that a first run holds while it trains the starter model."""
 
 
+_OF_A_HOME = ("lock", TRAINING, "inbox", "registry", "predictions", "checkpoints", "images")
+"""What tells a home folder from any other."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this package."""
     app.command()(run)
@@ -144,6 +148,12 @@ def status(
         raise InputError(
             f"there is no home folder {settings.root}; name one with --home, or make one with: "
             "sightstream run"
+        )
+    elsewhere = settings.registry_uri or settings.predictions_uri
+    if not elsewhere and not any((settings.root / name).exists() for name in _OF_A_HOME):
+        raise InputError(
+            f"{settings.root} is no home folder: it has no inbox, no table and no registry; "
+            "name one with --home, or make one with: sightstream run"
         )
     running = disk.is_held(settings.root)
     note = news.read(settings.stream) if running else news.Note()

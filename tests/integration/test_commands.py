@@ -355,3 +355,11 @@ def test_predict_takes_a_version_in_the_name_of_its_model(run, home, tmp_path):
 def test_promote_says_what_it_takes(run):
     with pytest.raises(InputError, match="takes the number of a version, not 'champion'; see the"):
         run("models", "promote", "pets", "champion")
+
+
+def test_status_of_a_folder_that_is_no_home_says_so(tmp_path, settings):
+    (tmp_path / "photos").mkdir()
+    done = CliRunner().invoke(app, ["status", "--home", str(tmp_path / "photos")])
+    assert isinstance(done.exception, InputError)
+    assert f"{tmp_path}/photos is no home folder: it has no inbox, no table" in str(done.exception)
+    assert done.exception.exit_code == 2
