@@ -60,6 +60,7 @@ def drop(
     """
     from producers import inbox
 
+    extras.tell_of_decoder()
     settings = options.settings(home)
     total, dropped = sum(1 for _ in inbox.find(paths, settings.ignore)), 0
     with (

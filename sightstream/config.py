@@ -270,6 +270,11 @@ class Settings(BaseSettings):
         return self.root / "stuck.json"
 
     @property
+    def stream(self) -> Path:
+        """File in which a running stream notes what `status` tells."""
+        return self.root / "stream.json"
+
+    @property
     def history(self) -> timedelta:
         """How long the table keeps its log and files for readers that are away."""
         units = {"m": "minutes", "h": "hours", "d": "days"}

@@ -143,7 +143,13 @@ def log_to(file: Path) -> None:
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    for noisy, level in {"py4j": "ERROR", "pyspark": "ERROR", "kafka": "WARNING"}.items():
+    noisy_ones = {
+        "py4j": "ERROR",
+        "pyspark": "ERROR",
+        "kafka": "WARNING",
+        "kafka.net.selector": "ERROR",  # warns of its own tasks where the cores are busy
+    }
+    for noisy, level in noisy_ones.items():
         logging.getLogger(noisy).setLevel(level)
 
 

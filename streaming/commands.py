@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 from streaming.backfill.command import backfill
 
 if TYPE_CHECKING:
     from sightstream.config import Settings
     from streaming.job import Stream
+    from streaming.observe.news import News
     from streaming.observe.screen import Screen
 
 Sources = Annotated[
@@ -35,6 +38,10 @@ Topic = Annotated[str | None, typer.Option(help="Kafka topic of images [images].
 
 TRAINING = "training"
 """Name of the lock, in a home folder, that a first run holds while it trains the starter model."""
+
+
+_OF_A_HOME = ("lock", TRAINING, "inbox", "registry", "predictions", "checkpoints", "images")
+"""What tells a home folder from any other."""
 
 
 def register(app: typer.Typer) -> None:
@@ -102,6 +109,7 @@ def run(
         inbox_topic=inbox_topic,
     )  # fmt: skip
     terminal.log_to(settings.logs / "sightstream.log")
+    extras.tell_of_decoder()
     with terminal.chatter_to(settings.logs / "libraries.log"):
         try:
             _run(settings, once=once, as_json=as_json)
@@ -132,6 +140,7 @@ def status(
     from streaming.folder import stuck
     from streaming.folder.source import waiting
     from streaming.kafka import lag
+    from streaming.observe import news
     from streaming.observe import status as state
 
     settings = options.settings(home, source=source or None, kafka_topic=topic, inbox_uri=inbox)
@@ -140,8 +149,17 @@ def status(
             f"there is no home folder {settings.root}; name one with --home, or make one with: "
             "sightstream run"
         )
+    elsewhere = settings.registry_uri or settings.predictions_uri
+    if not elsewhere and not any((settings.root / name).exists() for name in _OF_A_HOME):
+        raise InputError(
+            f"{settings.root} is no home folder: it has no inbox, no table and no registry; "
+            "name one with --home, or make one with: sightstream run"
+        )
+    running = disk.is_held(settings.root)
+    note = news.read(settings.stream) if running else news.Note()
     found = {
-        "running": disk.is_held(settings.root),
+        "running": running,
+        "restarts": note.restarts,
         "model": "training the starter"
         if disk.is_held(settings.root, TRAINING)
         else state.champion(Registry(settings.registry_address), settings.model),
@@ -154,12 +172,14 @@ def status(
         **state.lag(lag.topic(settings) if "kafka" in settings.source else None),
     }
     if as_json:
-        terminal.out.print_json(data=found | {"stuck": vars(found["stuck"])}, default=str)
+        shown = {"stuck": vars(found["stuck"]), "restarts": asdict(note)["restarts"]}
+        terminal.out.print_json(data=found | shown, default=str)
         return
     inbox = "bucket" if settings.inbox_uri else "folder"
     rate, newest = found["rows_per_minute"], found["newest"]
     lines = {
-        "stream": "running" if found["running"] else "not running",
+        "stream": "running" if running else "not running",
+        **{f"query {name}": str(restarts) for name, restarts in note.restarts.items()},
         "model": found["model"],
         "rows today": f"{found['rows_today']}, {found['rejected_today']} of them rejected",
         "rate": f"{rate:.1f} rows a minute, in the last {state.RECENT_MINUTES} minutes",
@@ -182,19 +202,22 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
         with terminal.waiting("starting Spark and loading the model"):
             session = stack.enter_context(starting(settings))
             from streaming.job import running
+            from streaming.observe.news import News
             from streaming.observe.screen import Screen
 
             screen = Screen(as_json=as_json)
             stack.callback(screen.close)
             stream = stack.enter_context(running(settings, screen.add, session))
         stop = terminal.stop_on_signals()
+        news = News(stream, screen.say, settings.stream)
+        news.look()
         if once:
             for each in stream.lineup.followers:
                 if not each.model:
                     terminal.say(f"{each} is not asked: {each.why}; see: sightstream models list")
             taken = stream.drain()
             stream.start()
-            stream.finish(stop)
+            stream.finish(stop, news.look)
             images = taken - stream.gaps
             if stream.repeats:
                 terminal.say(
@@ -204,7 +227,7 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             terminal.say(f"{images} images taken, {stream.behind} of them left behind")
             tell_left(stream.left, as_json=as_json)
         else:
-            _follow(settings, stream, screen, stop)
+            _follow(settings, stream, screen, news, stop)
 
 
 def tell_left(left: dict[str, str], *, as_json: bool) -> None:
@@ -232,18 +255,20 @@ def tell_left(left: dict[str, str], *, as_json: bool) -> None:
         )
 
 
-def tell_away(now: dict[str, str], before: dict[str, str]) -> dict[str, str]:
+def tell_away(
+    now: dict[str, str], before: dict[str, str], say: Callable[[str], None] = terminal.say
+) -> dict[str, str]:
     """Say that an inbox is away, and that it is back; return what is away now."""
     from streaming.folder.stuck import sentence
 
     for name in now.keys() - before.keys():
-        terminal.say(sentence(name, now[name]))
+        say(sentence(name, now[name]))
     for name in before.keys() - now.keys():
-        terminal.say(f"the inbox {name} answers again")
+        say(f"the inbox {name} answers again")
     return now
 
 
-def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> None:
+def _follow(settings: Settings, stream: Stream, screen: Screen, news: News, stop: Event) -> None:
     screen.open(_places(settings, stream), settings.predictions, lambda: stream.behind)
     stream.start()
     stream.watch(stop)
@@ -251,7 +276,8 @@ def _follow(settings: Settings, stream: Stream, screen: Screen, stop: Event) -> 
     left: dict[str, str] = {}
     while not stop.wait(0.2) and not screen.gone:
         stream.tend()
-        left = tell_away(stream.left, left)
+        news.look()
+        left = tell_away(stream.left, left, screen.say)
         screen.refresh()
     terminal.err.print("finishing the current micro-batch")
 

@@ -126,10 +126,14 @@ class Stream:
         for query in self.queries:
             query.tend()
 
-    def finish(self, stop: Event) -> None:
-        """Classify all that was taken, and return; earlier if `stop` is set. See also `tend`."""
+    def finish(self, stop: Event, look: Callable[[], object] = int) -> None:
+        """Classify all that was taken, and return; earlier if `stop` is set. See also `tend`.
+
+        `look` is called several times a second.
+        """
         while self.behind > 0 and not stop.wait(0.02):
             self.tend()
+            look()
         self.table.maintain(quiet=False)
 
     def stop(self) -> None:

@@ -44,6 +44,10 @@ class Query:
 
     def __post_init__(self) -> None:
         self.progress = time.monotonic()
+        self.restarts = 0
+        """Failures since the last micro-batch, also those that count for no end of the stream."""
+        self.why = ""
+        """The reason of the latest."""
         self._failures = 0
         self._next = 0.0
         self._busy = False
@@ -104,7 +108,10 @@ class Query:
                 f"the stream failed {FAILURES} times in a row: {reason(error)}; nothing is lost: "
                 f"correct that and start again; details are in {self.logs}"
             )
-        log.error("the query failed and is started again: %s", reason(error or "its input is new"))
+        why = reason(error or "its input is new")
+        log.error("the query failed and is started again: %s", why)
+        if error:
+            self.restarts, self.why = self.restarts + 1, why
         self.on_restart()
         self.batches.doubt()
 
@@ -114,7 +121,7 @@ class Query:
         self._busy = True
         try:
             self.batches.run(batch, batch_id, self._goes_on)
-            self._failures = 0
+            self._failures = self.restarts = 0
             self.progress = time.monotonic()
         finally:
             self._busy = False

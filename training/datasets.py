@@ -75,6 +75,11 @@ class Source:
         found = one_spelling([*found, *self.examples])
         labels = {e.label for e in found if e.split != "test"}
         if len(labels) < 2:
+            if not (self.split_file or self.folders or self.examples):
+                raise InputError(
+                    "there are no images to train on: give --data DIR, with a folder for each "
+                    "class, or --split-file"
+                )
             where = self.split_file or ", ".join(map(str, self.folders)) or "the data"
             files = (each for folder in self.folders for each in sorted(folder.glob("*.csv")))
             hint = next((f", or the split file: --split-file {each}" for each in files), "")

@@ -37,6 +37,14 @@ def import_(
         Literal["stretch", "crop", "pad"] | None,
         typer.Option(help="How pictures of another shape fit [stretch]."),
     ] = None,
+    crop: Annotated[
+        float | None,
+        typer.Option(help="Share of each side that is kept around the centre, such as 0.875 [1]."),
+    ] = None,
+    resize: Annotated[
+        Literal["box", "bilinear", "bicubic", "lanczos"] | None,
+        typer.Option(help="Filter that pictures are resized by [bilinear]."),
+    ] = None,
     window: Annotated[
         str,
         typer.Option(
@@ -90,7 +98,7 @@ def import_(
     wish = Wish(
         names.given(labels) if labels else None, _size(size) if size else None,
         ranges.parse(scale) if scale else None, layout, aspect,
-        _window(window), frame,
+        _window(window), frame, resize, _crop(crop),
     )  # fmt: skip
 
     def on_step(step: str) -> None:
@@ -108,6 +116,12 @@ def _size(text: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)) or "0" in found.groups():
         raise InputError(f"--size takes height and width, such as 224x224, not '{text}'")
     return int(found[1]), int(found[2])
+
+
+def _crop(share: float | None) -> float | None:
+    if share is not None and not 0 < share <= 1:
+        raise InputError(f"--crop takes a share above 0, at most 1, such as 0.875, not {share:g}")
+    return share
 
 
 def _window(text: str) -> str:

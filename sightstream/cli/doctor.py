@@ -26,7 +26,8 @@ IMPORTED = ("sightstream", "streaming", "training", "producers", "web")
 """Import names of this package."""
 
 _SHOWN = ("numpy", "pandas", "pyarrow", "pyspark", "onnxruntime")
-_REINSTALL = "install what requirements.lock lists: make clean setup"
+_REINSTALL = f"install what requirements.lock lists: rm -f {sys.prefix}/setup-done; make setup"
+"""This leaves the environment there, and changes what differs."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ def _java(_: Settings) -> str:
 
 
 def _packages(_: Settings) -> str:
-    core = [each.name for each in extras.requirements()]
-    faults = [f"{name} is not installed" for name in core if not extras.installed(name)]
+    core = list(extras.requirements())
+    absent = [each for each in core if not extras.installed(each.name)]
+    faults = [f"{each.name} is not installed" for each in absent]
     names = extras.names()
     for extra in ("", *names):
         for each in extras.requirements(extra):
@@ -90,12 +92,13 @@ def _packages(_: Settings) -> str:
             if found and not each.specifier.contains(found, prereleases=True):
                 faults.append(f"{each.name} {found} is not {each.specifier}")
     if faults:
-        raise EnvironmentUnfitError(f"{', '.join(dict.fromkeys(faults))}; {_REINSTALL}")
+        cure = f"install: {extras.install(*absent)}" if len(faults) == len(absent) else _REINSTALL
+        raise EnvironmentUnfitError(f"{', '.join(dict.fromkeys(faults))}; {cure}")
     there = [e for e in names if all(extras.installed(r.name) for r in extras.requirements(e))]
-    absent = [f"{e} ({extras.cure(e)})" for e in names if e not in there]
+    others = [f"{e} ({extras.cure(e)})" for e in names if e not in there]
     shown = ", ".join(f"{name} {extras.installed(name)}" for name in _SHOWN)
     shown += f"; extras: {', '.join(there) or 'none'}"
-    return shown + (f"; not installed: {', '.join(absent)}" if absent else "")
+    return shown + (f"; not installed: {', '.join(others)}" if others else "")
 
 
 def _import_names(_: Settings) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from sightstream import terminal
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PACKAGE = "sightstream"
+
+_STRICT = "simplejpeg"
+"""The decoder without which Pillow decodes, which makes up missing pixels of some JPEG files."""
 
 _DISTRIBUTIONS = {
     "altair": "streamlit",
@@ -50,6 +57,25 @@ def installed(distribution: str) -> str:
 def cure(extra: str) -> str:
     """The command that installs an extra."""
     return f"pip install '{PACKAGE}[{extra}]'"
+
+
+def install(*wanted: Requirement) -> str:
+    """The command that installs packages into the environment of this program, which stays."""
+    program = shlex.join([sys.executable, "-m", "pip", "install"])
+    if find_spec("pip") is None:  # as in environments that uv makes
+        program = shlex.join(["uv", "pip", "install", "--python", sys.executable])
+    return " ".join([program, *(f"'{each.name}{each.specifier}'" for each in wanted)])
+
+
+def tell_of_decoder() -> None:
+    """Says that damaged JPEG files are not told from whole ones, where the strict decoder lacks."""
+    if installed(_STRICT):
+        return
+    (wanted,) = (each for each in requirements() if each.name == _STRICT)
+    terminal.say(
+        f"{_STRICT} is not installed: a damaged JPEG may be classified where it would be rejected; "
+        f"install it: {install(wanted)}"
+    )
 
 
 def require(*modules: str) -> None:

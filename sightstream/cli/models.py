@@ -131,7 +131,7 @@ def models_diff(
 @app.command("promote")
 def models_promote(
     name: Name,
-    version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
+    version: Annotated[str, typer.Argument(help="Number of the version.")],
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -139,7 +139,12 @@ def models_promote(
 
     Example: sightstream models promote starter 2
     """
-    _print_champion(_registry(home).promote(name, version), as_json=as_json)
+    if not version.isdecimal():
+        raise InputError(
+            f"promote takes the number of a version, not {version!r}; see the numbers with: "
+            "sightstream models list"
+        )
+    _print_champion(_registry(home).promote(name, int(version)), as_json=as_json)
 
 
 @app.command("rollback")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
-from sightstream.errors import InputError, ModelNotFoundError
+from sightstream.cli import extras, options
+from sightstream.errors import ConfigError, InputError, ModelNotFoundError
 
 _SHOWN = ("status", "error_code", "error_detail", "model", "model_version")
 """Columns of an answer that are printed as JSON, besides `top`."""
@@ -17,9 +17,11 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="Number of labels shown for each image.")] = 1,
     model: Annotated[
-        str | None, typer.Option(help="Name of the registered model [the only one].")
+        str | None, typer.Option(help="NAME, NAME@ALIAS or NAME@NUMBER [the only one].")
     ] = None,
-    version: Annotated[str, typer.Option(help="Number or alias of its version.")] = "champion",
+    version: Annotated[
+        str | None, typer.Option(help="Number or alias of its version [champion].")
+    ] = None,
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
@@ -29,10 +31,14 @@ def predict(
 
     Example: sightstream predict photo.jpg --top 3
     """
-    from sightstream.models.registry import Registry, resolve
+    from sightstream.models.registry import Registry, parts, resolve
     from sightstream.scoring import api
 
-    settings = options.settings(home, model=model)
+    extras.tell_of_decoder()
+    name, which = parts(model) if model else (None, "champion")
+    if version and which not in {"champion", version}:
+        raise ConfigError(f"--model {model} and --version {version} name two versions; give one")
+    settings = options.settings(home, model=name)
     if not settings.registry_uri and not settings.root.is_dir():
         raise ModelNotFoundError(
             f"there is no home folder {settings.root}; name one with --home, or make one with: "
@@ -41,7 +47,7 @@ def predict(
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
-    wanted = f"{Registry(settings.registry_address).chosen(settings.model)}@{version}"
+    wanted = f"{Registry(settings.registry_address).chosen(settings.model)}@{version or which}"
     served = resolve(wanted, settings.registry_address, settings.engine, settings.device)
     answers = api.predict(
         files, served, top_k=top, max_bytes=settings.max_image_bytes,

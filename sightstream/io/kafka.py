@@ -90,8 +90,9 @@ def connect(broker: Broker, timeout: float = ANSWER_SECONDS) -> KafkaAdminClient
             closed = bool(closing)
         if time.monotonic() > deadline:
             raise BrokerUnavailableError(
-                f"no Kafka broker answers at {broker.servers} ({fault}); start it, or set "
-                "kafka_servers to where it is"
+                f"no Kafka broker answers at {broker.servers} ({fault}); start it, or say "
+                "where it is: SIGHTSTREAM_KAFKA_SERVERS=host:9092, or in sightstream.toml "
+                'kafka_servers = "host:9092"'
             )
         time.sleep(0.2)
 

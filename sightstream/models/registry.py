@@ -37,6 +37,8 @@ _Found = TypeVar("_Found")
 STARTER = "starter"
 """The model that `run` trains in an empty registry."""
 
+_WHICH = re.compile(r"([\w.-]+)(?:@([\w.-]+))?")
+
 _DIGEST = "sha256"
 _HISTORY = "champions"
 _POINTS = 1000
@@ -142,11 +144,20 @@ class Registry:
         if found := self._find(name, which):
             return self._version(found)
         kind = "version" if str(which).isdecimal() else "alias"
-        makes = f"sightstream train {name}" + " --no-promote" * (which == "challenger")
         raise ModelNotFoundError(
-            f"no version of '{name}' has the {kind} '{which}' in the registry {self.shown}; see: "
-            f"sightstream models list, or train one with: {makes}"
+            f"no version of '{name}' has the {kind} '{which}' in the registry {self.shown}; "
+            f"{self._cure(name)}"
         )
+
+    def _cure(self, name: str) -> str:
+        """What to do where a version is not there."""
+        if name in (names := self.names()):
+            return "see: sightstream models list"
+        if name == STARTER:
+            return f"train it with: sightstream train {STARTER}"
+        if names:
+            return f"its models are {', '.join(names)}"
+        return f"it is empty; train one with: sightstream train RECIPE --data DIR --name {name}"
 
     def champion_number(self, name: str) -> int | None:
         """Return the champion's number, or None. Cheap enough to poll."""
@@ -448,12 +459,24 @@ class Registry:
             raise RegistryUnavailableError(f"the registry {self.shown} failed: {reason}") from error
 
 
+def parts(model: str, which: str = "champion") -> tuple[str, str]:
+    """Return the name and the number or alias of NAME, NAME@ALIAS or NAME@NUMBER.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if not (found := _WHICH.fullmatch(model)):
+        raise ConfigError(f"a model is NAME, NAME@ALIAS or NAME@NUMBER, not {model!r}")
+    return found[1], found[2] or which
+
+
 def resolve(model: str, uri: str, engine: str = "auto", device: str = "auto") -> ServedModel:
     """Load `leaf@champion`, `leaf@3`, or `leaf` for its champion, from the registry at a uri.
 
     A path of a version's folder needs no registry.
 
     Raises:
+        ConfigError: It is neither a path nor such a name.
         ModelNotFoundError: There is neither such a version nor such a folder.
         ModelDamagedError: A checksum is wrong, or the model does not answer as it must.
     """
@@ -462,9 +485,9 @@ def resolve(model: str, uri: str, engine: str = "auto", device: str = "auto") ->
         return serve(folder, folder.resolve().name, 0, None, engine, device)
     if "/" in model:
         raise ModelNotFoundError(f"{model} is no folder of a version: it has no {CARD_FILE}")
-    name, _, which = model.partition("@")
+    name, which = parts(model)
     registry = Registry(uri)
-    return registry.load(registry.version(name, which or "champion"), engine, device)
+    return registry.load(registry.version(name, which), engine, device)
 
 
 def _told(tags: Mapping[str, str], key: str, kind: type[Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightstream import terminal
-from sightstream.cli import options
+from sightstream.cli import extras, options
 from sightstream.errors import EnvironmentUnfitError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def backfill(
     """
     from streaming.backfill import job
 
+    extras.tell_of_decoder()
     settings = options.settings(home, master=master)
     terminal.log_to(settings.logs / "backfill.log")
     with terminal.chatter_to(settings.logs / "libraries.log"), _progress() as (on_phase, on_step):

@@ -65,6 +65,13 @@ class Screen:
         except BrokenPipeError:  # such as of `run --json | head`
             self.gone = True
 
+    def say(self, text: str) -> None:
+        """Print a sentence: on stderr, or above the live table, which would write over it."""
+        if self._live:
+            terminal.out.print(Text(terminal.printable(text)))
+        else:
+            terminal.say(text)
+
     def refresh(self) -> None:
         """Draw the live table again."""
         if self._live:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from sightstream.cli.main import app
 from sightstream.config import Settings
-from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
+from sightstream.errors import ConfigError, InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.decode import Preprocessing
 from sightstream.io import disk
 from sightstream.models.registry import Registry
@@ -328,3 +328,38 @@ def test_status_tells_that_the_inbox_is_not_mounted(run, home):
     why = "is a link to /nowhere/nas, which is not there: mount it"
     assert f"the inbox {home.inbox} {why}" in run("status").stdout
     assert json.loads(run("status", "--json").stdout)["stuck"]["named"] == {str(home.inbox): why}
+
+
+def test_status_tells_that_a_query_is_started_again_while_a_stream_runs(run, home):
+    home.stream.parent.mkdir(exist_ok=True)
+    why = {"count": 7, "why": "the disk is full"}
+    home.stream.write_text(json.dumps({"restarts": {"folder": why}}))
+    assert "the disk is full" not in run("status").stdout
+    with disk.held(home.root):
+        told = "query folder  failed and was started again 7 times since its last micro-batch: the"
+        assert told in run("status").stdout
+        assert json.loads(run("status", "--json").stdout)["restarts"] == {"folder": why}
+
+
+def test_predict_takes_a_version_in_the_name_of_its_model(run, home, tmp_path):
+    picture = tmp_path / "x.png"
+    picture.touch()
+    with pytest.raises(ModelNotFoundError, match=r"'pets' has the version '9' .*models list$"):
+        run("predict", picture, "--model", "pets@9")
+    with pytest.raises(ConfigError, match="name two versions"):
+        run("predict", picture, "--model", "pets@1", "--version", "2")
+    with pytest.raises(ModelNotFoundError, match=r"'pts' .*; its models are pets$"):
+        run("predict", picture, "--model", "pts")
+
+
+def test_promote_says_what_it_takes(run):
+    with pytest.raises(InputError, match="takes the number of a version, not 'champion'; see the"):
+        run("models", "promote", "pets", "champion")
+
+
+def test_status_of_a_folder_that_is_no_home_says_so(tmp_path, settings):
+    (tmp_path / "photos").mkdir()
+    done = CliRunner().invoke(app, ["status", "--home", str(tmp_path / "photos")])
+    assert isinstance(done.exception, InputError)
+    assert f"{tmp_path}/photos is no home folder: it has no inbox, no table" in str(done.exception)
+    assert done.exception.exit_code == 2

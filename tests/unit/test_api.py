@@ -9,7 +9,7 @@ from pyspark.sql.types import BinaryType, LongType, StringType, StructType
 
 import sightstream
 from sightstream import classify, load_model, predict
-from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
+from sightstream.errors import ConfigError, InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.scoring import udf
 from sightstream.scoring.udf import identity
 from tests import tiny_model
@@ -169,3 +169,9 @@ def test_the_door_is_all_there_is():
     assert all(callable(getattr(sightstream, name)) for name in sightstream.__all__)
     with pytest.raises(AttributeError, match="no attribute 'classifier_of'"):
         _ = sightstream.classifier_of
+
+
+@pytest.mark.parametrize("which", ["leaf@", "@3", "leaf@1@2", "a leaf"])
+def test_what_names_no_version_is_told_the_forms(settings, tmp_path, which):
+    with pytest.raises(ConfigError, match="NAME, NAME@ALIAS or NAME@NUMBER, not"):
+        load_model(which, home=tmp_path / "home")

@@ -296,3 +296,11 @@ def test_a_scale_is_shown_as_it_is_given():
     assert str(Scale(255, (0.5,), (0.25,))) == "mean=0.5 std=0.25"
     given = "mean=0.4,0.5,0.6 std=1,1,1 bgr"
     assert str(parse(given)) == given
+
+
+def test_what_the_file_does_not_tell_of_crop_and_filter_is_given(tmp_path):
+    path = save(tmp_path)
+    found = bring(path, replace(UNIT, crop=0.875, resize="lanczos"))
+    assert found.preprocessing == Preprocessing(16, 20, resize="lanczos", crop=0.875)
+    assert found.origin["resize"] == "lanczos, from --resize"
+    assert bring(path, UNIT).origin["crop"] == "1.0, from our default; --crop"

@@ -636,3 +636,8 @@ def test_copies_are_counted_and_those_that_could_not_be_kept_together():
     groups = {"0": "a", "1": "a", "3": "b", "4": "b", "5": "b"}
     made = Dataset(("cat",), None, found, Preprocessing(8, 8), groups)
     assert made.copies == (2, 2)
+
+
+def test_no_data_at_all_is_told_as_such():
+    with pytest.raises(InputError, match="no images to train on: give --data DIR"):
+        Source(()).list()

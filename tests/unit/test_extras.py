@@ -1,5 +1,6 @@
 """The extras, as the package's metadata declare them."""
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,18 @@ from hatchling.builders.wheel import WheelBuilder
 from sightstream.cli import extras
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_missing_strict_decoder_is_told_with_what_installs_it(monkeypatch, capsys):
+    extras.tell_of_decoder()
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(extras, "installed", lambda name: "")
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    extras.tell_of_decoder()
+    (said,) = capsys.readouterr().err.splitlines()
+    cure = f"uv pip install --python {sys.executable} 'simplejpeg<2,>=1.9'"
+    assert said.startswith("simplejpeg is not installed: a damaged JPEG may be classified")
+    assert said.endswith(cure)
 
 
 def test_the_extras_are_those_that_the_project_declares(tmp_path, monkeypatch):

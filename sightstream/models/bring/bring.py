@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.errors import InputError, first_line
-from sightstream.images.decode import Frame, Preprocessing
+from sightstream.images.decode import Frame, Preprocessing, Resize
 from sightstream.models.bring import graph, kinds, photographs
 from sightstream.models.bring import labels as names
 from sightstream.models.bring.foreign import Fact, Facts, Foreign, agreed, wanted
@@ -41,6 +41,8 @@ class Wish:
     aspect: str | None = None
     window: str = ""  # of DICOM, as is the frame: no model's file tells of them
     frame: Frame = "first"
+    resize: Resize | None = None
+    crop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def _facts(foreign: Foreign, wish: Wish) -> Facts:
             f"{CHOICES}",
         ),
         "aspect": agreed(told, "aspect", wish.aspect) or Fact("stretch", "our default; --aspect"),
-        "crop": told.get("crop", Fact(1.0, "our default")),
-        "resize": told.get("resize", Fact("bilinear", "our default")),
+        "crop": agreed(told, "crop", wish.crop) or Fact(1.0, "our default; --crop"),
+        "resize": agreed(told, "resize", wish.resize) or Fact("bilinear", "our default; --resize"),
     }
     labels = told.get("labels")
     if wish.labels is not None:
