@@ -78,7 +78,7 @@ def a_fault_each():
 
 def test_what_raises_dies_or_hangs_is_told_by_its_number_and_the_rest_goes_on():
     inputs = Inputs("faulty", 1, a_fault_each(), ())
-    found = tried(inputs, 3.0, target=Target(faulty, a_fault_each, may_die=True), most=0.3)
+    found = tried(inputs, 12.0, target=Target(faulty, a_fault_each, may_die=True), most=0.3)
     assert {find.kind for find in found.finds[:3]} == {"dies", "raises", "hangs"}
     what = {find.number: find.what.split(" at ")[0] for find in found.finds[:3]}
     assert what == {1: "crashed", 2: "KeyError", 3: "timeout"}
