@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from io import BytesIO
+from numbers import Integral
 from typing import Literal, get_args
 
 import numpy as np
@@ -154,7 +155,7 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
         if refused := _too_many_pixels(format.header_size(data), format, limits):
             return refused
         image = format.open(BytesIO(data))
-        size = image.size
+        size = _size(image, format)
         return _too_many_pixels(size, format, limits) or _pixels(image, format, data, want)
     except Warning:
         raise
@@ -166,6 +167,13 @@ def _decode(format: Format, data: bytes, want: Preprocessing, limits: Limits) ->
         return _reject("too_many_pixels", f"{error}.", format, size)
     except Exception as error:  # Pillow's decoders raise nearly everything on hostile bytes.
         return _undecodable(error, format, data, size)
+
+
+def _size(image: Image.Image, format: Format) -> tuple[int, int]:
+    """Return the size that the header gives; Pillow takes any number for it, and even text."""
+    if not all(isinstance(side, Integral) and side >= 0 for side in image.size):
+        raise RefusedError("corrupt", f"The header of the {format.name} gives it no size.")
+    return image.size
 
 
 def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing) -> Decoded:
@@ -272,5 +280,5 @@ def _undecodable(
 
 def _reject(code: ErrorCode, detail: str, format: Format, size: tuple[int, int] | None) -> Rejected:
     # A header may claim a size that the 32-bit columns of a row cannot hold.
-    width, height = size if size and max(size) <= INT32 else (None, None)
+    width, height = size if size and 0 <= min(size) <= max(size) <= INT32 else (None, None)
     return Rejected(code, detail, format.name, width, height)

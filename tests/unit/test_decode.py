@@ -486,6 +486,24 @@ def test_a_header_that_claims_too_much_is_refused_before_decoding(side):
     assert f"{side * side / 1e6:,.1f} megapixels; the limit is 120." in refused.detail
 
 
+NO_SIZES = {
+    # A width that is negative, with masks that Pillow does not know.
+    "BMP": b"BM" + struct.pack("<IHHI", 0, 0, 0, 138)
+    + struct.pack("<IiiHHIIiiII4I", 124, -7, 5, 1, 16, 3, 0, 0, 0, 0, 0, 1, 2, 4, 8).ljust(124),
+    # A width that is text: one letter; with whole numbers of 32 bits, which Pillow does not read.
+    "TIFF": b"II*\0" + struct.pack("<LH", 8, 4) + struct.pack("<HHL4s", 256, 7, 1, b"d")
+    + struct.pack("<HHLL", 257, 4, 1, 40) + struct.pack("<HHLL", 258, 3, 1, 32)
+    + struct.pack("<HHLL", 262, 3, 1, 1) + struct.pack("<L", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_SIZES)
+def test_a_header_whose_size_is_none_is_refused_and_its_size_not_shown(name):
+    found = decode(NO_SIZES[name], Preprocessing(8, 8))
+    assert (found.code, found.width, found.height) == ("corrupt", None, None)
+    assert found.detail == f"The header of the {name} gives it no size."
+
+
 def test_a_side_that_no_row_can_hold_is_not_shown():
     tags = [(256, 4, 1, 4_294_967_169), (257, 4, 1, 5), (258, 3, 1, 8), (262, 3, 1, 1),
             (273, 4, 1, 8), (278, 4, 1, 5), (279, 4, 1, 4)]  # fmt: skip
