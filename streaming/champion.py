@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable
 from threading import Event
 
-from sightstream.errors import RegistryUnavailableError
+from sightstream.errors import ModelDamagedError, RegistryUnavailableError
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel
+from sightstream.scoring.child import LostError
 from streaming import apart
 
 log = logging.getLogger(__name__)
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 Load = Callable[[Registry, Version, str, str], ServedModel]
 
 LOOK_SECONDS = 2.0  # between two looks at the registry
+
+_FAULTS = {"crashed": "ended", "timeout": "took too long"}
 
 
 class Champion:
@@ -25,8 +28,8 @@ class Champion:
     ) -> None:  # fmt: skip
         """Load the champion of a model; raises as `Registry.chosen`, `version` and `load` do.
 
-        `on_reload` is called with `loaded` or `failed` when another version became champion, which
-        `load` loads: by default in a process of its own, since a stream runs beside it then.
+        `on_reload` is called with `loaded` or `failed` when another version became champion. By
+        default, `load` loads in a process of its own.
         """
         self._name = registry.chosen(name)
         self._runs_on = engine, device
@@ -34,7 +37,14 @@ class Champion:
         self._on_reload = on_reload
         self._load = load
         # One thread replaces it, any may read it.
-        self.model = registry.load(registry.version(self._name), *self._runs_on)
+        version = registry.version(self._name)
+        try:
+            self.model = load(registry, version, *self._runs_on)
+        except LostError as lost:
+            raise ModelDamagedError(
+                f"{self._name} version {version.number} cannot be served: the process that loaded "
+                f"it {_FAULTS[lost.code]}; roll it back: sightstream models rollback {self._name}"
+            ) from None
         self._seen = self.model.version
 
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
