@@ -10,15 +10,17 @@ SECONDS = LOADING
 """Time that a version may take."""
 
 NICE = 10
-"""How much lower its priority is than the stream's, whose images do not wait for it."""
+"""How much lower the priority is beside a stream, whose images do not wait for it."""
 
 
 def load(
-    registry: Registry, version: Version, engine: str, device: str, memory: int = 0
-) -> ServedModel:
+    registry: Registry, version: Version, engine: str, device: str,
+    memory: int = 0, nice: int = 0,
+) -> ServedModel:  # fmt: skip
     """Return a version that has answered, as `Registry.load` does.
 
-    The process may allocate so many bytes; by default half of the machine's, or 4 GiB.
+    The process may allocate so many bytes, by default half of the machine's, or 4 GiB. Its priority
+    is lower by `nice`.
 
     Raises:
         LostError: The version ended its process, or took too long.
@@ -27,7 +29,7 @@ def load(
         RuntimeError: It does not, for another reason.
     """
     given = registry.fetch(version), version.name, version.number, version.digest, engine, device
-    child = Child(_Loader, *given, memory=memory or for_models(), nice=NICE)
+    child = Child(_Loader, *given, memory=memory or for_models(), nice=nice)
     try:
         loaded: ServedModel = child.ask("load", seconds=SECONDS)
     finally:

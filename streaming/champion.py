@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from threading import Event
 
-from sightstream.errors import RegistryUnavailableError
+from sightstream.errors import ModelDamagedError, RegistryUnavailableError
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel
+from sightstream.scoring.child import LostError
 from streaming import apart
 
 log = logging.getLogger(__name__)
@@ -15,6 +17,8 @@ Load = Callable[[Registry, Version, str, str], ServedModel]
 
 LOOK_SECONDS = 2.0  # between two looks at the registry
 
+_FAULTS = {"crashed": "ended", "timeout": "took too long"}
+
 
 class Champion:
     """The model in use: the registry's champion, or the one before while that cannot be loaded."""
@@ -22,19 +26,27 @@ class Champion:
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None],
         device: str = "auto", load: Load = apart.load,
+        beside: Load = partial(apart.load, nice=apart.NICE),
     ) -> None:  # fmt: skip
         """Load the champion of a model; raises as `Registry.chosen`, `version` and `load` do.
 
         `on_reload` is called with `loaded` or `failed` when another version became champion, which
-        `load` loads: by default in a process of its own, since a stream runs beside it then.
+        `beside` loads. By default, both load in a process of its own.
         """
         self._name = registry.chosen(name)
         self._runs_on = engine, device
         self._registry = registry
         self._on_reload = on_reload
-        self._load = load
+        self._beside = beside
         # One thread replaces it, any may read it.
-        self.model = registry.load(registry.version(self._name), *self._runs_on)
+        version = registry.version(self._name)
+        try:
+            self.model = load(registry, version, *self._runs_on)
+        except LostError as lost:
+            raise ModelDamagedError(
+                f"{self._name} version {version.number} cannot be served: the process that loaded "
+                f"it {_FAULTS[lost.code]}; roll it back: sightstream models rollback {self._name}"
+            ) from None
         self._seen = self.model.version
 
     def watch(self, stop: Event, ready: Callable[[ServedModel], None]) -> None:
@@ -61,7 +73,7 @@ class Champion:
             return
         try:
             version = self._registry.version(self._name, number)
-            model = self._load(self._registry, version, *self._runs_on)
+            model = self._beside(self._registry, version, *self._runs_on)
             ready(model)
             if self._registry.champion_number(self._name) != number:
                 log.info("%s stays in use: %s is not the champion any more", self.model, model)

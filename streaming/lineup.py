@@ -119,7 +119,7 @@ class Follower:
 
     def _load(self, number: int) -> ServedModel:
         version = self._registry.version(self._name, number)
-        return apart.load(self._registry, version, *self._runs_on, memory=MEMORY)
+        return apart.load(self._registry, version, *self._runs_on, MEMORY, apart.NICE)
 
 
 @dataclass

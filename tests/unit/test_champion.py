@@ -53,7 +53,9 @@ def results():
 
 @pytest.fixture
 def champion(registry, results):
-    return Champion("leaf", "onnx", registry, results.append, load=Registry.load)
+    return Champion(
+        "leaf", "onnx", registry, results.append, load=Registry.load, beside=Registry.load
+    )
 
 
 def ready(_):
@@ -70,7 +72,7 @@ def test_the_first_one_is_loaded_at_once(champion, registry, results):
 def test_without_one_that_serves_there_is_no_stream(registry, results, first, error):
     registry.champion, registry.damaged = first, {1}
     with pytest.raises(error):
-        Champion("leaf", "auto", registry, results.append)
+        Champion("leaf", "auto", registry, results.append, load=Registry.load, beside=Registry.load)
 
 
 def test_a_new_one_takes_over_when_the_workers_have_loaded_it(champion, registry, results):
@@ -176,3 +178,12 @@ def test_a_version_that_hangs_on_any_image_leaves_the_old_one(settings, tmp_path
     real._client.set_registered_model_alias("leaf", "champion", "3")
     champion.look(ready)
     assert (champion.model.version, told) == (2, ["loaded", "failed"])
+
+
+def test_a_first_one_that_hangs_on_any_image_is_refused(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "SECONDS", 3.0)
+    tiny_model.challenge(settings, "leaf", tmp_path / "1", fault="hangs", grey=1.0)
+    real = module.Registry(settings.registry_address)
+    real._client.set_registered_model_alias("leaf", "champion", "1")
+    with pytest.raises(ModelDamagedError, match=r"leaf version 1 cannot be served: .* too long"):
+        Champion("leaf", "onnx", real, print)
