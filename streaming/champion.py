@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 Load = Callable[[Registry, Version, str, str], ServedModel]
 
+BESIDE: Load = partial(apart.load, nice=apart.NICE)
+"""Loads a version while a stream runs."""
+
 LOOK_SECONDS = 2.0  # between two looks at the registry
 
 _FAULTS = {"crashed": "ended", "timeout": "took too long"}
@@ -26,7 +29,7 @@ class Champion:
     def __init__(
         self, name: str, engine: str, registry: Registry, on_reload: Callable[[str], None],
         device: str = "auto", load: Load = apart.load,
-        beside: Load = partial(apart.load, nice=apart.NICE),
+        beside: Load = BESIDE,
     ) -> None:  # fmt: skip
         """Load the champion of a model; raises as `Registry.chosen`, `version` and `load` do.
 
