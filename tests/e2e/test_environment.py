@@ -12,7 +12,7 @@ CORE_SITE = """<configuration>
 
 HOME = {
     "checkpoints", "images", "inbox", "lock", "logs", "manifests", "predictions", "registry",
-    "reports", "starter", "tmp", "training",
+    "reports", "starter", "stream.json", "tmp", "training",
 }  # fmt: skip
 
 

@@ -81,6 +81,6 @@ def test_what_is_missing_is_logged_once_and_nothing_fails(session, caplog):
 def test_the_options_of_the_streams_plans_are_sparks(session):
     """Spark takes any name, and one that it has no more would have no effect."""
     named = [name for name in start.SPARK if name.startswith("spark.sql.")]
-    assert len(named) == 2
+    assert len(named) == 3
     assert [name for name in named if not session.conf.isModifiable(name)] == []
     assert not session.conf.isModifiable("spark.sql.codegen.none")

@@ -10,14 +10,18 @@ from streaming import upkeep
 from streaming.folder.manifests import PENDING, publish, write
 from streaming.folder.source import held
 
-NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def images(tmp_path):
+def now():
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def images(tmp_path, now):
     """Folders of images: by name, an hour and more ago, just now, and of an early release."""
-    for span in (NOW - 3 * HOUR, NOW - 2 * HOUR, NOW):
+    for span in (now - 3 * HOUR, now - 2 * HOUR, now):
         keep(tmp_path / "images", place(span), "1.jpg")
     keep(tmp_path / "images", "2024-02-29", "2.jpg")
     (tmp_path / "images" / "of others").mkdir()
@@ -37,15 +41,15 @@ def left(images):
     return {str(path.relative_to(images)) for path in images.rglob("*.jpg")}
 
 
-def test_folders_go_once_all_of_their_images_are_old(images):
+def test_folders_go_once_all_of_their_images_are_old(images, now):
     upkeep.expire(images, HOUR, set)
-    assert left(images) == {f"{place(NOW)}/1.jpg"}
-    assert sorted(p.name for p in images.iterdir()) == sorted({place(NOW)[:10], "of others"})
+    assert left(images) == {f"{place(now)}/1.jpg"}
+    assert sorted(p.name for p in images.iterdir()) == sorted({place(now)[:10], "of others"})
 
 
-def test_a_folder_whose_last_minutes_are_young_stays(images):
+def test_a_folder_whose_last_minutes_are_young_stays(images, now):
     upkeep.expire(images, 2 * HOUR + timedelta(minutes=11), set)
-    assert left(images) == {f"{place(at)}/1.jpg" for at in (NOW - 2 * HOUR, NOW)}
+    assert left(images) == {f"{place(at)}/1.jpg" for at in (now - 2 * HOUR, now)}
 
 
 def test_without_a_retention_all_stay_and_nobody_is_asked(images):
@@ -54,10 +58,10 @@ def test_without_a_retention_all_stay_and_nobody_is_asked(images):
     assert left(images) == before
 
 
-def test_a_folder_with_an_image_that_has_no_row_stays(images):
-    waiting = {f"{place(NOW - 3 * HOUR)}/1.jpg", "2024-02-29/2.jpg"}
+def test_a_folder_with_an_image_that_has_no_row_stays(images, now):
+    waiting = {f"{place(now - 3 * HOUR)}/1.jpg", "2024-02-29/2.jpg"}
     upkeep.expire(images, HOUR, lambda: waiting)
-    assert left(images) == waiting | {f"{place(NOW)}/1.jpg"}
+    assert left(images) == waiting | {f"{place(now)}/1.jpg"}
 
 
 def events(*places):
