@@ -35,8 +35,8 @@ def predict(
     from sightstream.scoring import api
 
     extras.tell_of_decoder()
-    name, which = parts(model) if model else (None, "champion")
-    if version and which not in {"champion", version}:
+    name, which = parts(model, version or "") if model else (None, version)
+    if version and which != version:
         raise ConfigError(f"--model {model} and --version {version} name two versions; give one")
     settings = options.settings(home, model=name)
     if not settings.registry_uri and not settings.root.is_dir():
@@ -47,7 +47,7 @@ def predict(
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise InputError(f"there are no files in {', '.join(map(str, paths))}")
-    wanted = f"{Registry(settings.registry_address).chosen(settings.model)}@{version or which}"
+    wanted = f"{Registry(settings.registry_address).chosen(settings.model)}@{which or 'champion'}"
     served = resolve(wanted, settings.registry_address, settings.engine, settings.device)
     answers = api.predict(
         files, served, top_k=top, max_bytes=settings.max_image_bytes,

@@ -346,8 +346,9 @@ def test_predict_takes_a_version_in_the_name_of_its_model(run, home, tmp_path):
     picture.touch()
     with pytest.raises(ModelNotFoundError, match=r"'pets' has the version '9' .*models list$"):
         run("predict", picture, "--model", "pets@9")
-    with pytest.raises(ConfigError, match="name two versions"):
-        run("predict", picture, "--model", "pets@1", "--version", "2")
+    for named in ("pets@1", "pets@champion"):
+        with pytest.raises(ConfigError, match="name two versions"):
+            run("predict", picture, "--model", named, "--version", "2")
     with pytest.raises(ModelNotFoundError, match=r"'pts' .*; its models are pets$"):
         run("predict", picture, "--model", "pts")
 
