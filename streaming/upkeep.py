@@ -45,7 +45,7 @@ def expire(images: Path, retention: timedelta, waiting: Waiting) -> None:
     `waiting` returns the places of those images that have no row yet, below `images`: they stay.
     """
     limit = datetime.now(UTC) - retention
-    old = [place for place, end in _spans(images) if end <= limit] if retention else []
+    old = [place for place, end in _spans(images, limit) if end <= limit] if retention else []
     held = {place.rpartition("/")[0] for place in (waiting() if old else ())}
     for span in old:
         if span not in held:
@@ -56,16 +56,21 @@ def expire(images: Path, retention: timedelta, waiting: Waiting) -> None:
             folder.rmdir()
 
 
-def _spans(images: Path) -> Iterator[tuple[str, datetime]]:
-    """Each folder of images, by its place below `images`, with its end."""
+def _spans(images: Path, limit: datetime) -> Iterator[tuple[str, datetime]]:
+    """Each folder of images of days that began before, by its place below `images`, with its end.
+
+    Younger days are not listed: early releases have all images of a day in one folder.
+    """
     for day, folder in days(images).items():
         midnight = datetime.combine(day, datetime.min.time(), UTC)
+        if midnight >= limit:
+            continue
         early = False
         for entry in [*folder.iterdir()]:
             try:
                 at = datetime.strptime(entry.name, "%H%M") - datetime(1900, 1, 1)
             except ValueError:
-                early = True  # an image: early releases had a folder for each day
+                early = True  # an image
             else:
                 yield f"{folder.name}/{entry.name}", midnight + at + timedelta(seconds=SPAN)
         if early:
