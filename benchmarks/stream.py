@@ -109,11 +109,15 @@ def memory(process: subprocess.Popen[bytes]) -> int:
     total = 0
     for each in (root, *root.children(recursive=True)):
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
-            told = Path(f"/proc/{each.pid}/smaps_rollup").read_text()
-            total += sum(
-                map(int, re.findall(r"^(?:Pss_Anon|Pss_Shmem|SwapPss): +(\d+) kB", told, re.M))
-            )
-    return 1024 * total
+            total += memory_of(each.pid)
+    return total
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of one process, counted so; an OSError where it has ended."""
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kilobytes = re.findall(r"^(?:Pss_Anon|Pss_Shmem|SwapPss): +(\d+) kB", told, re.M)
+    return 1024 * sum(map(int, kilobytes))
 
 
 def rows_more(settings: Settings, count: int, timeout: float = 600) -> Callable[[], None]:

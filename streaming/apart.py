@@ -6,9 +6,6 @@ from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel, serve
 from sightstream.scoring.child import LOADING, Child, for_models
 
-SECONDS = LOADING
-"""Time that a version may take."""
-
 NICE = 10
 """How much lower the priority is beside a stream, whose images do not wait for it."""
 
@@ -31,7 +28,7 @@ def load(
     given = registry.fetch(version), version.name, version.number, version.digest, engine, device
     child = Child(_Loader, *given, memory=memory or for_models(), nice=nice)
     try:
-        loaded: ServedModel = child.ask("load", seconds=SECONDS)
+        loaded: ServedModel = child.ask("load", seconds=LOADING)
     finally:
         child.end()
     return loaded

@@ -126,7 +126,7 @@ class Stream:
         for query in self.queries:
             query.tend()
 
-    def finish(self, stop: Event, look: Callable[[], object] = int) -> None:
+    def finish(self, stop: Event, look: Callable[[], object] = lambda: None) -> None:
         """Classify all that was taken, and return; earlier if `stop` is set. See also `tend`.
 
         `look` is called several times a second.

@@ -61,6 +61,19 @@ def read() -> dict:
     return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
+def mlflow(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """The command of MLflow's server, on loopback with a port and a folder of ours, and its
+    environment.
+    """
+    service = read()["services"]["mlflow"]
+    command = [
+        part.replace("0.0.0.0", "127.0.0.1").replace("5000", str(port))
+        .replace("/mlflow/", f"{folder}/")
+        for part in service["command"]
+    ]  # fmt: skip
+    return command, os.environ | service["environment"]
+
+
 def in_order(services: Mapping[str, dict]) -> list[str]:
     """The services, each after those that it depends on."""
     done: list[str] = []

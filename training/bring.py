@@ -31,9 +31,6 @@ from training import compare, datasets, report
 from training.datasets import Example
 from training.evaluate import Evaluation
 
-SECONDS = LOADING
-"""Time for each step of reading a model."""
-
 _CHUNK = 32
 
 _HELD = 2**27
@@ -122,10 +119,10 @@ def _brought(
     """As `bring`, in a process of its own, which the file may end, fill or hold up."""
     child, step = Child(_Bringing, path, wish, images, scratch, memory=for_models()), "its start"
     try:
-        while isinstance(found := child.ask("next", seconds=SECONDS), str):
+        while isinstance(found := child.ask("next", seconds=LOADING), str):
             on_step(step := found)
     except LostError as lost:
-        fault = f"took over {SECONDS:g} seconds" if lost.code == "timeout" else "ended its process"
+        fault = f"took over {LOADING:g} seconds" if lost.code == "timeout" else "ended its process"
         raise InputError(
             f"{path} is not imported: {step} {fault}, so it is damaged, or too large for this "
             "machine; nothing is registered"

@@ -323,7 +323,7 @@ def _of_library(actions: list[dict[str, Any]]) -> list[AddAction | RemoveAction]
 
     return [
         (RemoveAction if kind == "remove" else AddAction)(**{
-            NAMES.get(name, name): value
+            _NAMES.get(name, name): value
             for name, value in {**action, "path": unquote(action["path"])}.items()
             if name != "extendedFileMetadata"
         })
@@ -331,7 +331,7 @@ def _of_library(actions: list[dict[str, Any]]) -> list[AddAction | RemoveAction]
     ]  # fmt: skip
 
 
-NAMES = {
+_NAMES = {
     "partitionValues": "partition_values", "modificationTime": "modification_time",
     "dataChange": "data_change", "deletionTimestamp": "deletion_timestamp",
 }  # fmt: skip

@@ -34,15 +34,10 @@ class Server:
         self._url, self._log = f"http://127.0.0.1:{port}", log
         self.proxy = Store(self._url)
         self.address = self.proxy.address
-        service = compose.read()["services"]["mlflow"]
+        command, self._environment = compose.mlflow(registry, port)
         hosts = f"--allowed-hosts=127.0.0.1:{port},{self.address.removeprefix('http://')}"
-        command = [
-            part.replace("0.0.0.0", "127.0.0.1").replace("5000", str(port))
-            .replace("/mlflow/", f"{registry}/")
-            for part in service["command"] if not part.startswith("--allowed-hosts")
-        ]  # fmt: skip
+        command = [part for part in command if not part.startswith("--allowed-hosts")]
         self._command = [str(Path(sys.executable).parent / command[0]), *command[1:], hosts]
-        self._environment = os.environ | service["environment"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:

@@ -223,13 +223,17 @@ class World:
         self.ledger.deleted(self.observer.seen)
         return sum(end - read[str(number)] for number, end in ends.items())
 
-    def drain(self, seconds: float) -> None:
-        """Ends the senders, and waits for the rows of all that was sent, as long as rows come.
+    def drain(
+        self, seconds: float, some: Sequence[senders.Sender] | None = None, name: str = ""
+    ) -> None:
+        """Ends senders, and waits for the rows of what was sent, as long as rows come.
 
-        It gives up after so many seconds without a new one.
+        By default, these are all; else `some`, whose images have names that begin so. It gives up
+        after so many seconds without a new row.
         """
-        senders.stop(self.senders)
-        sent = {e["id"] for e in self.ledger.entries() if e["kind"] == "sent"}
+        senders.stop(self.senders if some is None else some)
+        entries = (e for e in self.ledger.entries() if e["kind"] == "sent")
+        sent = {e["id"] for e in entries if e["id"].startswith(name)}
         deadline, before = time.monotonic() + seconds, 0
         while sent - self.observer.seen.keys() and time.monotonic() < deadline:
             if (now := len(self.observer.seen)) > before:

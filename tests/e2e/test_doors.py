@@ -144,18 +144,13 @@ def test_the_page_is_drawn_for_its_own_origin_and_ends_well_with_an_open_window(
 def mlflow(tmp_path_factory, until):
     """The port of MLflow's server, which runs by the command of docker-compose.yml."""
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    command = [
-        part.replace("0.0.0.0", "127.0.0.1").replace("5000", str(port))
-        .replace("/mlflow/", f"{folder}/")
-        for part in compose.read()["services"]["mlflow"]["command"]
-    ]  # fmt: skip
+    command, environment = compose.mlflow(folder, port)
     # Its flags are looked at, not its path.
     assert command[:2] == ["mlflow", "server"]
     log = (folder / "log").open("w")
-    environment = compose.read()["services"]["mlflow"]["environment"]
     process = subprocess.Popen(
         [str(BIN / "mlflow"), *command[1:]], stdout=log, stderr=log,
-        env={**os.environ, **environment}, start_new_session=True,
+        env=environment, start_new_session=True,
     )  # fmt: skip
     try:
         until(lambda: _listens(port), 120)

@@ -236,7 +236,7 @@ def imported(settings, path):
 
 
 def test_a_model_that_hangs_is_not_imported(settings, hanging, monkeypatch):
-    monkeypatch.setattr(bring, "SECONDS", 5.0)
+    monkeypatch.setattr(bring, "LOADING", 5.0)
     before = {*psutil.Process().children()}
     with pytest.raises(InputError, match="running the original took over 5 seconds, so it is dam"):
         imported(settings, hanging)

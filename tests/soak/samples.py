@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +11,8 @@ from threading import Event, Thread
 from typing import Any
 
 import psutil
+
+from benchmarks.stream import memory_of
 
 EVERY = 5.0
 """Seconds from one sample to the next."""
@@ -62,10 +63,8 @@ def used(processes: Iterable[psutil.Process]) -> dict[str, float]:
     found = dict.fromkeys(("memory", "resident", "open files", "threads", "processes"), 0.0)
     for each in processes:
         with suppress(OSError, psutil.Error):
-            told = Path(f"/proc/{each.pid}/smaps_rollup").read_text()
-            kilobytes = re.findall(r"^(?:Pss_Anon|Pss_Shmem|SwapPss): +(\d+) kB", told, re.M)
             one = {
-                "memory": sum(map(int, kilobytes)) / 1024, "processes": 1,
+                "memory": memory_of(each.pid) / MIB, "processes": 1,
                 "resident": each.memory_info().rss / MIB, "threads": each.num_threads(),
                 "open files": len(os.listdir(f"/proc/{each.pid}/fd")),  # noqa: PTH208
             }  # fmt: skip

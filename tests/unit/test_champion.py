@@ -167,7 +167,7 @@ def test_a_registry_that_is_away_is_asked_again(champion, registry, results, mon
 
 
 def test_a_version_that_hangs_on_any_image_leaves_the_old_one(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(apart, "SECONDS", 3.0)
+    monkeypatch.setattr(apart, "LOADING", 3.0)
     tiny_model.register(settings, "leaf", tmp_path / "1")
     real, told = module.Registry(settings.registry_address), []
     champion = Champion("leaf", "onnx", real, told.append)
@@ -181,7 +181,7 @@ def test_a_version_that_hangs_on_any_image_leaves_the_old_one(settings, tmp_path
 
 
 def test_a_first_one_that_hangs_on_any_image_is_refused(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(apart, "SECONDS", 3.0)
+    monkeypatch.setattr(apart, "LOADING", 3.0)
     tiny_model.challenge(settings, "leaf", tmp_path / "1", fault="hangs", grey=1.0)
     real = module.Registry(settings.registry_address)
     real._client.set_registered_model_alias("leaf", "champion", "1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,26 +56,18 @@ class Brought:
     origin: dict[str, Any]
 
 
-def bring(
-    path: Path, wish: Wish, images: Sequence[bytes] = (), seen: str = "images of --data",
-    on_step: Callable[[str], None] = lambda _: None,
-) -> Brought:  # fmt: skip
+def bring(path: Path, wish: Wish, images: Sequence[bytes] = ()) -> Brought:
     """Read a model, wrap it, and compare it with the original on images (files' contents).
 
     Raises:
         InputError: it cannot be served, something has to be told, or what was told is wrong.
     """
-    for found in steps(path, wish, images, seen):
-        if isinstance(found, Brought):
-            return found
-        on_step(found)
-    raise AssertionError
+    return next(found for found in steps(path, wish, images) if isinstance(found, Brought))
 
 
-def steps(
-    path: Path, wish: Wish, images: Sequence[bytes] = (), seen: str = "images of --data"
-) -> Iterator[str | Brought]:
+def steps(path: Path, wish: Wish, images: Sequence[bytes] = ()) -> Iterator[str | Brought]:
     """Do what `bring` does: yield the name of each step before it is done, and then the outcome."""
+    seen = "images of --data"
     if not images:
         images, seen = photographs.crops(IMAGES), photographs.SOURCE
     yield "reading the file"

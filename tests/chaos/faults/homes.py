@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from random import Random
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-from tests.chaos import senders
 from tests.chaos.checker import DEADLINE
 from tests.chaos.faults.fault import Fault
 
@@ -30,11 +28,7 @@ def second(world: World, chance: Random) -> Iterator[str]:
         stream.start()
         sender.start()
         yield name
-        senders.stop([sender])
-        sent = {e["id"] for e in world.ledger.entries() if str(e.get("id")).startswith(name)}
-        deadline = time.monotonic() + DEADLINE
-        while sent - world.observer.seen.keys() and time.monotonic() < deadline:
-            time.sleep(0.3)
+        world.drain(DEADLINE, [sender], name)
 
 
 @contextmanager
