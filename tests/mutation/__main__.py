@@ -37,8 +37,8 @@ def main() -> int:
     if not names:
         print(f"--only takes {', '.join(TARGETS)}, or images", file=sys.stderr)
         return 2
-    given = _given(asked.files) if asked.files else {}
-    all_of = {name: Inputs(name, asked.seed, _seeds(name, given), TARGETS[name].words)
+    given = files_by_format(asked.files) if asked.files else {}
+    all_of = {name: Inputs(name, asked.seed, seeds_of(name, given), TARGETS[name].words)
               for name in names}  # fmt: skip
     results = {name: Tried() for name in names}
     share = 60 * asked.minutes / len(names)
@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _given(folder: Path) -> Mapping[str, list[bytes]]:
+def files_by_format(folder: Path) -> Mapping[str, list[bytes]]:
     """The files of a folder by the format that they begin as; others come to all formats."""
     found: dict[str, list[bytes]] = {}
     for path in sorted(folder.rglob("*")):
@@ -80,7 +80,7 @@ def _given(folder: Path) -> Mapping[str, list[bytes]]:
     return found
 
 
-def _seeds(name: str, given: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequence[bytes]]:
+def seeds_of(name: str, given: Mapping[str, Sequence[bytes]]) -> Mapping[str, Sequence[bytes]]:
     made = TARGETS[name].seeds()
     if name.startswith("images/"):
         (format,) = made

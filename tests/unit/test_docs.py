@@ -124,6 +124,12 @@ def test_tests_that_a_page_names_exist(page):
     assert named and named - defined == set()
 
 
+def test_each_promise_names_the_test_that_holds_it():
+    for section in ("One image, one row", "Right or refused"):
+        for *promise, tests in rows("docs/reliability.md", section):
+            assert tests.startswith("`test_"), promise
+
+
 def leaves(command, name="sightstream"):
     if not hasattr(command, "commands"):
         return {name: command}
