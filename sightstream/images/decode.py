@@ -181,6 +181,10 @@ def _pixels(image: Image.Image, format: Format, data: bytes, want: Preprocessing
     loaded = loaded(want) if callable(loaded) else loaded
     if 0 in image.size:
         raise RefusedError("corrupt", f"A side of the {format.name} has no pixels.")
+    if isinstance(loaded, Samples) and loaded.values.shape[1::-1] != image.size:
+        raise RefusedError(
+            "corrupt", f"The {format.name} has not as many pixels as its header says."
+        )
     orientation = 1 if format.is_upright else _orientation(image)
     width, height = image.size[::-1] if orientation >= 5 else image.size
     image = to_8_bit(loaded, want.levels) if isinstance(loaded, Samples) else loaded or image

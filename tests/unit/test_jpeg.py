@@ -189,6 +189,14 @@ def test_a_jpeg_of_12_bits_is_read(bands, lossless):
     assert abs(got.pixels.squeeze() - values / 4095 * 255).mean() < 1
 
 
+def test_a_jpeg_whose_frame_has_samples_of_no_bits_is_refused():
+    Image.fromarray(COLOUR[..., 0]).save(held := BytesIO(), "JPEG")
+    data = bytearray(held.getvalue())
+    data[data.index(b"\xff\xc0") + 4] = 0  # imagecodecs then answers with no pixels
+    refused = decode(bytes(data), SMALL)
+    assert (refused.code, "as many pixels" in refused.detail) == ("corrupt", True)
+
+
 def test_a_lossless_jpeg_of_8_bits_is_exact_and_is_not_asked_for_a_fraction():
     data = imagecodecs.jpeg_encode(COLOUR, lossless=True)
     np.testing.assert_array_equal(decode(data, SAME).pixels, COLOUR)
