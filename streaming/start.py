@@ -25,7 +25,7 @@ SPARK = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
     "spark.task.maxDirectResultSize": "64m",
-    # Else the first micro-batch never runs where a kill has left a file of it: since 4.2, Spark
+    # Else the first micro-batch never runs where a kill has left a file of it: since 4.1, Spark
     # takes that for another query's. `streaming.checkpoint` compares checkpoint and table itself.
     "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart": "false",
 }
