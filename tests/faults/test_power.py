@@ -1,6 +1,7 @@
 """A loss of power at any moment: what the intake took has one row, or will have it."""
 
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from streaming.folder.spark_reader import ManifestReader
 from tests import blocklog
 
 STEPS, IMAGES, CUTS = 12, 5, 60
+NAMES = ("event_id", "original_name", "uri")
 
 
 # Each writes to a disk for ten seconds, and mounts it sixty times.
@@ -39,10 +41,12 @@ def test_after_a_loss_of_power_each_image_that_was_synced_has_one_event(tmp_path
     cuts = range(begin + 1, end + 1, max(1, (end - begin) // CUTS))
     wrong = list[str]()
     for position, place in logged.cut(cuts, seed=1):
-        found = Counter(Home(place).found())
+        images = Home(place).found()
+        found = Counter(name for name, _ in images)
         there = [name for name, at in sent.items() if at <= position]
         wrong += [f"at {position}: {name} is lost" for name in there if not found[name]]
         wrong += [f"at {position}: {name} came {n} times" for name, n in found.items() if n > 1]
+        wrong += [f"at {position}: {name} is {c}" for name, c in images if c != name.encode()]
     assert wrong == []
 
 
@@ -52,7 +56,8 @@ class Home:
     def __init__(self, place):
         root = place / "home"
         self._inbox, self._manifests = root / "inbox", root / "manifests"
-        folders = Folders(self._inbox, root / "images", self._manifests, root / "stuck.json")
+        self._images = root / "images"
+        folders = Folders(self._inbox, self._images, self._manifests, root / "stuck.json")
         self._intake = Intake(folders, Acceptance(settle_seconds=0))
         self._table = Predictions(str(root / "predictions"))
         self._reader, self._done = ManifestReader(self._manifests, 1000), {}
@@ -75,14 +80,20 @@ class Home:
         self._reader.commit(self._done)
 
     def found(self):
-        """The names of all images after a start: of rows, and of events that will be rows."""
+        """All images after a start, of rows and of events that will be rows: name and content."""
         self._intake.take()
-        table = DeltaTable(self._table.path).to_pyarrow_table(columns=["event_id", "original_name"])
-        events = read(between(self._manifests, {}))
-        known = set(table["event_id"].to_pylist())
-        waiting = [e["original_name"] for e in events.to_pylist() if e["event_id"] not in known]
+        told = DeltaTable(self._table.path).to_pyarrow_table(columns=list(NAMES)).to_pylist()
+        known = {row["event_id"] for row in told}
+        told += [
+            event for event in read(between(self._manifests, {})).to_pylist()
+            if event["event_id"] not in known
+        ]  # fmt: skip
         assert not any(self._inbox.iterdir())
-        return [*table["original_name"].to_pylist(), *waiting]
+        return [(each["original_name"], self._content(each["uri"])) for each in told]
+
+    def _content(self, uri):
+        with suppress(FileNotFoundError):
+            return (self._images / uri).read_bytes()
 
 
 def rows(events, number):
