@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from sightstream.errors import StreamFailedError
+from streaming import checkpoint
 from streaming.micro_batch import MicroBatches, reason
 from streaming.source import Source
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILURES = 8  # failures in a row, without a committed micro-batch between them, that end the stream
+FAILURES = 8  # in a row, without a micro-batch that Spark noted as done, that end the stream
 LONGEST_PAUSE = 30.0  # seconds until a failed query is restarted; the first restart comes after one
 LEAVE_SECONDS = 10.0  # for a query without a micro-batch to end by itself
 OnBatch = Callable[["DataFrame", int], None]
@@ -45,10 +46,12 @@ class Query:
     def __post_init__(self) -> None:
         self.progress = time.monotonic()
         self.restarts = 0
-        """Failures since the last micro-batch, also those that count for no end of the stream."""
+        """Failures since Spark last noted a micro-batch as done, also those that end no stream."""
         self.why = ""
         """The reason of the latest."""
         self._failures = 0
+        self._committed = -1
+        """The last micro-batch that Spark had committed at the latest failure."""
         self._next = 0.0
         self._busy = False
         self._query: StreamingQuery | None = None
@@ -78,6 +81,10 @@ class Query:
         """Restart the query if it failed, after a pause; see `Stream.tend`."""
         if self.source.changed() and self._query and self._query.isActive:
             self._query.stop()
+        # One that the table has is no progress while Spark cannot note it, and so runs it again.
+        failed = self._failures or self.restarts
+        if failed and checkpoint.committed(self.source.checkpoint) != self._committed:
+            self._failures = self.restarts = 0
         # The question whether it is active takes Spark 2 ms while the cores are busy.
         if self._busy or (self._query and self._query.isActive):
             return
@@ -102,6 +109,7 @@ class Query:
 
     def _fail(self) -> None:
         error = self._query.exception() if self._query else self._error
+        self._committed = checkpoint.committed(self.source.checkpoint)
         self._failures += self.source.check()
         if self._failures >= FAILURES:
             raise StreamFailedError(
@@ -121,7 +129,6 @@ class Query:
         self._busy = True
         try:
             self.batches.run(batch, batch_id, self._goes_on)
-            self._failures = self.restarts = 0
             self.progress = time.monotonic()
         finally:
             self._busy = False
