@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -82,8 +83,7 @@ class Query:
         if self.source.changed() and self._query and self._query.isActive:
             self._query.stop()
         # One that the table has is no progress while Spark cannot note it, and so runs it again.
-        failed = self._failures or self.restarts
-        if failed and checkpoint.committed(self.source.checkpoint) != self._committed:
+        if (self._failures or self.restarts) and self._noted() != self._committed:
             self._failures = self.restarts = 0
         # The question whether it is active takes Spark 2 ms while the cores are busy.
         if self._busy or (self._query and self._query.isActive):
@@ -109,7 +109,7 @@ class Query:
 
     def _fail(self) -> None:
         error = self._query.exception() if self._query else self._error
-        self._committed = checkpoint.committed(self.source.checkpoint)
+        self._committed = self._noted()
         self._failures += self.source.check()
         if self._failures >= FAILURES:
             raise StreamFailedError(
@@ -122,6 +122,12 @@ class Query:
             self.restarts, self.why = self.restarts + 1, why
         self.on_restart()
         self.batches.doubt()
+
+    def _noted(self) -> int:
+        """Return the last micro-batch that Spark has committed."""
+        with suppress(OSError):  # the disk may be what fails
+            return checkpoint.committed(self.source.checkpoint)
+        return self._committed
 
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
         if self.stopping.is_set():
