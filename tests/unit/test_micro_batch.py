@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sightstream.tables.predictions import Predictions
+from sightstream.tables.predictions import Predictions, ask
 from streaming.kafka.events import Message, Places
 from tests.streams import NOON, Checkpoint, Crash, Running, Source, Table
 
@@ -131,7 +131,7 @@ def test_a_topic_that_is_read_again_days_later_makes_no_second_row(tmp_path):
     for place, days in (("old", 0), ("new", 9)):
         source = Topic(tmp_path / place, NOON + days * 86_400)
         Running(source, table, Checkpoint(tmp_path / place, name=place)).run()
-    found = table._table.to_pyarrow_table()["event_id"].to_pylist()
+    found = ask(table.path, "SELECT event_id FROM predictions")["event_id"].to_pylist()
     assert sorted(found) == [f"images/0/{number}" for number in range(6)]
 
 
