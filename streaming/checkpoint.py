@@ -14,6 +14,9 @@ from sightstream.tables.predictions import Predictions
 OWNER = "owner"
 """File of ours in a checkpoint: its id, and the number of the file that Spark's id is in."""
 
+_OFFSET, _COMMIT, _FIRST = 3, 2, 2
+"""Lines of Spark's files: the version of the log, metadata of an offset, and what is told."""
+
 
 def app_id(checkpoint: Path) -> str:
     """Return the id of a checkpoint, under which the table keeps its last micro-batch.
@@ -51,7 +54,7 @@ def own(checkpoint: Path, table: Predictions) -> str:
     copied = is_copy(checkpoint)
     home = checkpoint.absolute().parent.parent
     if copied and not Path(table.path).is_relative_to(home):  # else the table was copied, too
-        name = table.share(name, _newest(checkpoint / "commits"))
+        name = table.share(name, committed(checkpoint))
     if copied or not (checkpoint / OWNER).exists():
         disk.replace(checkpoint / OWNER, json.dumps({"id": name, "inode": inode}).encode())
     return name
@@ -74,18 +77,21 @@ def require_match(checkpoint: Path, predictions: str) -> None:
     if not (checkpoint / "metadata").exists() and _newest(offsets) == _newest(commits) == -1:
         return  # it has never started
     name = app_id(checkpoint)
-    before = _newest(commits)
+    before = committed(checkpoint)
     held = _last_batch(predictions, name)
-    after = _newest(commits)
-    if _empty(commits, after):
+    after = committed(checkpoint)
+    planned, afresh = _newest(offsets), _start_afresh(checkpoint)
+    for path, lines, cure in (
         # Spark runs the micro-batch again from the same offsets, and the table skips it.
-        raise CheckpointMismatchError(_emptied(commits / str(after)))
-    planned = _newest(offsets)
-    if _empty(offsets, planned):
-        # Planned anew, the micro-batch may get other images, which the table would skip if it holds
+        (commits / str(after), _COMMIT, ""),
+        # Planned anew, a micro-batch may get other images, which the table would skip if it holds
         # that number.
-        cure = _start_afresh(checkpoint) if max(held, after) >= planned else ""
-        raise CheckpointMismatchError(_emptied(offsets / str(planned), cure))
+        (offsets / str(planned), _OFFSET, afresh if max(held, after) >= planned else ""),
+        (offsets / str(after), _OFFSET, afresh),
+        *((noted, _FIRST, afresh) for noted in _noted(checkpoint) if after < 0),
+    ):
+        if path.exists():
+            _told(path, lines, cure)
     if held > after and is_copy(checkpoint):
         return  # the other home went on
     # A running stream may commit between two looks. A crash may leave the table one ahead.
@@ -98,37 +104,55 @@ def require_match(checkpoint: Path, predictions: str) -> None:
         )
 
 
+def committed(checkpoint: Path) -> int:
+    """Return the number of the last micro-batch that Spark noted as done; -1 before the first."""
+    return _newest(checkpoint / "commits")
+
+
 def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
-    """Return the offset at the end of a micro-batch, or of the last one; empty before the first."""
+    """Return the offset at the end of a micro-batch, or of the last one; empty before the first.
+
+    Raises:
+        CheckpointMismatchError: its file is empty or damaged.
+    """
     if batch is None:
-        batch = _newest(checkpoint / "commits")
+        batch = committed(checkpoint)
     if batch < 0:
         return {}
-    return _offset(checkpoint / "offsets" / str(batch))
+    return _told(checkpoint / "offsets" / str(batch), _OFFSET, _start_afresh(checkpoint))[-1]
 
 
 def first_offset(checkpoint: Path) -> dict[str, Any]:
-    """Return the offset at which Kafka's first micro-batch begins, as Spark noted it."""
-    (noted,) = (checkpoint / "sources").glob("*/0")
-    return _offset(noted)
+    """Return the offset at which Kafka's first micro-batch begins; raises as `offset` does."""
+    (noted,) = _noted(checkpoint)
+    return _told(noted, _FIRST, _start_afresh(checkpoint))[-1]
 
 
 def planned(checkpoint: Path, batch: int) -> float:
-    """Return when a micro-batch was planned, in seconds since the epoch."""
-    metadata = json.loads(_lines(checkpoint / "offsets" / str(batch))[1])
-    return float(metadata["batchTimestampMs"] / 1000)
+    """Return when a micro-batch was planned, in seconds of the epoch; raises as `offset` does."""
+    path = checkpoint / "offsets" / str(batch)
+    return float(_told(path, _OFFSET, _start_afresh(checkpoint))[0]["batchTimestampMs"] / 1000)
 
 
-def _offset(path: Path) -> dict[str, Any]:
-    # The lines are: the version of the log, metadata, and the offset of the one source, before
-    # which version 2 of the log has the name of the source and a colon. The first one of Kafka is
-    # in a file that begins with a zero byte.
-    line = _lines(path)[-1]
-    return dict(json.loads(line[line.index("{") :]))
+def _noted(checkpoint: Path) -> list[Path]:
+    return [*(checkpoint / "sources").glob("*/0")]
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines()
+def _told(path: Path, lines: int, cure: str) -> list[dict[str, Any]]:
+    """Return the objects in the lines of a file of Spark's, of which the first has none.
+
+    That is the version of the log, which Kafka's first offset begins with a zero byte. Version 2
+    has the name of the source and a colon before an offset.
+    """
+    content = path.read_bytes()
+    try:
+        _, *found = content.decode().splitlines()
+        if len(found) == lines - 1:
+            return [dict(json.loads(line[line.index("{") :])) for line in found]
+    except (ValueError, TypeError):  # it is cut short, or holds something else
+        pass
+    fault = "is damaged" if content else "is empty, as after a power failure"
+    raise CheckpointMismatchError(f"{path} {fault}; {cure or f'remove it: rm -f {path}'}")
 
 
 def _last_batch(predictions: str, name: str) -> int:
@@ -153,17 +177,6 @@ def _newest(folder: Path) -> int:
     if not folder.is_dir():
         return -1
     return max((int(p.name) for p in folder.iterdir() if p.name.isdecimal()), default=-1)
-
-
-def _empty(folder: Path, batch: int) -> bool:
-    try:
-        return not (folder / str(batch)).stat().st_size
-    except FileNotFoundError:
-        return False
-
-
-def _emptied(path: Path, cure: str = "") -> str:
-    return f"{path} is empty, as after a power failure; {cure or f'remove it: rm -f {path}'}"
 
 
 def _start_afresh(checkpoint: Path) -> str:

@@ -18,6 +18,7 @@ from sightstream.scoring.framed import further
 from sightstream.tables.rows import Other
 from sightstream.tables.rows import rows as rows_of
 from streaming import checkpoint
+from streaming.known import known
 from streaming.lineup import Lineup
 from streaming.source import Source, Work
 
@@ -90,8 +91,10 @@ class MicroBatches:
         begin = time.monotonic()
         share = self.lineup.share(model, others)
         rows = rows_of(events, answers, model, batch_id, others, share)
-        rows = self.source.first(self._new(rows) if self._doubtful else rows)
-        rows = self.table.append(rows, self._app_id, batch_id)
+        new = self.source.first(self._new(rows) if self._doubtful else rows)
+        # Rows that are all new end the doubt: those that the source has left out are not.
+        self._doubtful = self._doubtful and not 0 < len(new) == len(rows)
+        rows = self.table.append(new, self._app_id, batch_id)
         self._last = batch_id
         self.metrics.phase("commit", time.monotonic() - begin)
         return rows
@@ -120,12 +123,9 @@ class MicroBatches:
             return *self.workers.isolated(work, model, self.source), ()
 
     def _new(self, rows: pa.Table) -> pa.Table:
-        """Leave out events that have a row; a micro-batch without any of them is the last."""
-        known = self.table.known(rows["event_id"], rows["date"])
-        self._doubtful = bool(known)
-        if not known:
-            return rows
-        return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(sorted(known)))))
+        """Leave out events that have a row."""
+        held = known(self.table, rows, rows["date"].unique().to_pylist())
+        return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(held, pa.string()))))
 
 
 def reason(error: object) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
 from sightstream.errors import StreamFailedError
+from streaming import checkpoint
 from streaming.micro_batch import MicroBatches, reason
 from streaming.source import Source
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILURES = 8  # failures in a row, without a committed micro-batch between them, that end the stream
+FAILURES = 8  # in a row, without a micro-batch that Spark noted as done, that end the stream
 LONGEST_PAUSE = 30.0  # seconds until a failed query is restarted; the first restart comes after one
 LEAVE_SECONDS = 10.0  # for a query without a micro-batch to end by itself
 OnBatch = Callable[["DataFrame", int], None]
@@ -45,10 +47,12 @@ class Query:
     def __post_init__(self) -> None:
         self.progress = time.monotonic()
         self.restarts = 0
-        """Failures since the last micro-batch, also those that count for no end of the stream."""
+        """Failures since Spark last noted a micro-batch as done, also those that end no stream."""
         self.why = ""
         """The reason of the latest."""
         self._failures = 0
+        self._committed = -1
+        """The last micro-batch that Spark had committed at the latest failure."""
         self._next = 0.0
         self._busy = False
         self._query: StreamingQuery | None = None
@@ -78,6 +82,9 @@ class Query:
         """Restart the query if it failed, after a pause; see `Stream.tend`."""
         if self.source.changed() and self._query and self._query.isActive:
             self._query.stop()
+        # One that the table has is no progress while Spark cannot note it, and so runs it again.
+        if (self._failures or self.restarts) and self._noted() != self._committed:
+            self._failures = self.restarts = 0
         # The question whether it is active takes Spark 2 ms while the cores are busy.
         if self._busy or (self._query and self._query.isActive):
             return
@@ -102,6 +109,7 @@ class Query:
 
     def _fail(self) -> None:
         error = self._query.exception() if self._query else self._error
+        self._committed = self._noted()
         self._failures += self.source.check()
         if self._failures >= FAILURES:
             raise StreamFailedError(
@@ -115,13 +123,18 @@ class Query:
         self.on_restart()
         self.batches.doubt()
 
+    def _noted(self) -> int:
+        """Return the last micro-batch that Spark has committed."""
+        with suppress(OSError):  # the disk may be what fails
+            return checkpoint.committed(self.source.checkpoint)
+        return self._committed
+
     def _batch(self, batch: DataFrame, batch_id: int) -> None:
         if self.stopping.is_set():
             raise InterruptedError("the stream is being stopped")
         self._busy = True
         try:
             self.batches.run(batch, batch_id, self._goes_on)
-            self._failures = self.restarts = 0
             self.progress = time.monotonic()
         finally:
             self._busy = False

@@ -100,7 +100,7 @@ class Source(Reader, Protocol):
         """
 
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
-        """Note that a micro-batch is in the table.
+        """Note that a micro-batch is in the table; again where Spark could not note it.
 
         Rows are None where they were committed before, since a crash came between that commit and
         Spark's own. It must not raise for what can wait: Spark would run the micro-batch again.

@@ -128,6 +128,8 @@ class Checkpoint:
     def __init__(self, folder, size=2, name="app"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metadata").write_text(json.dumps({"id": name}))
+        self._done = folder / "commits"
+        self._done.mkdir(exist_ok=True)
         self._size = size
         self._planned = []
         self._commits = 0
@@ -144,6 +146,7 @@ class Checkpoint:
         return self._planned[self._commits], self._commits
 
     def commit(self):
+        (self._done / str(self._commits)).touch()
         self._commits += 1
 
 
@@ -164,10 +167,10 @@ class SparkQuery:
             return False
         try:
             self._on_batch(*planned)
+            self._checkpoint.commit()
         except Exception as error:
             self._error, self.isActive = error, False
             return False
-        self._checkpoint.commit()
         return True
 
     @property

@@ -57,6 +57,12 @@ def finish(inbox: bytes, targets: Iterable[str]) -> None:
                 log.warning("%s stays in the inbox: %s", readable(entry.path), error.strerror)
 
 
+def begun(inbox: bytes) -> list[str]:
+    """Return the names of the targets to which `move` has begun to move files."""
+    names = (os.fsdecode(entry.name) for entry in files(inbox) if entry.name.startswith(_TAKEN))
+    return [name.removeprefix(os.fsdecode(_TAKEN)) for name in names]
+
+
 def _give_back(held: bytes, path: bytes) -> None:
     """Give a file its name again; it arrives by the other one where a file of that name has come.
 

@@ -7,9 +7,11 @@ events or none.
 import errno
 import logging
 import os
+import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -25,12 +27,13 @@ from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
 from sightstream.tables.schema import EVENT
 from streaming.folder import crossing, stuck
-from streaming.folder.manifests import PENDING, placed, publish, read, write
+from streaming.folder.manifests import PENDING, between, placed, publish, read, write
 
 log = logging.getLogger(__name__)
 
 MANIFEST_IMAGES = 1000  # images in a manifest, at most
 SPAN = 600  # seconds whose images share a folder; a folder of ext4 holds about ten million files
+_OURS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}(\.[a-z0-9]+)?")  # an event id, a suffix
 _NOT_FILES = {
     stat.S_IFLNK: "a symbolic link, which is not followed",
     stat.S_IFIFO: "a named pipe, which holds no image",
@@ -139,22 +142,13 @@ class Intake:
     def _events(self, chunk: list[Arrival]) -> pa.Table:
         paths, infos, came = zip(*chunk, strict=True)
         ids, now = [new_event_id(time.time()) for _ in chunk], time.time()
-        refusals = [_NOT_FILES.get(stat.S_IFMT(info.st_mode)) for info in infos]
-        columns = {
-            "event_id": ids,
-            "source": ["folder"] * len(chunk),
-            "uri": [
-                # By now, not by its arrival: what is taken late must not join what is removed.
-                f"{_folder(int(now // SPAN))}/{event_id}{_suffix(path)}"
-                for path, event_id in zip(paths, ids, strict=True)
-            ],
-            "original_name": [readable(path[len(self._inbox) + 1 :]) for path in paths],
-            "event_time": came,
-            "bytes": [info.st_size for info in infos],
-            "error_code": ["unreadable" if refusal else None for refusal in refusals],
-            "error_detail": [f"It is {refusal}." if refusal else None for refusal in refusals],
-        }
-        return pa.table(columns, EVENT)
+        places = [
+            # By now, not by its arrival: what is taken late must not join what is removed.
+            f"{_folder(int(now // SPAN))}/{event_id}{_suffix(path)}"
+            for path, event_id in zip(paths, ids, strict=True)
+        ]
+        names = [readable(path[len(self._inbox) + 1 :]) for path in paths]
+        return _table(ids, places, names, came, infos)
 
     def _rename(self, path: bytes, place: str) -> bool:
         try:
@@ -168,6 +162,24 @@ class Intake:
                 log.warning("%s stays in the inbox: %s", readable(path), error.strerror)
             return False
         return True
+
+
+def _table(
+    ids: Sequence[str], places: Sequence[str], names: Sequence[str], came: Sequence[float],
+    infos: Sequence[os.stat_result],
+) -> pa.Table:  # fmt: skip
+    refusals = [_NOT_FILES.get(stat.S_IFMT(info.st_mode)) for info in infos]
+    columns = {
+        "event_id": ids,
+        "source": ["folder"] * len(ids),
+        "uri": places,
+        "original_name": names,
+        "event_time": came,
+        "bytes": [info.st_size for info in infos],
+        "error_code": ["unreadable" if refusal else None for refusal in refusals],
+        "error_detail": [f"It is {refusal}." if refusal else None for refusal in refusals],
+    }
+    return pa.table(columns, EVENT)
 
 
 def _moved(path: bytes, target: str) -> None:
@@ -191,13 +203,46 @@ def recover(folders: Folders) -> int:
         return 0
     try:
         events = read([pending])
-        targets = [local_path(uri) for uri in placed(events, folders.images)["uri"].to_pylist()]
-        crossing.finish(os.fsencode(folders.inbox), targets)
-        moved = [os.path.lexists(target) for target in targets]
-    except ValueError:  # the crash cut it short, so that no file was moved
-        events, moved = EVENT.empty_table(), []
+    except ValueError as error:  # a crash cut it short before a file was moved, or it broke later
+        events = _unlisted(folders)
+        if len(events):
+            kept = manifests / f"{PENDING}.damaged"
+            kept.write_bytes(pending.read_bytes())
+            _rewrite(manifests, events)
+            log.error(
+                "%s; it is kept as %s. %d images that it named were moved already: they are "
+                "classified, under the names that their files have in %s", error, kept,
+                len(events), folders.images,
+            )  # fmt: skip
+    targets = [local_path(uri) for uri in placed(events, folders.images)["uri"].to_pylist()]
+    crossing.finish(os.fsencode(folders.inbox), targets)
+    moved = [os.path.lexists(target) for target in targets]
     _publish(manifests, events, moved)
     return sum(moved)
+
+
+def _unlisted(folders: Folders) -> pa.Table:
+    """Return events of files that were moved after all that the newest manifest names.
+
+    Their ids are in their names, and in the order of time.
+    """
+    inbox, now = os.fsencode(folders.inbox), _folder(int(time.time() // SPAN))
+    day = max(folders.images.glob("[0-9]*-*-*"), default=folders.images)
+    span = max(day.glob("[0-9]" * 4), default=folders.images / now)
+    crossing.finish(inbox, [f"{span}/{name}" for name in crossing.begun(inbox)])
+    last = ""
+    with suppress(ValueError):  # that is damaged, too: an id that has a row gets no second one
+        newest = read(between(folders.manifests, {})[-1:])
+        last = max(newest["event_id"].to_pylist(), default="")
+    names = os.listdir(span) if span.exists() else []
+    names = sorted(each for each in names if each[:36] > last and _OURS.fullmatch(each))
+    return _table(
+        [name[:36] for name in names],
+        [f"{span.parent.name}/{span.name}/{name}" for name in names],
+        names,
+        [int(name[:13].replace("-", ""), 16) / 1000 for name in names],
+        [(span / name).lstat() for name in names],
+    )
 
 
 def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
@@ -206,10 +251,14 @@ def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
         pending.unlink()
         return
     if not all(moved):
-        rewritten = manifests / f"{PENDING}.rewritten"
-        write(rewritten, events.filter(pa.array(moved)))
-        rewritten.replace(pending)
+        _rewrite(manifests, events.filter(pa.array(moved)))
     publish(manifests, pending)
+
+
+def _rewrite(manifests: Path, events: pa.Table) -> None:
+    rewritten = manifests / f"{PENDING}.rewritten"
+    write(rewritten, events)
+    rewritten.replace(manifests / PENDING)
 
 
 def _suffix(path: bytes) -> str:

@@ -4,6 +4,7 @@ A manifest names an image by its place below the folder `images` beside its own,
 be moved while images wait.
 """
 
+import logging
 import os
 import re
 import time
@@ -15,6 +16,8 @@ import pyarrow.compute as pc
 
 from sightstream.io import disk
 from sightstream.tables.schema import EVENT
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".arrow"
 PENDING = "pending"  # name of a manifest that is not published yet
@@ -47,12 +50,15 @@ def write(path: Path, events: pa.Table) -> None:
 
 
 def publish(manifests: Path, pending: Path) -> None:
-    """Make a file that was written the newest manifest."""
+    """Make a file that was written the newest manifest; a disk that does not sync that is told."""
     # Names rise even if the clock is set back, since the newest manifest is never deleted.
     last = max(published(manifests), default="0" + SUFFIX)
     number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
-    pending.rename(manifests / f"{number:020d}{SUFFIX}")
-    disk.sync(manifests)
+    path = pending.rename(manifests / f"{number:020d}{SUFFIX}")
+    try:
+        disk.sync(manifests)
+    except OSError as error:  # its images are on their way: an error would say that they are not
+        log.error("after a loss of power the name of %s may be lost: %s", path, error)
 
 
 def read(manifests: Sequence[Path]) -> pa.Table:

@@ -63,6 +63,7 @@ class Manifested:
         self._left: Mapping[str, str] = {}
         # Each is changed by one thread only: the intake's, and the query's.
         self._accepted, self._done = waiting(self._manifests, checkpoint), 0
+        self._counted = -1
 
     @property
     def left(self) -> Mapping[str, str]:
@@ -98,8 +99,9 @@ class Manifested:
         return rows
 
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
-        """Count the images of a micro-batch."""
-        self._done += images
+        """Count the images of a micro-batch, once: it comes again where Spark cannot note it."""
+        if batch_id > self._counted:
+            self._counted, self._done = batch_id, self._done + images
 
     def drain(self) -> int:
         """Take what is complete in the inbox."""

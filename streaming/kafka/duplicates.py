@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from sightstream.images.event import SEPARATOR
 from sightstream.tables.predictions import SOURCES_COUNT, Predictions, ask
+from streaming.known import known
 
 WINDOW_ROWS = 200_000  # rows whose event ids are remembered; about 20 MB of memory
 
@@ -52,11 +53,11 @@ class Recent:
         old = {e: name for e, name in alone.items() if self._doubtful or hash(name) in self._seen}
         if len(here) == len(ids) and not suspects and not old:
             return rows
-        known = self._known(rows, suspects) if suspects else set[str]()
-        known |= self._earlier(rows, old) if old else set()
+        held = self._known(rows, suspects) if suspects else set[str]()
+        held |= self._earlier(rows, old) if old else set()
         keep = []
         for each in ids:
-            keep.append(each in here and each not in known)
+            keep.append(each in here and each not in held)
             here.pop(each, None)
         return rows.filter(keep)
 
@@ -68,7 +69,7 @@ class Recent:
 
     def _known(self, rows: pa.Table, suspects: Iterable[str]) -> set[str]:
         rows = _of(rows, suspects)
-        return self._table.known(rows["event_id"], pa.chunked_array([_days(rows)]))
+        return known(self._table, rows, _days(rows))
 
     def _earlier(self, rows: pa.Table, alone: dict[str, str]) -> set[str]:
         """Return the events that have a row of before, under the id without the source."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -12,6 +13,10 @@ import pyarrow as pa
 from sightstream.images.event import CE_ID, CE_SOURCE, CE_SUBJECT, CE_TIME, SEPARATOR, URI
 from sightstream.tables.schema import EVENT
 from streaming.kafka.values import event_time
+
+UNDATED = tuple(date(1970, 1, 1) + timedelta(n) for n in (-1, 0, 1))
+"""Dates of messages without a time, or with one that is far from that of the stream: whenever they
+are read, they get the epoch, or what they tell themselves within a day of it."""
 
 _DAY = 86_400
 
@@ -46,7 +51,8 @@ class Places:
 
         A header that is no UTF-8 or too long counts as missing.
         """
-        # Rows are partitioned by day: a wrong clock must not spread them over thousands.
+        # Rows are partitioned by day: a wrong clock must not spread them over thousands. Nor must
+        # the day of a row hang on when its message is read: that is how it is found again.
         today = self.now // _DAY * _DAY
         days = today - 366 * _DAY, today + 2 * _DAY
         columns = zip(*(self._event(each, *days) for each in messages), strict=True)
@@ -55,7 +61,7 @@ class Places:
 
     def _event(self, message: Message, earliest: float, latest: float) -> tuple[object, ...]:
         number, offset, milliseconds, key, value, headers = message
-        size = len(value) if value else 0
+        size, seconds = len(value) if value else 0, milliseconds / 1000
         at = f"{number}/{offset}"
         place = f"{self.topic}/{at}"
         claim = None if size else _text(headers.get(URI), 4096)
@@ -69,7 +75,7 @@ class Places:
             "kafka",
             claim or f"kafka://{place}",
             _text(headers.get(CE_SUBJECT), 4096) or _text(key, 4096) or place,
-            _time(headers.get(CE_TIME), min(max(milliseconds / 1000, earliest), latest)),
+            _time(headers.get(CE_TIME), seconds if earliest <= seconds <= latest else 0.0),
             size,
             code,
             detail,

@@ -256,6 +256,57 @@ def test_a_crash_at_any_step_of_the_recovery_costs_no_file_and_no_line(
     assert step > 6
 
 
+def ends_well_without_the_list(settings, told, left, names):
+    """As `ends_well`, for files of a list that was damaged: some have lost their names."""
+    pending = settings.manifests / "pending"
+    if was := pending.exists():
+        pending.write_bytes(pending.read_bytes()[:-9])
+    settings.manifests.mkdir(exist_ok=True)
+    before = {event.event_id for event in told()}
+    moved = [path for path in settings.images.glob("*/*/*") if path.stem not in before]
+    intake_of(settings).drain()
+    images = {local_path(event.uri): event for event in told()}
+    assert sorted(Path(path).read_bytes() for path in images) == sorted(names)
+    assert set(images) == {str(path) for path in settings.images.glob("*/*/*")}
+    assert {Path(path).stem for path in images} == {e.event_id for e in told()}
+    assert all(Path(path).stat().st_size == event.bytes for path, event in images.items())
+    assert all(abs(event.event_time - time.time()) < 60 for event in told())
+    assert not left()
+    assert not pending.exists()
+    return bool(was and moved)
+
+
+@pytest.mark.parametrize("folder", ["settings", "apart"])
+def test_images_whose_list_is_damaged_after_a_crash_get_their_events(
+    settings, told, left, folder, request, caplog
+):
+    """At any step, also where the inbox is on another file system."""
+    put = request.getfixturevalue(folder) if folder == "apart" else None
+    step, lists, names = 0, 0, [b"caf\xe9.jpg", b"plain"]
+    while True:
+        if put:
+            put()
+        else:
+            shutil.rmtree(settings.root)
+            settings.inbox.mkdir(parents=True)
+        if step % 2:
+            drop(settings, [b"earlier.jpg"])
+            intake_of(settings).drain()
+        drop(settings, names)
+        died = dies(settings, "any step", step)
+        caplog.clear()
+        every = [*names, b"earlier.jpg"] if step % 2 else names
+        if ends_well_without_the_list(settings, told, left, every):
+            lists += 1
+            kept = settings.manifests / "pending.damaged"
+            assert kept.exists()
+            assert f"it is kept as {kept}" in caplog.text
+        if not died:
+            break
+        step += 1
+    assert lists > 2
+
+
 @pytest.mark.parametrize(
     ("where", "count"),
     [

@@ -3,7 +3,10 @@
 import itertools
 import os
 import random
+import re
+import shlex
 import shutil
+import subprocess
 from collections import Counter
 from contextlib import suppress
 from threading import Event, Thread
@@ -161,3 +164,28 @@ def test_what_a_kill_leaves_of_the_first_micro_batch_does_not_stop_the_next_star
     done = home("run", "--once", "--metrics-port", "0")
     assert done.returncode == 0, done.stderr
     assert home.count() == 1
+
+
+@pytest.mark.parametrize(("file", "cure"), [("offsets/1", "mv "), ("commits/1", "rm -f ")])
+def test_half_a_file_of_the_checkpoint_is_told_with_a_command_after_which_all_goes_on(
+    tiny_home, tmp_path, file, cure
+):
+    home = tiny_home(metrics_port=0)
+    tiny_model.register(home.settings, "leaf", tmp_path / "leaf")
+    for name in ("a.png", "b.png"):
+        tiny_model.photograph(home.settings.inbox / name, 250)
+        assert home("run", "--once").returncode == 0
+    path = home.settings.checkpoint("folder") / file
+    path.write_bytes(path.read_bytes()[:-5])
+    for command, code in ((["doctor"], 1), (["run", "--once"], 6)):
+        done = home(*command)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, said
+        assert f"{path} is damaged; " in said
+        assert "Traceback" not in said
+    (command,) = re.findall(rf"{cure}\S+(?: \S+\.old)?", said)
+    subprocess.run(shlex.split(command), check=True)
+    tiny_model.photograph(home.settings.inbox / "c.png", 250)
+    done = home("run", "--once")
+    assert done.returncode == 0, done.stderr
+    assert sorted(home.table()["original_name"].to_pylist()) == ["a.png", "b.png", "c.png"]

@@ -1,6 +1,7 @@
 """duplicates: an id that came before is left out, whatever the memory holds."""
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,9 @@ from sightstream.tables import predictions
 from sightstream.tables.schema import ROW
 from streaming.kafka import duplicates
 from streaming.kafka.duplicates import Recent
+from streaming.kafka.events import Message, Places
+
+DAY = 86_400
 
 
 def rows(*event_ids, hours=0, **more):
@@ -39,6 +43,45 @@ def test_a_hash_alone_leaves_nothing_out(table):
     recent = Recent(table, "kafka")
     recent.remember(["a"])  # as if another id had the same hash
     assert ids(recent.first(rows("a", "b"))) == ["a", "b"]
+
+
+def reading(now, milliseconds):
+    """The row of a message, as a stream makes it whose clock is at `now`."""
+    message = Message(0, 7, int(milliseconds), None, b"image", {})
+    (event,) = Places("images", "", now, 1000).events([message]).to_pylist()
+    return rows(event["event_id"], date=datetime.fromtimestamp(event["event_time"], UTC).date())
+
+
+NOW = time.time() // DAY * DAY + 60
+SENT = 1000 * NOW
+READINGS = {
+    "without a time": (reading(NOW, -1), reading(NOW + 5 * DAY, -1)),
+    "of the future": (reading(NOW, SENT + 1e10), reading(NOW + 120 * DAY, SENT + 1e10)),
+    "still of the future": (reading(NOW, SENT + 1e11), reading(NOW + 5 * DAY, SENT + 1e11)),
+    "a year old": (
+        reading(NOW, SENT - 365e3 * DAY), reading(NOW + 5 * DAY, SENT - 365e3 * DAY)
+    ),
+    "the stream's clock was behind": (reading(NOW - 4000 * DAY, SENT), reading(NOW, SENT)),
+    "the stream's clock was ahead": (reading(NOW + 4000 * DAY, SENT), reading(NOW, SENT)),
+    "the stream's clock is ahead": (reading(NOW, SENT), reading(NOW + 4000 * DAY, SENT)),
+    "of an earlier release": (
+        rows("images/0/7", date=date.today() - timedelta(371)), reading(NOW, -1)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "again"), READINGS.values(), ids=READINGS)
+def test_a_message_that_is_read_again_is_found_whatever_date_it_then_gets(table, first, again):
+    table.append(first, "app", 0)
+    other = again.set_column(0, ROW.field("event_id"), pa.array(["images/0/8"]))
+    both = pa.concat_tables([again, other])
+    assert ids(Recent(table, "kafka").first(both)) == ["images/0/8"]
+
+
+def test_a_dated_id_that_comes_again_after_a_week_is_another_event(table):
+    """As the counter of a sender that begins anew."""
+    table.append(rows("5", hours=24 * 7), "app", 0)
+    assert ids(Recent(table, "kafka").first(rows("5"))) == ["5"]
 
 
 def test_the_memory_is_bounded_and_forgets_the_oldest(table, monkeypatch):

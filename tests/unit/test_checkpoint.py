@@ -11,7 +11,8 @@ import pytest
 from sightstream.errors import CheckpointMismatchError
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.schema import ROW
-from streaming.checkpoint import OWNER, app_id, own, require_match
+from streaming.checkpoint import OWNER, app_id, first_offset, offset, own, require_match
+from streaming.folder.source import waiting
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 FIELDS = {
@@ -21,6 +22,21 @@ FIELDS = {
     "processed_at": NOW,
     "date": NOW.date(),
 }
+
+
+# As Spark writes them, the second version of its log too.
+OFFSETS = [
+    b'v1\n{"batchWatermarkMs":0,"batchTimestampMs":7}\n{"manifest": "17.arrow"}',
+    b'v2\n{"batchWatermarkMs":0,"batchTimestampMs":7}\n0:{"images":{"1":22,"0":23}}',
+]
+COMMITS = [b'v1\n{"nextBatchWatermarkMs":0}', b'v2\n{"nextBatchWatermarkMs":0}']
+FIRST = b'\0v1\n{"images":{"1":0,"0":0}}'
+
+
+def damaged(whole):
+    """Cut short anywhere, and with zeros or noise in the place of its end."""
+    parts = [whole[:size] for size in range(1, len(whole))]
+    return [*parts, *(p.ljust(len(whole), b"\0") for p in parts), bytes(len(whole)), b"\xff" * 99]
 
 
 def fault(checkpoint, table):
@@ -41,7 +57,9 @@ def story(settings):
         for kind, count in (("offsets", offsets), ("commits", commits)):
             (folder / kind).mkdir(parents=True)
             for batch in range(count):
-                (folder / kind / str(batch)).write_text("v1\n{}")
+                (folder / kind / str(batch)).write_bytes(
+                    {"offsets": OFFSETS, "commits": COMMITS}[kind][0]
+                )
         (folder / "metadata").write_text(json.dumps({"id": "app"}))
         for batch in range(table):
             rows = pa.Table.from_pylist([{**FIELDS, "event_id": str(batch)}], ROW)
@@ -109,6 +127,52 @@ def test_an_empty_offset_of_a_batch_that_the_table_holds_costs_the_checkpoint(st
     look = story(offsets=3, commits=2, table=3)
     (settings.checkpoint("folder") / "offsets" / "2").write_bytes(b"")
     assert f"mv {settings.checkpoint('folder')}" in look()
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_newest_file_that_is_whole_is_no_fault_and_damaged_it_is_to_be_removed(
+    story, settings, version
+):
+    look = story(offsets=4, commits=3, table=3)
+    for path, whole in (("commits/2", COMMITS[version]), ("offsets/3", OFFSETS[version])):
+        path = settings.checkpoint("folder") / path
+        for content in damaged(whole):
+            path.write_bytes(content)
+            assert (found := look()), content
+            assert f"{path} is damaged; remove it: rm -f {path}" in found
+        path.write_bytes(whole)
+        assert look() is None
+
+
+@pytest.mark.parametrize(("offsets", "batch"), [(3, 2), (4, 2), (4, 3)])
+def test_damaged_offsets_of_what_was_committed_cost_the_checkpoint(story, settings, offsets, batch):
+    look = story(offsets=offsets, commits=3, table=1 + max(2, batch))
+    path = settings.checkpoint("folder") / "offsets" / str(batch)
+    for content in damaged(OFFSETS[0]):
+        path.write_bytes(content)
+        assert f"{path} is damaged; put the checkpoint aside: mv " in (look() or ""), content
+
+
+def test_so_does_a_damaged_begin_of_kafka_s_first_micro_batch(story, settings):
+    look = story(offsets=1, commits=0, table=0)
+    noted = settings.checkpoint("folder") / "sources" / "0" / "0"
+    noted.parent.mkdir(parents=True)
+    for content in damaged(FIRST):
+        noted.write_bytes(content)
+        assert f"{noted} is damaged; put the checkpoint aside: mv " in (look() or ""), content
+    noted.write_bytes(FIRST)
+    assert look() is None
+    assert first_offset(settings.checkpoint("folder")) == {"images": {"0": 0, "1": 0}}
+
+
+def test_who_reads_a_damaged_offset_tells_the_same(story, settings):
+    story(offsets=1, commits=1, table=1)
+    settings.manifests.mkdir()
+    path = settings.checkpoint("folder") / "offsets" / "0"
+    assert offset(settings.checkpoint("folder")) == {"manifest": "17.arrow"}
+    path.write_bytes(OFFSETS[0][:30])
+    with pytest.raises(CheckpointMismatchError, match=f"{path} is damaged; put the checkpoint"):
+        waiting(settings.manifests, settings.checkpoint("folder"))
 
 
 @pytest.fixture(params=[False, True], ids=["before a micro-batch", "owned"])

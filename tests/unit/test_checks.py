@@ -74,9 +74,9 @@ def test_a_full_disk_is_told(look, monkeypatch):
 def test_a_checkpoint_that_tells_another_story_is_told(look, settings, table):
     (settings.checkpoint("folder") / "commits").mkdir(parents=True)
     (settings.checkpoint("folder") / "metadata").write_text('{"id": "app"}')
-    (settings.checkpoint("folder") / "commits" / "0").write_text("v1")
+    (settings.checkpoint("folder") / "commits" / "0").write_text("v1\n{}")
     assert look("checkpoint").ok
-    (settings.checkpoint("folder") / "commits" / "1").write_text("v1")
+    (settings.checkpoint("folder") / "commits" / "1").write_text("v1\n{}")
     check = look("checkpoint")
     assert not check.ok
     assert "was replaced" in check.detail

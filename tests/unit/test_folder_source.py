@@ -1,13 +1,16 @@
 """streaming.folder.source, and the reader: manifests as a streaming source of Spark."""
 
+import errno
 import json
 from threading import Timer
 
 import pytest
 
+from sightstream.io import disk
 from streaming.folder import source as sources
 from streaming.folder import spark_reader as module
 from streaming.folder.spark_reader import ManifestReader
+from tests.intakes import folders
 
 
 @pytest.fixture
@@ -60,6 +63,48 @@ def test_what_is_in_the_table_is_deleted_but_for_the_newest(manifest, reader, se
     reader.commit(second)
     left = [path.name for path in sorted(settings.manifests.iterdir())]
     assert left == [second["manifest"], third["manifest"]]
+
+
+@pytest.fixture
+def inbox(settings):
+    """A home's inbox as a source, with what it has told to have arrived."""
+    told = []
+    settings = settings.model_copy(update={"settle_seconds": 0.0})
+    made = sources.Folder(
+        folders(settings), settings.checkpoint("folder"), settings.acceptance, 100, None,
+        told.append,
+    )  # fmt: skip
+    return made, told
+
+
+def test_a_micro_batch_that_comes_again_is_counted_once(inbox, settings):
+    source, _ = inbox
+    for batch, images in enumerate((2, 3)):
+        for number in range(images):
+            (settings.inbox / f"{batch}-{number}.jpg").write_bytes(b"pixels")
+        assert source.drain() == images
+        for _ in range(3):
+            source.done(batch, images, None)
+            assert source.behind == 0
+
+
+def test_images_have_arrived_although_the_disk_does_not_sync_their_manifest(
+    inbox, settings, monkeypatch, caplog
+):
+    source, told = inbox
+    (settings.inbox / "x.jpg").write_bytes(b"pixels")
+    sync = disk.sync
+
+    def unsteady(path):
+        if path == settings.manifests:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(path)
+
+    monkeypatch.setattr(disk, "sync", unsteady)
+    assert source.drain() == source.behind == sum(told) == 1
+    assert f"{settings.manifests}/" in caplog.text
+    assert "Input/output error" in caplog.text
+    assert source.drain() == 0
 
 
 def test_what_waits_is_what_no_committed_micro_batch_holds(manifest, settings):

@@ -2,11 +2,12 @@
 
 import hashlib
 import random
+from datetime import UTC, datetime
 
 import pytest
 
 from sightstream.tables.schema import EVENT
-from streaming.kafka.events import Message, Places
+from streaming.kafka.events import UNDATED, Message, Places
 
 NOW = 1_700_000_000.5
 DAY = 86_400
@@ -93,11 +94,25 @@ def test_a_time_is_believed_within_a_day_of_the_brokers(event, told, expected):
     assert event(ce_time=told)["event_time"] == expected
 
 
+@pytest.mark.parametrize("milliseconds", [-1, 0, 1, 2**63 - 1, -(2**63)])
+def test_a_message_without_a_time_is_of_the_epoch_whenever_it_is_read(event, milliseconds):
+    assert event(milliseconds=milliseconds)["event_time"] == 0
+
+
 @pytest.mark.parametrize(
-    ("milliseconds", "days"), [(-1, -366), (1, -366), (2**63 - 1, 2), (-(2**63), -366)]
+    ("days", "believed"), [(-366, True), (-366.001, False), (2, True), (2.001, False)]
 )
-def test_a_wrong_clock_leads_to_a_day_near_that_of_the_micro_batch(event, milliseconds, days):
-    assert event(milliseconds=milliseconds)["event_time"] == NOW // DAY * DAY + days * DAY
+def test_a_time_that_is_far_from_the_stream_s_counts_as_none(event, days, believed):
+    seconds = NOW // DAY * DAY + days * DAY
+    told = event(milliseconds=int(seconds * 1000), ce_time="2023-11-14T21:13:20Z")["event_time"]
+    assert told == pytest.approx(seconds if believed else 0)
+
+
+def test_what_it_tells_itself_within_a_day_of_the_epoch_is_a_date_without_one(event):
+    for told in ("1969-12-31T00:00:00Z", "1970-01-01T12:00:00Z", "1970-01-02T00:00:00Z"):
+        found = event(milliseconds=-1, ce_time=told)["event_time"]
+        assert datetime.fromtimestamp(found, UTC).isoformat()[:10] == told[:10]
+        assert datetime.fromtimestamp(found, UTC).date() in UNDATED
 
 
 def test_noise_raises_no_error_and_keeps_the_schema():

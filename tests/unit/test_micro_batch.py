@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sightstream.tables.predictions import Predictions
-from tests.streams import Checkpoint, Crash, Running, Source, Table
+from sightstream.tables.predictions import Predictions, ask
+from streaming.kafka.events import Message, Places
+from tests.streams import NOON, Checkpoint, Crash, Running, Source, Table
 
 IDS = ["a", "b", "c", "d", "e"]
 ONCE = dict.fromkeys(IDS, 1)
@@ -107,6 +108,31 @@ def test_the_table_in_memory_does_as_the_real_one(tmp_path, place):
     rows = table._table.to_pyarrow_table()
     assert sorted(rows["event_id"].to_pylist()) == IDS
     assert rows["batch_id"].to_pylist().count(0) == 2
+
+
+class Topic(Source):
+    """Messages of which the first two have no time, read by a stream whose clock is at `now`."""
+
+    name = "kafka"
+
+    def __init__(self, checkpoint, now):
+        super().__init__(checkpoint, "012345")
+        self._now = now
+
+    def read(self, offsets):
+        sent = [-1 if number < "2" else int(1000 * NOON) for number in offsets]
+        pairs = zip(map(int, offsets), sent, strict=True)
+        messages = [Message(0, number, at, None, b"image", {}) for number, at in pairs]
+        return Places("images", "", self._now, 1000).events(messages)
+
+
+def test_a_topic_that_is_read_again_days_later_makes_no_second_row(tmp_path):
+    table = Predictions(str(tmp_path / "table"))
+    for place, days in (("old", 0), ("new", 9)):
+        source = Topic(tmp_path / place, NOON + days * 86_400)
+        Running(source, table, Checkpoint(tmp_path / place, name=place)).run()
+    found = ask(table.path, "SELECT event_id FROM predictions")["event_id"].to_pylist()
+    assert sorted(found) == [f"images/0/{number}" for number in range(6)]
 
 
 def test_a_number_that_the_table_has_is_skipped_and_counts_as_done(place):

@@ -50,6 +50,7 @@ def test_a_query_that_fails_is_told_each_time_and_noted_until_it_commits(running
     )
     running.source.done = done
     again(running)
+    running.query.tend()
     told.look()
     assert news.read(file) == Note()
 

@@ -80,6 +80,33 @@ def test_a_committed_micro_batch_begins_the_count_anew(running, clock):
     assert running.table.counts == dict.fromkeys("abcd", 1)
 
 
+def test_a_micro_batch_that_spark_cannot_note_as_done_is_no_progress(running, clock):
+    """The table has it, so that it is skipped each time."""
+    running.checkpoint.commit = broken
+    pauses = []
+    running.run()
+    for _ in range(7):
+        pauses.append(pause(running, clock))
+        running.steps()
+        assert running.query.restarts == len(pauses)
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 30, 30], abs=0.11)
+    with pytest.raises(StreamFailedError, match="failed 8 times in a row: the disk is full"):
+        running.query.tend()
+    assert running.table.counts == {"a": 1, "b": 1}
+
+
+def test_failures_are_forgotten_once_spark_notes_a_micro_batch_that_the_table_had(running, clock):
+    commit, running.checkpoint.commit = running.checkpoint.commit, broken
+    running.run()
+    running.query.tend()
+    assert running.query.restarts == 1
+    running.checkpoint.commit = commit
+    pause(running, clock)
+    running.spark.step()
+    running.query.tend()
+    assert running.query.restarts == 0
+
+
 def test_a_commit_that_failed_and_was_made_all_the_same_is_not_repeated(running, clock):
     append = running.table.append
 
