@@ -1,6 +1,7 @@
 """streaming.lineup: the models beside the champion follow their aliases, and rest after faults."""
 
-from threading import Event
+import time
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
 from sightstream.scoring.beside import SKIPPED
 from sightstream.tables.rows import Other
 from sightstream.tables.schema import OTHER
+from streaming import apart
 from streaming import lineup as module
 from streaming.lineup import LONGEST_PAUSE, PAUSE, TELL, Follower, Lineup
 from tests import tiny_model
@@ -152,17 +154,52 @@ def test_a_registry_that_is_away_is_asked_again(follower, registry, monkeypatch)
     assert follower.model.version == 3
 
 
-def test_workers_that_do_not_load_it_end_no_watch(follower, registry, monkeypatch):
+def test_workers_that_do_not_load_it_end_no_watch_and_are_asked_once(
+    follower, registry, monkeypatch
+):
     monkeypatch.setattr(module, "LOOK_SECONDS", 0)
     registry.publish(3)
-    stop = Event()
+    stop, asked, ask = Event(), [], registry.number
+
+    def looks(*which):
+        if asked:
+            stop.set()
+        return ask(*which)
 
     def broken():
-        stop.set()
+        asked.append(follower.model.version)
         raise RuntimeError("no worker")
 
+    registry.number = looks
     Lineup([follower]).watch(stop, broken)
-    assert follower.model.version == 3
+    assert asked == [3]
+
+
+def test_a_fault_that_lasts_is_told_once(follower, registry, monkeypatch, caplog):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    stop, looks = Event(), []
+
+    def away(*which):
+        looks.append(which)
+        if len(looks) == 4:
+            stop.set()
+        raise RegistryUnavailableError("no answer")
+
+    registry.number = away
+    Lineup([follower]).watch(stop, stop.set)
+    assert caplog.messages == ["leaf version 2 stays in use: no answer"]
+
+
+def test_a_version_that_hangs_ends_when_another_has_the_alias(follower, registry, results, until):
+    registry.publish(3, fault="hangs", grey=1.0)
+    begin, look = time.monotonic(), Thread(target=follower.look, daemon=True)
+    look.start()
+    until(tiny_model.loading)
+    registry.aliases["challenger"] = 2
+    look.join(60)
+    assert not look.is_alive()
+    assert time.monotonic() - begin < apart.LOADING / 2
+    assert (follower.model.version, results) == (2, [])
 
 
 def test_each_version_is_asked_once_and_the_champion_is_none_of_them():
