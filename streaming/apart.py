@@ -33,14 +33,15 @@ def load(
         SightstreamError: It does not load, or does not answer as it must.
         RuntimeError: It does not, for another reason.
     """
-    given = registry.fetch(version), version.name, version.number, version.digest, engine, device
-    child, done = Child(_Loader, *given, memory=memory or for_models(), nice=nice), Event()
-    Thread(target=_end_unless, args=(wanted, child, done), daemon=True).start()
-    try:
-        loaded: ServedModel = child.ask("load", seconds=LOADING)
-    finally:
-        done.set()
-        child.end()
+    with registry.files(version) as files:
+        given = files, version.name, version.number, version.digest, engine, device
+        child, done = Child(_Loader, *given, memory=memory or for_models(), nice=nice), Event()
+        Thread(target=_end_unless, args=(wanted, child, done), daemon=True).start()
+        try:
+            loaded: ServedModel = child.ask("load", seconds=LOADING)
+        finally:
+            done.set()
+            child.end()
     return loaded
 
 

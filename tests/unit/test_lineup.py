@@ -1,6 +1,7 @@
 """streaming.lineup: the models beside the champion follow their aliases, and rest after faults."""
 
 import time
+from contextlib import nullcontext
 from threading import Event, Thread
 from types import SimpleNamespace
 
@@ -45,8 +46,8 @@ class Registry:
             raise ModelNotFoundError(f"no version of {name} has the alias {which}")
         return SimpleNamespace(name=name, number=which, digest=self.digests[which])
 
-    def fetch(self, version):
-        return self._folder / str(version.number)
+    def files(self, version):
+        return nullcontext(self._folder / str(version.number))
 
 
 @pytest.fixture
@@ -98,13 +99,13 @@ def test_a_version_that_loses_its_alias_while_it_is_loaded_is_not_asked(
     follower, registry, results, then
 ):
     registry.publish(3)
-    fetch = registry.fetch
+    files = registry.files
 
     def moves(version):
         registry.aliases["challenger"] = then
-        return fetch(version)
+        return files(version)
 
-    registry.fetch = moves
+    registry.files = moves
     follower.look(lambda: None)
     assert (follower.model.version, results) == (2, [])
     follower.look(lambda: None)
