@@ -5,22 +5,36 @@ from collections.abc import Callable
 from functools import partial
 from threading import Event
 
-from sightstream.errors import ModelDamagedError, RegistryUnavailableError
-from sightstream.models.registry import Registry, Version
+from sightstream.errors import ModelDamagedError, RegistryUnavailableError, first_line
+from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel
 from sightstream.scoring.child import LostError
 from streaming import apart
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[Registry, Version, str, str], ServedModel]
+Load = Callable[..., ServedModel]
+"""Loads a version as `apart.load` does."""
 
 BESIDE: Load = partial(apart.load, nice=apart.NICE)
-"""Loads a version while a stream runs."""
+"""Loads a version while a stream runs; `wanted` is given, too."""
 
 LOOK_SECONDS = 2.0  # between two looks at the registry
 
 _FAULTS = {"crashed": "ended", "timeout": "took too long"}
+
+
+class Once:
+    """Logs what fails look after look: once, until it goes well or fails otherwise."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, fault: str = "") -> None:
+        """Note how a look went; no fault is a look that went well."""
+        if fault and fault != self._told:
+            log.warning("%s", fault)
+        self._told = fault
 
 
 class Champion:
@@ -57,16 +71,19 @@ class Champion:
 
         `ready` is called with a new champion before it takes over.
         """
+        told = Once()
         while not stop.wait(LOOK_SECONDS):
             try:
                 self.look(ready)
-            except RegistryUnavailableError as error:
-                log.warning("%s stays in use: %s", self.model, error)
+                told()
+            except Exception as error:  # whatever it is, the next look may go well
+                told(f"{self.model} stays in use: {first_line(error)}")
 
     def look(self, ready: Callable[[ServedModel], None]) -> None:
         """Load the champion if it is another version than at the last look; see `watch`.
 
-        One that is no champion any more once it is loaded, as after a rollback, does not take over.
+        One that is no champion any more, as after a rollback, is loaded no further, and does not
+        take over.
 
         Raises:
             RegistryUnavailableError: the registry does not answer; the next look tries again.
@@ -74,17 +91,24 @@ class Champion:
         number = self._registry.champion_number(self._name)
         if number is None or number == self._seen:
             return
+
+        def wanted() -> bool:
+            return self._registry.champion_number(self._name) == number
+
         try:
             version = self._registry.version(self._name, number)
-            model = self._beside(self._registry, version, *self._runs_on)
+            model = self._beside(self._registry, version, *self._runs_on, wanted=wanted)
             ready(model)
-            if self._registry.champion_number(self._name) != number:
-                log.info("%s stays in use: %s is not the champion any more", self.model, model)
-                return
+            failure = None
         except RegistryUnavailableError:
             raise
         except Exception as error:  # a model's files may cause any
-            log.error("%s stays in use: %s", self.model, error)
+            failure = error
+        if not wanted():
+            log.info("%s stays in use: version %s is champion no more", self.model, number)
+            return
+        if failure:
+            log.error("%s stays in use: %s", self.model, failure)
             self._on_reload("failed")
         else:
             self.model = model

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock
 
-from sightstream.errors import RegistryUnavailableError
+from sightstream.errors import RegistryUnavailableError, first_line
 from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel
 from sightstream.scoring.beside import MEMORY, SKIPPED
 from sightstream.tables.rows import Other
 from streaming import apart
-from streaming.champion import LOOK_SECONDS
+from streaming.champion import LOOK_SECONDS, Once
 
 log = logging.getLogger(__name__)
 
@@ -100,26 +100,33 @@ class Follower:
         number = self._registry.number(self._name, self.alias)
         if number == self._seen:
             return
+
+        def wanted() -> bool:
+            return self._registry.number(self._name, self.alias) == number
+
+        model, failure = None, None
         try:
-            model = None if number is None else self._load(number)
-            if model and self._registry.number(self._name, self.alias) != number:
-                return  # the next look takes the one that has it now
+            if number is not None:
+                version = self._registry.version(self._name, number)
+                model = apart.load(
+                    self._registry, version, *self._runs_on, MEMORY, apart.NICE, wanted
+                )
         except RegistryUnavailableError:
             raise
         except Exception as error:  # a model's files may cause any
-            log.error("%s version %s is not asked: %s", self._name, number, error)
-            self._on_reload("failed")
-        else:
-            self.model = model
-            log.info("%s is %s now", self, model or "no version")
-            if ready:
-                self._on_reload("loaded")
-                ready()
+            failure = error
+        if not wanted():
+            return  # the next look takes the one that has it now
         self._seen = number
-
-    def _load(self, number: int) -> ServedModel:
-        version = self._registry.version(self._name, number)
-        return apart.load(self._registry, version, *self._runs_on, MEMORY, apart.NICE)
+        if failure:
+            log.error("%s version %s is not asked: %s", self._name, number, failure)
+            self._on_reload("failed")
+            return
+        self.model = model
+        log.info("%s is %s now", self, model or "no version")
+        if ready:
+            self._on_reload("loaded")
+            ready()
 
 
 @dataclass
@@ -197,13 +204,14 @@ class Lineup:
 
     def watch(self, stop: Event, ready: Ready) -> None:
         """Follow the aliases until `stop` is set; `ready` is called after each change."""
+        told = [Once() for _ in self.followers]
         while not stop.wait(LOOK_SECONDS):
-            for each in self.followers:
+            for each, tell in zip(self.followers, told, strict=True):
                 try:
                     each.look(ready)
+                    tell()
                 except RegistryUnavailableError as error:
-                    log.warning("%s stays in use: %s", each.model, error)
+                    tell(f"{each.model} stays in use: {error}")
                 except Exception as error:  # the workers load it with its first images then
-                    log.warning(
-                        "%s was not loaded ahead of its first images: %s", each.model, error
-                    )
+                    fault = first_line(error)
+                    tell(f"{each.model} was not loaded ahead of its first images: {fault}")

@@ -174,11 +174,12 @@ class Home:
 
         registry = Registry(self.settings.registry_address)
         first = registry.version("starter", 1)
-        for number in range(count):
-            registry.publish(
-                "starter", registry.fetch(first), first.digest, parameters={"copy": number},
-                metrics=first.metrics, curves=registry.curves(first), report=registry.report(first),
-            )  # fmt: skip
+        with registry.report(first) as report:
+            for number in range(count):
+                registry.publish(
+                    "starter", first.folder, first.digest, parameters={"copy": number},
+                    metrics=first.metrics, curves=registry.curves(first), report=report,
+                )  # fmt: skip
         return registry
 
     def table(self):

@@ -1,6 +1,7 @@
 """A real model, made in milliseconds and without TensorFlow: bright or dark, by the mean pixel."""
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from sightstream.images.decode import Preprocessing
@@ -133,3 +134,9 @@ def photograph(path, brightness):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 24), (brightness,) * 3).save(path)
     return path
+
+
+def loading():
+    """The processes that load a version beside this one."""
+    children = psutil.Process().children()
+    return [each for each in children if any("spawn_main" in part for part in each.cmdline())]

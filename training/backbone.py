@@ -86,14 +86,15 @@ def find(registry: Registry, which: str) -> Backbone:
     name, _, alias = which.partition("@")
     version = registry.version(name, alias or "champion")
     shown, card = f"{name}@{version.number}", registry.card(version)
-    path = registry.fetch(version) / Onnx.file
-    if not path.exists():
-        raise InputError(f"{shown} has no {Onnx.file}, so it cannot be a featuriser")
-    try:
-        origin = {"featuriser": shown, "featuriser_sha256": sha256(path)}
-        return _without_last(path, card, origin)
-    except InputError as error:
-        raise InputError(f"{shown} cannot be a featuriser: {error}") from None
+    with registry.files(version) as files:
+        path = files / Onnx.file
+        if not path.exists():
+            raise InputError(f"{shown} has no {Onnx.file}, so it cannot be a featuriser")
+        try:
+            origin = {"featuriser": shown, "featuriser_sha256": sha256(path)}
+            return _without_last(path, card, origin)
+        except InputError as error:
+            raise InputError(f"{shown} cannot be a featuriser: {error}") from None
 
 
 def again(files: Path, card: Card) -> Backbone | None:

@@ -76,36 +76,37 @@ def refresh(
     if wish.judge == "live" and (judged := live.judge(registry, settings, name, wish.over)):
         return judged
     champion = registry.version(name)
-    files = registry.fetch(champion)
-    card = read_card(files, champion.digest)
-    if "recipe" not in card.training:
-        waits = "no challenger waits to be judged, and " * (wish.judge == "live")
-        raise InputError(
-            f"{waits}{name}'s champion was imported, not trained here: it cannot be trained "
-            "further; train one with: sightstream train"
-        )
-    known = _known(files, settings.root)
-    labelled = _labelled(settings, name)
-    source = _source(wish.data, labelled, known)
-    # What a challenger was refused with is not new.
-    tried = [*known, *_known(registry.fetch(registry.versions(name)[0]), settings.root)]
-    new = {(e.path, e.label) for e in source.list()} - {(e.path, e.label) for e in tried}
-    if len(new) < wish.when_new:
-        return None
-    base = backbone.again(files, card)
-    recipe, options = _as_before(card, wish, name, base)
-    with learning(settings, recipe, options, base, progress) as session:
-        progress.on_step("decoding the images")
-        dataset = datasets.load(
-            session, source, card.preprocessing, settings.limits, shares=recipe.shares,
-            seed=wish.seed, labels=card.labels, allow_unreadable=True,
-        )  # fmt: skip
-        if len(dataset.labels) > len(card.labels):
-            recipe, options = _as_before(card, wish, name, base, whole=True)
-        start = base or extended(load_keras(files / Keras.file), len(dataset.labels))
-        run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
-        network, curves = learn(run, dataset, start)
-        return publish(run, dataset, network, curves, wish.margin)
+    with registry.files(champion) as files:
+        card = read_card(files, champion.digest)
+        if "recipe" not in card.training:
+            waits = "no challenger waits to be judged, and " * (wish.judge == "live")
+            raise InputError(
+                f"{waits}{name}'s champion was imported, not trained here: it cannot be trained "
+                "further; train one with: sightstream train"
+            )
+        known = _known(files, settings.root)
+        labelled = _labelled(settings, name)
+        source = _source(wish.data, labelled, known)
+        # What a challenger was refused with is not new.
+        with registry.files(registry.versions(name)[0]) as newest:
+            tried = [*known, *_known(newest, settings.root)]
+        new = {(e.path, e.label) for e in source.list()} - {(e.path, e.label) for e in tried}
+        if len(new) < wish.when_new:
+            return None
+        base = backbone.again(files, card)
+        recipe, options = _as_before(card, wish, name, base)
+        with learning(settings, recipe, options, base, progress) as session:
+            progress.on_step("decoding the images")
+            dataset = datasets.load(
+                session, source, card.preprocessing, settings.limits, shares=recipe.shares,
+                seed=wish.seed, labels=card.labels, allow_unreadable=True,
+            )  # fmt: skip
+            if len(dataset.labels) > len(card.labels):
+                recipe, options = _as_before(card, wish, name, base, whole=True)
+            start = base or extended(load_keras(files / Keras.file), len(dataset.labels))
+            run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
+            network, curves = learn(run, dataset, start)
+            return publish(run, dataset, network, curves, wish.margin)
 
 
 def extended(network: Any, labels: int) -> Any:

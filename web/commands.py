@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sightstream.config import Settings
 
 _MIB = 2**20
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 STREAMLIT = {
     "server.headless": True,
     "server.showEmailPrompt": False,
@@ -63,6 +66,7 @@ def web(
     extras.require("streamlit", "duckdb")
     settings = options.settings(home, web_host=host, web_port=port, model=model)
     terminal.log_to(settings.logs / "web.log")
+    _share_memory()
     number = _port(settings)
     # The page's script reads the settings anew; flags may have changed these.
     changed = {"HOME": str(settings.root), "WEB_HOST": settings.web_host, "MODEL": settings.model}
@@ -72,6 +76,14 @@ def web(
     terminal.err.print("Ctrl-C ends", style="dim")
     with terminal.chatter_to(settings.logs / "libraries.log"):
         _serve(settings, number)
+
+
+def _share_memory() -> None:
+    """Have threads share their heaps: each look at the table has new ones, and leaves theirs."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # read when Arrow is loaded
+    allocator = getattr(ctypes.CDLL(None), "mallopt", None)  # which other C libraries do not have
+    if allocator:
+        allocator(_M_ARENA_MAX, 2)
 
 
 def _port(settings: Settings) -> int:

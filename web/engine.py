@@ -1,5 +1,6 @@
 """A model version in a child process, which an image may crash and TensorFlow may fill."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from sightstream.errors import ModelDamagedError
 from sightstream.images.limits import Limits
-from sightstream.models.registry import Version
+from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel, serve
 from sightstream.scoring.child import Child, LostError
 from sightstream.scoring.classifier import Answer, Classifier
@@ -19,15 +20,17 @@ class Engine:
     """Classifies images; an image that fails gets an answer with an error code."""
 
     def __init__(
-        self, directory: Path, version: Version, engine: str, device: str, limits: Limits,
+        self, registry: Registry, version: Version, engine: str, device: str, limits: Limits,
         top_k: int,
     ) -> None:  # fmt: skip
-        """Loads the version from the directory of its files.
+        """Loads the version; its files are kept until `end`, for a child after this one.
 
         Raises:
             ModelDamagedError: a checksum is wrong, or the model gives no proper answer.
+            RegistryUnavailableError: the registry does not answer.
         """
-        shown = max(SHOWN_LABELS, top_k)
+        shown, self._files = max(SHOWN_LABELS, top_k), ExitStack()
+        directory = self._files.enter_context(registry.files(version))
         self._child = Child(_Loaded, directory, version, engine, device, limits, shown)
         try:
             self.model: ServedModel = self._child.ask("served")
@@ -55,6 +58,7 @@ class Engine:
     def end(self) -> None:
         """Ends the process."""
         self._child.end()
+        self._files.close()
 
 
 class _Loaded(Classifier):

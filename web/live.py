@@ -29,6 +29,10 @@ SPANS = {
 }
 
 ROWS = 20  # on a page
+
+SLOTS = 400
+"""Buttons of rows: Streamlit keeps what it knows of a button's key as long as the page is open."""
+
 LOOK_SECONDS = 1.0  # between two looks at the table
 BINS = 60  # points of a chart over time
 
@@ -90,6 +94,9 @@ def _since(back: timedelta | None) -> datetime | None:
 
 @page.errors_shown()  # A fragment that runs again runs outside of its page.
 def _rows(path: str, wanted: Filter, back: timedelta | None) -> None:
+    if event := st.session_state.pop("opened", None):
+        st.query_params["event"] = event
+        st.rerun()
     wanted = replace(wanted, since=_since(back))
     skip, version = st.session_state["skip"], predictions.version(path)
     if version is None:
@@ -140,12 +147,24 @@ def _row(row: dict[str, Any]) -> None:
                 st.badge(plain(row["error_code"] or "rejected"), color="orange")
         with st.container(width=110):
             st.caption(plain(f"{row['model'] or ''} {row['model_version'] or ''}"))
-        if st.button(
-            "Open", key=f"open {row['event_id']}", icon=":material/open_in_full:",
-            help="Everything that is known about it",
-        ):  # fmt: skip
-            st.query_params["event"] = row["event_id"]
-            st.rerun()
+        st.button(
+            "Open", key=f"open {_slot(row['event_id'])}", icon=":material/open_in_full:",
+            help="Everything that is known about it", on_click=_open, args=(row["event_id"],),
+        )  # fmt: skip
+
+
+def _slot(event: str) -> int:
+    """The number of a row's button: a new one, or that of the row that was drawn longest ago."""
+    slots: dict[str, int] = st.session_state.setdefault("slots", {})
+    number = slots.pop(event, None)
+    if number is None:
+        number = len(slots) if len(slots) < SLOTS else slots.pop(next(iter(slots)))
+    slots[event] = number
+    return number
+
+
+def _open(event: str) -> None:
+    st.session_state["opened"] = event
 
 
 def _close() -> None:

@@ -24,6 +24,8 @@ FIGURES = {
     "ece": "Calibration error",
 }
 
+_REPORT = ("confusion.png", "evaluation.json", "report.html", "wrong.png")
+"""Files of a report that are shown."""
 
 DAYS = 7
 """Days of the stream on which versions are compared."""
@@ -248,7 +250,7 @@ def _confusion(version: Version) -> None:
     if evaluation and matrix:
         right = sum(row[i] for i, row in enumerate(evaluation["confusion"]))
         described = f"{right} of {evaluation['images']} images lie on the diagonal."
-        st.image(matrix.read_bytes(), alt=described)
+        st.image(matrix, alt=described)
         st.caption("Rows: labels of the test images. Columns: predictions. Dark: most of a row.")
 
 
@@ -256,7 +258,7 @@ def _wrong(version: Version) -> None:
     sheet, report = _file(version, "wrong.png"), _file(version, "report.html")
     if sheet:
         st.image(
-            sheet.read_bytes(),
+            sheet,
             alt=f"The most confidently wrong answers of {_title(version)}: each picture with what "
             "it is and what was said. The report names them in a list.",
         )  # fmt: skip
@@ -266,7 +268,7 @@ def _wrong(version: Version) -> None:
         _no_report()
     if report:
         st.download_button(
-            "The whole report", report.read_bytes(), f"{version.name}-{version.number}.html",
+            "The whole report", report, f"{version.name}-{version.number}.html",
             "text/html", icon=":material/download:", key=f"report {version.number}",
         )  # fmt: skip
 
@@ -286,18 +288,17 @@ def _training(version: Version) -> None:
 
 
 def _evaluation(version: Version) -> dict[str, Any] | None:
-    path = _file(version, "evaluation.json")
-    if path is None:
+    content = _file(version, "evaluation.json")
+    if content is None:
         _no_report()
         return None
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    found: dict[str, Any] = json.loads(content)
     return found
 
 
-def _file(version: Version, name: str) -> Path | None:
+def _file(version: Version, name: str) -> bytes | None:
     """A file of a version's report; None if there is none."""
-    report = _report(page.registry(), version)
-    return report / name if report and (report / name).is_file() else None
+    return _report(page.registry(), version).get(name)
 
 
 def _no_report() -> None:
@@ -309,9 +310,12 @@ def _title(version: Version) -> str:
     return f"Version {version.number}" + (f" · {alias}" if alias else "")
 
 
-@st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the report", hash_funcs=page.HASHES)
-def _report(registry: Registry, version: Version) -> Path | None:
-    return registry.report(version)
+@st.cache_data(max_entries=4, ttl=600, show_spinner="Fetching the report", hash_funcs=page.HASHES)
+def _report(registry: Registry, version: Version) -> dict[str, bytes]:
+    """The files of a version's report that are shown, by name."""
+    with registry.report(version) as folder:
+        found = [folder / name for name in _REPORT] if folder else []
+        return {file.name: file.read_bytes() for file in found if file.is_file()}
 
 
 @st.cache_data(max_entries=64, ttl=600, show_spinner="Fetching the curves", hash_funcs=page.HASHES)

@@ -180,7 +180,7 @@ def _names(registry: Registry) -> list[str]:
 def _engine(
     registry: Registry, version: Version, engine: str, device: str, limits: Limits, top_k: int
 ) -> Engine:
-    return Engine(registry.fetch(version), version, engine, device, limits, top_k)
+    return Engine(registry, version, engine, device, limits, top_k)
 
 
 def _loopback(settings: Settings) -> bool:

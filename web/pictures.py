@@ -69,7 +69,7 @@ def overlay(
     return _painted("overlay", image, side, heat, seen)
 
 
-@st.cache_data(max_entries=4000, ttl=600, show_spinner=False)
+@st.cache_data(max_entries=1000, ttl=600, show_spinner=False)
 def _thumbnail(path: str, side: int, frame: Frame | int) -> Picture | None:
     return _painted("fit", path, side, frame)
 

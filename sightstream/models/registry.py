@@ -9,12 +9,15 @@ import re
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sightstream.errors import (
@@ -65,6 +68,9 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOU
 _MLFLOW_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
 """Environment variables that MLflow and GitPython read when they are imported."""
 
+_needed, _needing = Counter[str](), Lock()
+"""How many blocks need a variable that we have set."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -79,6 +85,11 @@ class Version:
     source: str  # uri of its files
     run_id: str  # MLflow run that trained it
     decision: str = ""  # promoted, refused or undecided, and the reason
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its files; None where they are not on this machine."""
+        return _local_folder(self.source)
 
 
 class Registry:
@@ -170,16 +181,22 @@ class Registry:
 
     def load(self, version: Version, engine: str = "auto", device: str = "auto") -> ServedModel:
         """Fetch a version's files and verify them, as `version.serve` does."""
-        directory = self.fetch(version)
-        return serve(directory, version.name, version.number, version.digest, engine, device)
+        with self.files(version) as folder:
+            return serve(folder, version.name, version.number, version.digest, engine, device)
 
-    def fetch(self, version: Version) -> Path:
-        """Return the folder of a version's files, which are downloaded if they are remote."""
-        return _local_folder(version.source) or self._download(version.source)
+    @contextmanager
+    def files(self, version: Version) -> Iterator[Path]:
+        """Yield the folder of a version's files; remote ones are downloaded for the block alone."""
+        if version.folder:
+            yield version.folder
+        else:
+            with self._downloaded(version.source) as folder:
+                yield folder
 
     def card(self, version: Version) -> Card:
         """Read a version's card; ModelDamagedError where a checksum of its files is wrong."""
-        return read_card(self.fetch(version), version.digest)
+        with self.files(version) as folder:
+            return read_card(folder, version.digest)
 
     def publish(
         self, name: str, directory: Path, digest: str, *, parameters: Mapping[str, Any],
@@ -217,15 +234,20 @@ class Registry:
             client.set_registered_model_alias(name, "challenger", str(number))
         return self.version(name, int(number))
 
-    def report(self, version: Version) -> Path | None:
-        """Return the folder of a version's report, if it has one; it is downloaded if remote."""
+    @contextmanager
+    def report(self, version: Version) -> Iterator[Path | None]:
+        """Yield the folder of a version's report, if it has one; see `files`."""
         with self._reaching():
             root = self._client.get_run(version.run_id).info.artifact_uri
-            if folder := _local_folder(self._here(root)):
-                return folder / "report" if (folder / "report").is_dir() else None
-            if not self._client.list_artifacts(version.run_id, "report"):
-                return None
-        return self._download(f"runs:/{version.run_id}/report")
+            if here := _local_folder(self._here(root)):
+                found = (here / "report").is_dir()
+            else:
+                found = bool(self._client.list_artifacts(version.run_id, "report"))
+        if here or not found:
+            yield here / "report" if here and found else None
+        else:
+            with self._downloaded(f"runs:/{version.run_id}/report") as folder:
+                yield folder
 
     def curves(self, version: Version) -> dict[str, list[float]]:
         """Return the curves that were published with a version: values by round, by name."""
@@ -289,11 +311,15 @@ class Registry:
             self._client.set_registered_model_alias(name, "champion", str(history[-1]))
         return self.version(name)
 
-    def _download(self, uri: str) -> Path:
-        with self._reaching():
-            from mlflow.artifacts import download_artifacts
+    @contextmanager
+    def _downloaded(self, uri: str) -> Iterator[Path]:
+        with ExitStack() as stack:
+            with self._reaching():
+                from mlflow.artifacts import download_artifacts
 
-            return Path(download_artifacts(uri, tracking_uri=self.uri))
+                folder = stack.enter_context(TemporaryDirectory(prefix="sightstream-"))
+                found = download_artifacts(uri, dst_path=folder, tracking_uri=self.uri)
+            yield Path(found)
 
     def _find(
         self, name: str, which: str | int
@@ -505,14 +531,22 @@ def _local_folder(uri: str) -> Path | None:
 
 @contextmanager
 def _unset_afterwards(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of the environment, where they are not set, until the block ends."""
-    ours = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(ours)
+    """Set variables of the environment, where they are not set, until the block ends.
+
+    Of blocks of several threads, the last one.
+    """
+    with _needing:
+        ours = [name for name in variables if _needed[name] or name not in os.environ]
+        _needed.update(ours)
+        os.environ.update({name: variables[name] for name in ours})
     try:
         yield
     finally:
-        for name in ours:
-            os.environ.pop(name, None)
+        with _needing:
+            _needed.subtract(ours)
+            for name in ours:
+                if not _needed[name]:
+                    os.environ.pop(name, None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
@@ -56,6 +57,12 @@ LOOK = 10.0
 
 COPIED = 1.0
 """Seconds between two looks for a copy of the checkpoint, which begins later than that."""
+
+PART = 1000
+"""Rows that `since` yields at once, as dictionaries of some KB each."""
+
+HELD = 50_000
+"""Rows that it holds, which are 200 bytes each."""
 
 GAP = 2.0
 """Seconds without a new version after which a follower looks for missed ones."""
@@ -490,15 +497,39 @@ def _rows(store: FileSystem, files: list[dict[str, Any]], columns: pa.Schema) ->
     return ds.dataset(names, schema=columns, partitioning=parts, filesystem=store).to_table()
 
 
-def since(path: str, moment: datetime) -> list[dict[str, Any]]:
-    """Return the rows that were processed at a moment or later, in order of time."""
+def since(path: str, moment: datetime) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows that were processed at a moment or later in order of time, `PART` at once."""
     import pyarrow.dataset as ds
 
-    here = ds.field("processed_at") >= moment
+    processed = ds.field("processed_at")
     rows = delta.dataset(opened(path), path)
     columns = [name for name in ROW.names if name in rows.schema.names]
-    found = rows.to_table(columns=columns, filter=here)
-    return list(found.sort_by("processed_at").to_pylist())
+    for begin, end in _spans(rows, moment):
+        here = (processed >= begin) & (processed < end)
+        found = rows.to_table(columns=columns, filter=here).sort_by("processed_at")
+        for part in found.to_batches(max_chunksize=PART):
+            yield part.to_pylist()
+
+
+def _spans(rows: Dataset, moment: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Yield spans of whole minutes that have `HELD` rows or a minute more, from a moment on."""
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    images = Counter[int]()
+    at = ds.field("processed_at")
+    for batch in rows.to_batches(columns=["processed_at"], filter=at >= moment):
+        seconds = batch["processed_at"].cast(pa.timestamp("s", "UTC"), safe=False).cast(pa.int64())
+        for each in pc.value_counts(pc.divide(seconds, 60)).to_pylist():
+            images[each["values"]] += each["counts"]
+    begin, held = moment, 0
+    for minute in sorted(images):
+        end, held = datetime.fromtimestamp(60 * (minute + 1), UTC), held + images[minute]
+        if held >= HELD:
+            yield begin, end
+            begin, held = end, 0
+    if held:
+        yield begin, end
 
 
 def opened(path: str) -> DeltaTable:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Rows = list[dict[str, Any]]
+
 LOOK_SECONDS = 0.05  # between two looks at the table
 RETRY_SECONDS = 2.0  # until a failed broker is tried again, or a missing version is looked for
 LEAVE_SECONDS = 30.0  # for sending the last rows at the end; the next start sends the rest
@@ -32,7 +34,10 @@ OVERLAP = timedelta(minutes=10)  # sent again after a merge, since a row is olde
 
 @dataclass(frozen=True)
 class Position:
-    """Position of the topic in the table: all rows up to its version were acknowledged."""
+    """Position of the topic in the table: all rows up to its version were acknowledged.
+
+    While those of later versions are read in order of time, so were all up to `processed_at`.
+    """
 
     topic: str
     version: int
@@ -79,13 +84,15 @@ class Publisher:
             try:
                 # Read first: rows that were committed before `stop` was set must still be found.
                 ended = stop.is_set()
-                rows = self._next(missing=ended or time.monotonic() - looked > RETRY_SECONDS)
-                if rows is not None:
-                    self._send(rows)
-                    looked = time.monotonic()
-                elif ended:
-                    break
-                else:
+                found = False
+                for position, rows in self._next(
+                    missing=ended or time.monotonic() - looked > RETRY_SECONDS
+                ):
+                    self._send(position, rows)
+                    found, looked = True, time.monotonic()
+                if not found:
+                    if ended:
+                        break
                     stop.wait(LOOK_SECONDS)
             except Exception as error:  # the rows are safe in the table, and sent later
                 log.warning("rows wait to be published, and are tried again: %s", error)
@@ -94,8 +101,8 @@ class Publisher:
                     break
         self._close()
 
-    def _next(self, *, missing: bool) -> tuple[Position, list[dict[str, Any]]] | None:
-        """Return the next rows, and the position after them; None where there is no newer version.
+    def _next(self, *, missing: bool) -> Iterator[tuple[Position, Rows]]:
+        """Yield the next rows with the position after them; none where there is no newer version.
 
         Where `missing`, look whether the next version's log entry was removed.
         """
@@ -104,21 +111,22 @@ class Publisher:
             rows = predictions.added(self._table, number)
         except FileNotFoundError:
             rows, missing = None, True
-        if rows is None and missing:
-            newest = predictions.version_of(self._table)
-            if newest >= number:
-                log.info("versions %d to %d of the table were merged", number, newest)
-                moment = datetime.fromtimestamp(self._position.processed_at, UTC) - OVERLAP
-                number, rows = newest, predictions.since(self._table, moment)
-        if rows is None:
-            return None
-        newest_row = max((row["processed_at"].timestamp() for row in rows), default=0.0)
-        return Position(self._topic, number, max(self._position.processed_at, newest_row)), rows
+        if rows is not None:
+            yield self._after(number, rows), rows
+        elif missing and (newest := predictions.version_of(self._table)) >= number:
+            log.info("versions %d to %d of the table were merged", number, newest)
+            moment = datetime.fromtimestamp(self._position.processed_at, UTC) - OVERLAP
+            for part in predictions.since(self._table, moment):
+                yield self._after(self._position.version, part), part
+            yield self._after(newest, []), []
 
-    def _send(self, found: tuple[Position, list[dict[str, Any]]]) -> None:
+    def _after(self, version: int, rows: Rows) -> Position:
+        newest = max((row["processed_at"].timestamp() for row in rows), default=0.0)
+        return Position(self._topic, version, max(self._position.processed_at, newest))
+
+    def _send(self, position: Position, rows: Rows) -> None:
         from kafka import KafkaProducer
 
-        position, rows = found
         if rows:
             producer = self._producer = self._producer or KafkaProducer(
                 **kafka.client_options(self._broker),

@@ -18,13 +18,14 @@ def publish(address: str, copies: str) -> None:
     """Registers copies of the first version, and then one with each fault of `engine`."""
     registry = Registry(address)
     first = registry.version(STARTER, 1)
-    files, curves, report = registry.fetch(first), registry.curves(first), registry.report(first)
+    files, curves = first.folder, registry.curves(first)
 
     def add(folder: Path, digest: str, what: object) -> None:
-        registry.publish(
-            STARTER, folder, digest, parameters={"copy": what}, metrics=first.metrics,
-            curves=curves, report=report,
-        )  # fmt: skip
+        with registry.report(first) as report:
+            registry.publish(
+                STARTER, folder, digest, parameters={"copy": what}, metrics=first.metrics,
+                curves=curves, report=report,
+            )  # fmt: skip
 
     for number in range(int(copies)):
         add(files, first.digest or "", number)

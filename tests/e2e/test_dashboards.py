@@ -106,7 +106,7 @@ class TestARealRun:
                 give(starter.digits[:50], "first")
                 first = registry.version("starter", 1)
                 copy = registry.publish(
-                    "starter", registry.fetch(first), first.digest,
+                    "starter", first.folder, first.digest,
                     parameters={}, metrics=first.metrics, curves={},
                 )  # fmt: skip
                 registry.promote("starter", copy.number)

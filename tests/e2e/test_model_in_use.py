@@ -19,7 +19,7 @@ def publish(starter):
     def copy(home, name):
         registry = Registry(home.settings.registry_address)
         version = registry.publish(
-            name, theirs.fetch(first), first.digest, parameters={}, metrics={}, curves={}
+            name, first.folder, first.digest, parameters={}, metrics={}, curves={}
         )
         registry.promote(name, version.number)
 

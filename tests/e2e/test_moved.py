@@ -53,7 +53,7 @@ def test_a_home_is_moved_in_the_middle_of_a_backlog(new_home, starter, tmp_path,
     (answer,) = json.loads(home("predict", starter.digits[0], "--home", moved, "--json").stdout)
     assert answer["status"] == "ok"
     registry = Registry(f"sqlite:///{moved}/registry/mlflow.db")
-    assert registry.fetch(registry.version("starter")).is_relative_to(moved)
+    assert registry.version("starter").folder.is_relative_to(moved)
 
 
 def test_a_home_and_its_copy_bring_each_image_into_one_table_once(

@@ -190,7 +190,7 @@ class TestLive:
         def copy():
             first = registry.version("starter", 1)
             return registry.publish(
-                "starter", registry.fetch(first), first.digest,
+                "starter", first.folder, first.digest,
                 parameters={}, metrics=first.metrics, curves={},
             )  # fmt: skip
 
@@ -280,7 +280,7 @@ class TestLive:
     ):
         serving = drop("before the damage.png", until)["model_version"]
         damaged = publish()
-        (registry.fetch(damaged) / "model.onnx").write_bytes(b"no model")
+        (damaged.folder / "model.onnx").write_bytes(b"no model")
         registry._client.set_registered_model_alias("starter", "champion", str(damaged.number))
         until(lambda: figures(run)["sightstream_model_reloads_total", "failed"] == 1)
         row = drop("after the damage.png", until)

@@ -283,7 +283,7 @@ def test_diff_of_an_unknown_version_is_refused(run):
 
 def test_diff_of_a_damaged_version_is_refused(run, home):
     registry = Registry(home.registry_address)
-    (registry.fetch(registry.version("pets", 2)) / CARD_FILE).write_text("{}")
+    (registry.version("pets", 2).folder / CARD_FILE).write_text("{}")
     with pytest.raises(ModelDamagedError, match=r"version\.json is not the file"):
         run("models", "diff", "pets")
 

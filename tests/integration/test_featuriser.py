@@ -63,8 +63,8 @@ def test_tensorflow_is_not_started_for_it(trained):
 
 def test_the_version_tells_its_featuriser(run, trained, registry):
     version = registry.version("leaf")
-    card, files = registry.card(version), registry.fetch(version)
-    network = registry.fetch(registry.version("net")) / "model.onnx"
+    card, files = registry.card(version), version.folder
+    network = registry.version("net").folder / "model.onnx"
     assert card.origin["featuriser"] == card.training["featuriser"] == "net@1"
     assert card.origin["featuriser_sha256"] == sha256(network)
     assert (card.preprocessing.shape, card.labels) == ((16, 20, 3), ("blue", "green", "red"))
@@ -72,7 +72,8 @@ def test_the_version_tells_its_featuriser(run, trained, registry):
     assert card.reference is not None
     assert (files / "split.csv").exists()
     assert not (files / "model.keras").exists()
-    assert (registry.report(version) / "report.html").exists()
+    with registry.report(version) as report:
+        assert (report / "report.html").exists()
     assert "net@1" in run("models", "show", "leaf").stdout
 
 

@@ -90,8 +90,8 @@ def test_data_evaluates_and_makes_the_reference(tmp_path, settings, classes):
     registry = Registry(settings.registry_address)
     card = registry.card(registry.version("mine"))
     assert card.reference is not None
-    page = registry.report(registry.version("mine"))
-    assert (page / "report.html").exists()
+    with registry.report(registry.version("mine")) as report:
+        assert (report / "report.html").exists()
     # The same again is not worse; its own alias moves on.
     assert sightstream(settings.root, *arguments)[0] == 0
     assert registry.version("mine").number == 2

@@ -115,7 +115,7 @@ def test_the_champion_is_no_shadow_of_itself(home, versions, which):
 
 def test_a_shadow_that_is_damaged_costs_no_row(home, versions):
     registry = Registry(home.settings.registry_address)
-    files = registry.fetch(registry.version("leaf", "challenger"))
+    files = registry.version("leaf", "challenger").folder
     (files / "model.onnx").write_bytes(b"damaged")
     drop(home, 4)
     done = home("run", "--once")

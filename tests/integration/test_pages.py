@@ -154,12 +154,12 @@ class TestEmptyHome:
         bare = new_home(own_registry=True)
         registry = Registry(bare.settings.registry_address)
         first = registry.version("starter", 1)
-        copy = shutil.copytree(registry.fetch(first), tmp_path / "copy")
+        copy = shutil.copytree(first.folder, tmp_path / "copy")
         version = registry.publish(
             "starter", copy, first.digest, parameters={}, metrics={}, curves={}
         )
         registry.promote("starter", version.number)
-        (registry.fetch(version) / "model.onnx").write_bytes(b"something else")
+        (version.folder / "model.onnx").write_bytes(b"something else")
         seen = visit(bare.settings, "classify.py")
         assert "is not the file that was registered" in said(seen)
 

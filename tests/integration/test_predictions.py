@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -493,6 +494,35 @@ def test_a_follower_that_slept_while_the_log_was_cleaned_goes_on(table, path, ca
     table.append(rows(row("last")), "app", 6)
     assert shown(looking, "last")[-1] == "last"
     assert "are gone, since they are older than its table_history" in caplog.text
+
+
+@pytest.fixture
+def thousands(table):
+    """Rows that were processed one a second, in two commits that do not follow their order."""
+    made = [row(str(n), processed_at=TODAY + timedelta(seconds=n)) for n in range(10_000)]
+    table.append(rows(*made[1::2]), "app", 0)
+    table.append(rows(*made[::2]), "app", 1)
+
+
+@pytest.mark.parametrize("held", [1, 1000, 10**6])
+def test_rows_since_a_moment_come_once_and_in_order(path, thousands, monkeypatch, held):
+    monkeypatch.setattr(predictions, "HELD", held)
+    parts = list(predictions.since(path, TODAY + timedelta(seconds=90)))
+    found = [each["original_name"] for part in parts for each in part]
+    assert found == [str(n) for n in range(90, 10_000)]
+    assert max(map(len, parts)) <= predictions.PART
+    assert not list(predictions.since(path, TODAY + timedelta(seconds=10_000)))
+
+
+def test_rows_since_a_moment_take_the_memory_of_a_part(path, thousands):
+    tracemalloc.start()
+    try:
+        seen = sum(len(part) for part in predictions.since(path, TODAY))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == 10_000
+    assert most < 10_000 * 1000
 
 
 @pytest.mark.timeout(60)

@@ -1,8 +1,9 @@
 """publisher: the predictions topic tells what the table gets, whatever happened in between."""
 
+import itertools
 import json
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -31,8 +32,8 @@ def table(place):
     return predictions.Predictions(place.predictions)
 
 
-def append(table, *event_ids):
-    now = datetime.now(UTC)
+def append(table, *event_ids, later=timedelta(0)):
+    now = datetime.now(UTC) + later
     required = {"source": "folder", "status": "ok", "processed_at": now, "date": now.date()}
     rows = [{"event_id": each, **required} for each in event_ids]
     table.append(pa.Table.from_pylist(rows, ROW), "app", table.last_batch("app") or 0)
@@ -106,6 +107,31 @@ def test_rows_whose_versions_are_gone_from_the_log_are_told_from_the_table(place
     with publishing(place):
         pass
     assert set(told(broker, place)) == {"a", "b", "c"}
+
+
+def test_one_that_fails_amid_many_rows_goes_on_from_there(place, table, broker, monkeypatch):
+    with publishing(place):
+        append(table, "a")
+    before = predictions.opened(place.predictions).version()
+    for hours, event_id in enumerate("bcd", 1):
+        append(table, event_id, later=timedelta(hours=hours))
+    table._table.create_checkpoint()
+    Path(place.predictions, "_delta_log", f"{before + 1:020d}.json").unlink()
+    monkeypatch.setattr(predictions, "HELD", 1)
+    since = predictions.since
+
+    def fails(path, moment):
+        yield from itertools.islice(since(path, moment), 2)
+        raise OSError("the disk is away")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(predictions, "since", fails)
+        with publishing(place):
+            pass
+    assert told(broker, place) == ["a", "a", "b"]
+    with publishing(place):
+        pass
+    assert told(broker, place) == ["a", "a", "b", "b", "c", "d"]
 
 
 def test_rows_that_others_wrote_anew_are_not_told_again(place, table, broker):

@@ -103,7 +103,7 @@ def test_uris_are_read_below_the_configured_prefixes_alone(pyfunc, expected, tmp
 def test_a_damaged_file_is_found_without_the_registry(registry, tmp_path, pyfunc):
     import shutil
 
-    copy = shutil.copytree(registry.fetch(registry.version("tiny")), tmp_path / "copy")
+    copy = shutil.copytree(registry.version("tiny").folder, tmp_path / "copy")
     (copy / "model.onnx").write_bytes(b"something else")
     with pytest.raises(ModelDamagedError, match=r"model\.onnx is not the file"):
         pyfunc.load_model(str(copy))
@@ -115,7 +115,7 @@ def test_a_damaged_file_is_found_without_the_registry(registry, tmp_path, pyfunc
 
 
 def test_a_model_is_named_by_alias_number_or_folder(registry):
-    folder = registry.fetch(registry.version("tiny"))
+    folder = registry.version("tiny").folder
     found = [resolve(name, registry.uri) for name in ("tiny@champion", "tiny@1", "tiny")]
     assert {str(each) for each in found} == {"tiny version 1"}
     assert resolve(str(folder), "sqlite:////none").content == found[0].content
@@ -129,7 +129,7 @@ def test_a_version_of_bare_artifacts_is_still_served(registry, tmp_path):
     """As versions were registered before they were MLflow models."""
     first, client = registry.version("tiny"), registry._client
     run = client.create_run(registry._experiment("old")).info
-    client.log_artifacts(run.run_id, str(tmp_path.parent / registry.fetch(first)), "model")
+    client.log_artifacts(run.run_id, str(tmp_path.parent / first.folder), "model")
     (tmp_path / "index.html").write_text("a page")
     client.log_artifacts(run.run_id, str(tmp_path), "report")
     client.create_registered_model("old")
@@ -137,7 +137,8 @@ def test_a_version_of_bare_artifacts_is_still_served(registry, tmp_path):
     client.create_model_version("old", source, run.run_id, tags={"sha256": first.digest})
     version = registry.version("old", 1)
     assert registry.load(version).labels == ("a", "b")
-    assert (registry.report(version) / "index.html").read_text() == "a page"
+    with registry.report(version) as report:
+        assert (report / "index.html").read_text() == "a page"
 
 
 def test_rows_without_a_column_that_it_knows_are_an_error(pyfunc):

@@ -35,7 +35,7 @@ def publish(registry):
     def copy():
         first = registry.version("starter", 1)
         return registry.publish(
-            "starter", registry.fetch(first), first.digest,
+            "starter", first.folder, first.digest,
             parameters={"epochs": 2}, metrics={"accuracy": 0.5}, curves={"loss": [2.0, 1.0]},
         )  # fmt: skip
 
@@ -93,7 +93,7 @@ def test_the_starter_is_listed(registry):
 def test_long_curves_are_kept_whole(registry):
     first, losses = registry.version("starter", 1), [1 / n for n in range(1, 1501)]
     version = registry.publish(
-        "starter", registry.fetch(first), first.digest,
+        "starter", first.folder, first.digest,
         parameters={}, metrics={"loss": 0.5}, curves={"val_loss": losses},
     )  # fmt: skip
     assert registry.curves(version) == {"val_loss": losses}
@@ -101,7 +101,7 @@ def test_long_curves_are_kept_whole(registry):
 
 def test_what_cannot_be_copied_whole_leaves_nothing(registry, tmp_path):
     first = registry.version("starter", 1)
-    files, artifacts = registry.fetch(first), Path(registry._database).parent / "artifacts"
+    files, artifacts = first.folder, Path(registry._database).parent / "artifacts"
     before = {*artifacts.rglob("*")}
     (tmp_path / "page.html").symlink_to("nowhere")
     with pytest.raises(RegistryUnavailableError):
@@ -150,7 +150,7 @@ from pathlib import Path
 from sightstream.models.registry import Registry
 registry = Registry(sys.argv[1])
 first = registry.version("starter", 1)
-files = registry.fetch(first)
+files = first.folder
 print("ready", flush=True)
 sys.stdin.readline()
 registry.publish("fresh", files, first.digest, parameters={}, metrics={}, curves={})
@@ -190,8 +190,10 @@ def test_the_training_run_is_kept_with_its_curves(registry, publish):
 
 def test_report_and_curves_are_read_back(registry, publish):
     first, second = registry.version("starter", 1), publish()
-    assert (registry.report(first) / "evaluation.json").is_file()
-    assert registry.report(second) is None
+    with registry.report(first) as report:
+        assert (report / "evaluation.json").is_file()
+    with registry.report(second) as report:
+        assert report is None
     assert registry.curves(second) == {"loss": [2.0, 1.0]}
     curves = registry.curves(first)
     assert set(curves) == {"loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"}
@@ -251,7 +253,7 @@ def test_after_mlflow_deleted_the_alias_a_version_can_be_promoted(registry, publ
 
 def test_the_champion_stays_when_the_promoted_one_is_damaged(registry, publish):
     damaged = publish()
-    (registry.fetch(damaged) / "model.onnx").write_bytes(b"no model")
+    (damaged.folder / "model.onnx").write_bytes(b"no model")
     with pytest.raises(ModelDamagedError, match=r"model\.onnx is not the file"):
         registry.promote("starter", damaged.number)
     assert registry.champion_number("starter") == 1
@@ -261,7 +263,7 @@ def test_the_champion_stays_when_the_promoted_one_is_damaged(registry, publish):
 def test_the_champion_stays_when_the_one_before_is_damaged(registry, publish):
     for _ in range(2):
         registry.promote("starter", publish().number)
-    (registry.fetch(registry.version("starter", 2)) / "version.json").unlink()
+    (registry.version("starter", 2).folder / "version.json").unlink()
     with pytest.raises(ModelDamagedError, match=r"version\.json cannot be read"):
         registry.rollback("starter")
     assert registry.champion_number("starter") == 3
@@ -329,9 +331,10 @@ def copied(home, tmp_path):
 def test_a_copied_home_answers_from_its_own_files(copied):
     registry = Registry(copied.registry_address)
     version = registry.version("starter")
-    assert registry.fetch(version).is_relative_to(copied.registry)
+    assert version.folder.is_relative_to(copied.registry)
     assert registry.load(version).version == 1
-    assert registry.report(version).is_relative_to(copied.registry)
+    with registry.report(version) as report:
+        assert report.is_relative_to(copied.registry)
 
 
 def test_the_database_of_a_copied_home_names_its_files_for_mlflow_too(copied):
@@ -360,13 +363,15 @@ def test_what_is_published_in_a_copied_home_stays_there(copied, home):
         for table, column in ("experiments", "artifact_location"), ("runs", "artifact_uri"):
             database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", places)
     before = {*home.settings.registry.rglob("*")}
-    second = registry.publish(
-        "starter", registry.fetch(first), first.digest, parameters={}, metrics={}, curves={},
-        report=registry.report(first),
-    )  # fmt: skip
-    assert registry.promote("starter", second.number).number == 2
-    assert registry.report(second).is_relative_to(copied.registry)
-    registry.attach(second, registry.report(first))
+    with registry.report(first) as report:
+        second = registry.publish(
+            "starter", first.folder, first.digest, parameters={}, metrics={}, curves={},
+            report=report,
+        )  # fmt: skip
+        assert registry.promote("starter", second.number).number == 2
+        registry.attach(second, report)
+    with registry.report(second) as report:
+        assert report.is_relative_to(copied.registry)
     assert {*home.settings.registry.rglob("*")} == before
 
 

@@ -64,7 +64,7 @@ def test_a_champion_is_found_by_its_name_and_others_by_alias_and_number(registry
 def test_it_has_the_preprocessing_and_tells_its_digest(registry):
     base = backbone.find(registry, "lite")
     assert (base.preprocessing, base.width) == (CARD.preprocessing, 8)
-    path = registry.fetch(registry.version("lite")) / Onnx.file
+    path = registry.version("lite").folder / Onnx.file
     assert base.origin["featuriser_sha256"] == sha256(path)
 
 

@@ -1,6 +1,7 @@
 """streaming.champion: the model in use follows the registry, as far as a version can be loaded."""
 
-from threading import Event
+import time
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -34,7 +35,7 @@ class Registry:
             raise ModelNotFoundError(f"no champion of {name}")
         return number or self.champion
 
-    def load(self, version, engine, device):
+    def load(self, version, engine, device, wanted=None):
         self.loads.append((version, engine))
         if version in self.damaged:
             raise ModelDamagedError("a checksum is wrong")
@@ -164,6 +165,47 @@ def test_a_registry_that_is_away_is_asked_again(champion, registry, results, mon
     champion.watch(stop, ready)
     assert champion.model.version == 2
     assert results == ["loaded"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no number"), RegistryUnavailableError("no answer")])
+def test_whatever_fails_is_told_once_and_ends_no_watch(
+    champion, registry, results, monkeypatch, caplog, error
+):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    stop, looks = Event(), []
+    ask = registry.champion_number
+
+    def unsteady(name):
+        looks.append(name)
+        if len(looks) < 5:
+            raise error
+        if len(looks) == 6:
+            stop.set()
+        return ask(name)
+
+    registry.champion_number, registry.champion = unsteady, 2
+    champion.watch(stop, ready)
+    assert (champion.model.version, results) == (2, ["loaded"])
+    assert len([said for said in caplog.messages if str(error) in said]) == 1
+
+
+def test_a_version_that_hangs_ends_when_another_is_the_champion(settings, tmp_path, until):
+    tiny_model.register(settings, "leaf", tmp_path / "1")
+    real, told = module.Registry(settings.registry_address), []
+    champion = Champion("leaf", "onnx", real, told.append)
+    tiny_model.challenge(settings, "leaf", tmp_path / "2", fault="hangs", grey=1.0)
+    real._client.set_registered_model_alias("leaf", "champion", "2")
+    begin, look = time.monotonic(), Thread(target=champion.look, args=(ready,), daemon=True)
+    look.start()
+    until(tiny_model.loading)
+    real._client.set_registered_model_alias("leaf", "champion", "1")
+    look.join(60)
+    assert not look.is_alive()
+    assert time.monotonic() - begin < apart.LOADING / 2
+    assert (champion.model.version, told) == (1, [])
+    tiny_model.register(settings, "leaf", tmp_path / "3", means=(0.0, 255.0, 128.0))
+    champion.look(ready)
+    assert (champion.model.version, told) == (3, ["loaded"])
 
 
 def test_a_version_that_hangs_on_any_image_leaves_the_old_one(settings, tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def registered(tmp_path_factory):
     version = registry.publish("starter", files, digest, parameters={}, metrics={}, curves={})
     # `promote` would run the network.
     registry._client.set_registered_model_alias("starter", "champion", str(version.number))
-    return home, registry.fetch(version)
+    return home, version.folder
 
 
 def test_a_fresh_home_is_fit_and_stays_untouched(settings):
@@ -211,11 +211,11 @@ def test_a_damaged_champion_is_told_with_the_version_to_go_back_to(look, registe
     registry = Registry(config.load(home=home).registry_address)
     first = registry.version("starter")
     second = registry.publish(
-        "starter", registry.fetch(first), first.digest, parameters={}, metrics={}, curves={}
+        "starter", first.folder, first.digest, parameters={}, metrics={}, curves={}
     )
     registry._client.set_registered_model_tag("starter", "champions", "[1]")
     registry._client.set_registered_model_alias("starter", "champion", "2")
-    (registry.fetch(second) / "model.keras").write_bytes(b"netwerk")
+    (second.folder / "model.keras").write_bytes(b"netwerk")
     assert "sightstream models rollback starter" in look("model", home=home).detail
 
 
@@ -224,9 +224,7 @@ def test_several_models_of_which_none_is_named_are_told(look, registered, tmp_pa
     shutil.copytree(registered[0], home)
     registry = Registry(config.load(home=home).registry_address)
     first = registry.version("starter")
-    registry.publish(
-        "leaf", registry.fetch(first), first.digest, parameters={}, metrics={}, curves={}
-    )
+    registry.publish("leaf", first.folder, first.digest, parameters={}, metrics={}, curves={})
     check = look("model", home=home)
     assert not check.ok
     assert "the registry has the models leaf, starter; name the one to use" in check.detail

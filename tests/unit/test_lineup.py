@@ -1,6 +1,8 @@
 """streaming.lineup: the models beside the champion follow their aliases, and rest after faults."""
 
-from threading import Event
+import time
+from contextlib import nullcontext
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ from sightstream.errors import ModelNotFoundError, RegistryUnavailableError
 from sightstream.scoring.beside import SKIPPED
 from sightstream.tables.rows import Other
 from sightstream.tables.schema import OTHER
+from streaming import apart
 from streaming import lineup as module
 from streaming.lineup import LONGEST_PAUSE, PAUSE, TELL, Follower, Lineup
 from tests import tiny_model
@@ -43,8 +46,8 @@ class Registry:
             raise ModelNotFoundError(f"no version of {name} has the alias {which}")
         return SimpleNamespace(name=name, number=which, digest=self.digests[which])
 
-    def fetch(self, version):
-        return self._folder / str(version.number)
+    def files(self, version):
+        return nullcontext(self._folder / str(version.number))
 
 
 @pytest.fixture
@@ -96,13 +99,13 @@ def test_a_version_that_loses_its_alias_while_it_is_loaded_is_not_asked(
     follower, registry, results, then
 ):
     registry.publish(3)
-    fetch = registry.fetch
+    files = registry.files
 
     def moves(version):
         registry.aliases["challenger"] = then
-        return fetch(version)
+        return files(version)
 
-    registry.fetch = moves
+    registry.files = moves
     follower.look(lambda: None)
     assert (follower.model.version, results) == (2, [])
     follower.look(lambda: None)
@@ -152,17 +155,52 @@ def test_a_registry_that_is_away_is_asked_again(follower, registry, monkeypatch)
     assert follower.model.version == 3
 
 
-def test_workers_that_do_not_load_it_end_no_watch(follower, registry, monkeypatch):
+def test_workers_that_do_not_load_it_end_no_watch_and_are_asked_once(
+    follower, registry, monkeypatch
+):
     monkeypatch.setattr(module, "LOOK_SECONDS", 0)
     registry.publish(3)
-    stop = Event()
+    stop, asked, ask = Event(), [], registry.number
+
+    def looks(*which):
+        if asked:
+            stop.set()
+        return ask(*which)
 
     def broken():
-        stop.set()
+        asked.append(follower.model.version)
         raise RuntimeError("no worker")
 
+    registry.number = looks
     Lineup([follower]).watch(stop, broken)
-    assert follower.model.version == 3
+    assert asked == [3]
+
+
+def test_a_fault_that_lasts_is_told_once(follower, registry, monkeypatch, caplog):
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    stop, looks = Event(), []
+
+    def away(*which):
+        looks.append(which)
+        if len(looks) == 4:
+            stop.set()
+        raise RegistryUnavailableError("no answer")
+
+    registry.number = away
+    Lineup([follower]).watch(stop, stop.set)
+    assert caplog.messages == ["leaf version 2 stays in use: no answer"]
+
+
+def test_a_version_that_hangs_ends_when_another_has_the_alias(follower, registry, results, until):
+    registry.publish(3, fault="hangs", grey=1.0)
+    begin, look = time.monotonic(), Thread(target=follower.look, daemon=True)
+    look.start()
+    until(tiny_model.loading)
+    registry.aliases["challenger"] = 2
+    look.join(60)
+    assert not look.is_alive()
+    assert time.monotonic() - begin < apart.LOADING / 2
+    assert (follower.model.version, results) == (2, [])
 
 
 def test_each_version_is_asked_once_and_the_champion_is_none_of_them():
