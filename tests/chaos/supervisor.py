@@ -75,7 +75,8 @@ class Supervised(Thread):
     def run(self) -> None:
         while self._go.wait() and not self._ended.is_set():
             with self._starting:
-                process = self._start() if self._go.is_set() else None
+                may = self._go.is_set() and not self._ended.is_set()
+                process = self._start() if may else None
             if process:
                 self._wait(process)
                 self._ended.wait(PAUSE)
@@ -119,18 +120,21 @@ class Supervised(Thread):
 
     def kill(self) -> None:
         """Ends all of it by SIGKILL."""
-        if process := self.process:
+        with self._starting:  # not one that is started meanwhile
+            process, sessions = self.process, self._sessions
+            self._sessions = sessions[-1:]
+        if process:
             self.killed.add(process.pid)
             end_session(process)
-        for each in self._sessions:
+        for each in sessions:
             for left in (p for some in processes.of(each).values() for p in some):
                 with suppress(psutil.Error):
                     left.kill()
-        self._sessions = self._sessions[-1:]
 
     def end(self, seconds: float = 60) -> int | None:
         """Asks it to end in order; returns its exit code, None where it did not."""
-        self._ended.set()
+        with self._starting:
+            self._ended.set()
         self._go.set()
         code = None
         if process := self.process:
