@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,6 +173,22 @@ class Kafka:
 
     def _client(self) -> KafkaAdminClient:
         return kafka.connect(config.Broker(self.servers), timeout=30)
+
+
+def unread(
+    arrived: Mapping[str, Sequence[Place]], read: Mapping[str, int], ends: Mapping[int, int]
+) -> list[str]:
+    """The events that are gone once all before `ends` is deleted, and that were not read before.
+
+    Args:
+        arrived: as `Kafka.arrived` returns it.
+        read: offsets up to which micro-batches are done, by partition, as a checkpoint names it.
+        ends: of the partitions that are deleted; the others keep their messages.
+    """
+    return [
+        name for name, places in arrived.items()
+        if all(read.get(str(n), at) <= at < ends.get(n, 0) for n, at in places)
+    ]  # fmt: skip
 
 
 def _denied() -> list[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos import __main__ as chaos
 from tests.chaos import preload, supervisor
+from tests.chaos.kafka import unread
 from tests.chaos.ledger import Ledger
 from tests.chaos.observer import Observer, unlike
 from tests.chaos.registry import ordered
@@ -171,6 +172,14 @@ def test_operations_that_fail_are_counted(tmp_path):
     made.fail(0, "")
     assert read("bad") == ""
     assert made.hits() == 1
+
+
+def test_only_a_message_that_is_gone_everywhere_and_was_not_read_is_excused():
+    arrived = {
+        "read": [(0, 4)], "unread": [(0, 5), (1, 9)], "read once": [(0, 4), (0, 6)],
+        "kept": [(2, 0)], "also kept": [(0, 7), (2, 1)], "after": [(1, 10)], "last": [(0, 7)],
+    }  # fmt: skip
+    assert unread(arrived, {"0": 5, "1": 0}, {0: 8, 1: 10}) == ["unread", "last"]
 
 
 def test_each_copy_has_a_label_of_its_own_for_each_image():
