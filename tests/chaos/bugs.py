@@ -76,10 +76,49 @@ def lost_isolation() -> None:
     Workers.isolated = dropping(Workers.isolated)
 
 
+def same_champion() -> None:
+    """A stream never takes a new champion."""
+    from streaming.champion import Champion
+
+    Champion.look = lambda self, ready: None
+
+
+def other_version() -> None:
+    """Rows name the new champion, and are the answers of the one before."""
+    from dataclasses import replace
+
+    from streaming.champion import Champion
+
+    look = Champion.look
+
+    def renamed(self: Champion, ready: Any) -> None:
+        before = self.model
+        look(self, ready)
+        self.model = replace(before, version=self.model.version)
+
+    Champion.look = renamed
+
+
+def other_message() -> None:
+    """The predictions topic names the first version with each row."""
+    from streaming.kafka.publisher import Publisher
+
+    send = Publisher._send
+
+    def without(self: Publisher, found: Any) -> None:
+        position, rows = found
+        send(self, (position, [row | {"model_version": 1} for row in rows]))
+
+    Publisher._send = without
+
+
 BUGS = {
     "fsync": skipped_fsync,
     "transaction": no_transaction,
     "window": short_window,
     "offset": next_offset,
     "isolation": lost_isolation,
+    "champion": same_champion,
+    "version": other_version,
+    "message": other_message,
 }

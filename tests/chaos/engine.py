@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,15 @@ MARK = b"chaos:"
 FAULTS = ("answers nothing", "dies", "grows", "hangs")
 """What a version may do instead of answering: NaN, a signal, memory without end, nothing."""
 
+TRIED = "CHAOS_TRIED"
+"""Environment variable: a file that gets a line for each time that a fault begins."""
+
+UNBOUND = "has no limit of memory"
+"""Ends the line where the process that is to be ended by its limit has none."""
+
+MOST = 6 * 2**30
+"""Bytes that a version which grows gets at most, whatever the limit of its process is."""
+
 
 class Faulty(Onnx):
     """ONNX Runtime for all versions that have no fault."""
@@ -26,9 +37,17 @@ class Faulty(Onnx):
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `Engine` describes, or the fault."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        bound = soft != resource.RLIM_INFINITY
+        if self._fault and (tried := os.environ.get(TRIED)):
+            with Path(tried).open("a") as file:
+                file.write(f"{self._fault}{'' if bound else f' {UNBOUND}'}\n")
         held = []
+        if self._fault == "grows":
+            least = min(soft, MOST) if bound else MOST
+            resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
         while self._fault == "grows":
-            held.append(np.empty(2**30, np.uint8))  # never written to, so that the machine goes on
+            held.append(np.ones(2**26, np.uint8))  # written to: it takes the machine's memory
         if self._fault == "dies":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._fault == "hangs":

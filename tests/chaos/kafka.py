@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import json
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightstream import config
 from sightstream.io import kafka
 from tests import broker, topics
+from tests.chaos.checker import Message
 
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
 TOPIC, TOLD = "images", "predictions"
 PARTITIONS = 4
+
+SETTLED = 60.0
+"""Seconds within which each transaction has ended: the broker aborts one of a lost client."""
+
+Place = tuple[int, int]
+"""Partition and offset of a message."""
 
 _RIGHTS = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -120,12 +131,64 @@ class Kafka:
             except KafkaError:
                 return  # a node that has just started may not have caught up
 
-    def keys(self) -> list[str]:
-        """Those of the predictions topic's messages."""
-        return [(each.key or b"").decode() for each in topics.messages(self.nodes[0], TOLD)]
+    def arrived(self) -> dict[str, list[Place]]:
+        """Where each event of the topic of images is, by its id; none of an aborted transaction.
+
+        It waits until no transaction is open. No sender is at work meanwhile.
+        """
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+        found, ends = defaultdict[str, list[Place]](list), self.ends()
+        settings = {
+            "bootstrap.servers": self.servers, "group.id": "chaos", "enable.auto.commit": False,
+            "isolation.level": "read_committed", "enable.partition.eof": True, "log_level": 0,
+        }  # fmt: skip
+        deadline = time.monotonic() + SETTLED
+        with closing(Consumer(settings)) as consumer:
+            consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in ends])
+            while ends:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"partitions {sorted(ends)} of {TOPIC} have no end")
+                message = consumer.poll(0.5)
+                if message is None:
+                    continue
+                place = message.partition(), message.offset()
+                error = message.error()
+                if not error:
+                    names = {name: value.decode() for name, value in message.headers()}
+                    found[f"{names['ce_source']}#{names['ce_id']}"].append(place)
+                # The end is that of what is settled, and comes again where that goes on.
+                elif error.code() == KafkaError._PARTITION_EOF and place[1] >= ends[place[0]]:
+                    del ends[place[0]]
+        return dict(found)
+
+    def told(self) -> list[Message]:
+        """The messages of the predictions topic."""
+        return [
+            Message((each.key or b"").decode(), row["event_id"], row["status"], row["label"] or "",
+                    row["model_version"] or 0)
+            for each in topics.messages(self.nodes[0], TOLD)
+            for row in [json.loads(each.value)]
+        ]  # fmt: skip
 
     def _client(self) -> KafkaAdminClient:
         return kafka.connect(config.Broker(self.servers), timeout=30)
+
+
+def unread(
+    arrived: Mapping[str, Sequence[Place]], read: Mapping[str, int], ends: Mapping[int, int]
+) -> list[str]:
+    """The events that are gone once all before `ends` is deleted, and that were not read before.
+
+    Args:
+        arrived: as `Kafka.arrived` returns it.
+        read: offsets up to which micro-batches are done, by partition, as a checkpoint names it.
+        ends: of the partitions that are deleted; the others keep their messages.
+    """
+    return [
+        name for name, places in arrived.items()
+        if all(read.get(str(n), at) <= at < ends.get(n, 0) for n, at in places)
+    ]  # fmt: skip
 
 
 def _denied() -> list[tuple[Any, Any]]:

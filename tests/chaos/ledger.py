@@ -6,7 +6,7 @@ It lies outside the home, so that no fault reaches it.
 import json
 import os
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -51,13 +51,28 @@ class Ledger:
         """Notes an image of a transaction that was aborted."""
         self._note("aborted", **asdict(image))
 
-    def promoted(self, version: int) -> None:
-        """Notes that a version is about to become champion."""
-        self._note("promoted", version=version)
+    def promoted(self, version: int, labels: Mapping[str, str]) -> None:
+        """Notes that a version is about to become champion, and its labels by those of the first.
 
-    def fault(self, name: str, begin: float, did: str) -> None:
-        """Notes a fault that has been undone."""
-        self._note("fault", name=name, begin=begin, did=did)
+        Labels that are not there are the same.
+        """
+        self._note("promoted", version=version, labels=dict(labels))
+
+    def fault(
+        self, name: str, begin: float, did: str, *, effect: bool, delays: bool,
+        champions: float | None,
+    ) -> None:  # fmt: skip
+        """Notes a fault that has been undone; see `faults.fault`."""
+        self._note("fault", name=name, begin=begin, did=did, effect=effect, delays=delays,
+                   champions=champions)  # fmt: skip
+
+    def started(self, home: str) -> None:
+        """Notes that a stream is about to be started."""
+        self._note("started", home=home)
+
+    def ready(self, home: str) -> None:
+        """Notes that the stream which was started last on a home is ready."""
+        self._note("ready", home=home)
 
     def ended(self, code: int, said: str, *, explained: bool) -> None:
         """Notes that the stream has ended, and whether a fault until now explains it."""
@@ -70,10 +85,13 @@ class Ledger:
             for each in self.entries()
         )
 
-    def deleted(self, kept: Container[str]) -> None:
-        """Notes that all messages so far are gone: those that have no row may never get one."""
-        ids = {e["id"] for e in self.entries() if e.get("source") == "kafka"}
-        self._note("deleted", ids=sorted(each for each in ids if each not in kept))
+    def arrived(self, ids: Iterable[str]) -> None:
+        """Notes the events that are in the topic of images, and in no aborted transaction."""
+        self._note("arrived", ids=sorted(ids))
+
+    def deleted(self, ids: Iterable[str]) -> None:
+        """Notes events all of whose messages are gone unread: they may never get a row."""
+        self._note("deleted", ids=sorted(ids))
 
     def wrong(self, what: str) -> None:
         """Notes what a part did that it must not do, such as a second stream that started."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event, Lock, Thread
 from urllib.parse import unquote, urlsplit
@@ -17,9 +18,13 @@ LONGEST = 1.0
 class Observer(Thread):
     """Looks at the table's versions until it is stopped."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wrong: Callable[[str], None]) -> None:
+        """Calls `wrong` with what no version of the table may show, and with errors of a look."""
         super().__init__(name="observer", daemon=True)
-        self._path, self._version = path, -1
+        self._path, self._version, self._wrong = path, -1, wrong
+        self._before = Counter[str]()
+        # Whether what the table holds may be away, as after a loss of power that nothing survives.
+        self.excused = False
         self.seen: dict[str, float] = {}
         self.stopping, self.busy = Event(), Lock()
 
@@ -27,8 +32,13 @@ class Observer(Thread):
         pause = 0.2
         while not self.stopping.wait(pause):
             begin = time.monotonic()
-            with self.busy, suppress(Exception):  # no table yet, or its disk is away
-                self.look()
+            with self.busy:
+                try:
+                    self.look()
+                except Exception as error:
+                    # Before its first version there is no table.
+                    if self._version >= 0 and not self.excused:
+                        self._wrong(f"the table cannot be read: {error!r}")
             pause = min(LONGEST, max(0.2, 4 * (time.monotonic() - begin)))
 
     def look(self) -> None:
@@ -39,9 +49,13 @@ class Observer(Thread):
         if table.version() == self._version:
             return
         found, now = table.to_pyarrow_dataset().to_table(columns=COLUMNS).to_pylist(), time.time()
-        for row in found:
-            self.seen.setdefault(_id(row), now)
-        self._version = table.version()
+        counts = Counter(map(_id, found))
+        for name in counts:
+            self.seen.setdefault(name, now)
+        if not self.excused:
+            for what in unlike(self._before, counts):
+                self._wrong(f"version {table.version()} of the table, {what}")
+        self._version, self._before = table.version(), counts
 
     def rows(self) -> list[Row]:
         """The whole table, as it is now."""
@@ -57,6 +71,21 @@ class Observer(Thread):
             )
             for row in table
         ]  # fmt: skip
+
+
+def unlike(before: Mapping[str, int], now: Mapping[str, int]) -> Iterator[str]:
+    """What a version of the table has no row of any more, or several, but the one before had not.
+
+    Args:
+        before: rows by image.
+        now: the same, later.
+    """
+    gone = sorted(before.keys() - now.keys())
+    doubled = sorted(name for name, count in now.items() if count > max(1, before.get(name, 0)))
+    for names, what in ((gone, "has no row any more"), (doubled, "has several rows")):
+        if names:
+            more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"in which {names[0]} {what}{more}"
 
 
 def _id(row: dict[str, str]) -> str:

@@ -31,7 +31,11 @@ class Picture:
 
 
 class Pictures:
-    """Makes them, by a seed."""
+    """Makes them, by a seed.
+
+    Attributes:
+        labels: of the first version, in the order of its outputs.
+    """
 
     def __init__(self, digits: Sequence[Path], registry: str, seed: int) -> None:
         """Asks the model of a registry for the labels of some digits."""
@@ -39,7 +43,7 @@ class Pictures:
         registered = Registry(registry)
         classifier = Classifier(registered.load(registered.version("starter")), Limits(), 1)
         some = [path.read_bytes() for path in self._chance.sample([*digits], 120)]
-        labels = classifier.model.labels
+        self.labels = labels = classifier.model.labels
         self._digits = [
             (content, labels[answer.classes[0]])
             for content, answer in zip(some, classifier(some), strict=True)

@@ -23,15 +23,16 @@ struct controls {
     int64_t seconds; /* that the clock is ahead */
     int64_t failing; /* operations that fail */
     char part[240];  /* of the path of files on which they do */
+    int64_t hits;    /* how many have failed, of all processes */
 };
 
-static const volatile struct controls *given;
+static volatile struct controls *given;
 
 __attribute__((constructor)) static void map(void) {
     const char *path = getenv("CHAOS_CONTROLS");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (file >= 0) {
-        void *mapped = mmap(NULL, sizeof *given, PROT_READ, MAP_SHARED, file, 0);
+        void *mapped = mmap(NULL, sizeof *given, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
         if (mapped != MAP_FAILED) given = mapped;
         close(file);
     }
@@ -67,6 +68,7 @@ static int fails(int operation, int file) {
     if (length < 0) return 0;
     path[length] = 0;
     if (!strstr(path, (const char *)given->part)) return 0;
+    __atomic_fetch_add(&given->hits, 1, __ATOMIC_RELAXED);
     errno = EIO;
     return 1;
 }

@@ -12,6 +12,8 @@ READS, WRITES, SYNCS = 1, 2, 4
 """Operations on files, which may fail."""
 
 _LAYOUT = "=qq240s"
+_HITS = struct.Struct("=q")
+"""Behind that; only the processes write it."""
 
 
 def missing() -> str:
@@ -26,7 +28,7 @@ class Preload:
         """Builds the library, in a new folder."""
         folder.mkdir()
         self._file, library = folder / "controls", folder / "preload.so"
-        self._set(0, 0, "")
+        self._file.write_bytes(bytes(struct.calcsize(_LAYOUT) + _HITS.size))
         source = Path(__file__).with_suffix(".c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source], check=True)
         self.environment = {"LD_PRELOAD": str(library), "CHAOS_CONTROLS": str(self._file)}
@@ -39,7 +41,11 @@ class Preload:
         """Lets operations fail on files whose path holds a part; with 0, none does."""
         self._set(0, operations, part)
 
+    def hits(self) -> int:
+        """How many operations have failed so far."""
+        (count,) = _HITS.unpack_from(self._file.read_bytes(), struct.calcsize(_LAYOUT))
+        return int(count)
+
     def _set(self, seconds: int, failing: int, part: str) -> None:
-        mode = "r+b" if self._file.exists() else "wb"
-        with self._file.open(mode) as file:  # as long as before: it is mapped
+        with self._file.open("r+b") as file:  # as long as before: it is mapped
             file.write(struct.pack(_LAYOUT, seconds, failing, part.encode()))

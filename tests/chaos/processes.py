@@ -6,11 +6,14 @@ import psutil
 
 from tests.conftest import _session
 
-KINDS = ("driver", "jvm", "daemon", "worker")
+KINDS = ("driver", "jvm", "daemon", "worker", "other")
 
 
 def of(session: int) -> dict[str, list[psutil.Process]]:
-    """Those of a session that live; a worker is forked from a daemon, whose command line it has."""
+    """Those of a session that live; a worker is forked from a daemon, whose command line it has.
+
+    The others are such as the child that loads a new champion, and the shell that starts the JVM.
+    """
     found: dict[str, list[psutil.Process]] = {kind: [] for kind in KINDS}
     for each in _session(session):
         with suppress(psutil.Error):
@@ -26,4 +29,6 @@ def _kind(process: psutil.Process, session: int) -> str:
         return "jvm"
     parent = process.parent()
     forked = parent is not None and parent.cmdline()[1:] == line[1:]
-    return "daemon" if "pyspark.daemon" in line and not forked else "worker"
+    if "pyspark.daemon" not in line:
+        return "other"
+    return "worker" if forked else "daemon"

@@ -6,6 +6,8 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,10 +17,14 @@ from tests.chaos.engine import FAULTS, MARK
 
 
 def publish(address: str, copies: str) -> None:
-    """Registers copies of the first version, and then one with each fault of `engine`."""
+    """Registers copies of the first version, each with its labels in an order of its own.
+
+    Then come versions with each fault of `engine`.
+    """
     registry = Registry(address)
     first = registry.version(STARTER, 1)
     files, curves = first.folder, registry.curves(first)
+    card = read_card(files)
 
     def add(folder: Path, digest: str, what: object) -> None:
         with registry.report(first) as report:
@@ -27,15 +33,23 @@ def publish(address: str, copies: str) -> None:
                 curves=curves, report=report,
             )  # fmt: skip
 
-    for number in range(int(copies)):
-        add(files, first.digest or "", number)
-    for fault in FAULTS:
+    for what in (*range(int(copies)), *FAULTS):
         with TemporaryDirectory() as made:
             folder = Path(made) / "version"
             shutil.copytree(files, folder)
+            if isinstance(what, int):
+                named = replace(card, labels=tuple(ordered(card.labels, first.number + 1 + what)))
+                add(folder, write_card(folder, named), what)
+                continue
             with (folder / "model.onnx").open("ab") as file:
-                file.write(MARK + fault.encode())
-            add(folder, write_card(folder, read_card(files)), fault)
+                file.write(MARK + what.encode())
+            add(folder, write_card(folder, card), what)
+
+
+def ordered(labels: Sequence[str], version: int) -> Sequence[str]:
+    """The labels of a version, by those of the first: a row's label tells which version gave it."""
+    by = (version - 1) % len(labels)
+    return [*labels[by:], *labels[:by]]
 
 
 def champion(address: str, number: str) -> None:

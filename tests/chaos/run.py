@@ -1,16 +1,14 @@
 """One run: the world is made, the faults of a schedule come, and what is left is compared."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from threading import Event
 
 from sightstream.config import Settings
 from tests.chaos import checker, faults
-from tests.chaos.faults.files import REFUSED
-from tests.chaos.faults.kafka import LOST
 from tests.chaos.schedule import Planned
 from tests.chaos.world import World
 
@@ -20,8 +18,8 @@ START = 240.0
 STARTS = 6
 """Times as long as that start may an image wait for its row, where that is over `DEADLINE`."""
 
-PATIENCE = 120.0
-"""Seconds that each second fault waits for rows: on a busy machine, a start takes long."""
+LONGEST = 180.0
+"""Seconds that an image may wait for its row at most, however slow the machine is."""
 
 PROGRESS = 10.0
 """Seconds between two lines that show how far it is."""
@@ -55,6 +53,8 @@ class Outcome:
         sent: images that had arrived.
         differences: what is wrong; empty where all is right.
         pauses: the longest wait of a good image for its row in seconds, by fault.
+        effects: how many faults of a name had an effect, and how many there were.
+        excused: how many images have no row and need none, by the reason.
     """
 
     sent: int
@@ -63,6 +63,8 @@ class Outcome:
     differences: Sequence[str]
     pauses: dict[str, float]
     parts: Sequence[str]
+    effects: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    excused: Mapping[str, int] = field(default_factory=dict)
 
 
 def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Outcome:
@@ -72,12 +74,12 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
         folder, given.starter, given.parts, given.seed, bug=given.bug, preload=preload
     ) as world:
         # On a busy machine, a start takes minutes.
-        deadline = max(checker.DEADLINE, STARTS * _until_ready(world))
+        deadline = min(LONGEST, max(checker.DEADLINE, STARTS * _until_ready(world)))
         begin = time.monotonic()
         for each in planned:
             _wait(world, begin + each.second, say, begin)
             if each.number % 2 == 0:  # the others may meet a stream that starts
-                begin += _rows(world)
+                begin += _rows(world, deadline)
             _do(world, given.seed, each, say)
         _wait(world, begin + given.seconds, say, begin)
         world.drain(deadline)
@@ -86,26 +88,32 @@ def run(given: Given, planned: Sequence[Planned], folder: Path, say: Say) -> Out
         return Outcome(
             len({each["id"] for each in entries if each["kind"] == "sent"}), len(rows),
             world.stream.starts, list(checker.differences(rows, entries, topic, deadline)),
-            checker.pauses(rows, entries), given.parts,
+            checker.pauses(rows, entries), given.parts, checker.effects(entries),
+            checker.excused(rows, entries),
         )  # fmt: skip
 
 
 def _do(world: World, seed: int, planned: Planned, say: Say) -> None:
     fault, chance = faults.ALL[planned.name], Random(f"{seed} {planned.number}")
     begin = time.time()
-    if world.stream.ready:  # what it says of its checkpoint, it says when it starts
-        world.stream.explains -= {REFUSED, LOST}
-    world.stream.explains |= set(fault.codes)
-    with fault.act(world, chance) as did:
-        say(f"{planned}: {did}")
+    with world.stream.explained(fault.codes), fault.act(world, chance) as did:
+        say(f"{planned}: {did.what}")
         time.sleep(planned.seconds)
-    world.ledger.fault(planned.name, begin, did)
+    if not did.effect:
+        say(f"       {planned.name} had no effect")
+    # Whatever comes while the stream starts may hold the start up.
+    delays = did.delays or not world.stream.ready
+    world.ledger.fault(planned.name, begin, did.what, effect=did.effect, delays=delays,
+                       champions=fault.champions)  # fmt: skip
 
 
-def _rows(world: World) -> float:
-    """Waits until the stream writes rows, `PATIENCE` at most; returns for how many seconds."""
+def _rows(world: World, seconds: float) -> float:
+    """Waits until the stream writes rows, at most so long; returns for how many seconds."""
     begin, before = time.monotonic(), len(world.observer.seen)
-    while len(world.observer.seen) == before and time.monotonic() < begin + PATIENCE:
+    while len(world.observer.seen) == before:
+        if time.monotonic() > begin + seconds:
+            world.ledger.wrong(f"no row came within {seconds:.0f} s while no fault was under way")
+            break
         time.sleep(0.1)
     return time.monotonic() - begin
 

@@ -7,13 +7,15 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightstream import config
 from streaming import checkpoint
 from tests.chaos import disks, engine, formats, processes, registry, senders
-from tests.chaos.kafka import TOPIC, Kafka
+from tests.chaos.checker import Message, Told
+from tests.chaos.kafka import TOPIC, Kafka, unread
 from tests.chaos.ledger import Ledger
 from tests.chaos.mlflow import Server
 from tests.chaos.observer import Observer
@@ -36,7 +38,7 @@ RATE = 12.0
 """Images a second of each sender, in the mean half of it."""
 
 COPIES = 8
-"""Further versions of the starter, equal to it, that can become champion."""
+"""Further versions of the starter that can become champion, each with its labels in its order."""
 
 IMAGE_SECONDS = 10.0
 """Time for an image: those that take longer are sent, and should not hold up a run for minutes."""
@@ -73,6 +75,7 @@ class World:
         self.disk: disks.Disk | None = None
         self.manifests: disks.Disk | None = None
         self.promoted, self.versions = 1, 1 + COPIES
+        self._tried = folder / "tried"
         self.bad = {fault: self.versions + n for n, fault in enumerate(engine.FAULTS, 1)}
 
     def __enter__(self) -> World:
@@ -107,7 +110,7 @@ class World:
             stack.callback(self.manifests.leave)
         (self.folder / "said").mkdir()
         self.stream = self.supervised(self.home, self.folder / "said")
-        self.observer = Observer(self.home.settings.predictions)
+        self.observer = Observer(self.home.settings.predictions, self.ledger.wrong)
         self.senders = self._senders()
         stack.callback(self.stream.end, 0)
         stack.callback(self.observer.stopping.set)
@@ -171,7 +174,8 @@ class World:
     def _changed(self) -> dict[str, str]:
         """What the stream's processes see otherwise than ours."""
         preload = self.preload.environment if self.preload else {}
-        return preload | ({"AWS_ENDPOINT_URL": self.store.address} if self.store else {})
+        tried = {engine.TRIED: str(self._tried)}
+        return tried | preload | ({"AWS_ENDPOINT_URL": self.store.address} if self.store else {})
 
     def _senders(self) -> list[senders.Sender]:
         found: list[senders.Sender] = []
@@ -209,6 +213,15 @@ class World:
         """Makes a version the champion, whatever it does."""
         registry.call("champion", self.home.settings.registry_address, number)
 
+    def labels(self, version: int) -> dict[str, str]:
+        """Those of a copy, by those of the first version."""
+        first = self.senders[0].pictures.labels
+        return dict(zip(first, registry.ordered(first, version), strict=True))
+
+    def tried(self) -> list[str]:
+        """A line for each time that a version's fault began."""
+        return self._tried.read_text().splitlines() if self._tried.exists() else []
+
     def delete_messages(self) -> int:
         """Deletes all messages; returns how many offsets the stream had not read of them.
 
@@ -218,10 +231,17 @@ class World:
         read = checkpoint.offset(self.checkpoint("kafka")).get(TOPIC, {})
         # Of a partition that it has not met yet it cannot know that anything is missing.
         ends = {n: end for n, end in self.kafka.ends().items() if str(n) in read}
-        self.observer.look()
+        arrived = self._arrived()
         self.kafka.delete(ends)
-        self.ledger.deleted(self.observer.seen)
+        self.ledger.deleted(unread(arrived, read, ends))
         return sum(end - read[str(number)] for number, end in ends.items())
+
+    def _arrived(self) -> dict[str, list[tuple[int, int]]]:
+        """What is in the topic of images, which the ledger notes."""
+        assert self.kafka
+        arrived = self.kafka.arrived()
+        self.ledger.arrived(arrived)
+        return arrived
 
     def drain(
         self, seconds: float, some: Sequence[senders.Sender] | None = None, name: str = ""
@@ -232,8 +252,10 @@ class World:
         after so many seconds without a new row.
         """
         senders.stop(self.senders if some is None else some)
-        entries = (e for e in self.ledger.entries() if e["kind"] == "sent")
-        sent = {e["id"] for e in entries if e["id"].startswith(name)}
+        if self.kafka and some is None:
+            self._arrived()
+        told = Told.of(self.ledger.entries())
+        sent = {each for each in told.sent if each.startswith(name)}
         deadline, before = time.monotonic() + seconds, 0
         while sent - self.observer.seen.keys() and time.monotonic() < deadline:
             if (now := len(self.observer.seen)) > before:
@@ -242,15 +264,18 @@ class World:
 
     def stop(self) -> None:
         """Ends the stream in order."""
-        code = self.stream.end()
-        if code != 0:
-            self.ledger.wrong(f"the stream ended with {code} instead of 0, when asked to end")
+        self.end(self.stream)
         self.observer.stopping.set()
         self.observer.join(timeout=60)
 
-    def topic(self) -> list[str] | None:
-        """The keys of the predictions topic; None where there is none."""
-        return self.kafka.keys() if self.kafka else None
+    def end(self, stream: Supervised) -> None:
+        """Ends a stream in order."""
+        if (code := stream.end()) != 0:
+            self.ledger.wrong(f"the stream ended with {code} instead of 0, when asked to end")
+
+    def topic(self) -> list[Message] | None:
+        """The messages of the predictions topic; None where there is none."""
+        return self.kafka.told() if self.kafka else None
 
     def checkpoint(self, source: str) -> Path:
         """The checkpoint of a source's query."""
@@ -260,7 +285,8 @@ class World:
 
 def _copies(starter: config.Settings) -> Path:
     """A registry with what `registry.publish` adds, made where none is there yet."""
-    found = starter.root.with_name(f"versions-{COPIES}-{len(engine.FAULTS)}")
+    made_by = Path(registry.__file__).read_bytes() + Path(engine.__file__).read_bytes()
+    found = starter.root.with_name(f"versions-{COPIES}-{sha256(made_by).hexdigest()[:8]}")
     if not found.exists():
         made = found.with_name(f"{found.name}.new")
         shutil.rmtree(made, ignore_errors=True)

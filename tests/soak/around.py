@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from urllib.parse import urlsplit
 
+from tests.page import LIVE
+from tests.page import opened as page_opened
 from tests.prometheus import MISSING, prometheus
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
-LIVE = "live"
-"""The page with the newest rows, which looks at the table each second."""
 
 
 @contextmanager
@@ -83,19 +81,10 @@ def _browser(url: str, opened: Event, end: Event) -> None:
 
 
 def _socket(url: str, opened: Event, end: Event) -> None:
-    from streamlit.proto.BackMsg_pb2 import BackMsg
-    from websockets.sync.client import connect
-
-    place = urlsplit(url).netloc
-    with connect(
-        f"ws://{place}/_stcore/stream", origin=url, subprotocols=["streamlit"], max_size=None
-    ) as socket:
-        ask = BackMsg()
-        ask.rerun_script.page_name = LIVE
-        socket.send(ask.SerializeToString())
+    with page_opened(url, LIVE) as said:
         opened.set()
         while not end.is_set():
-            socket.recv(timeout=60)  # a look a second; none for so long is a fault
+            next(said)
 
 
 @contextmanager

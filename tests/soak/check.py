@@ -22,6 +22,9 @@ COLUMNS = [
     "model_version", "batch_id", "event_time", "processed_at",
 ]  # fmt: skip
 
+SETTLED = 180.0
+"""Seconds after which a new champion has taken over: trainings take the cores meanwhile."""
+
 _NAME = r"^soak-(?P<number>\d{10})\.png$"
 
 
@@ -52,7 +55,7 @@ def wrong(rows: pa.Table, sent: Path, told: Sequence[Mapping[str, Any]]) -> Iter
         number += len(images)
         end = int(np.searchsorted(held, number))
         piece = [_row(each) for each in rows.slice(begin, end - begin).to_pylist()]
-        yield from differences(piece, [*images, *_near(told, images, piece)])
+        yield from differences(piece, [*images, *_near(told, images, piece)], settled=SETTLED)
         begin = end
     for name in rows["original_name"].slice(begin).to_pylist():
         yield f"invented: {name} is a row that nobody sent"

@@ -97,7 +97,10 @@ class Soaked(World):
         """The processes whose memory is looked at."""
         found = {
             "driver": self.stream.processes("driver"), "JVM": self.stream.processes("jvm"),
-            "workers": [*self.stream.processes("daemon"), *self.stream.processes("worker")],
+            "workers": [
+                each for kind in ("daemon", "worker", "other")
+                for each in self.stream.processes(kind)
+            ],
             "page": [],
         }  # fmt: skip
         with suppress(psutil.Error):
@@ -109,7 +112,7 @@ class Soaked(World):
         """A new version, equal to the first, becomes champion: numbers of champions rise."""
         self.home.publish_copies(1)
         number = self.registry.version(MODEL, "challenger").number
-        self.ledger.promoted(number)
+        self.ledger.promoted(number, {})
         self.registry.promote(MODEL, number)
         return f"version {number}"
 

@@ -87,9 +87,17 @@ def test_of_many_seeds_each_third_has_a_source_and_each_fifth_a_cluster():
 
 
 def test_the_table_counts_what_is_wrong_and_has_the_longest_pause_of_each_fault():
-    right = Outcome(10, 10, 2, [], {"kill": 1.0, "none": 0.5}, ["folder"])
-    wrong = Outcome(9, 9, 1, ["lost: a", "lost: b", "doubled: c", "late: d"], {"kill": 3.0}, [])
+    right = Outcome(
+        10, 10, 2, [], {"kill": 1.0, "none": 0.5}, ["folder"], {"kill": (2, 3)}, {"were deleted": 0}
+    )
+    wrong = Outcome(
+        9, 9, 1, ["lost: a", "lost: b", "doubled: c", "late: d"], {"kill": 3.0}, [],
+        {"kill": (1, 1), "stop": (0, 1)}, {"were deleted": 7},
+    )  # fmt: skip
     lines = list(table({1: right, 2: wrong}))
     assert lines[1].split() == ["1", "10", "10", "0", "0", "0", "2", "folder"]
     assert lines[2].split() == ["2", "9", "9", "2", "1", "1", "1"]
-    assert [each.strip() for each in lines[4:]] == ["3.0 s  kill (seed 2)", "0.5 s  none (seed 1)"]
+    assert [each.strip() for each in lines[4:]] == [
+        "3.0 s  kill (seed 2)", "0.5 s  none (seed 1)", "7 images were deleted",
+        "faults that had an effect", "3 of   4  kill", "0 of   1  stop",
+    ]  # fmt: skip

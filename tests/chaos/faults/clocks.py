@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 from tests.chaos.preload import missing
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ HOUR, YEAR = 3600, 365 * 86_400
 
 
 @contextmanager
-def stepped(world: World, chance: Random, seconds: int) -> Iterator[str]:
+def stepped(world: World, chance: Random, seconds: int) -> Iterator[Did]:
     """The clock of all its processes; that of senders, broker and observer goes on."""
     assert world.preload
     world.preload.clock(seconds)
     try:
-        yield f"{seconds:+d} s"
+        yield Did(f"{seconds:+d} s", delays=False)
     finally:
         world.preload.clock(0)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -19,7 +19,7 @@ UNFIT = 3
 
 
 @contextmanager
-def executor(world: World, chance: Random) -> Iterator[str]:
+def executor(world: World, chance: Random) -> Iterator[Did]:
     """The JVM that runs tasks, with what it started; its worker starts another."""
     assert world.cluster
     found = world.cluster.executors()
@@ -27,28 +27,28 @@ def executor(world: World, chance: Random) -> Iterator[str]:
     with suppress(psutil.Error):
         if victim:
             victim.kill()
-    yield f"{victim.pid}" if victim else "no executor there"
+    yield Did(f"{victim.pid}") if victim else Did("no executor there", effect=False)
 
 
 @contextmanager
-def worker(world: World, chance: Random) -> Iterator[str]:
+def worker(world: World, chance: Random) -> Iterator[Did]:
     """A machine of the cluster, which comes back."""
     assert world.cluster
     number = chance.randrange(WORKERS)
     world.cluster.end_worker(number)
     try:
-        yield f"worker {number}"
+        yield Did(f"worker {number}")
     finally:
         world.cluster.start_worker(number)
 
 
 @contextmanager
-def master(world: World, chance: Random) -> Iterator[str]:
+def master(world: World, chance: Random) -> Iterator[Did]:
     """The master, which comes back with what it had written down; the workers go on meanwhile."""
     assert world.cluster
     world.cluster.end_master()
     try:
-        yield "SIGKILL"
+        yield Did("SIGKILL")
     finally:
         world.cluster.start_master()
 

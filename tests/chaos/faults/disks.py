@@ -9,12 +9,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.chaos.disks import Disk, missing
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
-UNFIT = 3
+DAMAGE = (1, 2, 3, 5, 6)
+"""Exit codes of a stream that cannot write or read its home."""
 
 
 def _either(world: World, chance: Random) -> Disk:
@@ -23,29 +24,29 @@ def _either(world: World, chance: Random) -> Disk:
 
 
 @contextmanager
-def full(world: World, chance: Random) -> Iterator[str]:
+def full(world: World, chance: Random) -> Iterator[Did]:
     """No byte is left where the home is, or where its manifests are."""
     disk = _either(world, chance)
     filler = disk.fill()
     try:
-        yield disk.place.name
+        yield Did(disk.place.name)
     finally:
         filler.unlink()
 
 
 @contextmanager
-def no_inodes(world: World, chance: Random) -> Iterator[str]:
+def no_inodes(world: World, chance: Random) -> Iterator[Did]:
     """No file can be made, though there are bytes."""
     disk = _either(world, chance)
     fillers = disk.fill_inodes()
     try:
-        yield disk.place.name
+        yield Did(disk.place.name)
     finally:
         shutil.rmtree(fillers)
 
 
 @contextmanager
-def read_only(world: World, chance: Random) -> Iterator[str]:
+def read_only(world: World, chance: Random) -> Iterator[Did]:
     """As after an error of the device; the stream is started again and again meanwhile."""
     disk = _either(world, chance)
     world.stream.hold()
@@ -53,13 +54,13 @@ def read_only(world: World, chance: Random) -> Iterator[str]:
         disk.read_only(True)
     try:
         world.stream.release()
-        yield disk.place.name
+        yield Did(disk.place.name)
     finally:
         disk.read_only(False)
 
 
 @contextmanager
-def no_power(world: World, chance: Random, *, home: bool) -> Iterator[str]:
+def no_power(world: World, chance: Random, *, home: bool) -> Iterator[Did]:
     """All processes end, and what was not written to a device is gone."""
     disk = world.disk if home else world.manifests
     assert disk
@@ -69,25 +70,26 @@ def no_power(world: World, chance: Random, *, home: bool) -> Iterator[str]:
             disk.lose_power()
     finally:
         world.stream.release()
-    yield disk.place.name
+    yield Did(disk.place.name)
 
 
 @contextmanager
-def _manifests(world: World, chance: Random) -> Iterator[str]:
+def _manifests(world: World, chance: Random) -> Iterator[Did]:
     with no_power(world, chance, home=False) as did:
         yield did
 
 
 @contextmanager
-def _home(world: World, chance: Random) -> Iterator[str]:
+def _home(world: World, chance: Random) -> Iterator[Did]:
+    world.observer.excused = True  # what was not synced is gone, and the stream must start
     with no_power(world, chance, home=True) as did:
         yield did
 
 
 FAULTS = [
-    Fault("disk full", full, lasts=(4, 20), codes=(1, 2, UNFIT, 5, 6), missing=missing),
-    Fault("no inodes", no_inodes, lasts=(4, 20), codes=(1, 2, UNFIT, 5, 6), missing=missing),
-    Fault("read-only", read_only, lasts=(4, 12), codes=(1, 2, UNFIT, 5, 6), missing=missing),
+    Fault("disk full", full, lasts=(4, 20), codes=DAMAGE, champions=0.0, missing=missing),
+    Fault("no inodes", no_inodes, lasts=(4, 20), codes=DAMAGE, champions=0.0, missing=missing),
+    Fault("read-only", read_only, lasts=(4, 12), codes=DAMAGE, champions=0.0, missing=missing),
     Fault("no power of the manifests", _manifests, missing=missing),
-    Fault("no power of the home", _home, codes=(1, 2, UNFIT, 5, 6), missing=missing, usual=False),
+    Fault("no power of the home", _home, codes=DAMAGE, champions=0.0, missing=missing, usual=False),
 ]

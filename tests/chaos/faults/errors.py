@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 from tests.chaos.preload import READS, SYNCS, WRITES, missing
 
 if TYPE_CHECKING:
@@ -18,15 +18,17 @@ FOLDERS = ("manifests", "checkpoints", "predictions")
 
 
 @contextmanager
-def failing(world: World, chance: Random, operation: int) -> Iterator[str]:
+def failing(world: World, chance: Random, operation: int) -> Iterator[Did]:
     """EIO for one operation on the files of one folder of the home."""
     assert world.preload
     part = f"/home/{chance.choice(FOLDERS)}/"
+    did, before = Did(part), world.preload.hits()
     world.preload.fail(operation, part)
     try:
-        yield part
+        yield did
     finally:
         world.preload.fail(0, "")
+        did.effect = world.preload.hits() > before
 
 
 FAULTS = [

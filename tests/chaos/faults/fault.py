@@ -12,6 +12,21 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
+@dataclass
+class Did:
+    """What a fault did; acts may change it until they end.
+
+    Attributes:
+        what: in words.
+        effect: False where there was nothing to do it to, or nothing met it.
+        delays: whether images may wait for its end.
+    """
+
+    what: str
+    effect: bool = True
+    delays: bool = True
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault.
@@ -23,17 +38,19 @@ class Fault:
         group: of faults that are alike, of which a schedule takes one at a time; empty: itself.
         part: of the world that it needs: kafka, store or cluster; empty: none but the stream.
         codes: exit codes of the stream that it explains, and `supervisor.JVM`.
+        champions: seconds after its end for which it may hold up a new champion; None: it does not.
         missing: why it cannot be here; empty where it can.
         preload: whether it needs `tests.chaos.preload`.
         usual: False where it must be asked for by its name: more is lost then than is promised.
     """
 
     name: str
-    act: Callable[[World, Random], AbstractContextManager[str]]
+    act: Callable[[World, Random], AbstractContextManager[Did]]
     lasts: tuple[float, float] = (0.0, 0.0)
     group: str = ""
     part: str = ""
     codes: tuple[int | str, ...] = ()
+    champions: float | None = None
     missing: Callable[[], str] = str
     preload: bool = False
     usual: bool = True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streaming import checkpoint
 from streaming.folder.intake import Folders, Intake
 from streaming.folder.manifests import between
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -23,23 +23,24 @@ FAILED, INPUT, REFUSED = 1, 2, 6
 
 
 @contextmanager
-def torn(world: World, chance: Random, kind: str, left: float) -> Iterator[str]:
+def torn(world: World, chance: Random, kind: str, left: float) -> Iterator[Did]:
     """The newest file of a kind in one checkpoint, while no stream runs."""
     world.stream.hold()
     try:
         folder = world.checkpoint(chance.choice(world.sources))
         found = _newest(folder, kind)
+        did = Did(f"no {kind}", effect=False)
         if found:
             content = found.read_bytes()
             found.write_bytes(content[: int(len(content) * left)])
-        what = f"{folder.name}/{found.relative_to(folder)}" if found else f"no {kind}"
+            did = Did(f"{folder.name}/{found.relative_to(folder)}", effect=bool(content))
     finally:
         world.stream.release()
-    yield what
+    yield did
 
 
 @contextmanager
-def torn_pending(world: World, chance: Random) -> Iterator[str]:
+def torn_pending(world: World, chance: Random) -> Iterator[Did]:
     """A list of files that the intake was about to move: it was killed before it moved any."""
     world.stream.hold()
     try:
@@ -49,16 +50,16 @@ def torn_pending(world: World, chance: Random) -> Iterator[str]:
         if whole and not there.exists():
             content = whole.read_bytes()
             there.write_bytes(content[: chance.choice([0, len(content) // 2])])
-            what = f"{there.stat().st_size} of {len(content)} bytes"
+            did = Did(f"{there.stat().st_size} of {len(content)} bytes")
         else:
-            what = "nothing to tear"
+            did = Did("nothing to tear", effect=False)
     finally:
         world.stream.release()
-    yield what
+    yield did
 
 
 @contextmanager
-def torn_manifest(world: World, chance: Random) -> Iterator[str]:
+def torn_manifest(world: World, chance: Random) -> Iterator[Did]:
     """A manifest whose images have no row: no stream may start, until it is there again.
 
     Nothing that the stream does leaves one; a disk may.
@@ -70,7 +71,7 @@ def torn_manifest(world: World, chance: Random) -> Iterator[str]:
         if victim:
             victim.write_bytes(content[: chance.choice([0, len(content) // 2])])
         world.stream.release()
-        yield f"{len(content)} bytes" if victim else "no manifest is unread"
+        yield Did(f"{len(content)} bytes" if victim else "no manifest is unread", bool(victim))
     finally:
         world.stream.hold()
         if victim:

@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from random import Random
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 from tests.chaos.checker import DEADLINE
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
+from tests.conftest import end_session
+from tests.page import LIVE, opened
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
 @contextmanager
-def second(world: World, chance: Random) -> Iterator[str]:
+def second(world: World, chance: Random) -> Iterator[Did]:
     """Has an inbox, checkpoints and a stream of its own, with images that nobody else gets."""
     name = f"second-{chance.randrange(10**6)}"
     said = world.folder / f"said-{name}"
@@ -24,20 +25,24 @@ def second(world: World, chance: Random) -> Iterator[str]:
     home, sender = world.second_home(name)
     stream = world.supervised(home, said)
     with ExitStack() as stack:
-        stack.callback(stream.end)
+        stack.callback(lambda: world.end(stream))
         stream.start()
         sender.start()
-        yield name
+        yield Did(name, delays=False)
         world.drain(DEADLINE, [sender], name)
 
 
 @contextmanager
-def page(world: World, chance: Random) -> Iterator[str]:
-    """Is killed while it shows the table."""
-    with world.home.serving() as process:
-        with urlopen(process.url, timeout=30) as answer:
-            answer.read()
-        yield f"{process.url} is there, and will be killed"
+def page(world: World, chance: Random) -> Iterator[Did]:
+    """Is killed while it shows the table, which it reads each second."""
+    with world.home.serving() as process, opened(process.url, LIVE) as said:
+        for each in said:
+            if each.delta.new_element.HasField("exception"):
+                world.ledger.wrong(f"the page shows an error: {each.delta.new_element.exception}")
+            if each.HasField("script_finished"):
+                break
+        yield Did(f"{process.url} shows the table, and will be killed", delays=False)
+        end_session(process)
 
 
 FAULTS = [

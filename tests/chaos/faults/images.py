@@ -8,18 +8,18 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
 @contextmanager
-def bad(world: World, chance: Random, kind: str) -> Iterator[str]:
+def bad(world: World, chance: Random, kind: str) -> Iterator[Did]:
     """One, among others, from each sender."""
     for sender in world.senders:
         sender.extra.append(getattr(sender.pictures, kind)())
-    yield f"{len(world.senders)} of them"
+    yield Did(f"{len(world.senders)} of them")
 
 
 FAULTS = [

@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -21,60 +21,60 @@ TOLD = 240.0
 
 
 @contextmanager
-def killed(world: World, chance: Random) -> Iterator[str]:
+def killed(world: World, chance: Random) -> Iterator[Did]:
     """The first node, which is the controller too."""
     assert world.kafka
     world.kafka.nodes[0].kill()
     try:
-        yield "SIGKILL"
+        yield Did("SIGKILL")
     finally:
         world.kafka.nodes[0].start()
 
 
 @contextmanager
-def still(world: World, chance: Random) -> Iterator[str]:
+def still(world: World, chance: Random) -> Iterator[Did]:
     """It keeps its connections, and answers nothing."""
     assert world.kafka
     world.kafka.nodes[0].suspend()
     try:
-        yield "SIGSTOP"
+        yield Did("SIGSTOP")
     finally:
         world.kafka.nodes[0].resume()
 
 
 @contextmanager
-def enlarged(world: World, chance: Random) -> Iterator[str]:
+def enlarged(world: World, chance: Random) -> Iterator[Did]:
     """The topic has one more partition, which senders use at once."""
     assert world.kafka
-    yield f"{world.kafka.enlarge()} partitions"
+    yield Did(f"{world.kafka.enlarge()} partitions", delays=False)
 
 
 @contextmanager
-def leaders(world: World, chance: Random, how: str) -> Iterator[str]:
+def leaders(world: World, chance: Random, how: str) -> Iterator[Did]:
     """The second node ends: partitions that it led get the first one as their leader."""
     assert world.kafka
     second = world.kafka.nodes[1]
     second.kill() if how == "SIGKILL" else second.stop()
     try:
-        yield how
+        yield Did(how)
     finally:
         second.start()
         world.kafka.lead_as_before()
 
 
 @contextmanager
-def denied(world: World, chance: Random) -> Iterator[str]:
+def denied(world: World, chance: Random) -> Iterator[Did]:
     """Nobody may read the topic any more; senders may write."""
     assert world.kafka
     world.kafka.deny_reading()
     try:
-        yield "reading is denied"
+        yield Did("reading is denied")
     finally:
         world.kafka.allow_reading()
 
 
 @contextmanager
-def deleted(world: World, chance: Random) -> Iterator[str]:
+def deleted(world: World, chance: Random) -> Iterator[Did]:
     """Messages are deleted before they were read: the stream must say so, and not go on by itself.
 
     The supervisor then does what its last line says.
@@ -86,7 +86,7 @@ def deleted(world: World, chance: Random) -> Iterator[str]:
     begin = time.time()
     world.stream.release()
     if not unread:
-        yield "no message was unread"
+        yield Did("no message was unread", effect=False)
         return
     deadline = time.monotonic() + TOLD
     while time.monotonic() < deadline and not world.ledger.has_ended(LOST, begin):
@@ -95,7 +95,7 @@ def deleted(world: World, chance: Random) -> Iterator[str]:
         time.sleep(0.2)
     if not world.ledger.has_ended(LOST, begin):
         world.ledger.wrong(f"messages were deleted unread, and the stream does not end with {LOST}")
-    yield f"{unread} messages"
+    yield Did(f"{unread} messages")
 
 
 FAULTS = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,8 +9,10 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from sightstream.scoring.child import LOADING
 from tests.chaos.engine import FAULTS as BAD
-from tests.chaos.faults.fault import Fault
+from tests.chaos.engine import UNBOUND
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -20,33 +21,41 @@ NO_MODEL = 5
 
 
 @contextmanager
-def promoted(world: World, chance: Random) -> Iterator[str]:
-    """The next version, which is equal to the one before, becomes champion."""
+def promoted(world: World, chance: Random) -> Iterator[Did]:
+    """The next version, with the labels in another order, becomes champion."""
     if world.promoted == world.versions:
-        yield "no version is left"
+        yield Did("no version is left", effect=False)
         return
     world.promoted += 1
-    world.ledger.promoted(world.promoted)
+    world.ledger.promoted(world.promoted, world.labels(world.promoted))
     world.promote(world.promoted)
-    yield f"version {world.promoted}"
+    yield Did(f"version {world.promoted}", delays=False)
 
 
 @contextmanager
-def unfit(world: World, chance: Random, kind: str) -> Iterator[str]:
+def unfit(world: World, chance: Random, kind: str) -> Iterator[Did]:
     """A version with a fault becomes champion, and is rolled back; no row may be its.
 
-    A stream that starts loads it in its own process, which ends as the version ends it, or waits
-    as long as it does.
+    A stream that starts waits `LOADING` for one that hangs, whatever is champion meanwhile.
     """
+    if kind == "hangs" and not world.stream.ready:
+        yield Did("the stream is not ready", effect=False)
+        return
+    before = len(world.tried())
     world.promote(world.bad[kind])
     try:
-        yield "while the stream runs" if kind == "hangs" else _perhaps_killed(world, chance)
+        did = Did(RUNS, delays=False) if kind == "hangs" else _perhaps_killed(world, chance)
+        yield did
     finally:
         world.promote(world.promoted)
+        tried = world.tried()[before:]
+        did.effect = bool(tried)
+        if any(each.endswith(UNBOUND) for each in tried):
+            world.ledger.wrong(f"the process that loads a champion {UNBOUND}")
 
 
 @contextmanager
-def locked(world: World, chance: Random) -> Iterator[str]:
+def locked(world: World, chance: Random) -> Iterator[Did]:
     """Another program holds the database, and the stream may have to start meanwhile."""
     with closing(sqlite3.connect(world.registry / "mlflow.db", timeout=30)) as held:
         held.execute("BEGIN EXCLUSIVE")
@@ -55,10 +64,10 @@ def locked(world: World, chance: Random) -> Iterator[str]:
 
 
 @contextmanager
-def away(world: World, chance: Random) -> Iterator[str]:
+def away(world: World, chance: Random) -> Iterator[Did]:
     """The database and the artifacts are not where they were."""
     if world.mlflow:
-        yield "nothing: a server has them open"
+        yield Did("nothing: a server has them open", effect=False)
         return
     aside = world.registry.with_name("registry.away")
     world.registry.rename(aside)
@@ -72,7 +81,7 @@ def away(world: World, chance: Random) -> Iterator[str]:
 
 
 @contextmanager
-def server_killed(world: World, chance: Random) -> Iterator[str]:
+def server_killed(world: World, chance: Random) -> Iterator[Did]:
     """MLflow's server, for a while."""
     assert world.mlflow
     world.mlflow.kill()
@@ -83,7 +92,7 @@ def server_killed(world: World, chance: Random) -> Iterator[str]:
 
 
 @contextmanager
-def server_still(world: World, chance: Random) -> Iterator[str]:
+def server_still(world: World, chance: Random) -> Iterator[Did]:
     """It takes connections, and answers nothing."""
     assert world.mlflow
     world.mlflow.suspend()
@@ -94,7 +103,7 @@ def server_still(world: World, chance: Random) -> Iterator[str]:
 
 
 @contextmanager
-def server(world: World, chance: Random, mode: str) -> Iterator[str]:
+def server(world: World, chance: Random, mode: str) -> Iterator[Did]:
     """It is slow, or refuses; see `tests.chaos.store`."""
     assert world.mlflow
     world.mlflow.proxy.mode = mode
@@ -104,23 +113,28 @@ def server(world: World, chance: Random, mode: str) -> Iterator[str]:
         world.mlflow.proxy.mode = "good"
 
 
-def _perhaps_killed(world: World, chance: Random) -> str:
+def _perhaps_killed(world: World, chance: Random) -> Did:
     if chance.random() < 0.5:
-        return "while the stream runs"
+        return Did(RUNS, delays=False)
     world.stream.kill()
-    return "and the stream is started anew"
+    return Did("and the stream is started anew")
 
+
+RUNS = "while the stream runs"
 
 FAULTS = [
-    Fault("new champion", promoted),
+    Fault("new champion", promoted, champions=0.0),
     *(Fault(f"champion that {kind}", partial(unfit, kind=kind), lasts=(5, 20),
-            group="unfit champion", codes=(NO_MODEL, -signal.SIGSEGV))
+            group="unfit champion", codes=(NO_MODEL,),
+            champions=LOADING if kind == "hangs" else 0.0)
       for kind in BAD),
-    Fault("registry locked", locked, lasts=(5, 25), codes=(NO_MODEL,)),
-    Fault("registry away", away, lasts=(5, 20), codes=(NO_MODEL,)),
-    Fault("kill MLflow", server_killed, lasts=(2, 15), part="mlflow", codes=(NO_MODEL,)),
-    Fault("stop MLflow", server_still, lasts=(5, 30), part="mlflow", codes=(NO_MODEL,)),
+    Fault("registry locked", locked, lasts=(5, 25), codes=(NO_MODEL,), champions=0.0),
+    Fault("registry away", away, lasts=(5, 20), codes=(NO_MODEL,), champions=0.0),
+    Fault("kill MLflow", server_killed, lasts=(2, 15), part="mlflow", codes=(NO_MODEL,),
+          champions=0.0),
+    Fault("stop MLflow", server_still, lasts=(5, 30), part="mlflow", codes=(NO_MODEL,),
+          champions=0.0),
     *(Fault(f"MLflow {mode}", partial(server, mode=mode), lasts=(5, 20), part="mlflow",
-            group="MLflow", codes=(NO_MODEL,))
+            group="MLflow", codes=(NO_MODEL,), champions=0.0)
       for mode in ("slow", "refuses")),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.chaos.faults.fault import Fault
+from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -18,15 +18,17 @@ SOME = 0.3
 
 
 @contextmanager
-def faulty(world: World, chance: Random, mode: str, share: float) -> Iterator[str]:
+def faulty(world: World, chance: Random, mode: str, share: float) -> Iterator[Did]:
     """A share of the requests gets a fault of a mode; see `tests.chaos.store`."""
     assert world.store
     world.store.faulty = lambda method, path: chance.random() < share
+    did, before = Did(mode), world.store.faults
     world.store.mode = mode
     try:
-        yield mode
+        yield did
     finally:
         world.store.mode = "good"
+        did.effect = world.store.faults > before
 
 
 FAULTS = [
