@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from prometheus_client import (
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from sightstream.models.version import ServedModel
     from sightstream.tables.rows import Other
     from streaming.lineup import Seated
+
+_UNDATED = 2 * 86_400.0
+"""Seconds since the epoch before which an event's time says that its message had none."""
 
 STATISTICS = ("label", "score", "brightness", "contrast", "sharpness", "size")
 """Statistics of images that drift is computed of."""
@@ -99,7 +103,8 @@ class Metrics:
                 labels = (row["label"], row["model"], str(row["model_version"]))
                 self.of["predictions"].labels(*labels).inc(row["count_all"])
         arrived = pc.cast(rows["event_time"], "int64").to_numpy() / 1e6
-        latencies = time.time() - arrived
+        # Messages without a time have a date around the epoch, and no latency.
+        latencies = np.where(arrived < _UNDATED, np.nan, time.time() - arrived)
         sources = rows["source"].to_numpy()
         for source in set(sources):
             self.of["latency_seconds"].observe(latencies[sources == source], source)

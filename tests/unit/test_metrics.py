@@ -1,6 +1,7 @@
 """Metrics: recorded from rows in hand, shown as Prometheus reads them, documented from a table."""
 
 import math
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 
 import numpy as np
@@ -14,10 +15,12 @@ from sightstream.models.version import ServedModel
 from sightstream.scoring import udf
 from sightstream.scoring.classifier import Answer
 from sightstream.tables.rows import Other
-from sightstream.tables.schema import OTHER
+from sightstream.tables.schema import OTHER, ROW
 from streaming.observe import docs
 from streaming.observe.definitions import METRICS
 from streaming.observe.metrics import STATISTICS, Metrics
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TestDrift:
@@ -120,6 +123,19 @@ def test_answers_of_two_models_with_one_version_number_are_counted_apart():
         metrics.expect([], model)
     found = metrics.of["predictions"].collect()[0].samples
     assert {s.labels["model"] for s in found} == {"animals", "cars"}
+
+
+def test_a_message_without_a_time_has_no_latency():
+    metrics, now = Metrics(), datetime.now(UTC)
+    made = {"source": "kafka", "status": "ok", "model_version": 1}
+    rows = [dict.fromkeys(ROW.names) | made | {"event_time": at} for at in (EPOCH, now)]
+    model = ServedModel("animals", 1, ("cat",), Preprocessing(8, 8), "onnx", b"")
+    metrics.count(pa.Table.from_pylist(rows, ROW), model)
+    ask = metrics.registry.get_sample_value
+    source = {"source": "kafka"}
+    assert ask("sightstream_images_total", source | {"outcome": "ok"}) == 2
+    assert ask("sightstream_latency_seconds_count", source) == 1
+    assert ask("sightstream_latency_seconds_sum", source) < 60
 
 
 def test_the_page_of_the_metrics_is_current():
