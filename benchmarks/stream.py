@@ -145,6 +145,7 @@ class Commits:
         self._log = os.fsencode(settings.predictions) + b"/_delta_log"
         self._next = opened(settings.predictions).version() + 1
         self.rows = 0
+        self.seen: dict[int, float] = {}  # by micro-batch: when its commit was seen
 
     def take(self, deadline: float) -> None:
         """Waits for the next one; TimeoutError where none came up to a time of `monotonic`."""
@@ -153,5 +154,6 @@ class Commits:
                 raise TimeoutError(f"no commit came in time after {self.rows} rows")
             changes.wait(self._log, 1.0)
         files = changed(actions, "add")
+        self.seen |= {each["txn"]["version"]: time.time() for each in actions if "txn" in each}
         self.rows += sum(json.loads(file["stats"])["numRecords"] for file in files)
         self._next += 1

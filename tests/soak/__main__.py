@@ -112,7 +112,7 @@ def _run(
     if sampler.error:
         raise sampler.error
     entries = soaked.ledger.entries()
-    rows = check.table(table)
+    rows = check.table(table, soaked.arrived.seen)
     found = [*check.wrong(rows, soaked.sent, entries),
              *around.faults_of_reader(out / "reader.jsonl")]  # fmt: skip
     every = max(5.0, min(60.0, seconds / 40))

@@ -28,15 +28,22 @@ SETTLED = 180.0
 _NAME = r"^soak-(?P<number>\d{10})\.png$"
 
 
-def table(path: str) -> pa.Table:
-    """The columns that are compared, of all rows."""
-    return DeltaTable(path).to_pyarrow_dataset().to_table(columns=COLUMNS)
+def table(path: str, seen: Mapping[int, float]) -> pa.Table:
+    """The columns that are compared, of all rows; `seen_at` is when their commit was seen.
+
+    Args:
+        path: of the predictions table.
+        seen: by micro-batch. Rows of others are seen when they were made.
+    """
+    rows = DeltaTable(path).to_pyarrow_dataset().to_table(columns=COLUMNS)
+    batches, places = np.unique(rows["batch_id"].to_numpy(), return_inverse=True)
+    at = np.array([seen.get(int(batch), np.nan) for batch in batches])[places]
+    seen_at = np.where(np.isnan(at), _seconds(rows["processed_at"]), at)
+    return rows.drop_columns("processed_at").append_column("seen_at", pa.array(seen_at))
 
 
 def wrong(rows: pa.Table, sent: Path, told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What `tests.chaos.checker` finds, the gravest of each piece first.
-
-    A row counts as seen when it was made, right before its commit.
 
     Args:
         rows: of `table`.
@@ -92,21 +99,21 @@ def _row(row: dict[str, Any]) -> Row:
     return Row(
         row["event_id"], row["original_name"], row["source"], row["status"], row["label"] or "",
         row["error_code"] or "", row["bytes"], row["model_version"] or 0, row["batch_id"],
-        seen=row["processed_at"].timestamp(),
+        seen=row["seen_at"],
     )  # fmt: skip
 
 
 def latencies(rows: pa.Table, begin: float, seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Of good images of a run: when each arrived, in seconds since its begin, and its latency.
 
-    From the rows themselves: from the arrival in the inbox to the making of the row; its commit
-    takes some milliseconds more.
+    From the arrival in the inbox to where the commit of the row was seen.
     """
     good = rows.filter(pc.equal(rows["status"], "ok"))
-    came, made = (
-        good[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() / 1e6
-        for name in ("event_time", "processed_at")
-    )
+    came, seen = _seconds(good["event_time"]), good["seen_at"].to_numpy()
     arrived = came - begin
     here = (arrived >= 0) & (arrived < seconds)
-    return arrived[here], (made - came)[here]
+    return arrived[here], (seen - came)[here]
+
+
+def _seconds(times: pa.ChunkedArray) -> np.ndarray:
+    return times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() / 1e6

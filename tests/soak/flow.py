@@ -6,7 +6,7 @@ most of the work of the machine.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -90,7 +90,7 @@ def ahead(flow: Flow, rows: Callable[[], int], count: int) -> Due:
 
 
 class Arrived(Thread):
-    """Counts the rows of a table from now on, by its log."""
+    """Counts the rows of a table from now on, by its log, and notes when they came."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="rows", daemon=True)
@@ -100,6 +100,11 @@ class Arrived(Thread):
     @property
     def rows(self) -> int:
         return self._commits.rows
+
+    @property
+    def seen(self) -> Mapping[int, float]:
+        """When the commit of a micro-batch was seen."""
+        return self._commits.seen
 
     def run(self) -> None:
         while not self.stopping.is_set():

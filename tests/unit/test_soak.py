@@ -94,7 +94,7 @@ def table(*, numbers=(3, 0, 2, 1), **other):
             "event_id": str(number), "original_name": f"soak-{number:010d}.png",
             "source": "folder", "status": "rejected" if code else "ok", "label": label or None,
             "error_code": code or None, "bytes": size, "model_version": 1, "batch_id": number,
-            "event_time": at, "processed_at": at,
+            "event_time": at, "seen_at": at.timestamp(),
         } | other)  # fmt: skip
     return pa.Table.from_pylist(rows)
 
