@@ -166,7 +166,10 @@ def test_what_a_kill_leaves_of_the_first_micro_batch_does_not_stop_the_next_star
     assert home.count() == 1
 
 
-@pytest.mark.parametrize(("file", "cure"), [("offsets/1", "mv "), ("commits/1", "rm -f ")])
+@pytest.mark.parametrize(
+    ("file", "cure"),
+    [("offsets/1", "mv "), pytest.param("commits/1", "rm -f ", marks=pytest.mark.slow)],
+)
 def test_half_a_file_of_the_checkpoint_is_told_with_a_command_after_which_all_goes_on(
     tiny_home, tmp_path, file, cure
 ):

@@ -49,6 +49,7 @@ def buttons(seen):
     return found
 
 
+@pytest.mark.slow  # it draws the page some twenty times
 def test_it_keeps_no_more_of_rows_that_went_by(page, arrive):
     keys = {each.key for each in buttons(page)}
     for _ in range(live.SLOTS // live.ROWS + 5):
