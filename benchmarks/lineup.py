@@ -16,7 +16,7 @@ from sightstream import config
 from sightstream.config import Settings
 from sightstream.models.registry import Registry
 from sightstream.tables.predictions import ask
-from streaming.champion import LOOK_SECONDS
+from streaming.apart import LOOK_SECONDS
 
 SETTLED = LOOK_SECONDS + 8
 """Seconds after which the workers have taken a new shadow, or let the old one go."""

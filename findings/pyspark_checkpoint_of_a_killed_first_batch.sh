@@ -47,10 +47,10 @@ END
 look() {
     "$folder/$1/bin/python" "$folder/look.py" "$folder" "${@:2}" 2>/dev/null
 }
-for version in 4.0.1 4.3.0; do
-    python3 -m venv "$folder/$version"
-    "$folder/$version/bin/pip" install -q "pyspark==$version"
-done
+python3 -m venv "$folder/4.0.1"
+"$folder/4.0.1/bin/pip" install -q pyspark==4.0.1
+python3 -m venv "$folder/4.3.0"
+"$folder/4.3.0/bin/pip" install -q pyspark==4.3.0
 {
     look 4.0.1 4.0.1
     look 4.3.0 4.3.0

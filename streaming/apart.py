@@ -12,7 +12,7 @@ from sightstream.scoring.child import LOADING, Child, for_models
 NICE = 10
 """How much lower the priority is beside a stream, whose images do not wait for it."""
 
-LOOK_SECONDS = 2.0  # between two looks whether the version is still wanted
+LOOK_SECONDS = 2.0  # between two looks at the registry
 
 Wanted = Callable[[], bool]
 

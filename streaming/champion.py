@@ -10,6 +10,7 @@ from sightstream.models.registry import Registry
 from sightstream.models.version import ServedModel
 from sightstream.scoring.child import LostError
 from streaming import apart
+from streaming.apart import LOOK_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,6 @@ Load = Callable[..., ServedModel]
 
 BESIDE: Load = partial(apart.load, nice=apart.NICE)
 """Loads a version while a stream runs; `wanted` is given, too."""
-
-LOOK_SECONDS = 2.0  # between two looks at the registry
 
 _FAULTS = {"crashed": "ended", "timeout": "took too long"}
 

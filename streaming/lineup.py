@@ -17,7 +17,8 @@ from sightstream.models.version import ServedModel
 from sightstream.scoring.beside import MEMORY, SKIPPED
 from sightstream.tables.rows import Other
 from streaming import apart
-from streaming.champion import LOOK_SECONDS, Once
+from streaming.apart import LOOK_SECONDS
+from streaming.champion import Once
 
 log = logging.getLogger(__name__)
 

@@ -307,24 +307,26 @@ def tiny_home(tmp_path):
     return lambda **settings: Home(tmp_path / "home", "", **settings)
 
 
-@pytest.fixture(scope="session")
-def figures():
-    """Reads a running stream's metrics, as {(name, label values...): value}.
+def figures_of(address):
+    """Reads a running stream's metrics at their address, as {(name, label values...): value}.
 
     The values are in the order of their labels' names.
     """
     from prometheus_client.parser import text_string_to_metric_families
 
-    def read(process):
-        with urlopen(process.metrics_url) as answer:
-            text = answer.read().decode()
-        return {
-            (sample.name, *(v for _, v in sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+    with urlopen(address, timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, *(v for _, v in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
-    return read
+
+@pytest.fixture(scope="session")
+def figures():
+    """`figures_of` the process of a running stream."""
+    return lambda process: figures_of(process.metrics_url)
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.request import urlopen
 
 import psutil
 from kafka import KafkaProducer
-from prometheus_client.parser import text_string_to_metric_families
 
 from sightstream.images.event import SEPARATOR
 from sightstream.tables.predictions import ask
 from tests import broker, tiny_model, topics
-from tests.conftest import Home
+from tests.conftest import Home, figures_of
 from tests.mutation.__main__ import files_by_format, seeds_of
 from tests.mutation.targets import TARGETS
 from tests.mutation.trial import Inputs
@@ -131,7 +129,8 @@ def _told(home: Home, sent: Sequence[str], driver: psutil.Process, address: str)
         else row["original_name"] for row in rows
     )  # fmt: skip
     wrong = sorted(own - Counter(sent)) + sorted(Counter(sent) - own)
-    said, restarts = _said(home), _restarts(address)
+    said = _said(home)
+    restarts = int(figures_of(address)["sightstream_query_restarts_total",])
     outcomes = Counter(row["outcome"] for row in rows).most_common()
     print(f"{len(rows):,} rows: {', '.join(f'{count:,} {name}' for name, count in outcomes)}")
     print(
@@ -144,13 +143,6 @@ def _told(home: Home, sent: Sequence[str], driver: psutil.Process, address: str)
 
 def _said(home: Home) -> str:
     return (home.settings.root / "run.err").read_text(errors="replace")
-
-
-def _restarts(address: str) -> int:
-    with urlopen(address, timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-        found = {each.name: each.value for family in families for each in family.samples}
-    return int(found["sightstream_query_restarts_total"])
 
 
 if __name__ == "__main__":
