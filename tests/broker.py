@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -37,7 +38,7 @@ class Broker:
 
     def __init__(
         self, folder: Path, *, secure: bool = False, jwks: str = "", beside: Broker | None = None,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Formats its storage; `start` begins to serve.
 
@@ -46,6 +47,7 @@ class Broker:
             beside: the first node of a cluster, which this one becomes the second of: no
                 controller.
             settings: further ones, which win over ours.
+            environment: what its process gets further.
             secure: also listen with TLS and SASL/SCRAM, which needs trustme.
             jwks: where the keys of tokens are; also listen for those and for certificates.
         """
@@ -53,7 +55,7 @@ class Broker:
         folder.mkdir(parents=True)
         self._process: subprocess.Popen[bytes] | None = None
         self._classpath = classpath()
-        self._jwks = jwks
+        self._jwks, self._environment = jwks, environment or {}
         plain, controller, tls, certificates, tokens = free_ports(5)
         self.address = f"127.0.0.1:{plain}"
         self.secure_address = f"localhost:{tls}" if secure else ""
@@ -179,8 +181,9 @@ class Broker:
         ]
         with (self.folder / "broker.log").open("ab") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                command, env={**os.environ, **self._environment}, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
 
     def _certificate(self) -> dict[str, str]:
         import trustme

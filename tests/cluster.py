@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,19 +25,20 @@ class Cluster:
         url: of the master, for the setting `master`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, silence: float = 60) -> None:
         """Starts nothing yet.
 
         Args:
             folder: holds logs, and what executors write; created.
+            silence: seconds after which the master gives up a worker that it has not heard of.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.url = ""
-        self._folder = folder
+        self._folder, self._silence = folder, silence
         self._processes: dict[str, subprocess.Popen] = {}
-        self._environment: dict[str, str] = {}
+        self._environment: Mapping[str, str] = {}
 
-    def start(self, workers: int, environment: dict[str, str]) -> None:
+    def start(self, workers: int, environment: Mapping[str, str]) -> None:
         """Starts the master and workers of one core each, and waits until they know each other."""
         self.start_master()
         self._environment = environment
@@ -48,8 +49,12 @@ class Cluster:
 
     def start_master(self) -> None:
         """Starts the master, again on its port after `end_master`, with what it knew before."""
-        kept = {"recoveryMode": "FILESYSTEM", "recoveryDirectory": self._folder / "master"}
-        options = " ".join(f"-Dspark.deploy.{key}={value}" for key, value in kept.items())
+        settings = {
+            "deploy.recoveryMode": "FILESYSTEM",
+            "deploy.recoveryDirectory": self._folder / "master",
+            "worker.timeout": f"{self._silence:.0f}",
+        }
+        options = " ".join(f"-Dspark.{key}={value}" for key, value in settings.items())
         port = self.url.rpartition(":")[2] or "0"
         self._start("master", "master.Master", "--port", port, SPARK_MASTER_OPTS=options)
         self.url = self._said("master", r"Starting Spark master at (spark://\S+)")
@@ -68,6 +73,11 @@ class Cluster:
     def end_worker(self, number: int) -> None:
         """Kills a worker with its executors."""
         end_session(self._processes[f"worker-{number}"])
+
+    def jvms(self, kind: str) -> list[psutil.Process]:
+        """Those of the master, or of the workers without their executors."""
+        found = [each.pid for name, each in self._processes.items() if name.startswith(kind)]
+        return [psutil.Process(pid) for pid in found if psutil.pid_exists(pid)]
 
     def end(self) -> None:
         """Kills all of it."""
@@ -111,17 +121,21 @@ class Cluster:
 
 
 @contextmanager
-def running(folder: Path, workers: int = 2, **environment: str) -> Iterator[Cluster]:
+def running(
+    folder: Path, workers: int = 2, *, silence: float = 60,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:  # fmt: skip
     """Runs a cluster until the block ends.
 
     Args:
         folder: for its files.
         workers: of one core and 1 GiB each.
+        silence: as `Cluster` takes it.
         environment: what workers and their executors get further.
     """
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, silence)
     try:
-        cluster.start(workers, environment)
+        cluster.start(workers, environment or {})
         yield cluster
     finally:
         cluster.end()

@@ -197,7 +197,8 @@ class Home:
 
 
 def _environment(settings):
-    return {config.ENV_PREFIX + key.upper(): str(value) for key, value in settings.items()}
+    said = {key: json.dumps(v) if isinstance(v, dict) else str(v) for key, v in settings.items()}
+    return {config.ENV_PREFIX + key.upper(): value for key, value in said.items()}
 
 
 def _started(process, err):

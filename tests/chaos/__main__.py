@@ -154,8 +154,6 @@ def _planned(asked: argparse.Namespace, parts: Sequence[str]) -> list[Planned]:
         why = faults.ALL[each.name].missing()
         _say(f"{each}{f': left out, for {why}' if why else ''}")
         possible += [] if why else [each]
-    for name, why in faults.MISSING.items():
-        _say(f"not made: {name} ({why})")
     return possible
 
 

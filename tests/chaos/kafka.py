@@ -47,9 +47,17 @@ class Kafka:
         nodes: the first, which is the controller too, and perhaps a second.
     """
 
-    def __init__(self, folder: Path, *, two: bool = False) -> None:
-        """Starts nothing yet; `folder` is for what the nodes hold."""
-        self._folder, self._two = folder, two
+    def __init__(
+        self, folder: Path, *, two: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            folder: for what the nodes hold.
+            two: whether there is a second node.
+            environment: what their processes get further.
+        """
+        self._folder, self._two, self._environment = folder, two, environment
         self.nodes: list[broker.Broker] = []
         self.partitions = PARTITIONS
         self._stack = ExitStack()
@@ -59,7 +67,10 @@ class Kafka:
         with ExitStack() as stack:
             for number in range(1 + self._two):
                 beside = self.nodes[0] if number else None
-                node = broker.running(self._folder / f"{number}", settings=settings, beside=beside)
+                node = broker.running(
+                    self._folder / f"{number}", settings=settings, beside=beside,
+                    environment=self._environment,
+                )  # fmt: skip
                 self.nodes.append(stack.enter_context(node))
             topics.create(self.nodes[0], TOPIC, partitions=PARTITIONS)
             self._stack = stack.pop_all()

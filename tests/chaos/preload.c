@@ -1,4 +1,4 @@
-/* For LD_PRELOAD: a clock that can be set, and files that cannot be read, written or synced.
+/* For LD_PRELOAD: a clock that can be set, and files whose operations fail, or are slow.
  *
  * libfaketime 0.9.10 changes the monotonic clock too, or else makes sleeps of Python 3.13 fail.
  * Only readings are changed, so that who waits until a time of day waits by the real clock.
@@ -21,9 +21,11 @@ enum { READS = 1, WRITES = 2, SYNCS = 4 };
 /* As tests.chaos.preload writes it. */
 struct controls {
     int64_t seconds; /* that the clock is ahead */
-    int64_t failing; /* operations that fail */
+    int64_t meant;   /* operations that fail, or are slow */
+    int64_t error;   /* with which they fail; 0: they are slow */
+    int64_t wait;    /* for how many microseconds */
     char part[240];  /* of the path of files on which they do */
-    int64_t hits;    /* how many have failed, of all processes */
+    int64_t hits;    /* how many did, of all processes */
 };
 
 static volatile struct controls *given;
@@ -61,7 +63,7 @@ time_t time(time_t *at) {
 }
 
 static int fails(int operation, int file) {
-    if (!given || !(given->failing & operation)) return 0;
+    if (!given || !(given->meant & operation)) return 0;
     char link[32], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
     ssize_t length = readlink(link, path, sizeof path - 1);
@@ -69,7 +71,9 @@ static int fails(int operation, int file) {
     path[length] = 0;
     if (!strstr(path, (const char *)given->part)) return 0;
     __atomic_fetch_add(&given->hits, 1, __ATOMIC_RELAXED);
-    errno = EIO;
+    if (given->wait) usleep(given->wait);
+    if (!given->error) return 0;
+    errno = given->error;
     return 1;
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightstream import config
 from streaming import checkpoint
@@ -40,6 +40,15 @@ RATE = 12.0
 COPIES = 8
 """Further versions of the starter that can become champion, each with its labels in its order."""
 
+SILENCE = 15.0
+"""Seconds after which a cluster gives up a process that stands still: faults are longer."""
+
+IMPATIENT = {
+    "spark.network.timeout": f"{SILENCE:.0f}s",
+    "spark.executor.heartbeatInterval": f"{SILENCE / 5:.0f}s",
+}
+"""Options with which the driver of a cluster does so, instead of after two minutes."""
+
 IMAGE_SECONDS = 10.0
 """Time for an image: those that take longer are sent, and should not hold up a run for minutes."""
 
@@ -61,13 +70,15 @@ class World:
                 for Kafka.
             seed: of what is sent.
             bug: one of `bugs.BUGS` for the stream, or none.
-            preload: whether the stream gets `tests.chaos.preload`, which makes it a bit slower.
+            preload: whether stream and broker get `tests.chaos.preload`, each its own, which makes
+                them a bit slower.
         """
         self.folder, self.parts, self._bug = folder, parts, bug
         self.sources = [each for each in parts if each in SOURCES]
         self._starter, self._seed = starter, seed
         self._with_preload = preload
         self.preload: Preload | None = None
+        self.broker_preload: Preload | None = None
         self.kafka: Kafka | None = None
         self.store: Store | None = None
         self.mlflow: Server | None = None
@@ -136,16 +147,21 @@ class World:
         home = self._home(self.folder / name, given, self.home.settings.registry_address)
         return home, self._files(name, home.settings.inbox)
 
-    def _home(self, root: Path, settings: dict[str, str], registry_uri: str = "") -> Home:
+    def _home(self, root: Path, settings: dict[str, Any], registry_uri: str = "") -> Home:
         settings = {"image_seconds": str(IMAGE_SECONDS)} | settings
         root.parent.mkdir(exist_ok=True)
         return Home(root, settings.pop("registry_uri", registry_uri), **settings)
 
-    def _settings(self, stack: ExitStack) -> dict[str, str]:
-        settings = {"source": ",".join(self.sources)}
+    def _settings(self, stack: ExitStack) -> dict[str, Any]:
+        settings: dict[str, Any] = {"source": ",".join(self.sources)}
         if "kafka" in self.parts:
             two = "nodes" in self.parts
-            self.kafka = stack.enter_context(Kafka(self.folder / "kafka", two=two))
+            if self._with_preload:
+                self.broker_preload = Preload(self.folder / "broker-preload")
+            environment = self.broker_preload.environment if self.broker_preload else None
+            self.kafka = stack.enter_context(
+                Kafka(self.folder / "kafka", two=two, environment=environment)
+            )
             settings |= self.kafka.settings
         if "mlflow" in self.parts:
             # A server has its files open, which a disk must not have that gets read-only.
@@ -166,9 +182,11 @@ class World:
             from tests import cluster
 
             self.cluster = stack.enter_context(
-                cluster.running(self.folder / "cluster", **self._changed())
+                cluster.running(
+                    self.folder / "cluster", silence=SILENCE, environment=self._changed()
+                )
             )
-            settings |= {"master": self.cluster.url}
+            settings |= {"master": self.cluster.url, "spark": dict(IMPATIENT)}
         return settings
 
     def _changed(self) -> dict[str, str]:
@@ -196,9 +214,13 @@ class World:
         return Pictures(digits, self._starter.registry_address, self._seed)
 
     def processes(self, kind: str) -> list[psutil.Process]:
-        """Processes of the stream, by their kind; a cluster has its workers."""
+        """Processes of the stream, by their kind; a cluster has its workers, and JVMs too."""
         if self.cluster and kind in {"daemon", "worker"}:
             return [each for one in self.cluster.sessions for each in processes.of(one)[kind]]
+        if self.cluster and kind == "executor":
+            return self.cluster.executors()
+        if self.cluster and kind.startswith("cluster's "):
+            return self.cluster.jvms(kind.removeprefix("cluster's "))
         return self.stream.processes(kind)
 
     @contextmanager

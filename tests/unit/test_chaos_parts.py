@@ -1,9 +1,11 @@
 """Parts of tests.chaos: what explains an end of the stream, what a reader must not see, errors."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -151,7 +153,7 @@ def test_the_observer_tells_of_a_double_that_is_gone_later_and_of_errors(tmp_pat
 
 
 @pytest.mark.skipif(bool(preload.missing()), reason=preload.missing())
-def test_operations_that_fail_are_counted(tmp_path):
+def test_operations_that_fail_or_wait_are_counted(tmp_path):
     made = preload.Preload(tmp_path / "preload")
     code = "import sys; open(sys.argv[1]).read()"
 
@@ -169,9 +171,17 @@ def test_operations_that_fail_are_counted(tmp_path):
     assert made.hits() == 0
     assert read("bad") == "OSError: [Errno 5] Input/output error"
     assert made.hits() == 1
-    made.fail(0, "")
+    made.fail(preload.READS, "/bad", errno.EDQUOT)
+    assert read("bad") == "OSError: [Errno 122] Disk quota exceeded"
+    made.delay(preload.READS, "/bad", 0.3)
+    begin = time.monotonic()
     assert read("bad") == ""
-    assert made.hits() == 1
+    assert time.monotonic() - begin > 0.3
+    hits = made.hits()
+    assert hits >= 3
+    made.rest()
+    assert read("bad") == ""
+    assert made.hits() == hits
 
 
 def test_only_a_message_that_is_gone_everywhere_and_was_not_read_is_excused():

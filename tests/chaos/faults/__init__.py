@@ -35,9 +35,3 @@ ALL: dict[str, Fault] = {
     )
     for each in module.FAULTS
 }
-
-MISSING = {
-    "a quota": "what it does is what a full disk does; the kernel here has none for a loop device",
-    "a slow disk of the broker": "it takes the device mapper; a broker that stands still is there",
-}
-"""Faults that are not made, and why."""

@@ -25,7 +25,7 @@ def stepped(world: World, chance: Random, seconds: int) -> Iterator[Did]:
     try:
         yield Did(f"{seconds:+d} s", delays=False)
     finally:
-        world.preload.clock(0)
+        world.preload.rest()
 
 
 FAULTS = [

@@ -1,33 +1,21 @@
-"""A Spark cluster: executors and workers that are killed, and a master that is started anew."""
+"""A Spark cluster: its JVMs are killed, and come back, or stand still until it gives them up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-import psutil
-
 from tests.chaos.faults.fault import Did, Fault
+from tests.chaos.faults.processes import killed, still
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
 
 UNFIT = 3
 """Exit code of a start that finds no cluster, or one without workers."""
-
-
-@contextmanager
-def executor(world: World, chance: Random) -> Iterator[Did]:
-    """The JVM that runs tasks, with what it started; its worker starts another."""
-    assert world.cluster
-    found = world.cluster.executors()
-    victim = chance.choice(found) if found else None
-    with suppress(psutil.Error):
-        if victim:
-            victim.kill()
-    yield Did(f"{victim.pid}") if victim else Did("no executor there", effect=False)
 
 
 @contextmanager
@@ -56,7 +44,10 @@ def master(world: World, chance: Random) -> Iterator[Did]:
 WORKERS = 2
 
 FAULTS = [
-    Fault("kill executor", executor, part="cluster", codes=(UNFIT,)),
+    Fault("kill executor", partial(killed, kind="executor"), part="cluster", codes=(UNFIT,)),
     Fault("kill cluster's worker", worker, lasts=(2, 20), part="cluster", codes=(UNFIT,)),
     Fault("kill cluster's master", master, lasts=(2, 20), part="cluster", codes=(UNFIT,)),
-]
+    *(Fault(f"stop {kind}", partial(still, kind=kind), lasts=(10, 40), part="cluster",
+            codes=(UNFIT,))
+      for kind in ("executor", "cluster's worker", "cluster's master")),
+]  # fmt: skip

@@ -40,7 +40,7 @@ class Fault:
         codes: exit codes of the stream that it explains, and `supervisor.JVM`.
         champions: seconds after its end for which it may hold up a new champion; None: it does not.
         missing: why it cannot be here; empty where it can.
-        preload: whether it needs `tests.chaos.preload`.
+        preload: whether stream and broker need `tests.chaos.preload`.
         usual: False where it must be asked for by its name: more is lost then than is promised.
     """
 

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.chaos.faults.fault import Did, Fault
+from tests.chaos.preload import SYNCS, WRITES, missing
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -40,6 +41,20 @@ def still(world: World, chance: Random) -> Iterator[Did]:
         yield Did("SIGSTOP")
     finally:
         world.kafka.nodes[0].resume()
+
+
+@contextmanager
+def slow(world: World, chance: Random) -> Iterator[Did]:
+    """Each write and each sync of its logs takes longer, as on a disk that others use."""
+    assert world.broker_preload
+    before, seconds = world.broker_preload.hits(), round(chance.uniform(0.2, 2), 1)
+    world.broker_preload.delay(WRITES | SYNCS, "/logs/", seconds)
+    did = Did(f"{seconds} s each")
+    try:
+        yield did
+    finally:
+        world.broker_preload.rest()
+        did.effect = world.broker_preload.hits() > before
 
 
 @contextmanager
@@ -101,6 +116,8 @@ def deleted(world: World, chance: Random) -> Iterator[Did]:
 FAULTS = [
     Fault("kill broker", killed, lasts=(0, 15), part="kafka", codes=(NO_BROKER,)),
     Fault("stop broker", still, lasts=(5, 40), part="kafka", codes=(NO_BROKER,)),
+    Fault("slow disk of the broker", slow, lasts=(5, 30), part="kafka", codes=(NO_BROKER,),
+          missing=missing, preload=True),
     Fault("topic enlarged", enlarged, part="kafka"),
     Fault("reading denied", denied, lasts=(5, 20), part="kafka", codes=(1, NO_BROKER)),
     Fault("messages deleted", deleted, part="kafka", codes=(LOST,)),
