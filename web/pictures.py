@@ -45,6 +45,8 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
 
 def thumbnail(row: Row, side: int) -> Picture | None:
     """The picture of a row, scaled to a longest side in pixels; None if there is none."""
+    if row["error_code"] == "uri_refused":  # a stranger named it: the page reads it no more
+        return None
     try:
         path = local_path(here(row["uri"] or "", page.settings().root.as_uri()))
     except ValueError:  # such as a message of Kafka, which may exist no more
