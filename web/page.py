@@ -1,6 +1,5 @@
 """Shared by the pages: settings, registry, engines, hints, and texts from outside."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from sightstream import config
 from sightstream.config import Settings
 from sightstream.errors import RegistryUnavailableError, SightstreamError
 from sightstream.images.limits import Limits
+from sightstream.io import address
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import Card
 from sightstream.terminal import printable
@@ -120,7 +120,9 @@ def card(registry: Registry, version: Version) -> Card:
 def may_promote() -> bool:
     """Returns whether this page may promote and roll back versions."""
     now = settings()
-    return now.web_promote == "always" or (now.web_promote == "loopback" and _loopback(now))
+    # What a proxy sends comes by loopback too.
+    alone = address.is_loopback(now.web_host) and not now.web_hosts
+    return now.web_promote == "always" or (now.web_promote == "loopback" and alone)
 
 
 def missing(sentence: str, command: str) -> None:
@@ -181,12 +183,3 @@ def _engine(
     registry: Registry, version: Version, engine: str, device: str, limits: Limits, top_k: int
 ) -> Engine:
     return Engine(registry, version, engine, device, limits, top_k)
-
-
-def _loopback(settings: Settings) -> bool:
-    if settings.web_host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(settings.web_host).is_loopback
-    except ValueError:
-        return False

@@ -378,12 +378,14 @@ class TestModels:
         assert registry.version("starter").number == 1
 
     @pytest.mark.parametrize(
-        ("host", "promote", "off"),
-        [("0.0.0.0", "loopback", True), ("0.0.0.0", "always", False), ("::1", "loopback", False),
-         ("127.0.0.1", "never", True)],
+        ("host", "proxy", "promote", "off"),
+        [("0.0.0.0", "", "loopback", True), ("0.0.0.0", "", "always", False),
+         ("::1", "", "loopback", False), ("127.0.0.1", "photos.example", "loopback", True),
+         ("127.0.0.1", "photos.example", "always", False), ("127.0.0.1", "", "never", True)],
     )  # fmt: skip
-    def test_both_are_off_where_others_reach_the_page(self, visit, home, host, promote, off):
-        seen = visit(home.settings, "models.py", WEB_HOST=host, WEB_PROMOTE=promote)
+    def test_both_are_off_where_others_reach_the_page(self, visit, home, host, proxy, promote, off):
+        made = {"WEB_HOST": host, "WEB_HOSTS": proxy, "WEB_PROMOTE": promote}
+        seen = visit(home.settings, "models.py", **made)
         assert button(seen, "Promote…").disabled == off
         assert ("web_promote" in said(seen)) == off
 
