@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,7 +34,22 @@ _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
 _URL = r"""^$|^https?://[^\s@"'\\/]+(/[^\s"'\\]*)?$"""
 _PATH = r"\$(\.[\w-]+|\[\d+\])+"
+_HIDDEN = "**********"
+_SIGNED_IN = re.compile(r"(//[^/\s:@]*):[^/\s]*@")
 _VALUES = ["image", "base64", "s3-event", "json:$.image", "avro:image.avsc:$.image"]
+
+SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
+"""Found in the names of Spark's options that hold secrets, as `spark.redaction.regex` has it."""
+
+
+def shown(name: str, value: Any) -> Any:
+    """Return the value of a setting, or of an option of Spark, as others may read it."""
+    if isinstance(value, dict):
+        return {each: shown(each, found) for each, found in value.items()}
+    field = Settings.model_fields.get(name)
+    if value and (field.annotation is SecretStr if field else SECRET.search(name)):
+        return _HIDDEN
+    return _SIGNED_IN.sub(rf"\1:{_HIDDEN}@", value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -401,4 +417,4 @@ def _explain(error: dict[str, Any]) -> str:
     sentence = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":  # a pattern is no sentence
         sentence = f"it must be such as {' or '.join(Settings.model_fields[key].examples or [])}"
-    return f"{key}: {sentence}, not {error['input']!r}"
+    return f"{key}: {sentence}, not {shown(str(error['loc'][-1]), error['input'])!r}"

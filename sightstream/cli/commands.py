@@ -35,22 +35,25 @@ def doctor(home: options.Home = None, as_json: options.Json = False) -> None:
         for check in found:
             mark = "[green]ok[/]" if check.ok else "[red]!![/]"
             terminal.out.print(mark, end=" ")
-            terminal.out.print(f"{check.name}: {check.detail}", markup=False, highlight=False)
+            text = terminal.printable(f"{check.name}: {check.detail}")
+            terminal.out.print(text, markup=False, highlight=False)
     if not all(check.ok for check in found):
         raise typer.Exit(1)
 
 
 @config_app.command("show")
 def config_show(home: options.Home = None, as_json: options.Json = False) -> None:
-    """Show each setting with its value and meaning.
+    """Show each setting with its value and meaning; passwords are not shown.
 
     A setting comes from an option, SIGHTSTREAM_<NAME>, sightstream.toml, or its default; the first
     of these that is there wins.
 
     Example: SIGHTSTREAM_TOP_K=5 sightstream config show
     """
+    from sightstream.config import shown
+
     settings = options.settings(home)
-    values = settings.model_dump(mode="json")
+    values = {key: shown(key, value) for key, value in settings.model_dump(mode="json").items()}
     if as_json:
         terminal.out.print_json(data=values)
         return

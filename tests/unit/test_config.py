@@ -128,6 +128,36 @@ def test_a_wrong_value_names_its_key_and_itself(monkeypatch, key, value):
         config.load()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kafka_password = 8437215", 'kafka_ssl_key_password = ["8437215"]',
+        '[spark]\n"spark.hadoop.fs.s3a.secret.key" = 8437215',
+        'kafka_oauth_token_url = "https://me:8437215@login.site/token"',
+    ],
+)  # fmt: skip
+def test_a_wrong_value_that_holds_a_secret_is_not_repeated(text):
+    write(text)
+    with pytest.raises(ConfigError, match=r"it must be|should be") as raised:
+        config.load()
+    assert "8437215" not in str(raised.value)
+
+
+def test_what_is_shown_of_settings_holds_no_secret():
+    spark = {"spark.hadoop.fs.s3a.access.key": "hunter2", "spark.cores.max": "2"}
+    loaded = config.load(
+        registry_uri="https://me:hunter2@mlflow.site", kafka_password="hunter2", spark=spark,
+        kafka_oauth_token_url="https://login.site/token", model="leaf",
+        predictions_uri="abfss://tables@mine.dfs.core.windows.net/rows",
+    )  # fmt: skip
+    told = loaded.model_dump(mode="json")
+    found = {key: config.shown(key, value) for key, value in told.items()}
+    assert "hunter2" not in str(found)
+    assert {key for key in told if found[key] != told[key]} == {"registry_uri", "spark"}
+    assert found["registry_uri"] == "https://me:**********@mlflow.site"
+    assert found["spark"]["spark.cores.max"] == "2"
+
+
 def test_the_values_of_a_choice_are_named_as_they_are_written(monkeypatch):
     monkeypatch.setenv("SIGHTSTREAM_KAFKA_SECURITY", "ssl")
     with pytest.raises(ConfigError, match=r"^kafka_security: input .*'SSL'.*, not 'ssl'$"):
