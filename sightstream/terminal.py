@@ -90,8 +90,11 @@ def stop_on_signals(on_stop: Callable[[], object] = int) -> Event:
 
 
 def line(text: str) -> None:
-    """Prints a line of data on stdout as it is: without wrapping, colours and markup."""
-    out.file.write(text + "\n")
+    """Prints a line of data on stdout, without wrapping, colours and markup.
+
+    Control characters are escaped, which JSON does not have.
+    """
+    out.file.write(printable(text) + "\n")
     out.file.flush()
 
 

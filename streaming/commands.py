@@ -192,7 +192,7 @@ def status(
         **({"Kafka": found["kafka"]} if found["kafka"] else {}),
     }
     for name, text in lines.items():
-        terminal.line(f"{name:>12}  {terminal.printable(text)}")
+        terminal.line(f"{name:>12}  {text}")
 
 
 def _run(settings: Settings, *, once: bool, as_json: bool) -> None:

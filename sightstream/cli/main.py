@@ -97,5 +97,7 @@ def _exit_code() -> int:
 
 
 def _failed(error: object, code: int) -> int:
-    sys.stderr.write(f"sightstream: {error}\n")
+    # That of a query has several lines, and any may quote names from outside.
+    said = "\n".join(map(terminal.printable, f"sightstream: {error}".split("\n")))
+    sys.stderr.write(f"{said}\n")
     return code

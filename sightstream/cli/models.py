@@ -125,7 +125,7 @@ def models_diff(
         terminal.table(["setting", *heads], settings)
     for change, labels in found["labels"].items():
         if labels:
-            terminal.line(f"labels {change}: {terminal.printable(', '.join(labels))}")
+            terminal.line(f"labels {change}: {', '.join(labels)}")
 
 
 @app.command("promote")

@@ -73,4 +73,4 @@ def _files(path: Path) -> list[Path]:
 def _print(result: dict[str, Any]) -> None:
     best = "  ".join(f"{each['label']} {each['score']:.4f}" for each in result["top"])
     answer = best or f"{result['error_code']}: {result['error_detail']}"
-    terminal.line(f"{terminal.printable(result['path'])}  {answer}")
+    terminal.line(f"{result['path']}  {answer}")

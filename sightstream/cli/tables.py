@@ -72,7 +72,7 @@ def tail(home: options.Home = None, as_json: options.Json = False) -> None:
                     answer = row["label"] or row["error_code"]
                     score = "" if row["score"] is None else f"{row['score']:.4f}"
                     when = f"{row['processed_at'].astimezone():%H:%M:%S}"
-                    line = f"{when}  {terminal.printable(row['original_name'])}  {answer}  {score}"
+                    line = f"{when}  {row['original_name']}  {answer}  {score}"
                 terminal.line(line)
     except KeyboardInterrupt:
         return

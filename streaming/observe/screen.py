@@ -112,7 +112,7 @@ def _cells(rows: pa.Table) -> Iterator[tuple[str, ...]]:
         yield (
             shown_at[at],
             terminal.printable(name),
-            answer,
+            terminal.printable(answer),
             "" if score is None else f"{score:.4f}",
             f"{late / 1e6:.2f} s",
         )

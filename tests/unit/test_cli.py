@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from sightstream import plugins
+from sightstream import plugins, terminal
 from sightstream.cli import extras, main
 from sightstream.cli.main import app
 
@@ -85,6 +85,17 @@ def test_a_long_error_is_still_one_line(tmp_path):
     done = program("drop", str(missing), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == f"sightstream: there is no file or folder {missing}\n"
+
+
+def test_a_name_in_an_error_is_text(tmp_path):
+    done = program("drop", str(tmp_path / "a\x1b[2J.jpg"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"sightstream: there is no file or folder {tmp_path}/a\\x1b[2J.jpg\n"
+
+
+def test_a_line_of_data_is_one_line_without_control_characters(capsys):
+    terminal.line("a\x1b[2J\n\u2028.jpg  grün")
+    assert capsys.readouterr().out == "a\\x1b[2J\\n\\u2028.jpg  grün\n"
 
 
 def test_the_home_may_stand_before_the_command(tmp_path):

@@ -1,17 +1,22 @@
 """streaming.observe.news: failures and new champions are told once, and noted for `status`."""
 
+from datetime import UTC, datetime
 from io import StringIO
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from sightstream import terminal
+from sightstream.tables.schema import ROW
 from streaming import query
 from streaming.observe import news
 from streaming.observe.news import News, Note, Restarts
 from streaming.observe.screen import Screen
 from tests.streams import Checkpoint, Running, Source, Table
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -80,6 +85,16 @@ def test_a_note_that_cannot_be_read_is_empty(tmp_path, text):
     file = tmp_path / "stream.json"
     file.write_text(text)
     assert news.read(file) == Note()
+
+
+def test_names_and_labels_of_rows_are_text(monkeypatch):
+    monkeypatch.setattr(terminal, "out", Console(file=StringIO()))
+    row = dict.fromkeys(ROW.names) | {
+        "event_time": NOW, "processed_at": NOW, "original_name": "a\x1b.png", "score": 0.5,
+        "label": "b\x1b[2J",
+    }  # fmt: skip
+    Screen(as_json=False).add(pa.Table.from_pylist([row | {"status": "ok"}], ROW))
+    assert "  a\\x1b.png  b\\x1b[2J  0.5000  0.00 s\n" in terminal.out.file.getvalue()
 
 
 def test_a_sentence_stays_above_the_live_table(monkeypatch, tmp_path):
