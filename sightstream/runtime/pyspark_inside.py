@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from socket import socket
 from subprocess import Popen, TimeoutExpired
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from pyspark import SparkContext
+    from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
 log = logging.getLogger("sightstream")
@@ -72,6 +73,74 @@ def interrupt(context: SparkContext) -> None:
     gateway: Any = context._gateway
     if connection := gateway._gateway_client.get_thread_connection():
         connection.close()
+
+
+@_guarded
+def launch(conf: SparkConf) -> None:
+    """Starts the JVM where there is none, with options on its command line, which all users see.
+
+    A session may have further ones, of which its JVM is told by its connection.
+    """
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized(conf=conf)
+
+
+@_guarded
+def answer_the_jvm_alone() -> None:
+    """Makes Python's server for calls of the JVM end connections of other processes.
+
+    pyspark gives it no token to ask for. To be called before anything needs that server, such as a
+    listener or `foreachBatch`.
+    """
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    if (jvm := _jvm_process()) is None:
+        return
+    if gateway.java_parameters.port in {port for _, port in _ends(jvm.pid)}:
+        _answer_alone(gateway, jvm.pid)
+    else:
+        log.warning("whose a connection is cannot be seen here: Spark's server in Python takes any")
+
+
+def _answer_alone(gateway: Any, pid: int) -> None:
+    make = gateway._create_callback_server
+
+    def made(parameters: Any) -> Any:
+        server = make(parameters)
+        connect = server._create_connection
+
+        def connected(opened: socket, stream: Any) -> Any:
+            connection = connect(opened, stream)
+            if not _is_of(pid, opened):
+                log.warning("a connection to Spark's server in Python was refused: not of its JVM")
+                connection.start = connection.close
+            return connection
+
+        server._create_connection = connected
+        return server
+
+    gateway._create_callback_server = made
+
+
+def _is_of(pid: int, opened: socket) -> bool:
+    """Whether a process has the other end of a connection."""
+    try:
+        return opened.getpeername() in _ends(pid)
+    except OSError:  # it is gone
+        return False
+
+
+def _ends(pid: int) -> set[tuple[str, int]]:
+    """Addresses of a process's own ends of its connections; none where they cannot be seen."""
+    import psutil  # type: ignore[import-untyped]
+
+    with suppress(psutil.Error):
+        found = (each.laddr for each in psutil.Process(pid).net_connections("tcp"))
+        # Java's sockets are of IPv6, also for addresses of IPv4.
+        return {(each.ip.removeprefix("::ffff:"), each.port) for each in found}
+    return set()
 
 
 @_guarded

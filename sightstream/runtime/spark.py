@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sightstream.config import SECRET
 from sightstream.errors import EnvironmentUnfitError, first_line
 from sightstream.runtime import cluster, jars, jvm
 from sightstream.runtime import pyspark_inside as inside
@@ -132,9 +133,12 @@ def start(
         # Else whoever is on this machine may send the driver what Java unpacks. Spark makes a
         # secret for the session where all of it is local.
         conf.setIfMissing("spark.authenticate", "true")
+    seen = SparkConf().setAll([each for each in conf.getAll() if not SECRET.search(each[0])])
     before = {*psutil.Process().children()}
     try:
         with chatter_to(home / "logs" / "spark.log"), _blocked(signal.SIGTERM):
+            inside.launch(seen)
+            inside.answer_the_jvm_alone()
             context = SparkContext.getOrCreate(conf)
             make_interruptible(context)
             session = SparkSession.builder.getOrCreate()
@@ -215,21 +219,36 @@ def _socket_folder(scratch: Path) -> Path | None:
         if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES:
             with suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
-            found = folder.lstat()
-            if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == stat.S_IRWXU:
+            if _is_private(folder):
                 _drop_dead(folder)
                 return folder
     return None
+
+
+def _is_private(folder: Path) -> bool:
+    """Tells whether this user alone can enter a folder, which is no link to one."""
+    found = folder.lstat()
+    return found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == stat.S_IRWXU
 
 
 def renew_sockets(session: SparkSession) -> None:
     """Makes the folder of the workers' sockets again if it is gone: programs clean /tmp of the old.
 
     What uses a socket in it fails once more at most; then Spark starts its workers anew.
+
+    Raises:
+        EnvironmentUnfitError: another user has taken its place.
     """
-    if folder := session.conf.get("spark.python.unix.domain.socket.dir", None):
-        with suppress(OSError):  # then what needs it fails, and tells why
-            Path(folder).mkdir(mode=0o700, exist_ok=True)
+    if not (named := session.conf.get("spark.python.unix.domain.socket.dir", None)):
+        return
+    folder = Path(named)
+    with suppress(OSError):  # then what needs it fails, and tells why
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder == _short(Path(session.conf.get("spark.local.dir"))) and not _is_private(folder):
+            raise EnvironmentUnfitError(
+                f"{folder} is open to other users, and Spark's workers are reached by it; remove "
+                "it, and start again"
+            )
 
 
 def _drop_dead(folder: Path) -> None:

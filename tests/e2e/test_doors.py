@@ -215,6 +215,16 @@ def replied(port, *parts):
             return b""
 
 
+def hangs_up(port):
+    """Whether a server in Python ends the connection of who is neither its JVM nor has a token."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        try:
+            connection.sendall(20 * b"c\nnone\ne\n")
+            return connection.recv(100) == b""
+        except ConnectionError:
+            return True
+
+
 def refusal(port):
     """How a port of the JVM refuses who has no secret: as Spark, or as py4j."""
     body = b"hello, who are you?"
@@ -237,6 +247,11 @@ def test_a_stream_listens_on_loopback_alone_and_answers_nobody_without_a_secret(
         assert {address.removeprefix("::ffff:") for _, address, _ in found} == {"127.0.0.1"}
         ports = [each for name, _, each in found if name == "java"]
         assert sorted(map(refusal, ports)) == ["py4j", "spark", "spark"]
+        own = psutil.Process(process.pid).net_connections("tcp")
+        others = {each.laddr.port for each in own if each.status == psutil.CONN_LISTEN} - {port}
+        assert others
+        for each in others:
+            assert hangs_up(each), each
         for host in ("localhost", "127.0.0.1", f"[::1]:{port}", f"localhost:{port}"):
             assert asked(port, "/metrics", host=host)[0] == 200, host
         for name in FOREIGN:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sightstream.errors import EnvironmentUnfitError
 from sightstream.runtime import spark
 
 SCRIPT = """
@@ -110,6 +112,21 @@ def test_a_folder_that_others_can_enter_is_not_used(mode, tmp_path, monkeypatch)
         )
     finally:
         taken.rmdir()
+
+
+def test_one_that_others_can_enter_in_its_place_ends_the_stream(tmp_path):
+    scratch = tmp_path / ("long" * 20)
+    folder = spark._short(scratch)
+    options = {"spark.local.dir": str(scratch), "spark.python.unix.domain.socket.dir": str(folder)}
+    session = SimpleNamespace(conf=options)
+    try:
+        spark.renew_sockets(session)
+        spark.renew_sockets(session)
+        folder.chmod(0o777)
+        with pytest.raises(EnvironmentUnfitError, match="is open to other users"):
+            spark.renew_sockets(session)
+    finally:
+        folder.rmdir()
 
 
 def test_a_link_that_another_user_has_set_is_not_followed(tmp_path):

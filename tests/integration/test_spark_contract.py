@@ -2,17 +2,23 @@
 
 import logging
 import os
+import socket
+from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from sightstream.runtime import pyspark_inside as inside
 from sightstream.runtime import spark
 from streaming import start
 
+SECRET_OPTION = "spark.hadoop.fs.s3a.secret.key"
+
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    made = spark.start("contract", tmp_path_factory.mktemp("contract"), "local[2]")
+    folder, options = tmp_path_factory.mktemp("contract"), {SECRET_OPTION: "hunter2"}
+    made = spark.start("contract", folder, "local[2]", options=options)
     yield made
     spark.stop(made)
 
@@ -40,6 +46,68 @@ def test_the_driver_is_an_executor(session):
 def test_the_heap_has_bounds(session):
     heap = inside.heap(session.sparkContext)
     assert 0 < heap["used"] < heap["most"] <= 2**30
+
+
+def test_secrets_reach_the_jvm_and_are_not_on_its_command_line(session):
+    line = " ".join(psutil.Process(inside._jvm_process().pid).cmdline())
+    assert "spark.ui.enabled=false" in line
+    assert "hunter2" not in line
+    hadoop = session.sparkContext._jsc.hadoopConfiguration()
+    assert hadoop.get(SECRET_OPTION.removeprefix("spark.hadoop.")) == "hunter2"
+
+
+@contextmanager
+def serving(pid=None):
+    """The port of py4j's server in Python; with a process's id, for the connections of that one."""
+    from py4j.clientserver import ClientServer, JavaParameters, PythonParameters
+
+    quiet = {"eager_load": False, "daemonize": True, "daemonize_connections": True}
+    gateway = ClientServer(JavaParameters(port=1), PythonParameters(port=0, **quiet))
+    if pid:
+        inside._answer_alone(gateway, pid)
+    gateway.start_callback_server()
+    try:
+        yield gateway.get_callback_server().get_listening_port()
+    finally:
+        gateway.shutdown_callback_server()
+
+
+def said(port):
+    """What it answers a call of an object that is not there; nothing where it hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as opened:
+        try:
+            opened.sendall(b"c\nnone\ne\n")
+            return opened.recv(100)
+        except ConnectionError:
+            return b""
+
+
+def answers(port):
+    try:
+        return said(port) is not None
+    except ConnectionRefusedError:  # it does not listen yet
+        return False
+
+
+def test_python_s_server_answers_one_process_alone(until, caplog):
+    for pid, known in ((None, True), (os.getpid(), True), (os.getppid(), False)):
+        with serving(pid) as port:
+            until(lambda port=port: answers(port))
+            assert (b"unknown" in said(port)) == known
+            assert (said(port) == b"") != known
+    caplog.clear()
+
+
+def test_the_jvm_reaches_python_s_server_and_others_do_not(session, tmp_path, caplog):
+    rate = session.readStream.format("rate-micro-batch").option("rowsPerBatch", 1).load()
+    seen = []
+    writer = rate.writeStream.foreachBatch(lambda _, number: seen.append(number))
+    query = writer.option("checkpointLocation", tmp_path).trigger(availableNow=True).start()
+    assert query.awaitTermination(60)
+    assert seen
+    assert said(session.sparkContext._gateway.get_callback_server().get_listening_port()) == b""
+    assert "was refused: not of its JVM" in caplog.text
+    caplog.clear()
 
 
 def test_a_connection_that_is_closed_is_made_anew(session):
