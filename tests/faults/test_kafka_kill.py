@@ -1,6 +1,7 @@
 """The stream and the broker under kill -9: as many rows and predictions as messages."""
 
 import random
+import shutil
 import time
 from threading import Event, Thread
 
@@ -8,7 +9,7 @@ import pytest
 
 from sightstream import config
 from sightstream.io import kafka
-from tests.topics import create, messages
+from tests.topics import create, messages, send
 
 
 class Publisher:
@@ -86,3 +87,33 @@ def test_run_and_broker_are_killed_and_topic_and_table_agree(
     assert set(rows["status"].to_pylist()) == {"ok"}
     told = {message.key.decode() for message in messages(broker, f"{topic}-predictions")}
     assert told == set(publisher.ids)
+
+
+def test_while_the_broker_is_away_the_folder_goes_on_and_both_do_when_it_is_back(
+    new_home, starter, broker, topic, until
+):
+    create(broker, topic, partitions=1)
+    home = new_home(kafka_servers=broker.address, kafka_topic=topic, source="folder,kafka")
+    first, second, third, last = starter.digits[:4]
+
+    def named(*names):
+        return home.count() and names == tuple(sorted(home.table()["original_name"].to_pylist()))
+
+    def message(name, path):
+        return {"value": path.read_bytes(), "headers": [("ce_subject", name.encode())]}
+
+    with home.running() as run:
+        send(broker, topic, [message("a", first)])
+        until(lambda: named("a"), 60)
+        broker.kill()
+        try:
+            for name, path in (("b.png", second), ("c.png", third)):
+                shutil.copyfile(path, home.settings.inbox / name)
+                expected = ("a", "b.png", "c.png")[: 2 + (name == "c.png")]
+                until(lambda expected=expected: named(*expected), 60)
+        finally:
+            broker.start()
+        send(broker, topic, [message("d", last)])
+        until(lambda: named("a", "b.png", "c.png", "d"), 120)
+        assert run.poll() is None
+    assert set(home.table()["status"].to_pylist()) == {"ok"}

@@ -361,3 +361,7 @@ def test_both_sources_over_tls_with_the_lag_in_metrics_and_status(
     assert set(rows["status"].to_pylist()) == {"ok"}
     keys = {m.key.decode() for m in messages(broker, "both-predictions")}
     assert keys == set(rows["event_id"].to_pylist())
+    secret = PASSWORD[-9:].encode()  # the same however it is quoted
+    kept = [p for p in home.settings.root.rglob("*") if p.is_file() and "registry" not in p.parts]
+    assert len(kept) > 50
+    assert not [path for path in kept if secret in path.read_bytes()]

@@ -47,6 +47,7 @@ def test_the_broker_is_the_one_that_is_tested(name):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_are_published_on_loopback_only(name):
+    assert not SERVICES[name].keys() & {"network_mode", "privileged"}
     for port in SERVICES[name].get("ports", ()):
         assert port.startswith("127.0.0.1:")
 

@@ -14,6 +14,7 @@ from sightstream import errors
 from sightstream.cli.main import app
 from sightstream.config import Settings
 from sightstream.tables.schema import ROW
+from streaming.observe.definitions import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -124,10 +125,21 @@ def test_tests_that_a_page_names_exist(page):
     assert named and named - defined == set()
 
 
-def test_each_promise_names_the_test_that_holds_it():
-    for section in ("One image, one row", "Right or refused"):
-        for *promise, tests in rows("docs/reliability.md", section):
-            assert tests.startswith("`test_"), promise
+@pytest.mark.parametrize(
+    ("page", "section"),
+    [("docs/reliability.md", "One image, one row"), ("docs/reliability.md", "Right or refused"),
+     ("docs/security.md", "What comes in")],
+)  # fmt: skip
+def test_each_promise_names_the_test_that_holds_it(page, section):
+    for *promise, tests in rows(page, section):
+        assert tests.startswith(("`test_", "`tests/")), promise
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_metrics_that_a_page_names_exist(page):
+    known = {each.full_name for each in METRICS}
+    named = {word for word in codes(prose(page)) if word.startswith("sightstream_")}
+    assert {each.partition("{")[0] for each in named} <= known
 
 
 def leaves(command, name="sightstream"):
@@ -153,10 +165,12 @@ def test_each_command_is_shown_on_a_page_of_the_documentation():
 
 def shown():
     for page, text in PAGES.items():
+        lines = [code for code in codes(prose(page)) if re.match("sightstream [a-z]", code)]
         for _, block in (found for found in FENCED.findall(text) if found[0] == "sh"):
-            for line in re.findall(r"^(?:\w+=\S+ )?(?:\S+/)?(sightstream .*)$", block, re.M):
-                words = shlex.split(line, comments=True)
-                yield pytest.param(words, id=f"{page}: {line}")
+            lines += re.findall(r"^(?:\w+=\S+ )?(?:\S+/)?(sightstream .*)$", block, re.M)
+        for line in dict.fromkeys(lines):
+            words = shlex.split(line, comments=True)
+            yield pytest.param(words, id=f"{page}: {line}")
 
 
 @pytest.mark.parametrize("words", shown())
