@@ -34,7 +34,8 @@ DAYS = 7
 def draw() -> None:
     """Draws the page."""
     with page.page("Models"):
-        if move := st.session_state.pop("move", None):
+        # Whatever a browser sends for a button that is off.
+        if (move := st.session_state.pop("move", None)) and page.may_promote():
             _move(*move)
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             name = page.model()

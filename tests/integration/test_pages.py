@@ -388,6 +388,10 @@ class TestModels:
         seen = visit(home.settings, "models.py", **made)
         assert button(seen, "Promote…").disabled == off
         assert ("web_promote" in said(seen)) == off
+        if off:
+            seen.session_state["move"] = "starter", 2
+            seen.run()
+            assert Registry(home.settings.registry_address).version("starter").number == 1
 
 
 class TestLabel:
