@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from typing import Self
 
 from sightstream.config import Acceptance
 from sightstream.images.event import readable
@@ -43,6 +44,7 @@ TICK = 0.02
 _TEMPORARY = re.compile(rb"^\.|~$|\.(tmp|temp|[0-9a-f]{8})$", re.I)
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
 
 Arrival = tuple[bytes, os.stat_result, float]
@@ -191,6 +193,49 @@ def files(
             bare[folder] = changed, inside
         folders += inside
         yield from found
+
+
+class Beneath:
+    """Names files below a folder for functions of `os` with a `dir_fd`, and follows no link there.
+
+    Whoever may write there can put a link in the place of a folder that was listed, and files
+    elsewhere would be taken for those that arrived. The root may be a link. In a `with` block, the
+    folder of the last file stays open.
+    """
+
+    def __init__(self, root: bytes) -> None:
+        """Open nothing yet."""
+        self._root = root
+        self._folder, self._descriptor = b"", -1
+
+    def __enter__(self) -> Self:
+        """Begin to name files."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what is open."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._folder, self._descriptor = b"", -1
+
+    def __call__(self, path: bytes) -> tuple[bytes, int | None]:
+        """Return the name of a file, and what it is a name in.
+
+        Raises:
+            OSError: a folder is gone, or is a link.
+        """
+        folder, _, name = path.rpartition(b"/")
+        if folder == self._root:
+            return path, None
+        if folder != self._folder:
+            self.__exit__()
+            self._descriptor = os.open(self._root, _FOLDER)
+            for each in folder[len(self._root) + 1 :].split(b"/"):
+                inner = os.open(each, _FOLDER | os.O_NOFOLLOW, dir_fd=self._descriptor)
+                os.close(self._descriptor)
+                self._descriptor = inner
+            self._folder = folder
+        return name, self._descriptor
 
 
 _warn = lru_cache(10_000)(log.warning)

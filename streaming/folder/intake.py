@@ -24,7 +24,7 @@ from sightstream.config import Acceptance
 from sightstream.images.event import new_event_id, readable
 from sightstream.images.store import local_path
 from sightstream.io import changes, disk
-from sightstream.io.folder import PAUSE, Arrival, Arrivals, pause
+from sightstream.io.folder import PAUSE, Arrival, Arrivals, Beneath, pause
 from sightstream.tables.schema import EVENT
 from streaming.folder import crossing, stuck
 from streaming.folder.manifests import PENDING, between, placed, publish, read, write
@@ -73,6 +73,7 @@ class Intake:
         self._chunk = min(MANIFEST_IMAGES, chunk)
         self._on_arrival = on_arrival
         self._arrivals = Arrivals(self._inbox, when)
+        self._beneath = Beneath(self._inbox)
         self._stuck_file = folders.stuck
         self._stuck: dict[bytes, str] | None = None
         self._absent = dict[bytes, str]()
@@ -133,7 +134,8 @@ class Intake:
         events = self._events(chunk)
         write(self._manifests / PENDING, events)
         targets = zip(chunk, events["uri"].to_pylist(), strict=True)
-        moved = [self._rename(path, uri) for (path, *_), uri in targets]
+        with self._beneath:
+            moved = [self._rename(path, uri) for (path, *_), uri in targets]
         _publish(self._manifests, events, moved)
         if taken := sum(moved):
             self._on_arrival(taken)
@@ -152,7 +154,8 @@ class Intake:
 
     def _rename(self, path: bytes, place: str) -> bool:
         try:
-            _moved(path, f"{self._images}/{place}")
+            name, folder = self._beneath(path)
+            _moved(name, f"{self._images}/{place}", folder)
         except FileNotFoundError:
             return False  # deleted since the look
         except OSError as error:
@@ -182,15 +185,15 @@ def _table(
     return pa.table(columns, EVENT)
 
 
-def _moved(path: bytes, target: str) -> None:
+def _moved(name: bytes, target: str, folder: int | None) -> None:
     try:
-        os.rename(path, target)
+        os.rename(name, target, src_dir_fd=folder)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            crossing.move(path, target)
-        elif error.errno == errno.ENOENT and not (folder := Path(target).parent).exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            _moved(path, target)
+            crossing.move(name, target, folder)
+        elif error.errno == errno.ENOENT and not (parent := Path(target).parent).exists():
+            parent.mkdir(parents=True, exist_ok=True)
+            _moved(name, target, folder)
         else:
             raise
 

@@ -83,7 +83,10 @@ def first_vanishes(self, path, event, rename=intake.Intake._rename, gone=[]):
 def die_at_step(event, args):
     # Each call that touches a file below home is announced to audit hooks before it is made.
     if event in {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.scandir"}:
-        if isinstance(args[0], (str, bytes)) and os.fsdecode(args[0]).startswith(home):
+        named = [os.fsdecode(each) for each in args[:2] if isinstance(each, (str, bytes))]
+        # Of open, other numbers are flags.
+        in_folder = event != "open" and any(isinstance(n, int) and n >= 0 for n in args)
+        if in_folder or any(each.startswith(home) for each in named):
             die_at_call(count)
 
 if where.startswith("vanish "):

@@ -10,6 +10,7 @@ import pytest
 
 from producers.inbox import dropping
 from sightstream.images.store import local_path
+from streaming.folder import crossing
 from tests.intakes import intake_of
 
 SHM = Path("/dev/shm")
@@ -51,7 +52,7 @@ def test_a_full_disk_is_waited_for_and_costs_nothing(inbox, settings, told, left
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copyfile", full)
+        patched.setattr(shutil, "copyfileobj", full)
         for _ in range(2):
             with pytest.raises(OSError, match="No space left"):
                 intake.take()
@@ -75,13 +76,37 @@ def test_what_cannot_be_read_stays_under_its_name(inbox, settings, told, left, m
     def broken(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(shutil, "copyfile", broken)
+    monkeypatch.setattr(shutil, "copyfileobj", broken)
     assert intake_of(settings).drain() == 0
     assert not told()
     assert left() == {b"x.jpg"}
     monkeypatch.undo()
     assert intake_of(settings).drain() == 1
     assert [event.original_name for event in told()] == ["x.jpg"]
+
+
+def test_a_link_that_comes_in_the_place_of_a_file_is_not_followed(
+    inbox, settings, told, left, tmp_path, monkeypatch
+):
+    (tmp_path / "private.png").write_bytes(b"private")
+    (inbox / "sub").mkdir()
+    (inbox / "sub" / "x.png").write_bytes(b"picture")
+    look = os.stat
+
+    def swapped(path, **how):
+        found = look(path, **how)
+        if isinstance(path, bytes) and path.startswith(crossing._TAKEN):
+            os.unlink(path, dir_fd=how["dir_fd"])
+            os.symlink(tmp_path / "private.png", path, dir_fd=how["dir_fd"])
+        return found
+
+    intake = intake_of(settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", swapped)
+        assert intake.take() == 0
+    assert not told()
+    assert left() == {b"sub/x.png"}
+    assert not [p for p in settings.images.rglob("*") if p.is_file() and p.stat().st_size]
 
 
 def test_drop_brings_files_there(inbox, settings, tmp_path, left):

@@ -595,6 +595,19 @@ def test_a_file_that_is_deleted_before_it_is_moved_leaves_no_line(intake, drop, 
     assert os.listdir(settings.manifests) == published(settings.manifests)  # noqa: PTH208
 
 
+def test_a_folder_that_has_become_a_link_leads_to_no_files_elsewhere(intake, drop, told, tmp_path):
+    path, other = drop("a/sub/x.jpg"), drop("a/here.jpg")
+    chunk = [(os.fsencode(p), p.lstat(), 1.5) for p in (path, other)]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "x.jpg").write_bytes(b"private")
+    path.parent.rename(tmp_path / "aside")
+    path.parent.symlink_to(elsewhere)
+    assert intake._move(chunk) == 1
+    assert names(told()) == ["a/here.jpg"]
+    assert (elsewhere / "x.jpg").read_bytes() == b"private"
+
+
 def test_a_chunk_of_deleted_files_makes_no_manifest(intake, drop, settings):
     path = drop("gone.jpg")
     chunk = [(os.fsencode(path), path.lstat(), 1.5)]
