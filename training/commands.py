@@ -190,6 +190,10 @@ def refresh(
     over: Annotated[
         int, typer.Option(min=1, help="Images of the stream that --judge live decides on.")
     ] = 1000,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Your recipe file; with a registry on a server it must be named."),
+    ] = None,
     master: options.Master = None,
     home: options.Home = None,
     as_json: options.Json = False,
@@ -210,7 +214,10 @@ def refresh(
 
     extras.require(*_NEEDED)
     settings = options.settings(home, master=master)
-    wanted = module.Wish(data, when_new, margin, epochs, workers, seed, promote, judge, over)
+    wanted = module.Wish(
+        data, when_new, margin, epochs, workers, seed, promote, judge, over,
+        str(recipe) if recipe else None,
+    )  # fmt: skip
     for _ in module.times(every):
         with _progress(settings, name) as progress:
             trained = module.refresh(name, settings, wanted, progress)

@@ -45,6 +45,8 @@ class Wish:
     promote: bool
     judge: Literal["held-out", "live"] = "held-out"
     over: int = 1000
+    recipe: str | None = None
+    """A recipe file that may be run; None for that of the champion's training."""
 
 
 def times(every: str | None) -> Iterator[None]:
@@ -84,6 +86,7 @@ def refresh(
                 f"{waits}{name}'s champion was imported, not trained here: it cannot be trained "
                 "further; train one with: sightstream train"
             )
+        card = _with_recipe(card, wish.recipe, name, shared=registry.is_shared)
         known = _known(files, settings.root)
         labelled = _labelled(settings, name)
         source = _source(wish.data, labelled, known)
@@ -140,6 +143,23 @@ def _leaves(network: Any) -> list[Any]:
         for layer in network.layers
         for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])
     ]
+
+
+def _with_recipe(card: Card, recipe: str | None, name: str, *, shared: bool) -> Card:
+    """The card with the recipe that is to be run, which may be a file of Python.
+
+    Raises:
+        InputError: a version of a server names a file, which others may have had it name.
+    """
+    if recipe:
+        return replace(card, training={**card.training, "recipe": recipe})
+    named = str(card.training["recipe"])
+    if shared and named.endswith(".py"):
+        raise InputError(
+            f"{name}'s champion names the recipe file {named}, and others may add versions to the "
+            f"registry; if the file is yours: sightstream refresh {name} --recipe FILE"
+        )
+    return card
 
 
 def _known(files: Path, home: Path) -> list[Example]:

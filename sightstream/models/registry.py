@@ -109,6 +109,11 @@ class Registry:
         """False for a local registry to which nothing was published yet."""
         return not self._local or self._database.exists()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is a server, to which others may add versions."""
+        return not self._local
+
     def names(self) -> list[str]:
         """Return the names of the registered models that have a version."""
         if not self.exists:

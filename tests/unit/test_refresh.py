@@ -14,7 +14,15 @@ from training.compare import decide
 from training.datasets import Dataset, Example
 from training.evaluate import Average, ClassFigures, Evaluation
 from training.recipes import find
-from training.refresh import RATE_FRACTION, Wish, _as_before, _known, _source, times
+from training.refresh import (
+    RATE_FRACTION,
+    Wish,
+    _as_before,
+    _known,
+    _source,
+    _with_recipe,
+    times,
+)
 
 WISH = Wish(None, 1, 0.05, None, 2, 0, True)
 NARROW = Preprocessing(20, 30)
@@ -159,6 +167,18 @@ def test_a_refresh_has_batches_mode_and_head_of_the_training(mode, head):
 def test_workers_seed_and_promotion_are_the_refreshs_own():
     _, options = _as_before(card(), wish(workers=3, seed=5, promote=True), "leaf")
     assert (options.workers, options.seed, options.promote) == (3, 5, True)
+
+
+def test_a_recipe_file_that_a_version_of_a_server_names_is_run_only_if_the_user_names_it():
+    mine, leaf = card(recipe="/tmp/mine.py"), card(recipe="leaf")
+    for each, shared in ((mine, False), (leaf, False), (leaf, True)):
+        assert _with_recipe(each, None, "leaf", shared=shared) == each
+    with pytest.raises(
+        InputError, match=r"recipe file /tmp/mine\.py, .*refresh leaf --recipe FILE"
+    ):
+        _with_recipe(mine, None, "leaf", shared=True)
+    named = _with_recipe(mine, "./own.py", "leaf", shared=True)
+    assert named.training == mine.training | {"recipe": "./own.py"}
 
 
 def test_a_recipe_file_that_is_gone_is_named(tmp_path):
