@@ -19,7 +19,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sightstream.config import SECRET
 from sightstream.errors import EnvironmentUnfitError, first_line
 from sightstream.runtime import cluster, jars, jvm
 from sightstream.runtime import pyspark_inside as inside
@@ -107,6 +106,8 @@ def start(
     import psutil
     from pyspark import SparkConf, SparkContext, __version__
     from pyspark.sql import SparkSession
+
+    from sightstream.config import SECRET  # workers, which import this module, need no settings
 
     mute_pyspark()
     # Workers on another Python than the driver's cannot read what it pickles.

@@ -47,3 +47,14 @@ def test_what_reads_dicom_waits_for_the_first_one():
         [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_workers_import_reads_no_settings():
+    look = (
+        "import sys, sightstream.scoring.udf, streaming.workers, streaming.folder.assignment; "
+        "print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "False"
