@@ -6,6 +6,7 @@ acknowledged, to `published`. However the program ends, the next start sends the
 """
 
 import os
+import re
 import shutil
 import stat
 import time
@@ -26,6 +27,9 @@ from sightstream.terminal import printable
 
 PUBLISHING = ".publishing"
 PUBLISHED = "published"
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""The name of a folder of ours; others' may stand beside it, as those of network storage do."""
 
 
 class Watch:
@@ -91,7 +95,7 @@ class Watch:
     def _left(self) -> Iterator[Path]:
         """Yields the files that were claimed and not acknowledged."""
         for folder in sorted(self._publishing.iterdir()):
-            if folder.is_dir():
+            if folder.is_dir() and _ID.fullmatch(folder.name):
                 inside = [Path(os.fsdecode(each.path)) for each in files(os.fsencode(folder))]
                 yield from inside
                 if not inside:  # a crash came before the file

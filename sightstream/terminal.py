@@ -57,7 +57,8 @@ def _held(console: Console) -> Iterator[None]:
         yield
         return
     console.file.flush()
-    with os.fdopen(os.dup(2 if console.stderr else 1), "w", buffering=1) as screen:
+    number = os.dup(2 if console.stderr else 1)
+    with os.fdopen(number, "w", buffering=1, errors=console.file.errors) as screen:
         console.file = screen
         try:
             yield

@@ -4,13 +4,14 @@ import atexit
 import gc
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
 
 from sightstream import plugins, terminal
 from sightstream.cli import extras, options
-from sightstream.errors import EnvironmentUnfitError, SightstreamError, first_line
+from sightstream.errors import EnvironmentUnfitError, InputError, SightstreamError, first_line
 from sightstream.images import mute_pillow
 
 OURS = ("stream", "producers", "library", "training", "web")
@@ -65,6 +66,9 @@ def main() -> NoReturn:
     # Imports create a million objects, hardly any of them garbage, and the collector visits all.
     gc.set_threshold(50_000)
     mute_pillow()
+    # Of labels that the screen's encoding lacks, and of names that are no UTF-8.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
     if end := getattr(atexit, "_run_exitfuncs", None):
@@ -87,6 +91,9 @@ def _exit_code() -> int:
         return _failed(error, error.exit_code)
     except BrokenPipeError:  # such as of `query ... | head`
         return 0
+    except UnicodeEncodeError as error:
+        text = f"{error.object[:100]!r} cannot be written as {error.encoding}; give another name"
+        return _failed(text, InputError.exit_code)
     except OSError as error:  # such as a full disk, or a folder without permission
         return _failed(error, EnvironmentUnfitError.exit_code)
     except ModuleNotFoundError as error:

@@ -136,11 +136,19 @@ def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
 
 
 def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
-    """Return the actions of a version's log entry; None where there is none."""
+    """Return the actions of a version's log entry; None where there is none.
+
+    InputError where it is damaged.
+    """
     held = entry(store, version)
     if held is None:
         return None
-    return [json.loads(line) for line in held.splitlines() if line.strip()]
+    try:
+        return [dict(json.loads(line)) for line in held.splitlines() if line.strip()]
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(
+            f"{entry_name(version)} of the table is damaged; restore this file from a backup"
+        ) from None
 
 
 def entry_name(version: int) -> str:

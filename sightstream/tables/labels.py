@@ -67,7 +67,8 @@ class Labels:
         import pyarrow.compute as pc
 
         history = self._history()
-        labels = history.filter(pc.equal(history["event_id"], event_id))["label"].to_pylist()
+        wanted = pa.scalar(event_id, pa.string())
+        labels = history.filter(pc.equal(history["event_id"], wanted))["label"].to_pylist()
         if not labels:
             raise InputError(f"event {event_id!r} has no label that could be undone")
         before = next((label for label in reversed(labels) if label != labels[-1]), None)

@@ -87,11 +87,21 @@ def read(folder: Path) -> Plan | None:
         InputError: It cannot be read.
     """
     try:
-        return Plan(**json.loads((folder / FACTS).read_text()))
+        found = Plan(**json.loads((folder / FACTS).read_text()))
+        _require_sound(found)
     except FileNotFoundError:
         return None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{folder / FACTS} is no plan: {error}; remove {folder}") from None
+    return found
+
+
+def _require_sound(found: Plan) -> None:
+    # Not by pydantic: a name of a file, and so `source`, may be no UTF-8.
+    texts = found.app_id, found.model, found.source, found.content or ""
+    left = found.left if isinstance(found.left, dict) else {"": None}
+    if {*map(type, texts)} != {str} or {type(found.images), *map(type, left.values())} != {int}:
+        raise TypeError("its fields are of other types")
 
 
 def write(folder: Path, events: pa.Table, **facts: Any) -> Plan:

@@ -143,7 +143,7 @@ class Topic:
 
     def _noted(self) -> str:
         try:
-            return (self.checkpoint / TOPIC_ID).read_text().strip()
+            return (self.checkpoint / TOPIC_ID).read_text(errors="replace").strip()
         except FileNotFoundError:
             return ""
 
