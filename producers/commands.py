@@ -213,7 +213,8 @@ def load(
     timeout: Annotated[
         float,
         typer.Option(
-            min=1, max=86_400,
+            min=1,
+            max=86_400,
             help="Seconds without any answer after which missing images are lost.",
         ),
     ] = 60,

@@ -62,7 +62,17 @@ def test_a_plan_of_which_a_crash_left_the_events_alone_is_none_and_is_made_anew(
     assert read(reader(tmp_path / "plan"), 0, 1) == (["event 0"], ["/c"])
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}'])
+FACTS = {"app_id": "a", "model": "leaf@2", "images": 3, "source": "/photos", "content": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "[" * 200_000, '{"images": 3}',
+     *(json.dumps(FACTS | wrong) for wrong in (
+         {"images": "3"}, {"images": True}, {"app_id": 1}, {"source": None}, {"content": 3},
+         {"left": []}, {"left": {"gone": None}},
+     ))],
+)  # fmt: skip
 def test_a_damaged_plan_is_one_sentence(tmp_path, text):
     (tmp_path / plan.FACTS).write_text(text)
     with pytest.raises(InputError, match=r"plan\.json is no plan: .*; remove "):

@@ -130,6 +130,23 @@ def test_ultralytics_metadata_tell_all(tmp_path):
     assert "ultralytics' metadata" in found.origin["scale"]
 
 
+@pytest.mark.parametrize("text", ["[]", "[16, 20, 3]", '["x"]', "{", "[\u00b2, 20]"])
+def test_a_size_in_metadata_that_is_none_is_left_alone(tmp_path, text):
+    told = {"author": "Ultralytics", "task": "classify", "imgsz": text}
+    assert bring(save(tmp_path, metadata=told), Wish(FOUR)).preprocessing.shape == (16, 20, 3)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [Wish(FOUR, (99_999, 8), NAMED["0..1"]), Wish(FOUR, (0, 8), NAMED["0..1"]),
+     Wish(FOUR, (16, 20), NAMED["0..1"], crop=1.5), Wish(FOUR, (16, 20), NAMED["0..1"], crop=-1)],
+)  # fmt: skip
+def test_what_no_picture_can_be_made_for_is_refused_with_what_told_it(tmp_path, wish):
+    path = save(tmp_path, size=(None, None))
+    with pytest.raises(InputError, match=r"cannot be served: .*\(size from --size, crop from "):
+        bring(path, wish)
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [("names", "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}"), ("labels", '["a", "b", "c", "d"]'),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.inbox import dropping, find, paced
+from producers.inbox import dropping, find, paced, require_apart
 from sightstream.errors import EnvironmentUnfitError, InputError
 
 
@@ -146,3 +146,13 @@ def test_an_inbox_that_cannot_be_made_is_named(settings):
     settings.inbox.write_text("a file in its place")
     with pytest.raises(EnvironmentUnfitError, match="inbox cannot be written to: File exists"):
         dropping(settings.inbox, settings.staging).__enter__()
+
+
+def test_what_holds_the_inbox_is_not_copied_into_it(tmp_path, photos):
+    inbox = tmp_path / "data" / "inbox"
+    inbox.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    require_apart([photos, photos / "a.jpg"], inbox)
+    for path in (inbox, tmp_path, tmp_path / "link", Path("/")):
+        with pytest.raises(InputError, match=f"^{path} holds the inbox .*; name a folder "):
+            require_apart([photos, path], inbox)
