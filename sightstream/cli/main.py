@@ -4,7 +4,6 @@ import atexit
 import gc
 import os
 import sys
-from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -66,9 +65,7 @@ def main() -> NoReturn:
     # Imports create a million objects, hardly any of them garbage, and the collector visits all.
     gc.set_threshold(50_000)
     mute_pillow()
-    # Of labels that the screen's encoding lacks, and of names that are no UTF-8.
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    terminal.take_any_text()
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
     if end := getattr(atexit, "_run_exitfuncs", None):

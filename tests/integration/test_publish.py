@@ -42,6 +42,15 @@ def readable(path):
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def test_a_topic_that_the_broker_does_not_create_is_told(run, photos, topic):
+    to = ("publish", photos / "a.jpg", "--create-topic", "--topic")
+    assert run(*to, f"{topic}.a").code == 0
+    done = run(*to, f"{topic}_a")  # which the broker's metrics could not tell from the other one
+    assert done.code == 7
+    assert f"Kafka does not create the topic '{topic}_a' with 4 partition(s): " in done.err
+    assert "Traceback" not in done.err
+
+
 # publish
 
 

@@ -10,6 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from producers.topic import Destination
+from producers.watch import Watch
+from sightstream.config import Acceptance, Broker
+from sightstream.images.event import new_event_id
 from sightstream.images.store import local_path
 from tests.topics import Program, headers, messages
 
@@ -232,3 +236,16 @@ def test_a_broker_that_stays_away_ends_it_and_the_next_start_goes_on(
     watching()
     until(lambda: not waiting(folder))
     until(lambda: len(messages(broker, topic)) == 6)
+
+
+def test_folders_of_others_beside_what_is_on_its_way_are_left_alone(folder):
+    place = folder / ".publishing"
+    ours = place / new_event_id(1.8e9) / "a.jpg"
+    for each in (ours, place / "@eaDir" / "b.jpg", place / "notes" / "c.jpg"):
+        each.parent.mkdir(parents=True)
+        each.touch()
+    (place / "empty").mkdir()
+    to = Destination(Broker("broker:9092"), "images")
+    watch = Watch(folder, to, (), Acceptance(0.0), keep=True, notify=print)
+    assert [*watch._left()] == [ours]
+    assert {each.name for each in place.iterdir()} == {ours.parent.name, "@eaDir", "notes", "empty"}
