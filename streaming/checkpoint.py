@@ -110,8 +110,12 @@ def committed(checkpoint: Path) -> int:
     return _newest(checkpoint / "commits")
 
 
-def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
+def offset(
+    checkpoint: Path, batch: int | None = None, of: type[str | dict[str, int]] | None = None
+) -> dict[str, Any]:
     """Return the offset at the end of a micro-batch, or of the last one; empty before the first.
+
+    `of` is the type of what it holds: a manifest's name, or numbers of messages by partition.
 
     Raises:
         CheckpointMismatchError: its file is empty or damaged.
@@ -120,38 +124,41 @@ def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
         batch = committed(checkpoint)
     if batch < 0:
         return {}
-    return _position(checkpoint, checkpoint / "offsets" / str(batch), _OFFSET)
+    return _position(checkpoint, checkpoint / "offsets" / str(batch), _OFFSET, of)
 
 
 def first_offset(checkpoint: Path) -> dict[str, Any]:
     """Return the offset at which Kafka's first micro-batch begins; raises as `offset` does."""
     (noted,) = _noted(checkpoint)
-    return _position(checkpoint, noted, _FIRST)
+    return _position(checkpoint, noted, _FIRST, dict)
 
 
 def planned(checkpoint: Path, batch: int) -> float:
     """Return when a micro-batch was planned, in seconds of the epoch; raises as `offset` does."""
     path = checkpoint / "offsets" / str(batch)
     when = _told(path, _OFFSET, _start_afresh(checkpoint))[0].get("batchTimestampMs")
-    if not isinstance(when, int):
+    if not _is_number(when):
         raise _damaged(path, _start_afresh(checkpoint))
-    return when / 1000
+    return float(when / 1000)
 
 
 def _noted(checkpoint: Path) -> list[Path]:
     return [*(checkpoint / "sources").glob("*/0")]
 
 
-def _position(checkpoint: Path, path: Path, lines: int) -> dict[str, Any]:
-    """Return an offset: the name of a manifest, or numbers of messages by topic and partition."""
+def _position(checkpoint: Path, path: Path, lines: int, of: type | None) -> dict[str, Any]:
     cure = _start_afresh(checkpoint)
     found = _told(path, lines, cure)[-1]
-    for each in found.values():
-        parts = each if isinstance(each, dict) else {"": None}
-        whole = all(key.isdecimal() and isinstance(end, int) for key, end in parts.items())
-        if not whole and not isinstance(each, str):
+    for each in found.values() if of else ():
+        parts = each.items() if isinstance(each, dict) else ()
+        whole = all(part.isdecimal() and _is_number(end) for part, end in parts)
+        if not whole or not isinstance(each, of or object):
             raise _damaged(path, cure)
     return found
+
+
+def _is_number(said: Any) -> bool:
+    return type(said) is int and -(2**63) <= said < 2**63
 
 
 def _damaged(path: Path, cure: str, fault: str = "is damaged") -> CheckpointMismatchError:

@@ -10,7 +10,14 @@ import typer
 
 from sightstream import plugins, terminal
 from sightstream.cli import extras, options
-from sightstream.errors import EnvironmentUnfitError, InputError, SightstreamError, first_line
+from sightstream.errors import (
+    EnvironmentUnfitError,
+    InputError,
+    SightstreamError,
+    StreamFailedError,
+    first_line,
+    reason,
+)
 from sightstream.images import mute_pillow
 
 OURS = ("stream", "producers", "library", "training", "web")
@@ -97,6 +104,10 @@ def _exit_code() -> int:
         if sentence := extras.explain(error, options.Before.command):
             return _failed(sentence, EnvironmentUnfitError.exit_code)
         raise
+    except Exception as error:
+        if not type(error).__module__.startswith(("pyspark.", "py4j.")):
+            raise
+        return _failed(f"Spark failed: {reason(error)}", StreamFailedError.exit_code)
     return 0
 
 

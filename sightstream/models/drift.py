@@ -84,7 +84,7 @@ class Reference:
         """Read the result of `dataclasses.asdict` and JSON.
 
         Raises:
-            AttributeError, KeyError, TypeError, ValueError: it is none.
+            ArithmeticError, AttributeError, KeyError, TypeError, ValueError: it is none.
         """
         kinds = {"edges": float, "counts": int}
         found = cls(*(

@@ -162,7 +162,9 @@ def read_card(directory: Path, digest: str | None = None) -> Card:
         card = _parse(json.loads(path.read_bytes()))
     except OSError as error:
         raise ModelDamagedError(f"{path} cannot be read: {error.strerror}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError,
+    ) as error:  # fmt: skip
         raise ModelDamagedError(f"{path} does not describe a version: {error}") from None
     for name, checksum in (card.checksums or {}).items():
         _verify(directory / Path(name).name, checksum)

@@ -70,7 +70,7 @@ class Topic:
 
     def committed_offsets(self, batch: int | None = None) -> dict[int, int]:
         """Return the offset at which a micro-batch ends, by partition; see `checkpoint.offset`."""
-        return _ends(checkpoint.offset(self.checkpoint, batch), self.name)
+        return _ends(checkpoint.offset(self.checkpoint, batch, dict), self.name)
 
     def spans(self, batch: int) -> list[Span]:
         """Return the offsets of a micro-batch, by partition."""

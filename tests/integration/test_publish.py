@@ -42,6 +42,9 @@ def readable(path):
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+# publish
+
+
 def test_a_topic_that_the_broker_does_not_create_is_told(run, photos, topic):
     to = ("publish", photos / "a.jpg", "--create-topic", "--topic")
     assert run(*to, f"{topic}.a").code == 0
@@ -49,9 +52,6 @@ def test_a_topic_that_the_broker_does_not_create_is_told(run, photos, topic):
     assert done.code == 7
     assert f"Kafka does not create the topic '{topic}_a' with 4 partition(s): " in done.err
     assert "Traceback" not in done.err
-
-
-# publish
 
 
 def test_every_image_is_delivered_byte_for_byte_with_its_headers(run, broker, photos, topic):

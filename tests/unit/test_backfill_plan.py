@@ -143,3 +143,30 @@ def test_the_plan_is_text_that_a_person_can_read(tmp_path):
     written(tmp_path / "plan", events(["/a"]))
     told = json.loads((tmp_path / "plan" / plan.FACTS).read_text())
     assert (told["model"], told["images"]) == ("leaf@2", 1)
+
+
+@pytest.mark.parametrize("damage", ["none", "empty", "cut", "zeros", "of another plan", "no list"])
+def test_events_that_are_not_those_of_their_plan_are_one_sentence(tmp_path, damage):
+    folder, file = tmp_path / "plan", tmp_path / "plan" / plan.EVENTS
+    written(folder, events([f"/{number}" for number in range(100)]))
+    whole = file.read_bytes()
+    written(tmp_path / "other", events(["/a"]))
+    content = {
+        "empty": b"", "cut": whole[:-100], "zeros": bytes(len(whole)), "no list": b"ARROW1" * 99,
+        "of another plan": (tmp_path / "other" / plan.EVENTS).read_bytes(),
+    }  # fmt: skip
+    file.unlink()
+    if damage in content:
+        file.write_bytes(content[damage])
+    with pytest.raises(
+        InputError, match=rf"^{file} is damaged, or not of its plan; remove {folder}"
+    ):
+        plan.read(folder)
+
+
+def test_a_uri_of_a_store_that_nobody_reads_costs_its_own_row(tmp_path):
+    made = events(["ftp://host/a.png", "file:///nowhere.png"], version=["", ""])
+    written(tmp_path / "plan", made)
+    _, images = read(reader(tmp_path / "plan"), 0, 2)
+    assert isinstance(images[0], Rejected) and images[0].code == "unreadable"
+    assert images[1] == "/nowhere.png"

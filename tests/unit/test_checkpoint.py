@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -286,7 +287,7 @@ HEAD = b'v1\n{"batchTimestampMs":7}\n'
     "content",
     [None, "a folder", HEAD + b'{"a":' * 100_000, HEAD + b'{"manifest":17}',
      HEAD + b'{"manifest":null}', HEAD + b'{"manifest":["17.arrow"]}', HEAD + b'{"images":[1]}',
-     HEAD + b'{"images":{"x":5}}', HEAD + b'{"images":{"0":"5"}}', HEAD + b'{"images":{"0":1e9}}'],
+     HEAD + b'{"images":{"x":5}}', HEAD + b'{"images":[[]]}', HEAD + b'{"images":{"0":"5"}}', HEAD + b'{"images":{"0":1e9}}'],
 )  # fmt: skip
 def test_an_offset_that_is_none_costs_the_checkpoint(story, settings, content):
     story(offsets=3, commits=3, table=3)
@@ -299,12 +300,24 @@ def test_an_offset_that_is_none_costs_the_checkpoint(story, settings, content):
         path.write_bytes(content)
     settings.manifests.mkdir()
     for look in (
-        lambda: offset(folder),
         lambda: waiting(settings.manifests, folder),
         lambda: Topic(Broker("broker:9092"), "images", folder).committed_offsets(),
     ):
         with pytest.raises(CheckpointMismatchError, match=rf"^{path} .*; put the .*: mv {folder} "):
             look()
+
+
+def test_an_offset_of_another_source_costs_the_checkpoint(story, settings):
+    story(offsets=1, commits=1, table=1)
+    folder, topic = settings.checkpoint("folder"), Topic(Broker("broker:9092"), "images", Path())
+    settings.manifests.mkdir()
+    assert waiting(settings.manifests, folder) == 0
+    with pytest.raises(CheckpointMismatchError, match="is damaged"):
+        replace(topic, checkpoint=folder).committed_offsets()
+    (folder / "offsets" / "0").write_bytes(OFFSETS[1])
+    assert replace(topic, checkpoint=folder).committed_offsets() == {0: 23, 1: 22}
+    with pytest.raises(CheckpointMismatchError, match="is damaged"):
+        waiting(settings.manifests, folder)
 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"batchTimestampMs":"7"}', b"[]"])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import typer
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -295,3 +297,21 @@ def test_names_that_the_screen_cannot_show_are_escaped_as_in_json(tmp_path, enco
     )  # fmt: skip
     assert done.stderr == b""
     assert json.loads(done.stdout.decode(encoding.partition(":")[0]))["home"] == name
+
+
+@pytest.mark.parametrize("of", ["pyspark.errors", "py4j.protocol"])
+def test_what_spark_raises_is_told_by_its_last_line(monkeypatch, capsys, of):
+    failed = {"pyspark.errors": PySparkException, "py4j.protocol": Py4JError}[of]
+
+    def command():
+        raise failed("An error occurred.\n  at org.apache.spark\nOSError: no space\n\tat java\n")
+
+    monkeypatch.setattr(main, "app", command)
+    assert main._exit_code() == 1
+    assert capsys.readouterr().err == "sightstream: Spark failed: OSError: no space\n"
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(main, "app", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main._exit_code()
