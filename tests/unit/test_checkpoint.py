@@ -287,7 +287,8 @@ HEAD = b'v1\n{"batchTimestampMs":7}\n'
     "content",
     [None, "a folder", HEAD + b'{"a":' * 100_000, HEAD + b'{"manifest":17}',
      HEAD + b'{"manifest":null}', HEAD + b'{"manifest":["17.arrow"]}', HEAD + b'{"images":[1]}',
-     HEAD + b'{"images":{"x":5}}', HEAD + b'{"images":[[]]}', HEAD + b'{"images":{"0":"5"}}', HEAD + b'{"images":{"0":1e9}}'],
+     HEAD + b'{"images":{"x":5}}', HEAD + b'{"images":[[]]}', HEAD + b'{"images":{"0":"5"}}',
+     HEAD + b'{"images":{"0":1%s}}' % (b"0" * 30), HEAD + b'{"images":{"0":1e9}}'],
 )  # fmt: skip
 def test_an_offset_that_is_none_costs_the_checkpoint(story, settings, content):
     story(offsets=3, commits=3, table=3)
