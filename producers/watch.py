@@ -95,7 +95,7 @@ class Watch:
     def _left(self) -> Iterator[Path]:
         """Yields the files that were claimed and not acknowledged."""
         for folder in sorted(self._publishing.iterdir()):
-            if folder.is_dir() and _ID.fullmatch(folder.name):
+            if folder.is_dir() and not folder.is_symlink() and _ID.fullmatch(folder.name):
                 inside = [Path(os.fsdecode(each.path)) for each in files(os.fsencode(folder))]
                 yield from inside
                 if not inside:  # a crash came before the file
@@ -127,6 +127,9 @@ class Watch:
         event_id, *parts = place.relative_to(self._publishing).parts
         name = os.fsencode(Path(*parts))
         when = (UUID(event_id).int >> 80) / 1000
+        if place.is_symlink():  # somebody put it there, or in the file's place since it was seen
+            self._notify(f"{printable(str(place))} stays where it is: it is a link, and no file")
+            return
         try:
             message = messages.of(place, name, event_id, when)
             if message.event.uri:  # which must be right for as long as the stream may read it

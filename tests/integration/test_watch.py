@@ -245,7 +245,26 @@ def test_folders_of_others_beside_what_is_on_its_way_are_left_alone(folder):
         each.parent.mkdir(parents=True)
         each.touch()
     (place / "empty").mkdir()
-    to = Destination(Broker("broker:9092"), "images")
-    watch = Watch(folder, to, (), Acceptance(0.0), keep=True, notify=print)
-    assert [*watch._left()] == [ours]
+    assert [*unconnected(folder)._left()] == [ours]
     assert {each.name for each in place.iterdir()} == {ours.parent.name, "@eaDir", "notes", "empty"}
+
+
+def test_links_among_what_is_on_its_way_are_not_followed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").touch()
+    place = folder / ".publishing"
+    link = place / new_event_id(1.8e9) / "b.jpg"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    (place / new_event_id(1.8e9)).symlink_to(tmp_path / "elsewhere")
+    told = []
+    watch = unconnected(folder, told.append)
+    for each in watch._left():
+        watch._send(None, None, each)
+    assert told == [f"{link} stays where it is: it is a link, and no file"]
+    assert link.is_symlink()
+
+
+def unconnected(folder, notify=print):
+    to = Destination(Broker("broker:9092"), "images")
+    return Watch(folder, to, (), Acceptance(0.0), keep=True, notify=notify)
