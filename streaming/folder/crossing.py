@@ -91,7 +91,8 @@ def _complete(held: bytes, target: Path) -> None:
         copy = target.with_name(f"{target.name}.copy")
         copy.unlink(missing_ok=True)
         if stat.S_ISREG(os.lstat(held).st_mode):
-            shutil.copyfile(held, copy)
+            # One that was swapped for a link since becomes a link, which is never followed.
+            shutil.copyfile(held, copy, follow_symlinks=False)
         else:
             copy.touch()  # its event says why there is no image
         disk.sync(copy)

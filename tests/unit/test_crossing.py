@@ -5,11 +5,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from producers.inbox import dropping
-from sightstream.images.store import local_path
+from sightstream.images.limits import Rejected
+from sightstream.images.store import local_path, read
+from streaming.folder import crossing
 from tests.intakes import intake_of
 
 SHM = Path("/dev/shm")
@@ -91,3 +94,21 @@ def test_drop_brings_files_there(inbox, settings, tmp_path, left):
         drop(tmp_path / "x.png", Path("x.png"))
     assert left() == {b"x.png", b"x (2).png"}
     assert [each.name for each in inbox.iterdir() if each.is_dir()] == []
+
+
+def test_a_file_that_becomes_a_link_amid_its_move_is_not_followed(
+    inbox, settings, told, tmp_path, monkeypatch
+):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (inbox / "x.jpg").write_bytes(b"picture")
+
+    def swap(_):
+        (held,) = inbox.glob(".sightstream-*")
+        held.unlink()
+        held.symlink_to(tmp_path / "secret.png")
+        return True
+
+    monkeypatch.setattr(crossing, "stat", SimpleNamespace(S_ISREG=swap))
+    assert intake_of(settings).drain() == 1
+    (event,) = told()
+    assert isinstance(read(local_path(event.uri)), Rejected)
