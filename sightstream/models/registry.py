@@ -103,7 +103,7 @@ class Registry:
         self.uri = uri
         self.shown = re.sub("//[^/]*@", "//", uri)  # without a password
         self._local = uri.startswith("sqlite:///")
-        self._database = Path(uri.removeprefix("sqlite:///")).resolve()
+        self._database = Path(os.path.realpath(uri.removeprefix("sqlite:///")))
         self._artifacts = self._database.parent / "artifacts"
         self._settled = False
 

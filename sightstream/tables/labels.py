@@ -91,9 +91,11 @@ class Labels:
 
         if not DeltaTable.is_deltatable(str(self.path)):
             return LABEL.empty_table()
-        rows = delta.dataset(DeltaTable(self.path), str(self.path.absolute())).to_table()
-        # The order of two rows of the same microsecond must not differ from read to read.
-        return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
+        with delta.readable(str(self.path)):
+            held = delta.dataset(DeltaTable(self.path), str(self.path.absolute()))
+            rows = held.to_table(columns=LABEL.names)
+            # The order of two rows of the same microsecond must not differ from read to read.
+            return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
 
     def _now(self) -> datetime:
         """The time, but later than any row, even if the clock was set back."""
