@@ -59,8 +59,8 @@ def _held(console: Console) -> Iterator[None]:
         yield
         return
     console.file.flush()
-    number = os.dup(2 if console.stderr else 1)
-    with os.fdopen(number, "w", buffering=1, errors=console.file.errors) as screen:
+    number, errors = os.dup(2 if console.stderr else 1), getattr(console.file, "errors", None)
+    with os.fdopen(number, "w", buffering=1, errors=errors) as screen:
         console.file = screen
         try:
             yield

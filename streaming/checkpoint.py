@@ -146,7 +146,7 @@ def _noted(checkpoint: Path) -> list[Path]:
     return [*(checkpoint / "sources").glob("*/0")]
 
 
-def _position(checkpoint: Path, path: Path, lines: int, of: type | None) -> dict[str, Any]:
+def _position(checkpoint: Path, path: Path, lines: int, of: type[Any] | None) -> dict[str, Any]:
     cure = _start_afresh(checkpoint)
     found = _told(path, lines, cure)[-1]
     for each in found.values() if of else ():

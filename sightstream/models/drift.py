@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class Reference:
         Raises:
             ArithmeticError, AttributeError, KeyError, TypeError, ValueError: it is none.
         """
-        kinds = {"edges": float, "counts": int}
+        kinds: dict[str, Callable[[Any], Any]] = {"edges": float, "counts": int}
         found = cls(*(
             {name: tuple(map(kind, held)) for name, held in fields[key].items()}
             for key, kind in kinds.items()
