@@ -100,6 +100,8 @@ def dropping(inbox: Path, staging: Path) -> Iterator[Drop]:
 
 
 def _drop(inbox: Path, whole: Path, file: Path, name: Path) -> None:
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file} is a pipe or a device, and no file")
     try:
         shutil.copyfile(file, whole)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Models that were made elsewhere: served as they answer themselves, asked about, or refused."""
 
 import json
+import os
 import zipfile
 from dataclasses import replace
 
@@ -321,3 +322,9 @@ def test_what_the_file_does_not_tell_of_crop_and_filter_is_given(tmp_path):
     assert found.preprocessing == Preprocessing(16, 20, resize="lanczos", crop=0.875)
     assert found.origin["resize"] == "lanczos, from --resize"
     assert bring(path, UNIT).origin["crop"] == "1.0, from our default; --crop"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="is a pipe or a device, and no file or folder"):
+        bring(tmp_path / "model.onnx", UNIT)

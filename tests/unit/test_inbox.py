@@ -1,5 +1,6 @@
 """producers.inbox: what is dropped, at which rate, and that it appears whole."""
 
+import os
 import time
 from itertools import islice
 from pathlib import Path
@@ -156,3 +157,12 @@ def test_what_holds_the_inbox_is_not_copied_into_it(tmp_path, photos):
     for path in (inbox, tmp_path, tmp_path / "link", Path("/")):
         with pytest.raises(InputError, match=f"^{path} holds the inbox .*; name a folder "):
             require_apart([photos, path], inbox)
+
+
+def test_a_pipe_or_a_device_is_not_copied(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with dropping(tmp_path / "inbox", tmp_path / "staging") as drop:
+        for path in (tmp_path / "pipe", Path("/dev/zero")):
+            with pytest.raises(InputError, match=f"^{path} is a pipe or a device, and no file$"):
+                drop(path, Path(path.name))
+    assert not [*(tmp_path / "inbox").iterdir()]
