@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from sightstream.config import Settings
 
 Paths = Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")]
+FASTEST = 1e6
+"""Images a second, at most, so that their number stays one that Python can count to."""
+
 Rate = Annotated[
-    float | None, typer.Option(min=0.001, help="Images a second [as many as possible].")
+    float | None,
+    typer.Option(min=0.001, max=FASTEST, help="Images a second [as many as possible]."),
 ]
 Topic = Annotated[str | None, typer.Option(help="Kafka topic that images are sent to [images].")]
 Servers = Annotated[
@@ -28,13 +32,15 @@ Servers = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option(min=1, help="Seconds that the broker may be unreachable, or take for an image."),
+    typer.Option(
+        min=1, max=86_400, help="Seconds that the broker may be unreachable, or take for an image."
+    ),
 ]
 CreateTopic = Annotated[
     bool, typer.Option("--create-topic", help="Create the topic if it does not exist.")
 ]
 Partitions = Annotated[
-    int, typer.Option(min=1, help="Number of partitions of a topic that is created.")
+    int, typer.Option(min=1, max=100_000, help="Number of partitions of a topic that is created.")
 ]
 
 
@@ -62,6 +68,7 @@ def drop(
 
     extras.tell_of_decoder()
     settings = options.settings(home)
+    inbox.require_apart(paths, settings.inbox)
     total, dropped = sum(1 for _ in inbox.find(paths, settings.ignore)), 0
     with (
         inbox.dropping(settings.inbox, settings.staging) as drop_one,
@@ -190,7 +197,7 @@ def load(
     target: Annotated[
         Literal["inbox", "kafka"], typer.Option(help="Where images are sent.")
     ] = "inbox",
-    rate: Annotated[float, typer.Option(min=0.001, help="Images a second.")] = 10,
+    rate: Annotated[float, typer.Option(min=0.001, max=FASTEST, help="Images a second.")] = 10,
     duration: Annotated[str, typer.Option(help="Duration, such as 60s, 10m, 1h.")] = "60s",
     mix: Annotated[
         str,
@@ -205,7 +212,11 @@ def load(
     topic: Topic = None,
     timeout: Annotated[
         float,
-        typer.Option(min=1, help="Seconds without any answer after which missing images are lost."),
+        typer.Option(
+            min=1,
+            max=86_400,
+            help="Seconds without any answer after which missing images are lost.",
+        ),
     ] = 60,
     servers: Servers = None,
     home: options.Home = None,

@@ -44,6 +44,16 @@ def find(paths: Sequence[Path], ignore: Iterable[str] = ()) -> Iterator[tuple[Pa
     return chain([first], found)
 
 
+def require_apart(paths: Iterable[Path], inbox: Path) -> None:
+    """Raises InputError where an inbox lies below a path: it would be copied into itself."""
+    for path in paths:
+        if Path(os.path.realpath(inbox)).is_relative_to(os.path.realpath(path)):
+            raise InputError(
+                f"{path} holds the inbox {inbox}, with what a stream makes of it; name a folder of "
+                "images alone"
+            )
+
+
 def _files(path: Path, is_ignored: Ignored) -> Iterator[tuple[Path, Path]]:
     if not path.is_dir():
         yield path, Path(path.name)
@@ -90,6 +100,8 @@ def dropping(inbox: Path, staging: Path) -> Iterator[Drop]:
 
 
 def _drop(inbox: Path, whole: Path, file: Path, name: Path) -> None:
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file} is a pipe or a device, and no file")
     try:
         shutil.copyfile(file, whole)
     except OSError as error:

@@ -11,7 +11,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from sightstream.config import Broker
-from sightstream.errors import BrokerUnavailableError
+from sightstream.errors import BrokerUnavailableError, first_line
 from sightstream.images.event import ImageEvent
 from sightstream.io import kafka
 
@@ -230,6 +230,11 @@ def _create(admin: KafkaAdminClient, to: Destination) -> None:
         raise BrokerUnavailableError(
             f"Kafka does not let this user create the topic {to.topic!r}; ask for that right, or "
             "for the topic"
+        ) from None
+    except errors.KafkaError as error:  # such as a policy of the broker, or too many partitions
+        raise BrokerUnavailableError(
+            f"Kafka does not create the topic {to.topic!r} with {to.partitions} partition(s): "
+            f"{first_line(error)}; create it as the broker wants it"
         ) from None
 
 

@@ -6,6 +6,7 @@ acknowledged, to `published`. However the program ends, the next start sends the
 """
 
 import os
+import re
 import shutil
 import stat
 import time
@@ -26,6 +27,9 @@ from sightstream.terminal import printable
 
 PUBLISHING = ".publishing"
 PUBLISHED = "published"
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""The name of a folder of ours; others' may stand beside it, as those of network storage do."""
 
 
 class Watch:
@@ -91,7 +95,7 @@ class Watch:
     def _left(self) -> Iterator[Path]:
         """Yields the files that were claimed and not acknowledged."""
         for folder in sorted(self._publishing.iterdir()):
-            if folder.is_dir():
+            if folder.is_dir() and not folder.is_symlink() and _ID.fullmatch(folder.name):
                 inside = [Path(os.fsdecode(each.path)) for each in files(os.fsencode(folder))]
                 yield from inside
                 if not inside:  # a crash came before the file
@@ -123,6 +127,9 @@ class Watch:
         event_id, *parts = place.relative_to(self._publishing).parts
         name = os.fsencode(Path(*parts))
         when = (UUID(event_id).int >> 80) / 1000
+        if place.is_symlink():  # somebody put it there, or in the file's place since it was seen
+            self._notify(f"{printable(str(place))} stays where it is: it is a link, and no file")
+            return
         try:
             message = messages.of(place, name, event_id, when)
             if message.event.uri:  # which must be right for as long as the stream may read it

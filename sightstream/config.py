@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -26,14 +27,19 @@ from sightstream.images.limits import Limits
 ENV_PREFIX = "SIGHTSTREAM_"
 FILE = Path("sightstream.toml")
 
+_MOST_SHOWN = 200  # letters of a wrong value
+
 _Source = Literal["folder", "kafka"]
-_MASTER = r"^(local(\[(\*|[1-9]\d*)(,\d+)?\])?|yarn|(spark|k8s)://.+)$"
-_WHICH = r"^[\w.-]+(@[\w.-]+)?$"
+_MASTER = r"^(local(\[(\*|[1-9][0-9]*)(,[0-9]+)?\])?|yarn|(spark|k8s)://.+)$"
+_NAME = r"[\w.-]*\w[\w.-]*"
+"""Of a model, which is a folder's name too: neither . nor .."""
+_WHICH = f"^{_NAME}(@[\\w.-]+)?$"
 _WHICHES = ["leaf@challenger", "pests"]
 _TOPIC = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}$"
 _TOPICS = ["images", "site_2.images"]
 _URL = r"""^$|^https?://[^\s@"'\\/]+(/[^\s"'\\]*)?$"""
-_PATH = r"\$(\.[\w-]+|\[\d+\])+"
+_PATH = r"\$(\.[\w-]+|\[[0-9]{1,9}\])+"
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://.")
 _HIDDEN = "**********"
 _SIGNED_IN = re.compile(r"(//[^/\s:@]*):[^/\s]*@")
 _VALUES = ["image", "base64", "s3-event", "json:$.image", "avro:image.avsc:$.image"]
@@ -88,7 +94,7 @@ class Settings(BaseSettings):
 
     home: Path = Path("data")
     """the folder that holds all state"""
-    model: str = Field("", pattern=r"^[\w.-]*$", examples=["starter", "leaf-2.1"])
+    model: str = Field("", pattern=f"^({_NAME})?$", examples=["starter", "leaf-2.1"])
     """the registered model to serve; empty: the only one there is"""
     engine: Literal[
         "auto", "onnx", "int8", "openvino", "openvino-int8", "openvino-bf16", "keras"
@@ -109,14 +115,14 @@ class Settings(BaseSettings):
     predictions_uri: str = ""
     """folder or uri of the predictions table; empty: under home"""
     table_history: str = Field(
-        "1d", pattern=r"^([1-9]\d{1,3}m|[1-9]\d{0,3}[hd])$", examples=["12h", "7d"]
+        "1d", pattern=r"^([1-9][0-9]{1,3}m|[1-9][0-9]{0,3}[hd])$", examples=["12h", "7d"]
     )
     """time that readers of the table's changes may be away, in minutes (10m), hours or days"""
     master: str = Field("local[*,4]", pattern=_MASTER, examples=["local[4]", "spark://host:7077"])
     """Spark master: local[*,4], spark://host:7077, yarn or k8s://..."""
     spark: dict[str, str] = {}
     """further options of Spark by name, which win over ours"""
-    driver_memory: str = Field("1g", pattern=r"^\d+[mg]$", examples=["512m", "2g"])
+    driver_memory: str = Field("1g", pattern=r"^[1-9][0-9]{0,5}[mg]$", examples=["512m", "2g"])
     """heap of Spark's driver, such as 1g"""
     images_per_batch: int = Field(20_000, ge=1, le=1_000_000)
     """images that a micro-batch aims at"""
@@ -190,7 +196,7 @@ class Settings(BaseSettings):
     """stop when messages are gone that were never read"""
     kafka_isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
     """whether messages of open and aborted transactions are left out"""
-    kafka_max_offsets: int = Field(0, ge=0)
+    kafka_max_offsets: int = Field(0, ge=0, le=2**31 - 1)
     """messages that a micro-batch takes at most; 0: as memory allows"""
     kafka_uri_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     """uris below which messages may name their image instead of carrying it"""
@@ -206,6 +212,51 @@ class Settings(BaseSettings):
     """further names that browsers reach the page by, such as that of a proxy in front of it"""
     web_promote: Literal["loopback", "always", "never"] = "loopback"
     """where the page may promote models and roll them back"""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_possible(cls, value: Any, info: ValidationInfo) -> Any:
+        """A truth value is no number, and there are texts that no file and no address can have."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and kind in {int, float}:
+            raise ValueError(f"it takes a number, not {str(value).lower()}")
+        if isinstance(value, str | Path):
+            _require_text(str(value))
+        return value
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _is_named(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("it is empty; name a folder, or . for the current one")
+        return value
+
+    @field_validator("registry_uri", "predictions_uri", "inbox_uri", "inbox_done")
+    @classmethod
+    def _is_split(cls, value: str) -> str:
+        try:
+            urlsplit(value)
+        except ValueError as error:
+            raise ValueError(f"it is no uri: {error}") from None
+        return value
+
+    @field_validator("home", "predictions_uri")
+    @classmethod
+    def _is_of_a_user(cls, value: Any) -> Any:
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError(f"{value} names the folder of a user who is not known here") from None
+        return value
+
+    @field_validator("metrics_host", "web_host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        try:
+            value.encode("idna")
+        except UnicodeError:
+            raise ValueError(f"{value!r} is neither the name of a host nor an address") from None
+        return value
 
     @field_validator(
         "kafka_ca", "kafka_ssl_certificate", "kafka_ssl_key", "kafka_oauth_ca", mode="before"
@@ -234,7 +285,9 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Several values in one variable of the environment are separated by commas."""
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return tuple(filter(None, map(str.strip, value.split(","))))
+        return value
 
     @field_validator("ignore")
     @classmethod
@@ -243,6 +296,23 @@ class Settings(BaseSettings):
             if "/" in each or not each.strip("*"):
                 raise ValueError(f"{each} is no pattern of a name: without /, and not * alone")
         return patterns
+
+    @field_validator("kafka_predictions_topic")
+    @classmethod
+    def _is_another(cls, value: str, info: ValidationInfo) -> str:
+        if "kafka" in info.data.get("source", ()) and value == info.data.get("kafka_topic"):
+            raise ValueError(f"images come from {value}, and each row would be one: name another")
+        return value
+
+    @field_validator("kafka_uri_prefixes")
+    @classmethod
+    def _are_uris(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        for each in prefixes:
+            if not _URI.match(each):
+                raise ValueError(
+                    f"{each!r} is no uri of a folder, such as file:///srv/photos/ or s3://photos/"
+                )
+        return prefixes
 
     @property
     def root(self) -> Path:
@@ -399,6 +469,16 @@ def load(**flags: Any) -> Settings:
         raise ConfigError(f"{FILE} cannot be read: {error}") from None
 
 
+def _require_text(text: str) -> None:
+    """Raise ValueError for what UTF-8 or C's functions cannot hold; a secret is not repeated."""
+    try:
+        fits = b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ValueError("it is no text in UTF-8, or holds a zero byte")
+
+
 def _known(key: str, shown: str) -> None:
     if key in Settings.model_fields:
         return
@@ -417,4 +497,5 @@ def _explain(error: dict[str, Any]) -> str:
     sentence = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":  # a pattern is no sentence
         sentence = f"it must be such as {' or '.join(Settings.model_fields[key].examples or [])}"
-    return f"{key}: {sentence}, not {shown(str(error['loc'][-1]), error['input'])!r}"
+    given = repr(shown(str(error["loc"][-1]), error["input"]))
+    return f"{key}: {sentence}, not {given if len(given) <= _MOST_SHOWN else given[:_MOST_SHOWN]}"

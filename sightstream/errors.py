@@ -70,3 +70,10 @@ class MessagesLostError(SightstreamError, exit_code=8):
 def first_line(error: object) -> str:
     """The first line of an error's text; the name of its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def reason(error: object) -> str:
+    """Return the line of Spark's long text that says what happened."""
+    text = str(error).partition("=== Streaming Query ===")[0]
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1][:500] if lines else type(error).__name__

@@ -1,11 +1,13 @@
 """The terminal: two consoles, a file for what libraries print, and Ctrl-C."""
 
+import codecs
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -57,7 +59,8 @@ def _held(console: Console) -> Iterator[None]:
         yield
         return
     console.file.flush()
-    with os.fdopen(os.dup(2 if console.stderr else 1), "w", buffering=1) as screen:
+    number, errors = os.dup(2 if console.stderr else 1), getattr(console.file, "errors", None)
+    with os.fdopen(number, "w", buffering=1, errors=errors) as screen:
         console.file = screen
         try:
             yield
@@ -87,6 +90,19 @@ def stop_on_signals(on_stop: Callable[[], object] = int) -> Event:
     signal.signal(signal.SIGINT, leave)
     signal.signal(signal.SIGTERM, leave)
     return stop
+
+
+def take_any_text() -> None:
+    """Has stdout escape, as JSON does, what its encoding lacks, and names that are no UTF-8."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        codecs.register_error("as JSON", _as_json)
+        sys.stdout.reconfigure(errors="as JSON")
+
+
+def _as_json(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def line(text: str) -> None:

@@ -58,10 +58,13 @@ class Champion:
         version = registry.version(self._name)
         try:
             self.model = load(registry, version, *self._runs_on)
-        except LostError as lost:
+        except (LostError, RuntimeError) as error:
+            why = first_line(error)
+            if isinstance(error, LostError):
+                why = f"the process that loaded it {_FAULTS[error.code]}"
             raise ModelDamagedError(
-                f"{self._name} version {version.number} cannot be served: the process that loaded "
-                f"it {_FAULTS[lost.code]}; roll it back: sightstream models rollback {self._name}"
+                f"{self._name} version {version.number} cannot be served: {why}; roll it back: "
+                f"sightstream models rollback {self._name}"
             ) from None
         self._seen = self.model.version
 

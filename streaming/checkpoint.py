@@ -27,7 +27,8 @@ def app_id(checkpoint: Path) -> str:
         CheckpointMismatchError: its metadata file is missing, empty or damaged.
     """
     owner, said = checkpoint / OWNER, _said(checkpoint / "metadata")  # which Spark reads each time
-    return str((_said(owner) if owner.exists() else said)["id"])
+    name: str = (_said(owner) if owner.exists() else said)["id"]
+    return name
 
 
 def _said(path: Path) -> dict[str, Any]:
@@ -36,10 +37,10 @@ def _said(path: Path) -> dict[str, Any]:
         said = dict(json.loads(content))
     except OSError as error:
         fault = f"cannot be read ({error.strerror})"
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         fault = "is damaged" if content else "is empty, as after a power failure"
     else:
-        if "id" in said:
+        if isinstance(said.get("id"), str):
             return said
         fault = "is damaged"
     raise CheckpointMismatchError(f"{path} {fault}; {_start_afresh(path.parent)}")
@@ -109,8 +110,12 @@ def committed(checkpoint: Path) -> int:
     return _newest(checkpoint / "commits")
 
 
-def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
+def offset(
+    checkpoint: Path, batch: int | None = None, of: type[str | dict[str, int]] | None = None
+) -> dict[str, Any]:
     """Return the offset at the end of a micro-batch, or of the last one; empty before the first.
+
+    `of` is the type of what it holds: a manifest's name, or numbers of messages by partition.
 
     Raises:
         CheckpointMismatchError: its file is empty or damaged.
@@ -119,23 +124,45 @@ def offset(checkpoint: Path, batch: int | None = None) -> dict[str, Any]:
         batch = committed(checkpoint)
     if batch < 0:
         return {}
-    return _told(checkpoint / "offsets" / str(batch), _OFFSET, _start_afresh(checkpoint))[-1]
+    return _position(checkpoint, checkpoint / "offsets" / str(batch), _OFFSET, of)
 
 
 def first_offset(checkpoint: Path) -> dict[str, Any]:
     """Return the offset at which Kafka's first micro-batch begins; raises as `offset` does."""
     (noted,) = _noted(checkpoint)
-    return _told(noted, _FIRST, _start_afresh(checkpoint))[-1]
+    return _position(checkpoint, noted, _FIRST, dict)
 
 
 def planned(checkpoint: Path, batch: int) -> float:
     """Return when a micro-batch was planned, in seconds of the epoch; raises as `offset` does."""
     path = checkpoint / "offsets" / str(batch)
-    return float(_told(path, _OFFSET, _start_afresh(checkpoint))[0]["batchTimestampMs"] / 1000)
+    when = _told(path, _OFFSET, _start_afresh(checkpoint))[0].get("batchTimestampMs")
+    if not _is_number(when):
+        raise _damaged(path, _start_afresh(checkpoint))
+    return float(when / 1000)
 
 
 def _noted(checkpoint: Path) -> list[Path]:
     return [*(checkpoint / "sources").glob("*/0")]
+
+
+def _position(checkpoint: Path, path: Path, lines: int, of: type[Any] | None) -> dict[str, Any]:
+    cure = _start_afresh(checkpoint)
+    found = _told(path, lines, cure)[-1]
+    for each in found.values() if of else ():
+        parts = each.items() if isinstance(each, dict) else ()
+        whole = all(part.isdecimal() and _is_number(end) for part, end in parts)
+        if not whole or not isinstance(each, of or object):
+            raise _damaged(path, cure)
+    return found
+
+
+def _is_number(said: Any) -> bool:
+    return type(said) is int and -(2**63) <= said < 2**63
+
+
+def _damaged(path: Path, cure: str, fault: str = "is damaged") -> CheckpointMismatchError:
+    return CheckpointMismatchError(f"{path} {fault}; {cure}")
 
 
 def _told(path: Path, lines: int, cure: str) -> list[dict[str, Any]]:
@@ -144,15 +171,18 @@ def _told(path: Path, lines: int, cure: str) -> list[dict[str, Any]]:
     That is the version of the log, which Kafka's first offset begins with a zero byte. Version 2
     has the name of the source and a colon before an offset.
     """
-    content = path.read_bytes()
+    cure = cure or f"remove it: rm {'-rf' if path.is_dir() else '-f'} {path}"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, cure, f"cannot be read ({error.strerror})") from None
     try:
         _, *found = content.decode().splitlines()
         if len(found) == lines - 1:
             return [dict(json.loads(line[line.index("{") :])) for line in found]
-    except (ValueError, TypeError):  # it is cut short, or holds something else
+    except (ValueError, TypeError, RecursionError):  # it is cut short, or holds something else
         pass
-    fault = "is damaged" if content else "is empty, as after a power failure"
-    raise CheckpointMismatchError(f"{path} {fault}; {cure or f'remove it: rm -f {path}'}")
+    raise _damaged(path, cure, "is damaged" if content else "is empty, as after a power failure")
 
 
 def _last_batch(predictions: str, name: str) -> int:

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from sightstream.config import Settings
-from sightstream.errors import ConfigError, StreamFailedError
+from sightstream.errors import ConfigError, StreamFailedError, reason
 from sightstream.models.registry import Registry
 from sightstream.runtime import cluster, spark
 from sightstream.tables.predictions import Predictions
@@ -36,7 +36,7 @@ from streaming.kafka.publisher import Publisher
 from streaming.kafka.source import KafkaSource
 from streaming.kafka.values import opener
 from streaming.lineup import Follower, Lineup
-from streaming.micro_batch import MicroBatches, OnRows, reason
+from streaming.micro_batch import MicroBatches, OnRows
 from streaming.observe import probes
 from streaming.observe.listener import listen
 from streaming.observe.metrics import Metrics

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sightstream.errors import reason
 from sightstream.scoring.framed import further
 from sightstream.tables.rows import Other
 from sightstream.tables.rows import rows as rows_of
@@ -126,10 +127,3 @@ class MicroBatches:
         """Leave out events that have a row."""
         held = known(self.table, rows, rows["date"].unique().to_pylist())
         return rows.filter(pc.invert(pc.is_in(rows["event_id"], pa.array(held, pa.string()))))
-
-
-def reason(error: object) -> str:
-    """Return the line of Spark's long text that says what happened."""
-    text = str(error).partition("=== Streaming Query ===")[0]
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    return lines[-1][:500] if lines else type(error).__name__

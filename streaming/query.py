@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from sightstream.errors import StreamFailedError
+from sightstream.errors import StreamFailedError, reason
 from streaming import checkpoint
-from streaming.micro_batch import MicroBatches, reason
+from streaming.micro_batch import MicroBatches
 from streaming.source import Source
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightstream.config import Settings
-from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.errors import EnvironmentUnfitError, InputError, first_line
 from sightstream.images.decode import Decoded, Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.images.store import read
@@ -127,6 +127,10 @@ def _brought(
             f"{path} is not imported: {step} {fault}, so it is damaged, or too large for this "
             "machine; nothing is registered"
         ) from None
+    except RuntimeError as error:  # a library's, such as for want of memory
+        raise InputError(
+            f"{path} is not imported: {step} failed: {first_line(error)}; nothing is registered"
+        ) from error
     finally:
         child.end()
     brought: Brought = found

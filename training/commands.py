@@ -86,7 +86,10 @@ def train(
         Literal["synchronous", "asynchronous", "hogwild"], typer.Option(help="Mode of Elephas.")
     ] = "synchronous",
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the split, the weights and the order.")
+        int,
+        typer.Option(
+            min=0, max=options.SEEDS, help="Seed of the split, the weights and the order."
+        ),
     ] = 0,
     optimise: Annotated[
         bool, typer.Option(help="Look for a faster engine that answers as well.")
@@ -181,7 +184,9 @@ def refresh(
         int | None, typer.Option(min=1, help="Number of epochs [a third of the training's].")
     ] = None,
     workers: Workers = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the order.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=options.SEEDS, help="Seed of the split and the order.")
+    ] = 0,
     promote: Promote = True,
     judge: Annotated[
         Literal["held-out", "live"],

@@ -14,7 +14,7 @@ from sightstream.config import Settings
 from sightstream.errors import InputError, ModelDamagedError, ModelNotFoundError
 from sightstream.images.limits import Limits
 from sightstream.images.store import local_path
-from sightstream.models.registry import Registry, Version
+from sightstream.models.registry import Registry, Version, parts
 from sightstream.models.version import ServedModel
 from sightstream.runtime import spark
 from sightstream.tables.schema import ANSWER
@@ -88,12 +88,13 @@ def evaluate(
     `which` is NAME, NAME@ALIAS or NAME@NUMBER; `on_step` is called with a sentence for each step.
 
     Raises:
+        ConfigError: `which` is none of these.
         InputError: the model does not know a class, or too many images cannot be read.
     """
     registry = Registry(settings.registry_address)
-    name, _, alias = which.partition("@")
+    name, alias = parts(which)
     on_step("loading the model")
-    version = registry.version(name, alias or "champion")
+    version = registry.version(name, alias)
     model = registry.load(version, settings.engine, settings.device)
     images = datasets.one_spelling(datasets.class_folders(data), model.labels)
     # Of a data set that is split, the images that it holds out.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
+_COLUMNS = ("path", "label", "split", "digest", "fault")
+
 UNREADABLE = 0.05  # fraction of unreadable images above which a data set is refused
 
 
@@ -130,8 +132,8 @@ class Dataset:
         """Writes the split as a CSV file that `--split-file` reads."""
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = csv.writer(file)
-            rows.writerow(["path", "label", "split", "digest", "fault"])
-            rows.writerows([e.path, e.label, e.split, e.digest, e.fault] for e in self.examples)
+            rows.writerow(_COLUMNS)
+            rows.writerows([getattr(e, name) for name in _COLUMNS] for e in self.examples)
 
 
 def load(
@@ -249,12 +251,18 @@ def _classes(folder: Path) -> list[Example]:
 
 
 def read_split(path: Path) -> list[Example]:
-    """Reads a file that `Dataset.write_split` wrote, with the images left out."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return [
-            Example(row["path"], row["label"], row["digest"], row["split"], row["fault"])
-            for row in csv.DictReader(file)
-        ]
+    """Reads a file that `Dataset.write_split` wrote, with the images left out.
+
+    InputError where it is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = [{name: row[name] for name in _COLUMNS} for row in csv.DictReader(file)]
+    except (OSError, KeyError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {error}; train the model anew") from None
+    if any(None in row.values() for row in rows):
+        raise InputError(f"{path} is cut short; train the model anew")
+    return [Example(**row) for row in rows]
 
 
 def _split_file(path: Path) -> list[Example]:

@@ -113,7 +113,7 @@ def import_(
 
 
 def _size(text: str) -> tuple[int, int]:
-    if not (found := re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)) or "0" in found.groups():
+    if not (found := re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)):
         raise InputError(f"--size takes height and width, such as 224x224, not '{text}'")
     return int(found[1]), int(found[2])
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from sightstream.errors import InputError
 from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
 from sightstream.runtime import spark
-from training import backbone, datasets, elephas, features
+from training import backbone, datasets, elephas, features, recipes
 from training.backbone import Backbone
 from training.datasets import Dataset, Source
 from training.fit import Curves, examples, fit
@@ -53,7 +54,8 @@ def train(
     else:
         _require_fitting(recipe, options)
     if recipe.prepare and source == Source():
-        source = Source((recipe.prepare(settings.root),))
+        with recipes.mistakes_told(Path(options.recipe)):
+            source = Source((recipe.prepare(settings.root),))
     source.list()  # a fault of the data shows before Spark has started
     with learning(settings, recipe, options, base, progress) as session:
         run = Run(session, registry, settings.root, settings.limits, recipe, options, progress)
@@ -111,6 +113,11 @@ def learn(run: Run, dataset: Dataset, start: Any = None) -> tuple[Any, Curves]:
         its training.
     """
     run.progress.on_step("training")
+    with recipes.mistakes_told(Path(run.options.recipe)):
+        return _learnt(run, dataset, start)
+
+
+def _learnt(run: Run, dataset: Dataset, start: Any) -> tuple[Any, Curves]:
     recipe, options, labels = run.recipe, run.options, len(dataset.labels)
     train, validation = dataset.split("train"), dataset.split("validation")
     if recipe.network:

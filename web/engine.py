@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sightstream.errors import ModelDamagedError
+from sightstream.errors import ModelDamagedError, first_line
 from sightstream.images.limits import Limits
 from sightstream.models.registry import Registry, Version
 from sightstream.models.version import ServedModel, serve
@@ -36,8 +36,9 @@ class Engine:
             self.model: ServedModel = self._child.ask("served")
         except Exception as error:
             self.end()
-            if isinstance(error, LostError):
-                raise ModelDamagedError(f"the model does not load: {error.detail}") from None
+            if isinstance(error, LostError | RuntimeError):
+                why = error.detail if isinstance(error, LostError) else first_line(error)
+                raise ModelDamagedError(f"the model does not load: {why}") from None
             raise
 
     def classify(self, image: bytes) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from sightstream.errors import InputError, SightstreamError
+from sightstream.errors import InputError, SightstreamError, first_line
 from sightstream.models.registry import Registry, Version
 from sightstream.scoring.child import Child, LostError
 from sightstream.tables import predictions
@@ -106,6 +106,8 @@ def _move(name: str, number: int | None) -> None:
         fault = f"{name} could not be verified: {lost.detail}"
     except SightstreamError as error:
         fault = str(error)
+    except RuntimeError as error:  # of that process
+        fault = f"{name} could not be verified: {first_line(error)}"
     else:
         st.cache_data.clear()
         done = f"Version {version.number} of {plain(version.name)} is the champion."
@@ -293,8 +295,14 @@ def _evaluation(version: Version) -> dict[str, Any] | None:
     if content is None:
         _no_report()
         return None
-    found: dict[str, Any] = json.loads(content)
-    return found
+    try:
+        found: dict[str, Any] = json.loads(content)
+        if {*found} >= {"confusion", "images", "classes"}:
+            return found
+    except (TypeError, ValueError, RecursionError):
+        pass
+    st.info("The report of this version is damaged.")
+    return None
 
 
 def _file(version: Version, name: str) -> bytes | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sightstream.images.decode import Frame, Preprocessing
 from sightstream.images.frames import shown
 from sightstream.images.limits import Limits
-from sightstream.images.store import here, local_path
+from sightstream.images.store import Store, here
 from sightstream.scoring.child import Child, LostError
 from web import page
 from web.thumbnails import Painter, Picture
@@ -27,6 +27,9 @@ _NONE = (
         b'stroke-width="3" stroke-linecap="round"/></svg>'
     ).decode()
 )
+
+_OWN = "backfill"
+"""Source of rows whose uri the owner of the home has named."""
 
 Row = Mapping[str, Any]
 
@@ -44,14 +47,20 @@ def show(picture: Picture | None, alt: str, side: int) -> None:
 
 
 def thumbnail(row: Row, side: int) -> Picture | None:
-    """The picture of a row, scaled to a longest side in pixels; None if there is none."""
-    if row["error_code"] == "uri_refused":  # a stranger named it: the page reads it no more
+    """The picture of a row, scaled to a longest side in pixels; None if there is none.
+
+    A row keeps the uri that a message named, also where it was refused: nothing is read that the
+    stream may not read.
+    """
+    settings = page.settings()
+    home = settings.root.as_uri()
+    uri = here(row["uri"] or "", home)
+    if not uri.startswith("file:"):  # such as a message of Kafka, which may exist no more
         return None
-    try:
-        path = local_path(here(row["uri"] or "", page.settings().root.as_uri()))
-    except ValueError:  # such as a message of Kafka, which may exist no more
-        return None
-    return _thumbnail(path, side, shown(row["event_id"]))
+    own = row["source"] == _OWN and row["error_code"] != "uri_refused"
+    prefixes = None if own else (*settings.kafka_uri_prefixes, f"{home}/images")
+    path = Store(prefixes, settings.limits)(uri)
+    return _thumbnail(path, side, shown(row["event_id"])) if isinstance(path, str) else None
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

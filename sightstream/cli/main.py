@@ -10,7 +10,14 @@ import typer
 
 from sightstream import plugins, terminal
 from sightstream.cli import extras, options
-from sightstream.errors import EnvironmentUnfitError, SightstreamError, first_line
+from sightstream.errors import (
+    EnvironmentUnfitError,
+    InputError,
+    SightstreamError,
+    StreamFailedError,
+    first_line,
+    reason,
+)
 from sightstream.images import mute_pillow
 
 OURS = ("stream", "producers", "library", "training", "web")
@@ -65,6 +72,7 @@ def main() -> NoReturn:
     # Imports create a million objects, hardly any of them garbage, and the collector visits all.
     gc.set_threshold(50_000)
     mute_pillow()
+    terminal.take_any_text()
     code = _exit_code()
     # As mypy does: Python would take a second or two to take those objects apart.
     if end := getattr(atexit, "_run_exitfuncs", None):
@@ -87,12 +95,19 @@ def _exit_code() -> int:
         return _failed(error, error.exit_code)
     except BrokenPipeError:  # such as of `query ... | head`
         return 0
+    except UnicodeEncodeError as error:
+        text = f"{error.object[:100]!r} cannot be written as {error.encoding}; give another name"
+        return _failed(text, InputError.exit_code)
     except OSError as error:  # such as a full disk, or a folder without permission
         return _failed(error, EnvironmentUnfitError.exit_code)
     except ModuleNotFoundError as error:
         if sentence := extras.explain(error, options.Before.command):
             return _failed(sentence, EnvironmentUnfitError.exit_code)
         raise
+    except Exception as error:
+        if not type(error).__module__.startswith(("pyspark.", "py4j.")):
+            raise
+        return _failed(f"Spark failed: {reason(error)}", StreamFailedError.exit_code)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,7 +141,7 @@ def models_promote(
 
     Example: sightstream models promote starter 2
     """
-    if not version.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", version):
         raise InputError(
             f"promote takes the number of a version, not {version!r}; see the numbers with: "
             "sightstream models list"
@@ -229,7 +231,7 @@ def _place(settings: Settings, table: str) -> str:
             known = ", ".join(sorted(each.name for each in settings.tables.glob("*"))) or "none"
             raise InputError(f"there is no table {table!r} in {settings.tables}; it has: {known}")
         return str(named)
-    return table if "://" in table else str(Path(table).expanduser().absolute())
+    return table if "://" in table else os.path.abspath(os.path.expanduser(table))  # noqa: PTH100, PTH111
 
 
 def _sheet(settings: Settings, found: Agreement, table: str) -> Path:

@@ -44,13 +44,16 @@ def flag(home: Path | None) -> str:
     return f" --home {shlex.quote(str(given))}" if given else ""
 
 
-_INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])$")
+_INTERVAL = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+SEEDS = 2**32 - 1
+"""The largest seed that numpy takes."""
 
 
 def seconds(option: str, value: str) -> float:
     """Seconds of an option's interval such as 30s, 10m, 1h; InputError for any other text or 0."""
-    found = _INTERVAL.match(value)
+    found = _INTERVAL.fullmatch(value)
     interval = float(found[1]) * _SECONDS[found[2]] if found else 0
     if not interval:
         raise InputError(f"{option} takes a number and s, m, h or d, such as 1h, not '{value}'")

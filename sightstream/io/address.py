@@ -1,17 +1,25 @@
 """Addresses of network services: parsed, tried, and chosen."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
+_ADDRESS = re.compile(r"(.+):([0-9]{1,5})")
+
 
 def split(address: str) -> tuple[str, int]:
     """Return host and port of an address, kafka:9092 or [::1]:9092; else raise ValueError."""
-    host, _, port = address.strip().rpartition(":")
-    if not port.isdecimal() or int(port) > 65_535:
+    found = _ADDRESS.fullmatch(address.strip())
+    try:
+        host = found[1].strip("[]") if found else ""
+        host.encode("idna")
+    except UnicodeError:  # a part of the name is empty, or too long
+        host = ""
+    if not found or not host or int(found[2]) > 65_535:
         raise ValueError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
+    return host, int(found[2])
 
 
 def unreachable(addresses: Iterable[str], seconds: float) -> dict[str, str]:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from sightstream.errors import AlreadyRunningError, EnvironmentUnfitError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -123,3 +126,15 @@ def replace(path: Path, content: bytes) -> None:
     sync(aside)
     aside.replace(path)
     sync(path.parent)
+
+
+def noted(file: Path, kind: type[T]) -> T:
+    """Return the object of a dataclass whose fields a file holds as JSON.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else, as where it is damaged.
+    """
+    from pydantic import TypeAdapter  # which workers import this module without
+
+    return TypeAdapter(kind).validate_json(file.read_bytes(), strict=True)

@@ -83,6 +83,8 @@ def ignored(more: Iterable[str] = ()) -> Ignored:
     of_others = _test(others)
 
     def is_ignored(name: bytes) -> bool:
+        if not name:  # of /, which has none
+            return False
         name = name.lower()
         begin, end = begins.get(name[0]), ends.get(name[-1])
         return bool(

@@ -11,6 +11,7 @@ import ssl
 import time
 from dataclasses import dataclass, field, replace
 from functools import cache
+from math import inf
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any
@@ -177,7 +178,7 @@ def _read(answer: bytes, begin: float) -> _Token:
         text, life = found["access_token"], float(found.get("expires_in") or LIFE_SECONDS)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _NoTokenError from None
-    if not isinstance(text, str) or not _TOKEN.fullmatch(text):
+    if not isinstance(text, str) or not _TOKEN.fullmatch(text) or not 0 < life < inf:
         raise _NoTokenError
     return _Token(text, begin + FRESH * life, begin + life)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ WINDOW, FEWEST = 5_000, 300
 
 PER_BIN = 20
 """Images for each bin below which chance alone would look like drift."""
+
+_CATEGORICAL = "label"
+"""The statistic whose counts have no edges."""
 
 _LUMA = (77, 150, 29)
 """ITU-R BT.601 in 256ths: the sum of three weighted bytes fits 16 bits."""
@@ -78,8 +82,21 @@ class Reference:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Mapping[str, list]]) -> Reference:
-        """Read the result of `dataclasses.asdict` and JSON."""
-        return cls(*({n: tuple(v) for n, v in fields[key].items()} for key in ("edges", "counts")))
+        """Read the result of `dataclasses.asdict` and JSON.
+
+        Raises:
+            ArithmeticError, AttributeError, KeyError, TypeError, ValueError: it is none.
+        """
+        kinds: dict[str, Callable[[Any], Any]] = {"edges": float, "counts": int}
+        found = cls(*(
+            {name: tuple(map(kind, held)) for name, held in fields[key].items()}
+            for key, kind in kinds.items()
+        ))  # fmt: skip
+        bins = {name: len(ends) + 1 for name, ends in found.edges.items()}
+        counts = {name: len(each) for name, each in found.counts.items() if name != _CATEGORICAL}
+        if bins != counts:
+            raise ValueError("its reference has other bins than edges")
+        return found
 
     def binned(self, name: str, values: NDArray) -> NDArray[np.int64]:
         """Count the values in each bin or category."""

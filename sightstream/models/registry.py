@@ -47,6 +47,9 @@ _HISTORY = "champions"
 _POINTS = 1000
 """Most metrics that MLflow accepts in one request."""
 
+_LARGEST = 1e300
+"""Metrics above it, which JSON can hold, are no floating-point numbers."""
+
 _PLACES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -100,7 +103,7 @@ class Registry:
         self.uri = uri
         self.shown = re.sub("//[^/]*@", "//", uri)  # without a password
         self._local = uri.startswith("sqlite:///")
-        self._database = Path(uri.removeprefix("sqlite:///")).resolve()
+        self._database = Path(os.path.realpath(uri.removeprefix("sqlite:///")))
         self._artifacts = self._database.parent / "artifacts"
         self._settled = False
 
@@ -439,7 +442,7 @@ class Registry:
             metrics={
                 key: value
                 for key, value in _told(found.tags, "metrics", dict).items()
-                if isinstance(value, int | float)
+                if isinstance(value, int | float) and not abs(value) > _LARGEST
             },
             source=self._here(found.source),
             run_id=found.run_id,

@@ -162,7 +162,9 @@ def read_card(directory: Path, digest: str | None = None) -> Card:
         card = _parse(json.loads(path.read_bytes()))
     except OSError as error:
         raise ModelDamagedError(f"{path} cannot be read: {error.strerror}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        ArithmeticError, AttributeError, KeyError, TypeError, ValueError, RecursionError,
+    ) as error:  # fmt: skip
         raise ModelDamagedError(f"{path} does not describe a version: {error}") from None
     for name, checksum in (card.checksums or {}).items():
         _verify(directory / Path(name).name, checksum)
@@ -221,7 +223,34 @@ def _parse(fields: dict[str, Any]) -> Card:
         "preprocessing": Preprocessing(**fields["preprocessing"]),
         "reference": (seen := fields.get("reference")) and Reference.from_json(seen),
     }
-    return Card(**fields | parsed)
+    card = Card(**fields | parsed)
+    _require_sound(card, fields["labels"])
+    return card
+
+
+def _require_sound(card: Card, labels: Any) -> None:
+    """Raise ValueError for fields of other types: rows could not hold what the version answers."""
+    known = {
+        "labels": isinstance(labels, list) and labels and all(map(_is_text, labels)),
+        "metrics": isinstance(card.metrics, dict),
+        "training": isinstance(card.training, dict),
+        "checksums": isinstance(card.checksums or {}, dict)
+        and all(isinstance(each, str) for each in (card.checksums or {}).values()),
+        "onnx_difference": isinstance(card.onnx_difference, float | int | None),
+        "origin": isinstance(card.origin, dict | None),
+        "reference": not card.reference
+        or len(card.reference.counts.get("label", card.labels)) == len(card.labels),
+    }
+    for field, fits in known.items():
+        if not fits:
+            raise ValueError(f"the field {field} is of another type or length")
+
+
+def _is_text(label: Any) -> bool:
+    try:
+        return isinstance(label, str) and bool(label.encode())
+    except UnicodeEncodeError:  # JSON can hold halves of letters
+        return False
 
 
 def _verify(path: Path, checksum: str) -> None:

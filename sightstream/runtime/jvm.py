@@ -21,7 +21,7 @@ def java_version() -> int | None:
     if not java:
         return None
     # Java says it in a file, too; to start one takes 0.15 s.
-    with suppress(OSError):
+    with suppress(OSError, UnicodeDecodeError):
         release = Path(java).resolve(strict=True).parents[1] / "release"
         if found := re.search(r'^JAVA_VERSION="(?:1\.)?(\d+)', release.read_text(), re.M):
             return int(found.group(1))

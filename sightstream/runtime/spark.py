@@ -98,9 +98,14 @@ def start(
             optimise its code with cores that Python could have.
 
     Raises:
-        EnvironmentUnfitError: Java is missing or of a version that Spark does not run on, or the
-            cluster is not there or not fit.
+        EnvironmentUnfitError: Java is missing or of a version that Spark does not run on, the
+            cluster is not there or not fit, or the path of the home has a comma.
     """
+    if "," in str(home):  # Spark would cut the path there, and write into two folders
+        raise EnvironmentUnfitError(
+            f"the path of the home folder {home} has a comma, which Spark cannot have there; "
+            "rename the folder, or give another one with --home"
+        )
     jvm.require_java()
     cluster.require_master(master)
     import psutil

@@ -124,7 +124,7 @@ def last_checkpoint(path: str) -> int:
     try:
         with delta.store(path).open_input_stream("_delta_log/_last_checkpoint") as file:
             return int(json.loads(file.read())["version"])
-    except (FileNotFoundError, KeyError, ValueError):
+    except (FileNotFoundError, KeyError, TypeError, ValueError, RecursionError):
         return -1
 
 

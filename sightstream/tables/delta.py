@@ -108,6 +108,22 @@ def reached(place: str) -> Iterator[None]:
         raise EnvironmentUnfitError(f"{place} cannot be reached: {reason}{more}") from None
 
 
+@contextmanager
+def readable(place: str) -> Iterator[None]:
+    """Raise InputError where a table is damaged, or has not the columns that are asked for.
+
+    TableNotFoundError is left to the caller.
+    """
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        yield
+    except (DeltaError, pa.ArrowException) as error:
+        if isinstance(error, TableNotFoundError) and "scheme" not in str(error):
+            raise
+        raise InputError(f"the table {place} cannot be read: {first_line(error)[:160]}") from None
+
+
 def dataset(table: DeltaTable, place: str, since: date | None = None) -> Dataset:
     """Return the rows of an open table in a folder, for Arrow to read.
 
@@ -136,11 +152,19 @@ def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
 
 
 def commit(store: fs.FileSystem, version: int) -> list[dict[str, Any]] | None:
-    """Return the actions of a version's log entry; None where there is none."""
+    """Return the actions of a version's log entry; None where there is none.
+
+    InputError where it is damaged.
+    """
     held = entry(store, version)
     if held is None:
         return None
-    return [json.loads(line) for line in held.splitlines() if line.strip()]
+    try:
+        return [dict(json.loads(line)) for line in held.splitlines() if line.strip()]
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(
+            f"{entry_name(version)} of the table is damaged; restore this file from a backup"
+        ) from None
 
 
 def entry_name(version: int) -> str:

@@ -67,7 +67,8 @@ class Labels:
         import pyarrow.compute as pc
 
         history = self._history()
-        labels = history.filter(pc.equal(history["event_id"], event_id))["label"].to_pylist()
+        wanted = pa.scalar(event_id, pa.string())
+        labels = history.filter(pc.equal(history["event_id"], wanted))["label"].to_pylist()
         if not labels:
             raise InputError(f"event {event_id!r} has no label that could be undone")
         before = next((label for label in reversed(labels) if label != labels[-1]), None)
@@ -90,9 +91,11 @@ class Labels:
 
         if not DeltaTable.is_deltatable(str(self.path)):
             return LABEL.empty_table()
-        rows = delta.dataset(DeltaTable(self.path), str(self.path.absolute())).to_table()
-        # The order of two rows of the same microsecond must not differ from read to read.
-        return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
+        with delta.readable(str(self.path)):
+            held = delta.dataset(DeltaTable(self.path), str(self.path.absolute()))
+            rows = held.to_table(columns=LABEL.names)
+            # The order of two rows of the same microsecond must not differ from read to read.
+            return rows.sort_by([("labelled_at", "ascending"), ("label", "ascending")])
 
     def _now(self) -> datetime:
         """The time, but later than any row, even if the clock was set back."""

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from sightstream.errors import InputError, first_line
+from sightstream.errors import InputError
 from sightstream.io import disk
 from sightstream.tables import commits, delta, doubles, merging
 from sightstream.tables.schema import LARGE, LATER, ROW
@@ -88,7 +88,7 @@ class Predictions:
             "delta.logRetentionDuration": kept, "delta.deletedFileRetentionDuration": kept,
             "delta.checkpointInterval": str(REPLAYED),
         }  # fmt: skip
-        with delta.reached(path), _readable(path):
+        with delta.reached(path), delta.readable(path):
             self._table = DeltaTable.create(
                 path, ROW, mode="ignore", partition_by=["date"], name="predictions",
                 description="One row for each image that arrived, classified or rejected.",
@@ -404,7 +404,8 @@ def models_of(path: str, event_ids: Collection[str]) -> dict[str, str | None]:
     """
     here = delta.text("event_id").isin(pa.array(event_ids, pa.string()))
     columns = ["event_id", "model"]
-    found = delta.dataset(opened(path), path).to_table(columns=columns, filter=here)
+    with delta.readable(path):
+        found = delta.dataset(opened(path), path).to_table(columns=columns, filter=here)
     return dict(zip(*(found[column].to_pylist() for column in columns), strict=True))
 
 
@@ -412,7 +413,7 @@ def ask(path: str, sql: str) -> pa.Table:
     """Run SQL in DataFusion's dialect over the table `predictions`; needs no DuckDB."""
     from deltalake import QueryBuilder
 
-    with _readable(path), delta.reached(path):
+    with delta.readable(path), delta.reached(path):
         return pa.table(QueryBuilder().register("predictions", opened(path)).execute(sql))
 
 
@@ -430,7 +431,8 @@ def latest(path: str, count: int) -> pa.Table:
         f"SELECT {', '.join(columns.names)} FROM predictions "  # noqa: S608
         f"ORDER BY processed_at DESC, event_id DESC LIMIT {count:d}",
     )
-    return newest.cast(columns)[::-1]
+    with delta.readable(path):
+        return newest.cast(columns)[::-1]
 
 
 def follow(path: str, *, interval: float = 0.05) -> Iterator[list[dict[str, Any]]]:
@@ -543,24 +545,12 @@ def opened(path: str) -> DeltaTable:
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        with _readable(path), delta.reached(path):
+        with delta.readable(path), delta.reached(path):
             return DeltaTable(path)
     except TableNotFoundError:
         raise InputError(
             f"there are no predictions in {path} yet; start the stream with: sightstream run"
         ) from None
-
-
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    try:
-        yield
-    except DeltaError as error:
-        if isinstance(error, TableNotFoundError) and "scheme" not in str(error):
-            raise
-        raise InputError(f"the table {path} cannot be read: {first_line(error)[:160]}") from None
 
 
 def beginning(path: str) -> tuple[int, datetime]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sightstream.errors import InputError
+from sightstream.errors import InputError, first_line
 from sightstream.tables import delta
 from sightstream.tables.predictions import opened
 from sightstream.tables.schema import ANSWERED, LABEL, LARGE
@@ -76,7 +76,8 @@ class Snapshot:
 
     def add(self, name: str, path: str) -> None:
         """Add the table in a folder, or at a uri, under a name."""
-        _view(self._connection, name, delta.dataset(opened(path), path))
+        with _fitting(path):
+            _view(self._connection, name, delta.dataset(opened(path), path))
 
     def newest(self, wanted: Filter, count: int, *, skip: int = 0) -> list[dict[str, Any]]:
         """Return the rows that arrived last without `LARGE`, the newest first.
@@ -206,14 +207,27 @@ def snapshot(
     table = opened(path)
     labelled = Labels(labels).current() if labels else LABEL.empty_table()
     with duckdb.connect() as connection:
-        rows = delta.dataset(table, path, since.date() if since else None)
-        _view(connection, "predictions", rows)
-        connection.register("labels", labelled)
-        connection.execute(
-            f"CREATE VIEW dead_letters AS SELECT {_all_but(ANSWERED, rows.schema.names)} "
-            "FROM predictions WHERE status = 'rejected'"
-        )
+        with _fitting(path):
+            rows = delta.dataset(table, path, since.date() if since else None)
+            _view(connection, "predictions", rows)
+            connection.register("labels", labelled)
+            connection.execute(
+                f"CREATE VIEW dead_letters AS SELECT {_all_but(ANSWERED, rows.schema.names)} "
+                "FROM predictions WHERE status = 'rejected'"
+            )
         yield Snapshot(connection, table)
+
+
+@contextmanager
+def _fitting(path: str) -> Iterator[None]:
+    """Raise InputError where a table cannot be one of those that are asked."""
+    import duckdb
+
+    try:
+        with delta.readable(path):
+            yield
+    except duckdb.Error as error:
+        raise InputError(f"{path} cannot be queried: {first_line(error)}") from None
 
 
 def _view(connection: DuckDBPyConnection, name: str, rows: Dataset) -> None:

@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pyarrow as pa
 
 from sightstream import terminal
-from sightstream.errors import InputError
+from sightstream.errors import ConfigError, InputError
 from sightstream.images.event import readable
 from sightstream.images.store import local_path
 from sightstream.io import folder
@@ -61,7 +61,10 @@ def absolute(place: str) -> str:
     if is_remote(place):
         return bucket_place(place).uri.rstrip("/")
     path = local_path(place) if place.startswith("file:///") else place
-    return os.path.realpath(Path(path).expanduser())
+    if "\0" in path:
+        raise ConfigError(f"{terminal.printable(path)} is the path of no file: it has a zero byte")
+    # As a shell does, it leaves the name of a user who is not known as it is.
+    return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111
 
 
 def uri_of(place: str) -> str:

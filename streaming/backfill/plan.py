@@ -28,7 +28,7 @@ from sightstream.runtime.spark import PIECE
 from sightstream.tables.schema import EVENT
 from streaming.backfill.files import FOUND, is_remote, uri_of
 from streaming.bucket.reading import read_object
-from streaming.bucket.store import located
+from streaming.bucket.store import SCHEMES, located
 from streaming.folder.assignment import Assignment
 
 if TYPE_CHECKING:
@@ -87,11 +87,29 @@ def read(folder: Path) -> Plan | None:
         InputError: It cannot be read.
     """
     try:
-        return Plan(**json.loads((folder / FACTS).read_text()))
+        found = Plan(**json.loads((folder / FACTS).read_text()))
+        _require_sound(found)
     except FileNotFoundError:
         return None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{folder / FACTS} is no plan: {error}; remove {folder}") from None
+    try:
+        with pa.memory_map(str(folder / EVENTS)) as file:
+            events = pa.ipc.open_file(file).read_all()
+            whole = events.schema == FOUND and len(events) == found.images
+    except (OSError, pa.ArrowException):
+        whole = False
+    if not whole:
+        raise InputError(f"{folder / EVENTS} is damaged, or not of its plan; remove {folder}")
+    return found
+
+
+def _require_sound(found: Plan) -> None:
+    # Not by pydantic: a name of a file, and so `source`, may be no UTF-8.
+    texts = found.app_id, found.model, found.source, found.content or ""
+    left = found.left if isinstance(found.left, dict) else {"": None}
+    if {*map(type, texts)} != {str} or {type(found.images), *map(type, left.values())} != {int}:
+        raise TypeError("its fields are of other types")
 
 
 def write(folder: Path, events: pa.Table, **facts: Any) -> Plan:
@@ -168,7 +186,7 @@ class PlannedImages:
         def look(code: str | None, confined: bool, version: str | None, uri: str) -> Image | None:
             if code is not None:
                 return None
-            if version is None or not is_remote(uri):
+            if version is None or uri.partition("://")[0] not in SCHEMES:
                 return stores[confined](uri)
             return read_object(*located(uri), version, self.limits)
 

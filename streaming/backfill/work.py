@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sightstream.errors import StreamFailedError
+from sightstream.errors import StreamFailedError, reason
 from sightstream.runtime import spark
 from sightstream.scoring.framed import further
 from sightstream.scoring.udf import Read
 from sightstream.tables.rows import rows as rows_of
 from streaming.backfill.plan import Plan, assignment
 from streaming.bucket.store import reached
-from streaming.micro_batch import reason
 from streaming.source import SMALL, Work
 from streaming.workers import Workers
 

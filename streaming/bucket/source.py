@@ -53,7 +53,9 @@ class BucketSource(Manifested):
     def done(self, batch_id: int, images: int, rows: pa.Table | None) -> None:
         """Count the images of a micro-batch, and tag or move their objects."""
         if self._after:
-            start, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
+            start, end = (
+                checkpoint.offset(self.checkpoint, n, str) for n in (batch_id - 1, batch_id)
+            )
             self._after(read(between(self._manifests, start, end))["uri"].to_pylist())
         super().done(batch_id, images, rows)
 

@@ -103,9 +103,13 @@ def require_bucket(uri: str) -> None:
             "abfs://container@account.dfs.core.windows.net/...; a folder that is no bucket is "
             "named by its path where one may be named"
         )
-    parts = urlsplit(uri)
-    user, at, host = parts.netloc.rpartition("@")
-    if not host or parts.query or parts.fragment or ":" in user or (at and scheme[0] != "a"):
+    try:
+        parts = urlsplit(uri)
+        user, at, host = parts.netloc.rpartition("@")
+        fits = host and not (parts.query or parts.fragment or ":" in user)
+    except ValueError:  # of brackets, which hold an address of IPv6, and none does here
+        fits = False
+    if not fits or (at and scheme[0] != "a"):
         raise ConfigError(
             f"the uri of a bucket is {scheme}://, its name and a folder, without users, passwords "
             "or options; credentials come from the environment or the provider's files"

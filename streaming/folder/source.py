@@ -87,7 +87,7 @@ class Manifested:
 
     def work(self, batch: DataFrame, batch_id: int) -> Work:
         """Return one task for a few images, else as many as there are cores."""
-        start, end = (checkpoint.offset(self.checkpoint, n) for n in (batch_id - 1, batch_id))
+        start, end = (checkpoint.offset(self.checkpoint, n, str) for n in (batch_id - 1, batch_id))
         images = len(read(between(self._manifests, start, end)))
         number, tasks = self._tasks.of(images, batch.sparkSession)
         assignment = Assignment(start, end, images, number)
@@ -151,7 +151,7 @@ def held(manifests: Path, checkpoint_folder: Path) -> set[str]:
         return found
     with suppress(FileNotFoundError, ValueError):  # it is published by now, or has moved no image
         found.update(places(read([manifests / PENDING])).to_pylist())
-    for path in between(manifests, checkpoint.offset(checkpoint_folder)):
+    for path in between(manifests, checkpoint.offset(checkpoint_folder, of=str)):
         with suppress(FileNotFoundError):  # all its images have rows since
             found.update(places(read([path])).to_pylist())
     return found
@@ -162,6 +162,6 @@ def waiting(manifests: Path, checkpoint_folder: Path) -> int:
     if not manifests.is_dir():
         return 0
     try:
-        return len(read(between(manifests, checkpoint.offset(checkpoint_folder))))
+        return len(read(between(manifests, checkpoint.offset(checkpoint_folder, of=str))))
     except ValueError as error:
         raise InputError(f"{error}; move it away, and its images back into the inbox") from None

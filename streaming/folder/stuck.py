@@ -72,6 +72,6 @@ def now(file: Path, inbox: Path) -> Stuck:
 def read(file: Path) -> Stuck:
     """Return what the last look of an intake wrote down."""
     try:
-        return Stuck(**json.loads(file.read_bytes()))
-    except (FileNotFoundError, ValueError, TypeError):
+        return disk.noted(file, Stuck)
+    except (FileNotFoundError, ValueError):
         return Stuck()

@@ -70,7 +70,7 @@ class Topic:
 
     def committed_offsets(self, batch: int | None = None) -> dict[int, int]:
         """Return the offset at which a micro-batch ends, by partition; see `checkpoint.offset`."""
-        return _ends(checkpoint.offset(self.checkpoint, batch), self.name)
+        return _ends(checkpoint.offset(self.checkpoint, batch, dict), self.name)
 
     def spans(self, batch: int) -> list[Span]:
         """Return the offsets of a micro-batch, by partition."""
@@ -143,7 +143,7 @@ class Topic:
 
     def _noted(self) -> str:
         try:
-            return (self.checkpoint / TOPIC_ID).read_text().strip()
+            return (self.checkpoint / TOPIC_ID).read_text(errors="replace").strip()
         except FileNotFoundError:
             return ""
 

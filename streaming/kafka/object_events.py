@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _S3 = re.compile(r"s3[an]?://")
 _PIECE = 64  # objects that a task reads at once
+_EVENTS = 1000
+"""Events of a message, at most: stores send one, and queues ten. Each is a row."""
+
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 
 
@@ -81,6 +84,10 @@ class EventReader:
 
     def _events(self, message: dict[str, Any], value: bytes) -> Iterator[dict[str, Any]]:
         found = told(value)
+        if len(found) > _EVENTS:
+            why = f"The message tells of {len(found):,} events; the limit is {_EVENTS:,}."
+            yield message | {"error_code": "too_large", "error_detail": why}
+            return
         if not found:
             refused = unexpected(value, "an S3 event")
             yield message | {"error_code": refused.code, "error_detail": refused.detail}

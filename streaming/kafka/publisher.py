@@ -150,10 +150,10 @@ class Publisher:
 
     def _remembered(self) -> Position | None:
         try:
-            position = Position(**json.loads(self._file.read_text()))
+            position = disk.noted(self._file, Position)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
+        except ValueError:
             log.error("%s is damaged: all rows are published again", self._file)
             return Position(self._topic, -1, 0.0)
         return position if position.topic == self._topic else None

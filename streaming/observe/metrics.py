@@ -68,7 +68,8 @@ class Metrics:
         except OSError as error:
             raise EnvironmentUnfitError(
                 f"the metrics endpoint cannot listen on {host}:{port}: {error.strerror}; choose "
-                "another port with --metrics-port, or 0 for any free one"
+                "another port with --metrics-port, or 0 for any free one, or set metrics_host to "
+                "an address of this machine"
             ) from None
         if address.is_loopback(host):
             server.set_app(_guarded(make_wsgi_app(self.registry)))

@@ -38,11 +38,8 @@ class Note:
 def read(file: Path) -> Note:
     """Return what the latest stream noted; an empty note where it cannot be read."""
     try:
-        found = json.loads(file.read_bytes())
-        return Note(
-            {name: Restarts(**each) for name, each in found.pop("restarts").items()}, **found
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return disk.noted(file, Note)
+    except (OSError, ValueError):
         return Note()
 
 

@@ -260,3 +260,11 @@ def test_a_model_that_ends_its_process_is_not_imported(settings, hanging):
         imported(settings, hanging)
     done.set()
     killer.join()
+
+
+def test_what_a_library_raises_is_told_in_a_sentence(settings, tmp_path):
+    wish = Wish(tuple("abcd"), scale="no scale")  # as a library meets what it does not expect
+    with pytest.raises(InputError, match="reading the file failed: 'str'"):
+        import_model(settings, save(tmp_path), "mine", wish, None, promote=True,
+                     allow_unreadable=False, on_step=lambda _: None)  # fmt: skip
+    assert not Registry(settings.registry_address).names()

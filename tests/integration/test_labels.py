@@ -1,6 +1,7 @@
 """labels: a Delta table that people and processes add to, and of which the last word counts."""
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from sightstream.errors import InputError
 from sightstream.tables import labels, predictions
@@ -308,3 +309,29 @@ def test_a_wrong_file_is_an_error_that_names_the_line(file, content, why):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.csv cannot be read: .*No such file"):
         from_csv(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("damage", ["log", "rows", "table of others"])
+def test_a_damaged_table_is_told(table, path, damage):
+    table.put({"a": "cat"}, "ann")
+    if damage == "log":
+        for entry in (path / "_delta_log").glob("*.json"):
+            entry.write_bytes(b"{")
+    elif damage == "rows":
+        for file in path.glob("*.parquet"):
+            file.write_bytes(bytes(2000))
+    else:
+        shutil.rmtree(path)
+        write_deltalake(path, pa.table({"a": [1]}))
+    for use in (
+        table.current, lambda: table.put({"b": "dog"}, "ann"), lambda: table.undo("a", "ann"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"^the table {path} cannot be read: "):
+            use()
+
+
+def test_an_id_that_is_no_utf_8_is_no_text(table):
+    table.put({"a": "cat"}, "ann")
+    for use in (lambda: table.put({"a\udcff": "dog"}, "ann"), lambda: table.undo("a\udcff", "ann")):
+        with pytest.raises(UnicodeEncodeError):
+            use()

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from sightstream.errors import InputError
 from sightstream.images.event import new_event_id
-from sightstream.tables import predictions
+from sightstream.tables import commits, predictions
 from sightstream.tables.labels import Labels
 from sightstream.tables.predictions import Predictions, follow
 from sightstream.tables.query import Filter, query, snapshot
@@ -1017,3 +1017,37 @@ def test_two_copies_that_race_with_the_same_events_leave_each_once(path):
         each.join()
     found = DeltaTable(path).to_pyarrow_table(columns=["event_id"])
     assert sorted(map(int, ids(found))) == list(range(60))
+
+
+@pytest.mark.parametrize("content", [b"\0" * 9, b'{"add": {"path": ', b"[1]", b'{"a":' * 100_000])
+def test_a_damaged_log_entry_is_told_with_its_name(table, path, content):
+    version = DeltaTable(path).version()
+    (Path(path) / "_delta_log" / f"{version + 1:020d}.json").write_bytes(content)
+    with pytest.raises(InputError, match=f"{version + 1:020d}.json of the table is damaged; rest"):
+        predictions.added(path, version + 1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"version": null}', "[" * 100_000])
+def test_a_damaged_hint_of_the_last_checkpoint_is_none(table, path, content):
+    (Path(path) / "_delta_log" / "_last_checkpoint").write_text(content)
+    assert commits.last_checkpoint(path) == -1
+
+
+def test_a_table_of_others_in_the_place_of_the_predictions_is_told(tmp_path):
+    place = str(tmp_path / "theirs")
+    write_deltalake(place, pa.table({"a": [1, 2], "label": ["x", "y"]}))
+    for look in (
+        lambda: query(place, "select 1"),
+        lambda: predictions.models_of(place, ["e"]),
+        lambda: predictions.latest(place, 1),
+        lambda: predictions.ask(place, "select event_id from predictions"),
+        lambda: Predictions(place),
+    ):
+        with pytest.raises(InputError, match=r"theirs/? (cannot be|takes no rows)"):
+            look()
+
+
+def test_a_name_that_no_other_table_can_have_is_told(table, path, tmp_path):
+    Predictions(str(tmp_path / "home/tables/dead_letters"))
+    with pytest.raises(InputError, match=r"dead_letters cannot be queried: .*already exists"):
+        query(path, "select 1", tables=tmp_path / "home/tables")

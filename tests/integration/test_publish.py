@@ -45,6 +45,15 @@ def readable(path):
 # publish
 
 
+def test_a_topic_that_the_broker_does_not_create_is_told(run, photos, topic):
+    to = ("publish", photos / "a.jpg", "--create-topic", "--topic")
+    assert run(*to, f"{topic}.a").code == 0
+    done = run(*to, f"{topic}_a")  # which the broker's metrics could not tell from the other one
+    assert done.code == 7
+    assert f"Kafka does not create the topic '{topic}_a' with 4 partition(s): " in done.err
+    assert "Traceback" not in done.err
+
+
 def test_every_image_is_delivered_byte_for_byte_with_its_headers(run, broker, photos, topic):
     done = run("publish", photos, "--topic", topic, "--create-topic", "--partitions", 3, "--json")
     assert done.code == 0, done.err

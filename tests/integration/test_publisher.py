@@ -147,10 +147,14 @@ def test_rows_that_others_wrote_anew_are_not_told_again(place, table, broker):
     assert told(broker, place) == ["a", "b", "c", "d"]
 
 
-def test_a_damaged_memory_tells_all_rows_again(place, table, broker):
+@pytest.mark.parametrize(
+    "wrong", [None, {"version": "1"}, {"version": True}, {"processed_at": None}], ids=str
+)
+def test_a_damaged_memory_tells_all_rows_again(place, table, broker, wrong):
     with publishing(place):
         append(table, "a")
-    (place.root / "checkpoints" / "predictions-topic.json").write_text("{")
+    file = place.root / "checkpoints" / "predictions-topic.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong) if wrong else "{")
     with publishing(place):
         pass
     assert told(broker, place) == ["a", "a"]

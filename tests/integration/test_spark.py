@@ -7,6 +7,10 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
+
+from sightstream.errors import EnvironmentUnfitError
+from sightstream.runtime import spark
 
 SCRIPT = """
 import sys
@@ -86,3 +90,10 @@ def test_a_worker_at_rest_gives_memory_back(until):
         until(lambda: worker.memory_info().rss < 100e6, 10)
         process.communicate("\n", timeout=10)
     assert process.returncode == 0
+
+
+def test_a_home_whose_path_spark_would_cut_is_refused_before_anything_is_written(tmp_path):
+    home = tmp_path / "Smith, John" / "home"
+    with pytest.raises(EnvironmentUnfitError, match=r"Smith, John/home has a comma, which Spark"):
+        spark.start("refused", home, "local[1]")
+    assert not [*tmp_path.iterdir()]

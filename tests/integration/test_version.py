@@ -1,6 +1,7 @@
 """version: checksums, the two engines, and what is refused before it serves."""
 
 import gc
+import json
 import shutil
 import sys
 
@@ -12,7 +13,7 @@ from sightstream.images.decode import Preprocessing, decode
 from sightstream.images.limits import Limits
 from sightstream.models.engines import import_keras
 from sightstream.models.registry import Registry
-from sightstream.models.version import ServedModel, export
+from sightstream.models.version import CARD_FILE, ServedModel, export, read_card
 from sightstream.models.version import serve as served
 
 TINY = Preprocessing(2, 1, 1)
@@ -167,3 +168,31 @@ def test_a_model_for_another_size_of_image_is_refused():
 def test_what_is_no_model_is_refused():
     with pytest.raises(ModelDamagedError, match="tiny version 1 does not run"):
         tiny(b"no model").check()
+
+
+CARD = {
+    "labels": ["a", "b"], "preprocessing": {"height": 8, "width": 8}, "metrics": {},
+    "training": {}, "checksums": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": "ab"}, {"labels": []}, {"labels": [1, 2]}, {"labels": [None, "b"]},
+        {"labels": ["\ud800", "b"]}, {"labels": ["", "b"]}, {"labels": [["a"], "b"]},
+        {"labels": {"a": 1, "b": 2}}, {"checksums": ["model.onnx"]}, {"checksums": "x"},
+        {"checksums": {"model.onnx": 3}}, {"metrics": []}, {"training": None}, {"origin": 3},
+        {"onnx_difference": "0"}, {"preprocessing": {"height": 8, "width": 8, "crop": "1"}},
+        {"reference": {"edges": {}, "counts": {"label": [1, 2, 3]}}},
+        {"reference": {"edges": {"size": [1.5]}, "counts": {"size": [1]}}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_card_that_rows_could_not_hold_is_refused_before_it_is_served(tmp_path, wrong):
+    card = tmp_path / CARD_FILE
+    card.write_text(json.dumps(CARD))
+    assert read_card(tmp_path).labels == ("a", "b")
+    card.write_text(json.dumps(CARD | wrong))
+    with pytest.raises(ModelDamagedError, match=rf"^{card} does not describe a version: "):
+        read_card(tmp_path)

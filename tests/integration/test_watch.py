@@ -10,6 +10,10 @@ from uuid import UUID
 
 import pytest
 
+from producers.topic import Destination
+from producers.watch import Watch
+from sightstream.config import Acceptance, Broker
+from sightstream.images.event import new_event_id
 from sightstream.images.store import local_path
 from tests.topics import Program, headers, messages
 
@@ -232,3 +236,35 @@ def test_a_broker_that_stays_away_ends_it_and_the_next_start_goes_on(
     watching()
     until(lambda: not waiting(folder))
     until(lambda: len(messages(broker, topic)) == 6)
+
+
+def test_folders_of_others_beside_what_is_on_its_way_are_left_alone(folder):
+    place = folder / ".publishing"
+    ours = place / new_event_id(1.8e9) / "a.jpg"
+    for each in (ours, place / "@eaDir" / "b.jpg", place / "notes" / "c.jpg"):
+        each.parent.mkdir(parents=True)
+        each.touch()
+    (place / "empty").mkdir()
+    assert [*unconnected(folder)._left()] == [ours]
+    assert {each.name for each in place.iterdir()} == {ours.parent.name, "@eaDir", "notes", "empty"}
+
+
+def test_links_among_what_is_on_its_way_are_not_followed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").touch()
+    place = folder / ".publishing"
+    link = place / new_event_id(1.8e9) / "b.jpg"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere" / "a.jpg")
+    (place / new_event_id(1.8e9)).symlink_to(tmp_path / "elsewhere")
+    told = []
+    watch = unconnected(folder, told.append)
+    for each in watch._left():
+        watch._send(None, None, each)
+    assert told == [f"{link} stays where it is: it is a link, and no file"]
+    assert link.is_symlink()
+
+
+def unconnected(folder, notify=print):
+    to = Destination(Broker("broker:9092"), "images")
+    return Watch(folder, to, (), Acceptance(0.0), keep=True, notify=notify)

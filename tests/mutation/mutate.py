@@ -1,10 +1,12 @@
 """Mutations of bytes: the same seed and number give the same ones."""
 
+import json
 import random
 import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 Mutation = Callable[[random.Random, bytearray, bytes], None]
 
@@ -120,3 +122,26 @@ def with_checksums(data: bytes) -> bytes:
         struct.pack_into(">I", made, end, zlib.crc32(made[place + 4 : end]))
         place = end + 4
     return bytes(made)
+
+
+_ODD = (None, True, -1, 0, 1.5, 1e999, 10**30, "", "5", "../x", "\ud800", "\0", "x" * 5000, [], {},
+        [None], [[]], {"": None}, {"a": "b"}, ["a", "a"])  # fmt: skip
+
+
+def retyped(rng: random.Random, text: bytes) -> bytes:
+    """Return a text that ends in JSON, in which a value is away, or another one of any type."""
+    start = text.rindex(b"\n") + 1 if b"\n" in text else 0
+    start += text[start:].index(b"{")
+    whole = json.loads(text[start:])
+    found, left = list[tuple[Any, Any]](), [whole]
+    while left:
+        each = left.pop()
+        keys = each if isinstance(each, dict) else range(len(each))
+        found += [(each, key) for key in keys]
+        left += [each[key] for key in keys if isinstance(each[key], dict | list)]
+    holder, key = rng.choice(found)
+    if rng.random() < 0.1:
+        del holder[key]
+    else:
+        holder[key] = rng.choice(_ODD)
+    return text[:start] + json.dumps(whole).encode()

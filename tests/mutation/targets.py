@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import random
 import shutil
 import sys
 import tempfile
@@ -23,7 +24,7 @@ import numpy as np
 
 from sightstream.errors import SightstreamError
 from tests.mutation import foreign_models, seeds
-from tests.mutation.mutate import with_checksums
+from tests.mutation.mutate import retyped, with_checksums
 
 READ, REFUSED = "read", "refused"
 ROOT = Path(__file__).parents[2]
@@ -353,6 +354,106 @@ class Manifests:
         return {"manifest": made}
 
 
+class Home:
+    """Files in which a home keeps its state, and the cards of versions."""
+
+    def __init__(self) -> None:
+        from streaming.backfill import plan
+        from streaming.backfill.files import found
+
+        self._folder = _Folder()
+        self._plan, self._home = self._folder.path / "plan", self._folder.path / "home"
+        made = found({"event_id": ["a", "b"], "uri": ["/a", "/b"]}, 2, 1.0)
+        plan.write(self._plan, made, model="leaf@1", source="/", content=None)
+        self._checkpoint = self._home / "checkpoints" / "images"
+        for kind, seed in self.seeds().items():
+            if "/" in kind:
+                self._place(kind).parent.mkdir(parents=True, exist_ok=True)
+                self._place(kind).write_bytes(seed[0])
+        (self._home / "manifests").mkdir()
+        self._count = 0
+
+    def _place(self, kind: str) -> Path:
+        return self._checkpoint / kind if "/" in kind else self._folder.path / kind
+
+    def __call__(self, kind: str, data: bytes) -> str:
+        self._count += 1
+        if self._count % 2 and kind != "split.csv":  # few changes of bytes leave JSON
+            rng = random.Random(data)
+            data = retyped(rng, rng.choice(self.seeds()[kind]))
+        file = self._plan / kind if kind == "plan.json" else self._place(kind)
+        before = file.read_bytes() if "/" in kind else b""
+        file.write_bytes(data)
+        try:
+            self._read(kind, file)
+        except SightstreamError as error:
+            _sentence(str(error).encode("utf-8", "replace").decode())
+            return REFUSED
+        finally:
+            file.write_bytes(before)
+        return READ
+
+    def _read(self, kind: str, file: Path) -> None:
+        from sightstream.config import Broker
+        from sightstream.models import drift, version
+        from streaming import checkpoint
+        from streaming.backfill import plan
+        from streaming.folder import source, stuck
+        from streaming.kafka.lag import Topic
+        from streaming.observe import news
+        from training import datasets
+
+        if kind == "stuck.json":
+            _sentence(str(stuck.read(file)))
+        elif kind == "stream.json":
+            for each in news.read(file).restarts.values():
+                _sentence(str(each))
+        elif kind == "plan.json":
+            held = plan.read(file.parent)
+            assert held and held.images == 2
+        elif kind == "split.csv":
+            for each in datasets.read_split(file):
+                assert each.path + each.label + each.split + each.digest + each.fault is not None
+        elif kind == "version.json":
+            card = version.read_card(file.parent)
+            assert version.automatic(card) and all(each.encode() for each in card.labels)
+            if card.reference:
+                drift.Window(card.reference).add("label", np.arange(len(card.labels)))
+        else:
+            checkpoint.app_id(self._checkpoint)
+            if b"manifest" in file.read_bytes():
+                source.waiting(self._home / "manifests", self._checkpoint)
+            else:
+                topic = Topic(Broker("broker:9092"), "images", self._checkpoint)
+                for each in topic.committed_offsets().values():
+                    assert each + 1 > each
+            assert checkpoint.planned(self._checkpoint, 0) is not None
+            if kind == "commits/0":  # which the table lacks
+                checkpoint.require_match(self._checkpoint, str(self._folder.path / "no table"))
+
+    @staticmethod
+    def seeds() -> dict[str, list[bytes]]:
+        card = (
+            b'{"labels": ["cat", "dog"], "preprocessing": {"height": 8, "width": 9, "channels": 3},'
+            b' "metrics": {"accuracy": 0.5}, "training": {"recipe": "leaf"}, "onnx_difference": 0,'
+            b' "checksums": {}, "reference": {"edges": {"size": [1.5]}, "counts": {"size": [1, 2],'
+            b' "label": [3, 4]}}, "origin": null}'
+        )
+        plan = b'{"app_id": "a", "model": "leaf@1", "images": 2, "source": "/", "content": null}'
+        return {
+            "stuck.json": [b'{"count": 2, "named": {"a.jpg": "cannot be read"}}'],
+            "stream.json": [b'{"restarts": {"folder": {"count": 1, "why": "it is full"}}}'],
+            "plan.json": [plan], "version.json": [card],
+            "split.csv": [b"path,label,split,digest,fault\n/a.png,cat,train,12,\n"],
+            "./metadata": [b'{"id":"01a1fe0c-b2f5-7f93"}'],
+            "offsets/0": [
+                b'v1\n{"batchWatermarkMs":0,"batchTimestampMs":7}\n{"manifest": "17.arrow"}',
+                b'v2\n{"batchWatermarkMs":0,"batchTimestampMs":7}\n0:{"images":{"1":22,"0":23}}',
+            ],
+            "commits/0": [b'v1\n{"nextBatchWatermarkMs":0}'],
+        }  # fmt: skip
+
+
 class Labels:
     """Files of labels: `label --csv`, and `models import --labels`."""
 
@@ -603,6 +704,7 @@ TARGETS: dict[str, Target] = {
     )),
     "values": Target(Values, Values.seeds, _JSON_WORDS),
     "manifests": Target(Manifests, Manifests.seeds),
+    "home": Target(Home, Home.seeds, (*_JSON_WORDS, b",", b"\n", b"5", b"\\ud800", b"1.5")),
     "labels": Target(Labels, Labels.seeds, (
         b",", b";", b"\t", b'"', b"\n", b"\r", b"\0", b"sep=", b"/", b".", b" ", b"[", b"{",
         "\u2028".encode(), b"\xff\xfe", b"\xed\xa0\x80", b"x" * 300, b"(" * 300, b"[" * 50_000,

@@ -19,7 +19,11 @@ def test_an_address_has_a_host_and_a_port(text, parts):
     assert address.split(text) == parts
 
 
-@pytest.mark.parametrize("text", ["", "kafka", "kafka:", "kafka:none", "kafka:65536", "kafka:-1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "kafka", "kafka:", "kafka:none", "kafka:65536", "kafka:-1", ":9092", "..:9092",
+     f"{'k' * 64}:9092", "kafka:\u0669", f"kafka:{'9' * 5000}"],
+)  # fmt: skip
 def test_another_text_is_refused_with_its_form(text):
     with pytest.raises(ValueError, match="is not host:port"):
         address.split(text)

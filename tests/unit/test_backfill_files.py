@@ -66,8 +66,11 @@ def test_events_are_of_the_source_backfill_and_arrive_now(folder):
 def test_what_is_no_folder_is_refused_by_its_name(tmp_path):
     with pytest.raises(InputError, match="nowhere is no folder, table or uri of images"):
         files.listed(str(tmp_path / "nowhere"), ())
-    for uri in ("nosuch://bucket/photos", "s3://name:geheim@bucket/in", "s3://in?geheim=1"):
-        with pytest.raises(ConfigError, match="the uri of a bucket is s3://") as error:
+    for uri in (
+        "nosuch://bucket/photos", "s3://name:geheim@bucket/in", "s3://in?geheim=1",
+        "s3://[in", "gs://\u2100/geheim", "abfs://geheim@[in/",
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match="the uri of a bucket is ") as error:
             files.absolute(uri)
         assert "geheim" not in str(error.value)
 
@@ -78,8 +81,14 @@ def test_what_is_no_folder_is_refused_by_its_name(tmp_path):
         ("photos", "{here}/photos"), ("./photos/", "{here}/photos"),
         ("file:///a%20b/c", "/a b/c"), ("s3://bucket/a/", "s3://bucket/a"),
         ("s3a://bucket", "s3://bucket"),
+        ("~nobody-has-this-name/x", "{here}/~nobody-has-this-name/x"),
     ],
 )  # fmt: skip
 def test_a_place_is_an_absolute_path_or_a_uri(place, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert files.absolute(place) == path.format(here=tmp_path)
+
+
+def test_a_path_with_a_zero_byte_is_refused():
+    with pytest.raises(ConfigError, match=r"^/a\\x00b is the path of no file"):
+        files.absolute("file:///a%00b")

@@ -62,7 +62,17 @@ def test_a_plan_of_which_a_crash_left_the_events_alone_is_none_and_is_made_anew(
     assert read(reader(tmp_path / "plan"), 0, 1) == (["event 0"], ["/c"])
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"images": 3}'])
+FACTS = {"app_id": "a", "model": "leaf@2", "images": 3, "source": "/photos", "content": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "[" * 200_000, '{"images": 3}',
+     *(json.dumps(FACTS | wrong) for wrong in (
+         {"images": "3"}, {"images": True}, {"app_id": 1}, {"source": None}, {"content": 3},
+         {"left": []}, {"left": {"gone": None}},
+     ))],
+)  # fmt: skip
 def test_a_damaged_plan_is_one_sentence(tmp_path, text):
     (tmp_path / plan.FACTS).write_text(text)
     with pytest.raises(InputError, match=r"plan\.json is no plan: .*; remove "):
@@ -133,3 +143,30 @@ def test_the_plan_is_text_that_a_person_can_read(tmp_path):
     written(tmp_path / "plan", events(["/a"]))
     told = json.loads((tmp_path / "plan" / plan.FACTS).read_text())
     assert (told["model"], told["images"]) == ("leaf@2", 1)
+
+
+@pytest.mark.parametrize("damage", ["none", "empty", "cut", "zeros", "of another plan", "no list"])
+def test_events_that_are_not_those_of_their_plan_are_one_sentence(tmp_path, damage):
+    folder, file = tmp_path / "plan", tmp_path / "plan" / plan.EVENTS
+    written(folder, events([f"/{number}" for number in range(100)]))
+    whole = file.read_bytes()
+    written(tmp_path / "other", events(["/a"]))
+    content = {
+        "empty": b"", "cut": whole[:-100], "zeros": bytes(len(whole)), "no list": b"ARROW1" * 99,
+        "of another plan": (tmp_path / "other" / plan.EVENTS).read_bytes(),
+    }  # fmt: skip
+    file.unlink()
+    if damage in content:
+        file.write_bytes(content[damage])
+    with pytest.raises(
+        InputError, match=rf"^{file} is damaged, or not of its plan; remove {folder}"
+    ):
+        plan.read(folder)
+
+
+def test_a_uri_of_a_store_that_nobody_reads_costs_its_own_row(tmp_path):
+    made = events(["ftp://host/a.png", "file:///nowhere.png"], version=["", ""])
+    written(tmp_path / "plan", made)
+    _, images = read(reader(tmp_path / "plan"), 0, 2)
+    assert isinstance(images[0], Rejected) and images[0].code == "unreadable"
+    assert images[1] == "/nowhere.png"

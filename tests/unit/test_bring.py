@@ -1,6 +1,7 @@
 """Models that were made elsewhere: served as they answer themselves, asked about, or refused."""
 
 import json
+import os
 import zipfile
 from dataclasses import replace
 
@@ -128,6 +129,23 @@ def test_ultralytics_metadata_tell_all(tmp_path):
     assert found.labels == FOUR
     assert found.preprocessing == Preprocessing(16, 20, aspect="crop")
     assert "ultralytics' metadata" in found.origin["scale"]
+
+
+@pytest.mark.parametrize("text", ["[]", "[16, 20, 3]", '["x"]', "{", "[\u00b2, 20]"])
+def test_a_size_in_metadata_that_is_none_is_left_alone(tmp_path, text):
+    told = {"author": "Ultralytics", "task": "classify", "imgsz": text}
+    assert bring(save(tmp_path, metadata=told), Wish(FOUR)).preprocessing.shape == (16, 20, 3)
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [Wish(FOUR, (99_999, 8), NAMED["0..1"]), Wish(FOUR, (0, 8), NAMED["0..1"]),
+     Wish(FOUR, (16, 20), NAMED["0..1"], crop=1.5), Wish(FOUR, (16, 20), NAMED["0..1"], crop=-1)],
+)  # fmt: skip
+def test_what_no_picture_can_be_made_for_is_refused_with_what_told_it(tmp_path, wish):
+    path = save(tmp_path, size=(None, None))
+    with pytest.raises(InputError, match=r"cannot be served: .*\(size from --size, crop from "):
+        bring(path, wish)
 
 
 @pytest.mark.parametrize(
@@ -304,3 +322,9 @@ def test_what_the_file_does_not_tell_of_crop_and_filter_is_given(tmp_path):
     assert found.preprocessing == Preprocessing(16, 20, resize="lanczos", crop=0.875)
     assert found.origin["resize"] == "lanczos, from --resize"
     assert bring(path, UNIT).origin["crop"] == "1.0, from our default; --crop"
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="is a pipe or a device, and no file or folder"):
+        bring(tmp_path / "model.onnx", UNIT)

@@ -230,3 +230,16 @@ def test_a_first_one_that_hangs_on_any_image_is_refused(settings, tmp_path, monk
     real._client.set_registered_model_alias("leaf", "champion", "1")
     with pytest.raises(ModelDamagedError, match=r"leaf version 1 cannot be served: .* too long"):
         Champion("leaf", "onnx", real, print)
+
+
+@pytest.mark.parametrize(("raised", "told"), [("no memory", "no memory"), ("", "RuntimeError")])
+def test_a_first_one_that_fails_in_its_process_is_told_with_its_cure(registry, raised, told):
+    def load(*_):
+        raise RuntimeError(raised)
+
+    registry.version = lambda _: SimpleNamespace(number=1)
+    with pytest.raises(ModelDamagedError) as error:
+        Champion("leaf", "onnx", registry, [].append, load=load)
+    assert str(error.value) == (
+        f"leaf version 1 cannot be served: {told}; roll it back: sightstream models rollback leaf"
+    )

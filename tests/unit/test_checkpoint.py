@@ -2,17 +2,28 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from sightstream.config import Broker
 from sightstream.errors import CheckpointMismatchError
 from sightstream.tables.predictions import Predictions
 from sightstream.tables.schema import ROW
-from streaming.checkpoint import OWNER, app_id, first_offset, offset, own, require_match
+from streaming.checkpoint import (
+    OWNER,
+    app_id,
+    first_offset,
+    offset,
+    own,
+    planned,
+    require_match,
+)
 from streaming.folder.source import waiting
+from streaming.kafka.lag import Topic
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 FIELDS = {
@@ -267,3 +278,68 @@ def test_a_broken_owner_file_is_told(story, settings, content):
     look = story(offsets=1, commits=1, table=1)
     (settings.checkpoint("folder") / "owner").write_text(content)
     assert "owner is " in look()
+
+
+HEAD = b'v1\n{"batchTimestampMs":7}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, "a folder", HEAD + b'{"a":' * 100_000, HEAD + b'{"manifest":17}',
+     HEAD + b'{"manifest":null}', HEAD + b'{"manifest":["17.arrow"]}', HEAD + b'{"images":[1]}',
+     HEAD + b'{"images":{"x":5}}', HEAD + b'{"images":[[]]}', HEAD + b'{"images":{"0":"5"}}',
+     HEAD + b'{"images":{"0":1%s}}' % (b"0" * 30), HEAD + b'{"images":{"0":1e9}}'],
+)  # fmt: skip
+def test_an_offset_that_is_none_costs_the_checkpoint(story, settings, content):
+    story(offsets=3, commits=3, table=3)
+    folder = settings.checkpoint("folder")
+    path = folder / "offsets" / "2"
+    path.unlink()
+    if content == "a folder":
+        path.mkdir()
+    elif content:
+        path.write_bytes(content)
+    settings.manifests.mkdir()
+    for look in (
+        lambda: waiting(settings.manifests, folder),
+        lambda: Topic(Broker("broker:9092"), "images", folder).committed_offsets(),
+    ):
+        with pytest.raises(CheckpointMismatchError, match=rf"^{path} .*; put the .*: mv {folder} "):
+            look()
+
+
+def test_an_offset_of_another_source_costs_the_checkpoint(story, settings):
+    story(offsets=1, commits=1, table=1)
+    folder, topic = settings.checkpoint("folder"), Topic(Broker("broker:9092"), "images", Path())
+    settings.manifests.mkdir()
+    assert waiting(settings.manifests, folder) == 0
+    with pytest.raises(CheckpointMismatchError, match="is damaged"):
+        replace(topic, checkpoint=folder).committed_offsets()
+    (folder / "offsets" / "0").write_bytes(OFFSETS[1])
+    assert replace(topic, checkpoint=folder).committed_offsets() == {0: 23, 1: 22}
+    with pytest.raises(CheckpointMismatchError, match="is damaged"):
+        waiting(settings.manifests, folder)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"batchTimestampMs":"7"}', b"[]"])
+def test_a_plan_that_has_no_time_costs_the_checkpoint(story, settings, content):
+    story(offsets=1, commits=1, table=1)
+    folder = settings.checkpoint("folder")
+    (folder / "offsets" / "0").write_bytes(b"v1\n" + content + b'\n{"manifest":"17.arrow"}')
+    with pytest.raises(CheckpointMismatchError, match="is damaged; put the checkpoint aside"):
+        planned(folder, 0)
+
+
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"id": 5}', '{"id": null}', '[["id", 1]]'])
+def test_an_id_that_is_none_costs_the_checkpoint(story, settings, content):
+    look = story(offsets=1, commits=1, table=1)
+    (settings.checkpoint("folder") / "metadata").write_text(content)
+    assert "metadata is damaged; put the checkpoint aside" in look()
+
+
+def test_a_folder_in_the_place_of_a_newest_file_is_to_be_removed(story, settings):
+    look = story(offsets=3, commits=3, table=3)
+    path = settings.checkpoint("folder") / "commits" / "2"
+    path.unlink()
+    path.mkdir()
+    assert f"{path} cannot be read (Is a directory); remove it: rm -rf {path}" in look()

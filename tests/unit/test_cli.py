@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import typer
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from sightstream import plugins, terminal
 from sightstream.cli import extras, main
 from sightstream.cli.main import app
+from sightstream.errors import ConfigError, InputError
+from sightstream.tables.predictions import Predictions
 
 FULL = Path("/dev/full")
 HEAVY = (
@@ -246,3 +250,79 @@ def test_what_a_command_needs_is_asked_for_before_it_begins():
 
 def test_python_runs_its_exit_functions_by_this_name_contract():
     assert callable(atexit._run_exitfuncs)
+
+
+# What no command can take
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["label", "id\udcff", "dog"], ["label", "id\udcff", "--undo"],
+        ["backfill", ".", "--into", "./answers\udcff"],
+        ["query", "select 1", "--home", "home\udcff"],
+        ["status", "--home", "~nobody-has-this-name/x"], ["run", "--inbox", "s3://[photos/"],
+        ["models", "promote", "starter", "9" * 5000], ["drop", "/"], ["publish", "/", "--key", "x"],
+    ],
+    ids=lambda given: " ".join(given)[:30].encode("ascii", "replace").decode(),
+)  # fmt: skip
+def test_an_argument_that_names_nothing_is_told_in_a_sentence(tmp_path, arguments):
+    Predictions(str(tmp_path / "data" / "predictions"))
+    done = program(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "data" / "inbox").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        ("load", "--rate", ("inf", "nan", "1e300")), ("drop", "--rate", ("inf", "-1")),
+        ("publish", "--timeout", ("inf", "nan", "0")), ("publish", "--partitions", ("3000000000",)),
+        ("load", "--duration", ("nan", f"{'9' * 400}h", "\u0661h", "1h\n", "0s")),
+        ("train", "--seed", ("4294967296",)), ("refresh", "--seed", ("4294967296", "-1")),
+        ("refresh", "--margin", ("nan", "inf")), ("refresh", "--every", ("inf", f"{'9' * 10}d")),
+        ("models import", "--size", ("00x10", "\u0663x4", "123456x1", "8x8\n")),
+        ("models import", "--crop", ("nan", "inf", "0")),
+        ("models import", "--name", ("..", "a/b", "")),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_number_that_nothing_can_count_to_is_refused_at_once(settings, command, option, values):
+    needed = {"models import": ["x.onnx", "--name", "mine"], "load": []}.get(command, ["leaf"])
+    for value in values:
+        done = CliRunner().invoke(app, [*command.split(), *needed, option, value])
+        refused = done.exit_code == 2 or isinstance(done.exception, InputError | ConfigError)
+        assert refused, (value, done.output, done.exception)
+    assert not settings.root.exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_names_that_the_screen_cannot_show_are_escaped_as_in_json(tmp_path, encoding):
+    name = "caf\u00e9 \u65e5\u672c \U0001f600"
+    done = subprocess.run(
+        [sys.executable, "-m", "sightstream", "config", "show", "--json", "--home", name],
+        cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": encoding}, capture_output=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.stderr == b""
+    assert json.loads(done.stdout.decode(encoding.partition(":")[0]))["home"] == name
+
+
+@pytest.mark.parametrize("of", ["pyspark.errors", "py4j.protocol"])
+def test_what_spark_raises_is_told_by_its_last_line(monkeypatch, capsys, of):
+    failed = {"pyspark.errors": PySparkException, "py4j.protocol": Py4JError}[of]
+
+    def command():
+        raise failed("An error occurred.\n  at org.apache.spark\nOSError: no space\n\tat java\n")
+
+    monkeypatch.setattr(main, "app", command)
+    assert main._exit_code() == 1
+    assert capsys.readouterr().err == "sightstream: Spark failed: OSError: no space\n"
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(main, "app", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main._exit_code()

@@ -331,3 +331,84 @@ def test_models_beside_the_first_are_named_as_everywhere(flags, sentence):
 
 def test_several_models_are_named_with_commas():
     assert config.load(also="pests,leaf@2").also == ("pests", "leaf@2")
+
+
+@pytest.mark.parametrize("key", ["top_k", "retention_days", "metrics_port", "canary"])
+def test_a_truth_value_is_no_number(key):
+    write(f'{key} = true\nshadow = "leaf@challenger"')
+    with pytest.raises(ConfigError, match=f"^{key}: it takes a number, not true$"):
+        config.load()
+
+
+@pytest.mark.parametrize("said", ["12345678", "true", '["12345678"]', '{ of = "12345678" }'])
+@pytest.mark.parametrize("key", ["kafka_password", "kafka_ssl_key_password"])
+def test_a_secret_of_another_type_is_not_repeated(key, said):
+    write(f"{key} = {said}")
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert str(told.value) == f"{key}: input should be a valid string"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["home", "model", "registry_uri", "predictions_uri", "kafka_servers", "kafka_password",
+     "kafka_ca", "metrics_host"],
+)  # fmt: skip
+def test_no_text_has_a_zero_byte_or_bytes_that_are_no_utf_8(monkeypatch, key):
+    write(f'{key} = "1234\\u00005678"')
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert str(told.value) == f"{key}: it is no text in UTF-8, or holds a zero byte"
+    write("")
+    monkeypatch.setenv(f"SIGHTSTREAM_{key.upper()}", "1234\udcff5678")
+    with pytest.raises(ConfigError) as told:
+        config.load()
+    assert str(told.value) == f"{key}: it is no text in UTF-8, or holds a zero byte"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("home", "", "it is empty; name a folder, or . for the current one"),
+        ("home", "~nobody-has-this-name/x", "~nobody-has-this-name/x names the folder of a user"),
+        ("predictions_uri", "~nobody-has-this-name/x", "~nobody-has-this-name/x names the folder"),
+        ("metrics_host", "..", "'..' is neither the name of a host nor an address"),
+        ("web_host", "a" * 64, "'a+' is neither the name of a host nor an address"),
+        ("inbox_uri", "s3://[photos/", "it is no uri: Invalid IPv6 URL"),
+        ("registry_uri", "http://me:secret@[x", "it is no uri: Invalid IPv6 URL"),
+        ("driver_memory", "0g", "it must be such as 512m or 2g"),
+        ("driver_memory", "\uff12g", "it must be such as 512m or 2g"),
+        ("master", "local[1\u0663]", "it must be such as local"),
+        ("table_history", "1\u0663h", "it must be such as 12h or 7d"),
+        ("model", "..", "it must be such as starter"),
+        ("shadow", ".@champion", "it must be such as leaf@challenger"),
+        ("kafka_value", f"json:$[{'9' * 5000}]", "it must be such as image"),
+        ("kafka_max_offsets", 10**30, "input should be less than or equal to 2147483647"),
+    ],
+)
+def test_what_would_fail_later_is_refused_with_its_reason(key, value, said):
+    with pytest.raises(ConfigError, match=f"^{key}: {said}") as told:
+        config.load(**{key: value})
+    assert "secret" not in str(told.value)
+    assert len(str(told.value)) < 500
+
+
+@pytest.mark.parametrize("prefix", ["/srv/photos", "photos", "", "s3://", "S3://photos/in"])
+def test_a_prefix_below_which_nothing_can_lie_is_told_and_not_kept(prefix):
+    with pytest.raises(ConfigError, match=r"is no uri of a folder, such as file:///srv/photos/ or"):
+        config.load(kafka_uri_prefixes=("file:///srv", prefix))
+
+
+@pytest.mark.parametrize("said", ["a,b", "a, b", " a ,b ,", ",a,, b\n"])
+def test_spaces_beside_commas_are_no_part_of_a_value(monkeypatch, said):
+    for key in ("also", "ignore", "web_hosts"):
+        monkeypatch.setenv(f"SIGHTSTREAM_{key.upper()}", said)
+    loaded = config.load()
+    assert loaded.also == loaded.ignore == loaded.web_hosts == ("a", "b")
+
+
+def test_rows_do_not_go_to_the_topic_that_images_come_from():
+    kept = config.load(kafka_topic="images", kafka_predictions_topic="images")
+    assert kept.kafka_predictions_topic == "images"  # no image comes from there
+    with pytest.raises(ConfigError, match=r"^kafka_predictions_topic: images come from images, "):
+        config.load(source="kafka", kafka_topic="images", kafka_predictions_topic="images")

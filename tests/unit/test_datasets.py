@@ -21,6 +21,7 @@ from training.datasets import (
     _row,
     class_folders,
     one_spelling,
+    read_split,
     require_readable,
 )
 from training.split import SPLITS
@@ -641,3 +642,21 @@ def test_copies_are_counted_and_those_that_could_not_be_kept_together():
 def test_no_data_at_all_is_told_as_such():
     with pytest.raises(InputError, match="no images to train on: give --data DIR"):
         Source(()).list()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ""),
+        ("path,label\n/a.png,cat\n", "cannot be read: 'split'; train the model anew"),
+        ("path,label,split,digest,fault\n/a.png,ca", "is cut short; train the model anew"),
+        (f"path,label,split,digest,fault\n{'x' * 200_000}", "cannot be read: field larger than"),
+    ],
+)
+def test_a_written_split_that_is_damaged_is_told(tmp_path, text, told):
+    (tmp_path / "split.csv").write_text(text)
+    if not told:
+        assert read_split(tmp_path / "split.csv") == []
+        return
+    with pytest.raises(InputError, match=told):
+        read_split(tmp_path / "split.csv")

@@ -79,6 +79,25 @@ class TestReference:
         before = Reference.of({"size": random.random(99)}, {"label": [3, 4]})
         assert Reference.from_json(json.loads(json.dumps(asdict(before)))) == before
 
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            [],
+            {"edges": {}},
+            {"edges": [], "counts": {}},
+            {"edges": {"size": 3}, "counts": {}},
+            {"edges": {"size": ["x"]}, "counts": {"size": [1, 2]}},
+            {"edges": {"size": [0.5]}, "counts": {"size": [1]}},
+            {"edges": {"size": [0.5]}, "counts": {"label": [1]}},
+            {"edges": {}, "counts": {"size": [1, 2]}},
+            {"edges": {}, "counts": {"label": [None]}},
+            {"edges": {}, "counts": {"label": [float("inf")]}},
+        ],
+    )
+    def test_json_that_images_cannot_be_compared_with_is_refused(self, wrong):
+        with pytest.raises((ArithmeticError, AttributeError, KeyError, TypeError, ValueError)):
+            Reference.from_json(wrong)
+
 
 class TestWindow:
     @pytest.fixture

@@ -54,3 +54,7 @@ def test_further_patterns_are_globs_of_whole_names(pattern, name):
     assert is_ignored(name.encode())
     assert is_ignored(f"1{name}".encode()) == (pattern[0] == "*")
     assert is_ignored(f"{name}1".encode()) == (pattern[-1] == "*")
+
+
+def test_no_name_at_all_is_none_of_them():
+    assert not ignored(["*.x"])(b"")

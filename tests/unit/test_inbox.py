@@ -1,12 +1,13 @@
 """producers.inbox: what is dropped, at which rate, and that it appears whole."""
 
+import os
 import time
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from producers.inbox import dropping, find, paced
+from producers.inbox import dropping, find, paced, require_apart
 from sightstream.errors import EnvironmentUnfitError, InputError
 
 
@@ -146,3 +147,22 @@ def test_an_inbox_that_cannot_be_made_is_named(settings):
     settings.inbox.write_text("a file in its place")
     with pytest.raises(EnvironmentUnfitError, match="inbox cannot be written to: File exists"):
         dropping(settings.inbox, settings.staging).__enter__()
+
+
+def test_what_holds_the_inbox_is_not_copied_into_it(tmp_path, photos):
+    inbox = tmp_path / "data" / "inbox"
+    inbox.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    require_apart([photos, photos / "a.jpg"], inbox)
+    for path in (inbox, tmp_path, tmp_path / "link", Path("/")):
+        with pytest.raises(InputError, match=f"^{path} holds the inbox .*; name a folder "):
+            require_apart([photos, path], inbox)
+
+
+def test_a_pipe_or_a_device_is_not_copied(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with dropping(tmp_path / "inbox", tmp_path / "staging") as drop:
+        for path in (tmp_path / "pipe", Path("/dev/zero")):
+            with pytest.raises(InputError, match=f"^{path} is a pipe or a device, and no file$"):
+                drop(path, Path(path.name))
+    assert not [*(tmp_path / "inbox").iterdir()]

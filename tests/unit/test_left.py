@@ -9,6 +9,7 @@ from sightstream.errors import EnvironmentUnfitError
 from sightstream.io.folder import BUSY
 from sightstream.tables import predictions
 from streaming.commands import _drop_samples, tell_away, tell_left
+from streaming.folder import stuck
 from streaming.folder.stuck import NAMED
 
 DENIED = "cannot be read: Permission denied"
@@ -75,3 +76,14 @@ def test_a_bucket_that_goes_away_and_comes_back_is_told_once_each(capsys):
         "the inbox s3://photos/in/ cannot be reached: SlowDown: later",
         "the inbox s3://photos/in/ answers again",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 200_000, "\0" * 99, '{"count": "1"}', '{"count": true}', '{"count": 1e400}',
+     '{"count": 1, "named": ["a"]}', '{"count": 1, "named": {"a": 3}}',
+     '{"count": 1, "named": null}'],
+)  # fmt: skip
+def test_a_damaged_note_of_what_is_stuck_names_nothing(tmp_path, text):
+    (tmp_path / "stuck.json").write_text(text)
+    assert stuck.read(tmp_path / "stuck.json") == stuck.Stuck()

@@ -107,3 +107,14 @@ def test_a_sentence_stays_above_the_live_table(monkeypatch, tmp_path):
     text = shown.file.getvalue()
     assert "the query failed\\x1b[2J\n" in text
     assert text.rindex("latency") > text.index("the query failed")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 200_000, "\0" * 99, "[]", '{"restarts": []}', '{"restarts": {"folder": 3}}',
+     '{"restarts": {"folder": {"count": "2", "why": "it"}}}',
+     '{"restarts": {"folder": {"count": 2, "why": null}}}'],
+)  # fmt: skip
+def test_a_damaged_note_is_an_empty_one(tmp_path, text):
+    (tmp_path / "stream.json").write_text(text)
+    assert news.read(tmp_path / "stream.json") == Note()

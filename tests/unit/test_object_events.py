@@ -135,3 +135,12 @@ def test_without_the_setting_an_event_is_named_and_the_setting_too(said):
     assert "it is an S3 event" in refused.detail
     assert 'set kafka_value = "s3-event".' in refused.detail
     assert config.Settings(kafka_value="s3-event").kafka_value
+
+
+def test_a_message_of_few_bytes_makes_no_table_of_rows(rows):
+    told = {"Records": [{"s3": {}}] * 1000}
+    assert len(rows(told)) == 1000
+    told["Records"].append({"s3": {}})
+    (row,) = rows(told)
+    assert (row["event_id"], row["error_code"]) == ("topic/0/7", "too_large")
+    assert row["error_detail"] == "The message tells of 1,001 events; the limit is 1,000."

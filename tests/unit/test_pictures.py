@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from PIL import Image
 
-from sightstream import terminal
+from sightstream import config, terminal
 from sightstream.images.decode import Preprocessing, decode
 from sightstream.images.limits import Limits
 from tests.dicoms import dataset, saved
@@ -137,3 +137,49 @@ def test_control_characters_are_text():
 
 def test_a_long_name_loses_its_middle():
     assert terminal.shortened("a" * 50 + "b" * 50, 11) == "aaaaa…bbbbb"
+
+
+@pytest.fixture
+def row(settings, tmp_path):
+    """Rows of a home as its table has them, and a picture outside of it."""
+    for name in ("home/images/2026-11-29/1200/a.png", "shared/a.png", "elsewhere/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(png(40, 20))
+    (tmp_path / "shared" / "link.png").symlink_to(tmp_path / "elsewhere" / "a.png")
+    config.FILE.write_text(
+        f'home = "home"\nkafka_uri_prefixes = ["{(tmp_path / "shared").as_uri()}"]\n'
+    )
+
+    def made(place, source="kafka", error=None):
+        uri = place if "://" in place else (tmp_path / place).as_uri()
+        return {"event_id": "1", "uri": uri, "source": source, "error_code": error}
+
+    return made
+
+
+def test_the_page_shows_what_the_stream_may_read(row):
+    for each in (
+        row("home/images/2026-11-29/1200/a.png", "folder"), row("shared/a.png"),
+        row("elsewhere/a.png", "backfill"),
+    ):  # fmt: skip
+        assert size(pictures.thumbnail(each, 64)) == (64, 32)
+
+
+@pytest.mark.parametrize(
+    ("place", "source", "error"),
+    [
+        ("elsewhere/a.png", "kafka", "uri_refused"),
+        ("elsewhere/a.png", "kafka", None),
+        ("elsewhere/a.png", "backfill", "uri_refused"),
+        ("elsewhere/a.png", "folder", None),
+        ("shared/../elsewhere/a.png", "kafka", None),
+        ("shared/link.png", "kafka", None),
+        ("home/images/../../elsewhere/a.png", "kafka", None),
+        ("kafka://images/0/1", "kafka", None),
+        ("s3://photos/in/a.png", "bucket", None),
+        ("file://host/a.png", "kafka", None),
+        ("file:///%00", "kafka", None),
+    ],
+)
+def test_the_page_shows_no_file_that_a_message_names_elsewhere(row, place, source, error):
+    assert pictures.thumbnail(row(place, source, error), 64) is None

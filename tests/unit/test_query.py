@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sightstream.errors import MessagesLostError, StreamFailedError
+from sightstream.errors import MessagesLostError, StreamFailedError, reason
 from streaming import query as module
-from streaming.micro_batch import reason
 from tests.streams import Checkpoint, Running, Source, Table
 
 

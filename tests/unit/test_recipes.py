@@ -15,6 +15,7 @@ from typer.main import get_command
 from sightstream.cli.main import app
 from sightstream.errors import InputError
 from training.recipes import NAMES, Recipe, cosine, find
+from training.train import learn
 
 NETWORKS = [
     (name, network)
@@ -209,6 +210,14 @@ def test_a_syntax_error_is_told_with_its_line(mine):
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("size", "NameError: name 'size' is not defined"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("RECIPE = Recipe('../mine', Preprocessing(8, 8))", "ValueError: name takes letters"),
+        ("RECIPE = Recipe('..', Preprocessing(8, 8))", "ValueError: name takes letters"),
+        ("RECIPE = Recipe(3, Preprocessing(8, 8))", "TypeError: "),
+        ("RECIPE = Recipe('mine', (8, 8))", "TypeError: preprocessing is a Preprocessing"),
+        ("RECIPE = Recipe('mine', Preprocessing(8, 8), epochs=2.5)", "ValueError: epochs must be"),
+        ("RECIPE = Recipe('mine', Preprocessing(8, 8), shares=(0, 1, 0))", "ValueError: shares "),
+        ("RECIPE = Recipe('mine', Preprocessing(8, 8), shares=(7, 1, 2))", "ValueError: shares "),
+        ("RECIPE = Recipe('mine', Preprocessing(8, 8), shares=(0.7, 0.3))", "ValueError: "),
     ],
 )
 def test_an_error_while_a_file_is_read_is_told_with_its_line(mine, tmp_path, line, told):
@@ -239,6 +248,33 @@ def test_the_line_of_an_error_is_the_files_own_not_that_of_what_it_calls(mine, t
 def test_a_file_without_a_recipe_says_what_it_needs(mine, text):
     with pytest.raises(InputError, match=r"mine\.py has no RECIPE = Recipe\(\.\.\.\); see"):
         find(mine(text))
+
+
+@pytest.mark.parametrize("networks", ["[RECIPE]", "3", "{'first': 3}", "{'first': Preprocessing}"])
+def test_networks_that_are_no_recipes_are_told(mine, networks):
+    with pytest.raises(InputError, match=r"^the NETWORKS of \./mine\.py are no names with their "):
+        find(mine(f"{MINE}\nNETWORKS = {networks}\n"), "first")
+
+
+@pytest.mark.parametrize(
+    ("network", "line"),
+    [("lambda labels: labels.nothing", 5), ("int", None)],
+    ids=["its own code", "what it calls"],
+)
+def test_a_mistake_that_shows_in_the_training_is_told_with_its_line(mine, tmp_path, network, line):
+    text = f"{MINE.partition('RECIPE')[0]}RECIPE = Recipe('mine', Preprocessing(8, 8), {network})\n"
+    recipe = find(mine(text))
+    run = SimpleNamespace(
+        recipe=recipe, progress=SimpleNamespace(on_step=str),
+        options=SimpleNamespace(recipe=str(tmp_path / "mine.py")),
+    )  # fmt: skip
+    dataset = SimpleNamespace(labels="ab", split=str)
+    if line:
+        with pytest.raises(InputError, match=rf"mine\.py, line {line}: AttributeError: 'int' obj"):
+            learn(run, dataset)
+    else:  # a fault of ours stays one
+        with pytest.raises(AttributeError):
+            learn(run, dataset)
 
 
 # The learning rate

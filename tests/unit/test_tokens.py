@@ -93,6 +93,8 @@ def test_the_secret_is_not_sent_elsewhere(server, broker, status):
         b'{"access_token": 7}',
         b'{"access_token": ""}', b'{"access_token": "a\\u0001auth=Bearer b"}',
         b'{"access_token": "a", "expires_in": "soon"}', b'{"access_token": "a", "expires_in": [9]}',
+        b'{"access_token": "a", "expires_in": 1e400}', b'{"access_token": "a", "expires_in": NaN}',
+        b'{"access_token": "a", "expires_in": -60}',
     ],
 )  # fmt: skip
 def test_what_is_no_token_is_refused(server, broker, answer):

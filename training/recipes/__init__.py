@@ -1,17 +1,20 @@
 """Recipes: how a model of one kind is trained; one file for each."""
 
 import math
+import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from sightstream.errors import InputError
+from sightstream.errors import InputError, SightstreamError
 from sightstream.images.decode import Preprocessing
+from sightstream.images.limits import INT32, require_integer
 
 NAMES = ("starter", "leaf", "digits", "xray", "cars", "skin")
 
@@ -62,6 +65,17 @@ class Recipe:
     prepare: Callable[[Path], Path] | None = None
     """Writes the recipe's own images below a folder; returns the folder of class folders."""
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]*\w[\w.-]*", self.name):
+            raise ValueError(f"name takes letters, digits, '-', '_' and '.', not {self.name!r}")
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise TypeError(f"preprocessing is a Preprocessing(...), not {self.preprocessing!r}")
+        for field in ("epochs", "passes", "batch_size"):
+            require_integer(field, getattr(self, field), INT32)
+        train, validation, test = self.shares
+        if not (0 < train <= 1 and validation >= 0 <= test and train + validation + test < 1.001):
+            raise ValueError(f"shares are fractions of the images, of 1 in all, not {self.shares}")
+
 
 def find(name: str, network: str | None = None) -> Recipe:
     """Finds a recipe by its name, or in a file like those of this package (a path to a `.py`).
@@ -86,6 +100,8 @@ def find(name: str, network: str | None = None) -> Recipe:
     if network is None:
         return recipe
     networks: dict[str, Recipe] = getattr(module, "NETWORKS", {})
+    if not isinstance(networks, dict) or {*map(type, networks.values())} - {Recipe}:
+        raise InputError(f"the NETWORKS of {name} are no names with their Recipe(...)")
     if network not in networks:
         raise InputError(
             f"the recipe {recipe.name} has no network '{network}'; it has: "
@@ -101,15 +117,29 @@ def _from_file(path: Path) -> Any:
     module = module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
+        with mistakes_told(path):
+            spec.loader.exec_module(module)
     except SyntaxError as error:
         raise InputError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from None
+    except (Exception, SystemExit) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: {type(error).__name__}: {error}") from error
+    return module
+
+
+@contextmanager
+def mistakes_told(path: Path) -> Iterator[None]:
+    """Raises InputError with its line for what the code of a recipe's file raises in the block."""
+    try:
+        yield
     except (Exception, SystemExit) as error:
         lines = [
             f.lineno
             for f in traceback.extract_tb(error.__traceback__)
             if f.filename == str(path.absolute())
         ]
-        where = f", line {lines[-1]}" if lines else ""
-        raise InputError(f"{path}{where}: {type(error).__name__}: {error}") from error
-    return module
+        if not lines or isinstance(error, SightstreamError | SyntaxError):
+            raise
+        where = f"{path}, line {lines[-1]}"
+        raise InputError(f"{where}: {type(error).__name__}: {error}") from error

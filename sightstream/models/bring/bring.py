@@ -76,10 +76,14 @@ def steps(path: Path, wish: Wish, images: Sequence[bytes] = ()) -> Iterator[str 
     channels = _channels(foreign, facts["layout"].value)
     facts["scale"].value.require(channels)
     height, width = facts["size"].value
-    preprocessing = Preprocessing(
-        height, width, channels, facts["resize"].value, facts["aspect"].value,
-        crop=facts["crop"].value, window=wish.window, frame=wish.frame,
-    )  # fmt: skip
+    try:
+        preprocessing = Preprocessing(
+            height, width, channels, facts["resize"].value, facts["aspect"].value,
+            crop=facts["crop"].value, window=wish.window, frame=wish.frame,
+        )  # fmt: skip
+    except ValueError as error:
+        told = ", ".join(f"{key} from {facts[key].source}" for key in ("size", "crop", "resize"))
+        raise InputError(f"{path} cannot be served: {error} ({told})") from None
     yield "running the original"
     most = max(4, BYTES // (height * width * channels))
     pixels = photographs.pixels(images[:most], preprocessing)

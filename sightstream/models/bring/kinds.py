@@ -31,6 +31,8 @@ def read(path: Path, size: tuple[int, int] | None = None) -> Foreign:
     """
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
+    if not path.is_dir() and not path.is_file():  # whose reading might never end
+        raise InputError(f"{path} is a pipe or a device, and no file or folder")
     try:
         return _folder(path, size) if path.is_dir() else _file(path, size)
     except (SightstreamError, ImportError):

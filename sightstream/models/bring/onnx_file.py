@@ -125,6 +125,7 @@ def _metadata(entries: dict[str, str]) -> Facts:
         facts |= {"scale": Fact(NAMED["0..1"], source), "aspect": Fact("crop", source),
                   "resize": Fact("bilinear", source)}  # fmt: skip
         if size := labels.from_json(entries.get("imgsz", "")):
-            sides = tuple(int(side) for side in size if side.isdigit())
-            facts["size"] = Fact(sides * (2 // len(sides)), source)
+            sides = tuple(int(side) for side in size if side.isdecimal())
+            if len(sides) in {1, 2}:
+                facts["size"] = Fact(sides * (2 // len(sides)), source)
     return facts
