@@ -50,11 +50,11 @@ SECRET = re.compile(r"secret|password|token|access[.]?key", re.IGNORECASE)
 
 def shown(name: str, value: Any) -> Any:
     """Return the value of a setting, or of an option of Spark, as others may read it."""
-    if isinstance(value, dict):
-        return {each: shown(each, found) for each, found in value.items()}
     field = Settings.model_fields.get(name)
     if value and (field.annotation is SecretStr if field else SECRET.search(name)):
         return _HIDDEN
+    if isinstance(value, dict):
+        return {each: shown(each, found) for each, found in value.items()}
     return _SIGNED_IN.sub(rf"\1:{_HIDDEN}@", value) if isinstance(value, str) else value
 
 
@@ -497,5 +497,5 @@ def _explain(error: dict[str, Any]) -> str:
     sentence = error["msg"][0].lower() + error["msg"][1:]
     if error["type"] == "string_pattern_mismatch":  # a pattern is no sentence
         sentence = f"it must be such as {' or '.join(Settings.model_fields[key].examples or [])}"
-    given = repr(shown(str(error["loc"][-1]), error["input"]))
-    return f"{key}: {sentence}, not {given if len(given) <= _MOST_SHOWN else given[:_MOST_SHOWN]}"
+    given = shown(str(error["loc"][-1]), error["input"])
+    return f"{key}: {sentence}" + (f", not {given!r:.{_MOST_SHOWN}}" if given != _HIDDEN else "")

@@ -5,7 +5,6 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import streamlit as st
 from PIL import Image
 
 from sightstream import config, terminal
@@ -36,16 +35,6 @@ def size(painted):
 )
 def test_a_picture_keeps_its_proportions(image, expected):
     assert size(Painter(Limits()).fit(png(*image), 64)) == expected
-
-
-def test_a_file_that_a_refused_message_names_is_not_shown(settings, tmp_path):
-    (tmp_path / "private.png").write_bytes(png(8, 8))
-    row = {"event_id": "1", "uri": (tmp_path / "private.png").as_uri(), "error_code": None}
-    try:
-        assert size(pictures.thumbnail(row, 64)) == (64, 64)
-        assert pictures.thumbnail(row | {"error_code": "uri_refused"}, 64) is None
-    finally:
-        st.cache_resource.clear()
 
 
 def test_what_is_no_picture_has_none(tmp_path):
