@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
     from pyarrow.dataset import Dataset
 
+
+RECENT = timedelta(minutes=1)
+"""How far back the newest rows are looked for first: beside a stream, all are there."""
 
 RESERVED = ("predictions", "dead_letters", "labels")
 """Names of tables that no other table can have."""
@@ -82,8 +85,17 @@ class Snapshot:
     def newest(self, wanted: Filter, count: int, *, skip: int = 0) -> list[dict[str, Any]]:
         """Return the rows that arrived last without `LARGE`, the newest first.
 
-        Days are read from the newest on, until there are enough rows.
+        What arrived within a minute is read, and then days from the newest on, until there are
+        enough rows.
         """
+        recent = datetime.now(UTC) - RECENT
+        if not wanted.since or wanted.since < recent:
+            found = self._newest(replace(wanted, since=recent), skip + count)
+            if len(found) == skip + count:
+                return found[skip:]
+        return self._newest(wanted, skip + count)[skip:]
+
+    def _newest(self, wanted: Filter, count: int) -> list[dict[str, Any]]:
         where, values = wanted.sql()
         found: list[dict[str, Any]] = []
         days = self._days()
@@ -91,8 +103,8 @@ class Snapshot:
             days = [day for day in days if day >= wanted.since.date().isoformat()]
         columns = _all_but(LARGE, [field.name for field in self._table.schema().fields])
         taken, width = 0, 1
-        while days[taken:] and len(found) < skip + count:
-            part, left = days[taken : taken + width], skip + count - len(found)
+        while days[taken:] and len(found) < count:
+            part, left = days[taken : taken + width], count - len(found)
             chosen = f"FROM predictions WHERE date BETWEEN ?::DATE AND ?::DATE AND {where}"
             asked = [part[-1], part[0], *values]
             # All columns are read of the parts of files that have rows since then, and no others.
@@ -107,7 +119,7 @@ class Snapshot:
             )
             found += rows.to_pylist()
             taken, width = taken + width, 2 * width
-        return found[skip:]
+        return found
 
     def _days(self) -> list[str]:
         """Return the days that have rows, the newest first."""
@@ -125,25 +137,26 @@ class Snapshot:
             A row for each span, where `label` is null and `whole` true, and one for each label in
             it, which is null for rejected images; with `start`, seconds since the epoch;
             `seconds`, the length of the span; `images`; `p50` and `p95`, seconds from arrival
-            to row.
+            to row, which are estimated: no memory grows with the number of rows.
         """
         where, values = wanted.sql()
+        length = "ceil((epoch_us(max(event_time)) - epoch_us(min(event_time))) / 1e6 / ?)"
+        (seconds,) = self.ask(
+            f"SELECT greatest(1, {length}) AS seconds FROM predictions WHERE {where}",
+            [bins, *values],
+        )["seconds"].to_pylist()
         return self.ask(
             f"""
-            WITH chosen AS (
-              SELECT label, epoch_us(event_time) / 1e6 AS arrived,
+            WITH placed AS (
+              SELECT label, floor(epoch_us(event_time) / 1e6 / ?) * ? AS start,
                 (epoch_us(processed_at) - epoch_us(event_time)) / 1e6 AS latency
-              FROM predictions WHERE {where}),
-            spans AS (
-              SELECT greatest(1, ceil((max(arrived) - min(arrived)) / ?)) AS seconds FROM chosen),
-            placed AS (
-              SELECT *, floor(arrived / seconds) * seconds AS start FROM chosen, spans)
-            SELECT start, seconds, label, grouping(label) = 1 AS whole, count(*) AS images,
-              quantile_cont(latency, 0.5) AS p50, quantile_cont(latency, 0.95) AS p95
-            FROM placed GROUP BY GROUPING SETS ((start, seconds), (start, seconds, label))
-            ORDER BY start
+              FROM predictions WHERE {where})
+            SELECT start, ?::DOUBLE AS seconds, label, grouping(label) = 1 AS whole,
+              count(*) AS images, approx_quantile(latency, 0.5) AS p50,
+              approx_quantile(latency, 0.95) AS p95
+            FROM placed GROUP BY GROUPING SETS ((start), (start, label)) ORDER BY start
             """,
-            [*values, bins],
+            [seconds, seconds, *values, seconds],
         )
 
     def row(self, event_id: str) -> dict[str, Any] | None:

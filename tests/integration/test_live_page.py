@@ -70,3 +70,20 @@ def test_a_row_that_went_by_at_the_moment_of_the_click_is_opened(page, arrive):
     arrive(live.ROWS)
     first.click().run()
     assert page.query_params["event"] == newest
+
+
+def test_figures_of_a_large_table_rest_while_its_rows_go_on(page, arrive):
+    def images():
+        (found,) = (each.value for each in page.metric if each.label == "Images")
+        return int(found)
+
+    asked, until, trend = page.session_state["figures"]
+    before = buttons(page)[0].key
+    page.session_state["figures"] = asked, until + 1000, trend
+    arrive(live.ROWS)
+    page.run()
+    assert buttons(page)[0].key != before
+    assert images() == live.ROWS
+    page.session_state["figures"] = asked, until, trend
+    page.run()
+    assert images() == 2 * live.ROWS

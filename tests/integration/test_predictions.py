@@ -900,6 +900,21 @@ def test_days_that_are_not_needed_are_never_opened(table, path):
             now.newest(Filter(), 3)
 
 
+def test_rows_of_the_last_minute_come_before_older_ones(table, path):
+    now = datetime.now(UTC)
+    made = [
+        row(f"{ago}", event_time=now - timedelta(seconds=ago), date=now.date())
+        for ago in (3600, 5, 2, 1, 70)
+    ]
+    table.append(rows(*made), "app", 0)
+    assert newest(path, count=2) == ["1", "2"]
+    assert newest(path, count=1, skip=2) == ["5"]
+    assert newest(path, count=3, skip=1) == ["2", "5", "70"]
+    assert newest(path) == ["1", "2", "5", "70", "3600"]
+    assert newest(path, Filter(since=now - timedelta(seconds=3))) == ["1", "2"]
+    assert newest(path, Filter(labels=("dog",))) == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
