@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from sightstream.errors import EnvironmentUnfitError, InputError, first_line
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyarrow.compute import Expression
-    from pyarrow.dataset import Dataset
+    from pyarrow.dataset import Dataset, FileSystemDataset, ParquetFileFragment
 
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,31 @@ def dataset(table: DeltaTable, place: str, since: date | None = None) -> Dataset
     # process ends: it then aborts (https://github.com/apache/arrow/issues/34314).
     by_day = since and "date" in table.metadata().partition_columns
     days = [("date", ">=", since.isoformat())] if since and by_day else None
-    return table.to_pyarrow_dataset(partitions=days, filesystem=store(place))
+    return _without_gaps(table.to_pyarrow_dataset(partitions=days, filesystem=store(place)))
+
+
+def _without_gaps(found: FileSystemDataset) -> Dataset:
+    """Keep files of which Arrow would think that a column has no value.
+
+    Where a file lacks the statistics of a column that others have, delta-rs 1.6.6 says that its
+    values are at least, and at most, null. Such files keep the values of their partition alone.
+    """
+    import pyarrow.dataset as ds
+
+    def without(file: ParquetFileFragment) -> ParquetFileFragment:
+        known = [
+            ds.field(name).is_null() if value is None else ds.field(name) == value
+            for name, value in ds.get_partition_keys(file.partition_expression).items()
+        ]
+        expression = reduce(and_, known, ds.scalar(True))
+        return found.format.make_fragment(file.path, file.filesystem, expression)
+
+    files = list(found.get_fragments())
+    gaps = [" null[" in str(each.partition_expression) for each in files]
+    if not any(gaps):
+        return found
+    files = [without(file) if gap else file for file, gap in zip(files, gaps, strict=True)]
+    return ds.FileSystemDataset(files, found.schema, found.format, found.filesystem)
 
 
 def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:

@@ -79,6 +79,16 @@ def restore(table):
     table.restore(before)
 
 
+def statistics(table):
+    """A file has those of one column, and files from now on those of others."""
+    table.alter.set_table_properties({"delta.dataSkippingStatsColumns": "source"})
+    DeltaTable(table.table_uri).optimize.compact()
+    columns = "source,event_id,label,error_code,event_time"
+    DeltaTable(table.table_uri).alter.set_table_properties(
+        {"delta.dataSkippingStatsColumns": columns}
+    )
+
+
 CHANGES = {
     "delete": lambda table: table.delete("event_id in ('0-1', '1-1')"),
     "delete of a file's rows": lambda table: table.delete("event_id like '1-%'"),
@@ -92,6 +102,7 @@ CHANGES = {
     ),
     "overwrite": overwrite,
     "restore": restore,
+    "statistics": statistics,
 }
 
 
