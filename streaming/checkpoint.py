@@ -5,7 +5,7 @@ This is the one module that reads Spark's own files: `metadata`, `offsets` and `
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sightstream.errors import CheckpointMismatchError, InputError, first_line
 from sightstream.io import disk
@@ -157,7 +157,7 @@ def _position(checkpoint: Path, path: Path, lines: int, of: type[Any] | None) ->
     return found
 
 
-def _is_number(said: Any) -> bool:
+def _is_number(said: Any) -> TypeGuard[int]:
     return type(said) is int and -(2**63) <= said < 2**63
 
 
