@@ -23,6 +23,8 @@ SPARK = {
     # A micro-batch runs plans of three nodes, of which nothing is to be gained by making code.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # By default each half hour: until then, what lived for a minute piles up in the heap.
+    "spark.cleaner.periodicGC.interval": "10min",
     # Else what a task answers goes through the block manager from 1 MB on, in 20 ms more.
     "spark.task.maxDirectResultSize": "64m",
     # Else the first micro-batch never runs where a kill has left a file of it: since 4.1, Spark

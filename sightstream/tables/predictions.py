@@ -306,6 +306,8 @@ class Predictions:
         else:
             with suppress(commits.AlteredError):  # the others' files are merged the next time
                 merging.merge(self.path, table, MERGED)
+            # Arrow's pool keeps the room of the rows for a later merge, beside a stream for good.
+            pa.default_memory_pool().release_unused()
 
     def _clean_up(self) -> None:
         """Remove files and log entries that are older than the table's history."""
