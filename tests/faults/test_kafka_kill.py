@@ -89,6 +89,7 @@ def test_run_and_broker_are_killed_and_topic_and_table_agree(
     assert told == set(publisher.ids)
 
 
+@pytest.mark.slow  # it starts a broker twice
 def test_while_the_broker_is_away_the_folder_goes_on_and_both_do_when_it_is_back(
     new_home, starter, broker, topic, until
 ):
