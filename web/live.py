@@ -104,13 +104,13 @@ def _rows(path: str, wanted: Filter, back: timedelta | None) -> None:
     skip, version = st.session_state["skip"], predictions.version(path)
     if version is None:
         st.rerun()
-    asked, begin = (wanted, back), time.monotonic()
+    asked = wanted, back
     kept, until, trend = st.session_state.get("figures", (None, 0.0, None))
-    due = kept != asked or begin >= until
-    rows, found = _look(path, version, replace(wanted, since=_since(back)), skip, due=due)
+    due = kept != asked or time.monotonic() >= until
+    rows, found, took = _look(path, version, replace(wanted, since=_since(back)), skip, due=due)
     if found is not None:
-        trend, end = found, time.monotonic()
-        st.session_state["figures"] = asked, end + REST * (end - begin), trend
+        trend = found
+        st.session_state["figures"] = asked, time.monotonic() + REST * took, trend
     if not trend.num_rows:
         sentence = "No row matches. Choose a longer time or other filters, or send an image:"
         page.missing(sentence, "sightstream drop photo.jpg")
@@ -208,10 +208,12 @@ def _details(event: str) -> None:
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
 def _look(
     path: str, version: int, wanted: Filter, skip: int, *, due: bool
-) -> tuple[list[dict[str, Any]], pa.Table | None]:
-    """Rows of a version of the table, and figures where they are due."""
+) -> tuple[list[dict[str, Any]], pa.Table | None, float]:
+    """Rows of a version of the table; figures where they are due, and the seconds they took."""
     with snapshot(path, since=wanted.since) as now:
-        return now.newest(wanted, ROWS, skip=skip), now.trend(wanted, BINS) if due else None
+        rows, begin = now.newest(wanted, ROWS, skip=skip), time.monotonic()
+        trend = now.trend(wanted, BINS) if due else None
+        return rows, trend, time.monotonic() - begin
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
