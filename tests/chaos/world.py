@@ -45,6 +45,7 @@ SILENCE = 15.0
 
 IMPATIENT = {
     "spark.network.timeout": f"{SILENCE:.0f}s",
+    "spark.network.timeoutInterval": f"{SILENCE / 5:.0f}s",
     "spark.executor.heartbeatInterval": f"{SILENCE / 5:.0f}s",
 }
 """Options with which the driver of a cluster does so, instead of after two minutes."""
