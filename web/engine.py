@@ -37,8 +37,7 @@ class Engine:
         except Exception as error:
             self.end()
             if isinstance(error, LostError | RuntimeError):
-                why = error.detail if isinstance(error, LostError) else first_line(error)
-                raise ModelDamagedError(f"the model does not load: {why}") from None
+                raise ModelDamagedError(f"the model does not load: {first_line(error)}") from None
             raise
 
     def classify(self, image: bytes) -> Answer:

@@ -43,7 +43,9 @@ TICK = 0.02
 # of a download of AWS' command line; others are of `io.ignored`.
 _TEMPORARY = re.compile(rb"^\.|~$|\.(tmp|temp|[0-9a-f]{8})$", re.I)
 
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Flags that open a file and nothing else: no link is followed, and no pipe waited for."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LEASE: int | None = getattr(fcntl, "F_SETLEASE", None)
 
@@ -244,7 +246,7 @@ _warn = lru_cache(10_000)(log.warning)
 
 def _opened(path: bytes) -> tuple[os.stat_result, bool | None]:
     """Return a file's status, and whether it has a writer, by one descriptor."""
-    descriptor = os.open(path, _READ)
+    descriptor = os.open(path, READ)
     try:
         return os.fstat(descriptor), _has_writer(descriptor)
     finally:

@@ -109,19 +109,24 @@ def _answer_alone(gateway: Any, pid: int) -> None:
 
     def made(parameters: Any) -> Any:
         server = make(parameters)
-        connect = server._create_connection
-
-        def connected(opened: socket, stream: Any) -> Any:
-            connection = connect(opened, stream)
-            if not _is_of(pid, opened):
-                log.warning("a connection to Spark's server in Python was refused: not of its JVM")
-                connection.start = connection.close
-            return connection
-
-        server._create_connection = connected
+        _refuse_others(server, pid)
         return server
 
     gateway._create_callback_server = made
+
+
+@_guarded  # py4j makes the server later, beyond the guard of who asked for this
+def _refuse_others(server: Any, pid: int) -> None:
+    connect = server._create_connection
+
+    def connected(opened: socket, stream: Any) -> Any:
+        connection = connect(opened, stream)
+        if not _is_of(pid, opened):
+            log.warning("a connection to Spark's server in Python was refused: not of its JVM")
+            connection.start = connection.close
+        return connection
+
+    server._create_connection = connected
 
 
 def _is_of(pid: int, opened: socket) -> bool:

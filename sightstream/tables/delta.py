@@ -167,12 +167,8 @@ def _without_gaps(found: FileSystemDataset) -> Dataset:
 
 
 def _scanned(table: DeltaTable, place: str, predicate: str | None) -> pa.Table:
-    from deltalake.exceptions import DeltaError
-
-    try:
+    with readable(place):
         rows = pa.table(table.scan(predicate=predicate).read_all())
-    except DeltaError as error:
-        raise InputError(f"the table {place} cannot be read: {first_line(error)[:160]}") from None
     return rows.cast(pa.schema(table.schema().to_arrow()))
 
 

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from sightstream.images.event import readable
 from sightstream.io import disk
-from sightstream.io.folder import Beneath, files
+from sightstream.io.folder import READ, Beneath, files
 
 log = logging.getLogger(__name__)
 
 FULL = {ENOSPC, EDQUOT}
 _TAKEN = b".sightstream-"
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 2**20
 
 
@@ -98,7 +97,7 @@ def _complete(held: bytes, target: Path, folder: int | None) -> None:
         copy = target.with_name(f"{target.name}.copy")
         copy.unlink(missing_ok=True)
         if stat.S_ISREG(os.stat(held, dir_fd=folder, follow_symlinks=False).st_mode):
-            _copy(os.open(held, _READ, dir_fd=folder), copy)
+            _copy(os.open(held, READ, dir_fd=folder), copy)
         else:
             copy.touch()  # its event says why there is no image
         disk.sync(copy)
