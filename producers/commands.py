@@ -58,9 +58,10 @@ def drop(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Copy images into the inbox; each appears there at once and whole.
+    """Copy images into the inbox.
 
-    Folders keep their structure. The path below the inbox becomes original_name in the row.
+    Each appears there at once and whole. Folders keep their structure. The path below the inbox
+    becomes original_name in the row.
 
     Example: sightstream drop photos/ --rate 10
     """
@@ -110,13 +111,13 @@ def publish(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Publish images to a Kafka topic; all replicas acknowledge each of them.
+    """Publish images to a Kafka topic.
 
-    Folders keep their structure: the path from the folder's name on becomes original_name in the
-    row. An image that is too large for the topic is sent as its uri if it lies below one of
-    kafka_uri_prefixes; images of an object store always are. Exit code 0 when all images were
-    acknowledged, 1 when one was refused, 7 when the broker stayed unreachable. Without images,
-    --create-topic makes the topic alone.
+    All replicas acknowledge each of them. Folders keep their structure: the path from the folder's
+    name on becomes original_name in the row. An image that is too large for the topic is sent as
+    its uri if it lies below one of kafka_uri_prefixes; images of an object store always are. Exit
+    code 0 when all images were acknowledged, 1 when one was refused, 7 when the broker stayed
+    unreachable. Without images, --create-topic makes the topic alone.
 
     Example: sightstream publish photos/ --topic images --create-topic --rate 10
     """
@@ -222,7 +223,7 @@ def load(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Send images to a running stream and report their rows and latencies.
+    """Send images to a running stream and report how they fare.
 
     Each image is looked up in the predictions table of this home. The latency is the time from
     the file's appearance in the inbox, or the broker's acknowledgement, to the row as this

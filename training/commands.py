@@ -203,7 +203,7 @@ def refresh(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train the champion further on images that were labelled since its training.
+    """Train the champion further on images that were labelled since.
 
     Champion and challenger are evaluated on the same images, which neither has seen. The
     challenger is promoted when its macro F1 is not lower and no class loses more than the margin.

@@ -54,7 +54,7 @@ def web(
     ] = None,
     home: options.Home = None,
 ) -> None:
-    """Serve the web page: classify images, watch the stream, compare models, label.
+    """Serve the web page: classify, watch, compare and label.
 
     It has no users and no passwords: whoever reaches its address may classify, look and label.
     Models can be promoted on loopback only, unless the setting web_promote allows more.

@@ -60,7 +60,9 @@ def models_show(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a version: labels, preprocessing, metrics, training settings, files.
+    """Show what a version is made of.
+
+    Its labels, preprocessing, metrics, training settings and files.
 
     Example: sightstream models show starter champion
     """
@@ -99,7 +101,9 @@ def models_diff(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Compare two versions: their metrics, and the settings and labels that differ.
+    """Compare two versions.
+
+    Their metrics, and the settings and labels that differ.
 
     With --live, where the stream ran with --shadow: on how many images they agreed, by label, and
     the newest ones on which they did not. With --table, which also writes a page with pictures: the
@@ -137,7 +141,9 @@ def models_promote(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make a version the champion; a running stream uses it from its next micro-batch on.
+    """Make a version the champion.
+
+    A running stream uses it from its next micro-batch on.
 
     Example: sightstream models promote starter 2
     """

@@ -26,7 +26,7 @@ def query(
     home: options.Home = None,
     as_json: options.Json = False,
 ) -> None:
-    """Query the tables predictions, dead_letters and labels, also while the stream runs.
+    """Query the tables with SQL, also while the stream runs.
 
     predictions has one row for each image. dead_letters are the rows of rejected images. labels
     are the labels that people gave to images, by event_id. Tables of backfills have their names.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sightstream.errors import (
     ConfigError,
+    EnvironmentUnfitError,
     ModelNotFoundError,
     RegistryUnavailableError,
     first_line,
@@ -485,6 +486,11 @@ class Registry:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
 
+            if isinstance(error, ModuleNotFoundError):  # the driver that its database needs
+                raise EnvironmentUnfitError(
+                    f"the registry {self.shown} needs the Python module {error.name}, which is not "
+                    "installed: install the driver of its database beside sightstream"
+                ) from error
             if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError):
                 raise
             reason = "it is locked by another process; try again when that is done"

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from sightstream.config import Settings
-from sightstream.errors import ModelDamagedError, ModelNotFoundError, RegistryUnavailableError
+from sightstream.errors import (
+    EnvironmentUnfitError,
+    ModelDamagedError,
+    ModelNotFoundError,
+    RegistryUnavailableError,
+)
 from sightstream.models.registry import Registry
 from tests.tiny_model import register
 
@@ -307,6 +312,11 @@ def test_a_database_that_is_none_is_told_at_once(tmp_path):
         with pytest.raises(RegistryUnavailableError, match=f"{name} failed: .*{reason}"):
             Registry(f"sqlite:///{tmp_path / name}").names()
     assert time.monotonic() - begin < 30
+
+
+def test_a_database_whose_driver_is_missing_is_told():
+    with pytest.raises(EnvironmentUnfitError, match="needs the Python module pymssql"):
+        Registry("mssql+pymssql://me@127.0.0.1/x").names()
 
 
 # Homes that are moved and copied

@@ -168,6 +168,12 @@ def test_the_help_keeps_its_order():
     assert shown == [*ORDER.split(), "models", "config"]
 
 
+@pytest.mark.parametrize("group", ["", "models", "config"])
+def test_what_a_command_does_is_told_whole_on_a_narrow_terminal(group):
+    shown = CliRunner().invoke(app, [*group.split(), "--help"], terminal_width=80).output
+    assert [line for line in shown.partition("Commands:")[2].splitlines() if "..." in line] == []
+
+
 def test_a_package_adds_a_command(package, tmp_path, capsys, monkeypatch):
     package("tea", "1.0")
     info = tmp_path / "site" / "tea-1.0.dist-info"
