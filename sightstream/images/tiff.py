@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from sightstream.images import extra
 from sightstream.images.levels import Samples, sixteen_bits
 from sightstream.images.limits import RefusedError
-from sightstream.images.tiff_damage import refuse_sparse, require_intact, require_same_fax
+from sightstream.images.tiff_damage import refuse_missing, require_intact, require_same_fax
 from sightstream.images.tiff_pages import at_picture
 from sightstream.images.tiff_tags import Tags, unsupported
 
@@ -63,7 +63,7 @@ def open_picture(stream: BytesIO) -> Image.Image:
 def load(image: Image.Image, data: bytes) -> Image.Image | Samples | None:
     """Decode the pixels; samples of more than 8 bits are returned as they are stored."""
     read: Any = image
-    refuse_sparse(read.tags)
+    refuse_missing(read.tags)
     found = _loaded(image)
     require_intact(data, read.tags)
     return found

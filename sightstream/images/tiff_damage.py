@@ -28,9 +28,16 @@ def require_intact(data: bytes, tags: Tags) -> None:
             jpeg.require_intact(tags.jpeg_tables[:-2] + segment[2 if tags.jpeg_tables else 0 :])
 
 
-def refuse_sparse(tags: Tags) -> None:
-    """Refuse what has strips or tiles that were never written, as GDAL leaves out empty ones."""
+def refuse_missing(tags: Tags) -> None:
+    """Refuse what has fewer strips or tiles than its size needs, or some that were never written.
+
+    Pillow and tifffile would have black pixels there. GDAL leaves out empty ones.
+    """
     places = list(zip(tags.offsets, tags.counts, strict=False))
+    if places and len(tags.offsets) < tags.segment_count:
+        raise ValueError(
+            f"it has {len(tags.offsets):,} of its {tags.segment_count:,} strips or tiles"
+        )
     used = places[: len(places) * tags.bands_used // tags.bands] if tags.is_planar else places
     if absent := used.count((0, 0)):
         kind = f"TIFF that lacks {absent:,} of {len(used):,} strips or tiles (sparse)"

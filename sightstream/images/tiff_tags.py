@@ -70,11 +70,23 @@ class Tags:
     @property
     def segment_size(self) -> int:
         """The most bytes that a strip or tile may have when it is decoded."""
-        width, height, rows = ((all_of(self.directory, tag) or (0,))[0] for tag in (322, 323, 278))
-        rows = height or min(rows or self.height, self.height)
+        width, height = self._segment
         bands = 1 if self.is_planar else self.bands
-        size: int = ((width or self.width) * self.bits * bands + 7) // 8 * rows
+        size: int = (width * self.bits * bands + 7) // 8 * height
         return size
+
+    @property
+    def segment_count(self) -> int:
+        """How many strips or tiles its width, height and bands need."""
+        width, height = self._segment
+        count: int = -(-self.width // width) * -(-self.height // height)
+        return count * (self.bands if self.is_planar else 1)
+
+    @property
+    def _segment(self) -> tuple[int, int]:
+        """The width and height of a strip or tile."""
+        width, height, rows = ((all_of(self.directory, tag) or (0,))[0] for tag in (322, 323, 278))
+        return width or self.width, height or min(rows or self.height, self.height)
 
     @property
     def jpeg_tables(self) -> bytes:

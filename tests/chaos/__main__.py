@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -28,6 +29,8 @@ STARTER = world.REPOSITORY / "build" / "chaos" / "starter"
 def main() -> int:
     """Returns 0 where nothing was lost, doubled or wrong, and `MISSED` where that hides a bug."""
     asked = _arguments()
+    # What was started and mounted ends with it, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if asked.seeds:
         code = _many(asked)
     else:

@@ -1,5 +1,6 @@
 """tiff_damage: a damaged strip or tile is refused, and an intact one of each kind is not."""
 
+import re
 import zlib
 from io import BytesIO
 
@@ -124,3 +125,21 @@ def test_what_was_never_written_is_refused_by_its_kind(lost, compression, dtype)
     refused = decode(bytes(data), SAME)
     assert refused.code == "unsupported_format"
     assert "lacks 1 of 28 strips or tiles (sparse)" in refused.detail
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    "kind", [{"rowsperstrip": 40}, {"tile": (64, 48)}], ids=["strips", "tiles"]
+)
+def test_a_size_that_needs_more_strips_or_tiles_than_there_are_is_damage(kind, compression, dtype):
+    data = bytearray(written(COLOUR.astype(dtype), photometric="rgb", compression=compression,
+                             **kind))  # fmt: skip
+    assert len(decode(bytes(data), SAME).pixels)
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        tag = file.pages.first.tags["ImageLength"]
+        height = tag.value + 100
+        data[tag.valueoffset : tag.valueoffset + 2] = height.to_bytes(2, "little")
+    refused = decode(bytes(data), SAME)
+    assert refused.code == "corrupt"
+    assert re.search(r"it has \d+ of its \d+ strips or tiles", refused.detail)
