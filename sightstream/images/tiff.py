@@ -172,7 +172,7 @@ def _require_all(page: Any, tags: Tags, size: int) -> None:
         places = places[: len(places) * tags.bands_used // tags.bands]
     if any(offset + count > size for offset, count in places):
         raise RefusedError("truncated", f"The TIFF ends too early, after {size:,} bytes.")
-    if not all(offset and count for offset, count in places):
+    if not all(offset > 0 and count > 0 for offset, count in places):
         raise ValueError("strips or tiles are missing")
 
 

@@ -143,3 +143,12 @@ def test_a_size_that_needs_more_strips_or_tiles_than_there_are_is_damage(kind, c
     refused = decode(bytes(data), SAME)
     assert refused.code == "corrupt"
     assert re.search(r"it has \d+ of its \d+ strips or tiles", refused.detail)
+
+
+def test_a_place_before_the_file_is_damage():
+    data = bytearray(written(COLOUR.astype("f4"), photometric="rgb", rowsperstrip=40))
+    with tifffile.TiffFile(BytesIO(data)) as file:
+        tag = file.pages.first.tags["StripOffsets"]
+    data[tag.offset + 2 : tag.offset + 4] = (9).to_bytes(2, "little")  # signed, of four bytes
+    data[tag.valueoffset + 4 : tag.valueoffset + 8] = (-104).to_bytes(4, "little", signed=True)
+    assert decode(bytes(data), SAME).code == "corrupt"
