@@ -4,7 +4,6 @@ It owns the timer of the process (ITIMER_REAL): at work that bounds a step, at r
 back.
 """
 
-import ctypes
 import os
 import runpy
 import signal
@@ -16,6 +15,7 @@ from importlib.machinery import PathFinder
 from time import monotonic
 
 from sightstream.images import mute_pillow
+from sightstream.io import memory
 
 REST_SECONDS = 1.0
 """Time without a task after which a worker gives memory back."""
@@ -63,8 +63,7 @@ def drop_archives() -> None:
 def at_work() -> Iterator[None]:
     """A task of a worker, in which `end_in` works; to be entered in the main thread.
 
-    A worker that has had a rest gives freed memory back to the system. glibc keeps what lies below
-    memory in use, 80 MB now and then. Giving it back takes 1 to 5 ms, and getting it again as much.
+    A worker that has had a rest gives freed memory back to the system, 80 MB now and then.
     """
     global _is_at_work, _end
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -76,7 +75,7 @@ def at_work() -> Iterator[None]:
         yield
     finally:
         _is_at_work = False
-        signal.signal(signal.SIGALRM, _release_memory)
+        signal.signal(signal.SIGALRM, lambda *_: memory.give_back())
         signal.setitimer(signal.ITIMER_REAL, REST_SECONDS)
 
 
@@ -96,9 +95,3 @@ def end_in(seconds: float) -> None:
         if not now + seconds <= _end <= now + latest:
             _end = now + latest
             signal.setitimer(signal.ITIMER_REAL, latest)
-
-
-def _release_memory(*_: object) -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # which other C libraries do not have
-    if trim:
-        trim(0)

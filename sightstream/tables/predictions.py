@@ -21,7 +21,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from sightstream.errors import InputError
-from sightstream.io import disk
+from sightstream.io import disk, memory
 from sightstream.tables import commits, delta, doubles, merging
 from sightstream.tables.schema import LARGE, LATER, ROW
 
@@ -306,8 +306,9 @@ class Predictions:
         else:
             with suppress(commits.AlteredError):  # the others' files are merged the next time
                 merging.merge(self.path, table, MERGED)
-            # Arrow's pool keeps the room of the rows for a later merge, beside a stream for good.
+            # Else the room of the rows is kept for a later merge, beside a stream for good.
             pa.default_memory_pool().release_unused()
+            memory.give_back()
 
     def _clean_up(self) -> None:
         """Remove files and log entries that are older than the table's history."""
