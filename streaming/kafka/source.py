@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sightstream.errors import BrokerRefusedError, BrokerUnavailableError
+from sightstream.errors import BrokerRefusedError, BrokerUnavailableError, first_line
 from sightstream.images.limits import Limits
 from sightstream.images.store import Store
 from sightstream.io import kafka, librdkafka
@@ -76,10 +76,18 @@ class KafkaSource:
         self._max_offsets = max_offsets
         self._stands: list[Partition] = []
         self._suffix = ""
-        with kafka.connect(topic.broker) as client:
-            self._look(client)
-            self._recognise()
-            self._look(client)
+        from kafka.errors import KafkaError
+
+        try:
+            with kafka.connect(topic.broker) as client:
+                self._look(client)
+                self._recognise()
+                self._look(client)
+        except KafkaError as error:  # such as a partition that has no leader yet
+            raise BrokerUnavailableError(
+                f"Kafka at {topic.broker.servers} answers, but does not tell what topic "
+                f"{topic.name} holds ({first_line(error)}); try again when it has leaders"
+            ) from error
         self._committed = {each.number: each.committed for each in self._stands}
 
     @property
