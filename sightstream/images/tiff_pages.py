@@ -66,9 +66,7 @@ def _counts_tiles(tags: Tags, directory: Any) -> bool:
     width, height = (all_of(directory, tag) or (0,) for tag in (322, 323))
     if not (width[0] and height[0]):
         return False
-    planes = tags.bands if tags.is_planar else 1
-    tiles: int = -(-tags.width // width[0]) * -(-tags.height // height[0]) * planes
-    return len(all_of(directory, 273)) == tiles
+    return len(all_of(directory, 273)) == tags.segment_count
 
 
 def _misses_jpeg(data: bytes, directory: Any) -> bool:

@@ -86,7 +86,7 @@ class KafkaSource:
         except KafkaError as error:  # such as a partition that has no leader yet
             raise BrokerUnavailableError(
                 f"Kafka at {topic.broker.servers} answers, but does not tell what topic "
-                f"{topic.name} holds ({first_line(error)}); try again when it has leaders"
+                f"{topic.name} holds ({first_line(error)}); try again when it does"
             ) from error
         self._committed = {each.number: each.committed for each in self._stands}
 
