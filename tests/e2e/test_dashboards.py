@@ -4,6 +4,8 @@ import json
 import math
 import shutil
 import sys
+import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -112,10 +114,18 @@ class TestARealRun:
                 registry.promote("starter", copy.number)
                 done = home("refresh", "starter", "--data", wrong, "--epochs", "1", "--no-promote")
                 assert done.returncode == 0, done.stderr
-                beside = ("sightstream_other_answers_total", "challenger", "starter", "ok")
-                until(lambda: beside in figures(run))
                 give(starter.digits[50:250], "second")
                 give(starter.digits[250:450], "third")
+                # A shadow answers when it has started, and then in its share of the time.
+                compared = "max(increase(sightstream_agreement_total[10m])) > 0"
+                digits = iter(starter.digits[450:])
+                until(
+                    lambda: (
+                        asked.ask(compared)
+                        or give(list(islice(digits, 20)), f"more {time.time_ns()}")
+                    ),
+                    120,
+                )
                 newest = ("sightstream_registry_version", "newest", "starter")
                 until(lambda: figures(run).get(newest) == copy.number + 1)
                 drift = ("sightstream_drift_psi", "label")
