@@ -10,10 +10,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -21,13 +19,13 @@ from threading import Event
 import pyarrow as pa
 
 from sightstream.config import Acceptance
-from sightstream.images.event import new_event_id, readable
+from sightstream.images.event import consecutive, milliseconds, new_event_ids, readable
 from sightstream.images.store import local_path
 from sightstream.io import changes, disk
 from sightstream.io.folder import PAUSE, Arrival, Arrivals, Beneath, pause
 from sightstream.tables.schema import EVENT
 from streaming.folder import crossing, stuck
-from streaming.folder.manifests import PENDING, between, placed, publish, read, write
+from streaming.folder.manifests import PENDING, pending, placed, publish, read, write
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +75,7 @@ class Intake:
         self._stuck_file = folders.stuck
         self._stuck: dict[bytes, str] | None = None
         self._absent = dict[bytes, str]()
+        self._interrupted = True  # perhaps
         for folder in (folders.inbox, folders.images, folders.manifests):
             disk.make(folder, "the inbox" if folder == folders.inbox else "the folder")
 
@@ -100,8 +99,9 @@ class Intake:
             self._tell_stuck()
             return 0
         self._absent = {}
-        if recovered := recover(self._folders):
+        if self._interrupted and (recovered := recover(self._folders)):
             self._on_arrival(recovered)
+        self._interrupted = False
         taken, arrivals = 0, self._arrivals.look()
         while chunk := list(islice(arrivals, self._chunk)):
             taken += self._move(chunk)
@@ -132,23 +132,24 @@ class Intake:
     def _move(self, chunk: list[Arrival]) -> int:
         # Each step for all files: all steps for one file after the other take a tenth longer.
         events = self._events(chunk)
-        write(self._manifests / PENDING, events)
+        listed = _listed(self._manifests, events["event_id"][0].as_py())
+        self._interrupted = True
+        write(listed, events)
         targets = zip(chunk, events["uri"].to_pylist(), strict=True)
         with self._beneath:
             moved = [self._rename(path, uri) for (path, *_), uri in targets]
-        _publish(self._manifests, events, moved)
+        _publish(self._manifests, listed, events, moved)
+        self._interrupted = False
         if taken := sum(moved):
             self._on_arrival(taken)
         return taken
 
     def _events(self, chunk: list[Arrival]) -> pa.Table:
         paths, infos, came = zip(*chunk, strict=True)
-        ids, now = [new_event_id(time.time()) for _ in chunk], time.time()
-        places = [
-            # By now, not by its arrival: what is taken late must not join what is removed.
-            f"{_folder(int(now // SPAN))}/{event_id}{_suffix(path)}"
-            for path, event_id in zip(paths, ids, strict=True)
-        ]
+        ids = new_event_ids(time.time(), len(chunk))
+        # By now, not by its arrival: what is taken late must not join what is removed.
+        span = _folder(ids[0])
+        places = [f"{span}/{each}{_suffix(path)}" for path, each in zip(paths, ids, strict=True)]
         names = [readable(path[len(self._inbox) + 1 :]) for path in paths]
         return _table(ids, places, names, came, infos)
 
@@ -200,18 +201,19 @@ def _moved(name: bytes, target: str, folder: int | None) -> None:
 
 def recover(folders: Folders) -> int:
     """Publish events of images that were moved before a crash; drop others; return their number."""
+    return sum(_recovered(folders, path) for path in pending(folders.manifests))
+
+
+def _recovered(folders: Folders, listed: Path) -> int:
     manifests = folders.manifests
-    pending = manifests / PENDING
-    if not pending.exists():
-        return 0
     try:
-        events = read([pending])
+        events = read([listed])
     except ValueError as error:  # a crash cut it short before a file was moved, or it broke later
-        events = _unlisted(folders)
+        events = _found(folders, listed.name.removeprefix(f"{PENDING}-"))
         if len(events):
             kept = manifests / f"{PENDING}.damaged"
-            kept.write_bytes(pending.read_bytes())
-            _rewrite(manifests, events)
+            kept.write_bytes(listed.read_bytes())
+            _rewrite(listed, events)
             log.error(
                 "%s; it is kept as %s. %d images that it named were moved already: they are "
                 "classified, under the names that their files have in %s", error, kept,
@@ -220,48 +222,52 @@ def recover(folders: Folders) -> int:
     targets = [local_path(uri) for uri in placed(events, folders.images)["uri"].to_pylist()]
     crossing.finish(os.fsencode(folders.inbox), targets)
     moved = [os.path.lexists(target) for target in targets]
-    _publish(manifests, events, moved)
+    _publish(manifests, listed, events, moved)
     return sum(moved)
 
 
-def _unlisted(folders: Folders) -> pa.Table:
-    """Return events of files that were moved after all that the newest manifest names.
+def _listed(manifests: Path, first: str) -> Path:
+    """Return where events are listed whose ids follow a first one: it says which they are.
 
-    Their ids are in their names, and in the order of time.
+    So does no clock: it may have been set back since, or ahead before.
     """
-    inbox, now = os.fsencode(folders.inbox), _folder(int(time.time() // SPAN))
-    day = max(folders.images.glob("[0-9]*-*-*"), default=folders.images)
-    span = max(day.glob("[0-9]" * 4), default=folders.images / now)
-    crossing.finish(inbox, [f"{span}/{name}" for name in crossing.begun(inbox)])
-    last = ""
-    with suppress(ValueError):  # that is damaged, too: an id that has a row gets no second one
-        newest = read(between(folders.manifests, {})[-1:])
-        last = max(newest["event_id"].to_pylist(), default="")
-    names = os.listdir(span) if span.exists() else []
-    names = sorted(each for each in names if each[:36] > last and _OURS.fullmatch(each))
+    return manifests / f"{PENDING}-{first}"
+
+
+def _found(folders: Folders, first: str) -> pa.Table:
+    """Return events of files that were moved, and whose ids, their names, follow a first one."""
+    if not _OURS.fullmatch(first):
+        return EVENT.empty_table()
+    inbox, span = os.fsencode(folders.inbox), folders.images / _folder(first)
+
+    def ours(names: Iterable[str]) -> list[str]:
+        named = [each for each in names if _OURS.fullmatch(each)]
+        return sorted(each for each in named if consecutive(first, each[:36], MANIFEST_IMAGES))
+
+    crossing.finish(inbox, [f"{span}/{name}" for name in ours(crossing.begun(inbox))])
+    names = ours(os.listdir(span) if span.exists() else [])
     return _table(
         [name[:36] for name in names],
         [f"{span.parent.name}/{span.name}/{name}" for name in names],
         names,
-        [int(name[:13].replace("-", ""), 16) / 1000 for name in names],
+        [milliseconds(name) / 1000 for name in names],
         [(span / name).lstat() for name in names],
     )
 
 
-def _publish(manifests: Path, events: pa.Table, moved: list[bool]) -> None:
-    pending = manifests / PENDING
+def _publish(manifests: Path, listed: Path, events: pa.Table, moved: list[bool]) -> None:
     if not any(moved):
-        pending.unlink()
+        listed.unlink()
         return
     if not all(moved):
-        _rewrite(manifests, events.filter(pa.array(moved)))
-    publish(manifests, pending)
+        _rewrite(listed, events.filter(pa.array(moved)))
+    publish(manifests, listed)
 
 
-def _rewrite(manifests: Path, events: pa.Table) -> None:
-    rewritten = manifests / f"{PENDING}.rewritten"
+def _rewrite(listed: Path, events: pa.Table) -> None:
+    rewritten = listed.with_name(f"{PENDING}.rewritten")
     write(rewritten, events)
-    rewritten.replace(manifests / PENDING)
+    rewritten.replace(listed)
 
 
 def _suffix(path: bytes) -> str:
@@ -269,6 +275,7 @@ def _suffix(path: bytes) -> str:
     return "." + ending.decode().lower() if len(ending) <= 5 and ending.isalnum() else ""
 
 
-@lru_cache(2)  # of spans since the epoch, UTC
-def _folder(number: int) -> str:
-    return time.strftime("%Y-%m-%d/%H%M", time.gmtime(number * SPAN))
+def _folder(event_id: str) -> str:
+    """Return the folder of images that were taken at the time of an id, in UTC."""
+    span = milliseconds(event_id) // (1000 * SPAN) * SPAN
+    return time.strftime("%Y-%m-%d/%H%M", time.gmtime(span))

@@ -20,11 +20,12 @@ from sightstream.tables.schema import EVENT
 log = logging.getLogger(__name__)
 
 SUFFIX = ".arrow"
-PENDING = "pending"  # name of a manifest that is not published yet
+PENDING = "pending"  # begins the name of a manifest that is not published yet
 
 Offset = dict[str, str]  # the position after a manifest, by its name; empty before the first
 KEY = "manifest"  # name of an offset's only field
 _MANIFEST = re.compile(r"\d{20}\.arrow$")
+_NOT_YET = re.compile(rf"{PENDING}(-[0-9a-f-]{{36}})?")
 _ABSOLUTE = "file:"  # begins the uris of manifests that early releases wrote
 
 
@@ -32,6 +33,11 @@ def published(manifests: Path, after: str = "") -> list[str]:
     """Return the names of the manifests after one, in the order of their publication."""
     names = (entry.name for entry in os.scandir(manifests))
     return sorted(name for name in names if name > after and _MANIFEST.match(name))
+
+
+def pending(manifests: Path) -> list[Path]:
+    """Return what is not published yet; more than one only where files were copied here."""
+    return sorted(p for p in manifests.glob(f"{PENDING}*") if _NOT_YET.fullmatch(p.name))
 
 
 def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path]:
@@ -49,12 +55,12 @@ def write(path: Path, events: pa.Table) -> None:
     disk.sync(path)
 
 
-def publish(manifests: Path, pending: Path) -> None:
+def publish(manifests: Path, listed: Path) -> None:
     """Make a file that was written the newest manifest; a disk that does not sync that is told."""
     # Names rise even if the clock is set back, since the newest manifest is never deleted.
     last = max(published(manifests), default="0" + SUFFIX)
     number = max(time.time_ns(), int(last.removesuffix(SUFFIX)) + 1)
-    path = pending.rename(manifests / f"{number:020d}{SUFFIX}")
+    path = listed.rename(manifests / f"{number:020d}{SUFFIX}")
     try:
         disk.sync(manifests)
     except OSError as error:  # its images are on their way: an error would say that they are not

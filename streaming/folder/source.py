@@ -14,7 +14,7 @@ from sightstream.tables.schema import EVENT_COLUMNS, ddl
 from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
 from streaming.folder.intake import Folders, Intake
-from streaming.folder.manifests import PENDING, between, places, read
+from streaming.folder.manifests import between, pending, places, read
 from streaming.source import Tasks, Work
 
 if TYPE_CHECKING:
@@ -149,8 +149,9 @@ def held(manifests: Path, checkpoint_folder: Path) -> set[str]:
     found = set[str]()
     if not manifests.is_dir():  # images came by another source
         return found
-    with suppress(FileNotFoundError, ValueError):  # it is published by now, or has moved no image
-        found.update(places(read([manifests / PENDING])).to_pylist())
+    for path in pending(manifests):
+        with suppress(FileNotFoundError, ValueError):  # it is published by now, or has moved none
+            found.update(places(read([path])).to_pylist())
     for path in between(manifests, checkpoint.offset(checkpoint_folder, of=str)):
         with suppress(FileNotFoundError):  # all its images have rows since
             found.update(places(read([path])).to_pylist())

@@ -11,7 +11,10 @@ from sightstream.images.event import (
     CONTENT_TYPE,
     URI,
     ImageEvent,
+    consecutive,
+    milliseconds,
     new_event_id,
+    new_event_ids,
     readable,
 )
 
@@ -51,6 +54,14 @@ def test_ids_of_one_instant_are_distinct():
 def test_ids_sort_by_their_microseconds():
     ids = [new_event_id(NOW + step / 1e6) for step in range(2000)]
     assert ids == sorted(ids)
+
+
+def test_ids_that_are_made_together_sort_and_are_known_by_the_first():
+    before, ids, after = (new_event_ids(NOW + wait / 1e3, 1000) for wait in (-1, 0, 1))
+    assert ids == sorted(ids)
+    assert all(consecutive(ids[0], each, 1000) for each in ids)
+    assert not any(consecutive(ids[0], each, 1000) for each in before + after)
+    assert {milliseconds(each) for each in ids} == {int(NOW * 1000)}
 
 
 def test_a_name_in_utf_8_is_read_as_such():

@@ -10,9 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from sightstream.images.event import new_event_id
 from streaming import checkpoint
 from streaming.folder.intake import Folders, Intake
-from streaming.folder.manifests import between
+from streaming.folder.manifests import PENDING, between, pending
 from tests.chaos.faults.fault import Did, Fault
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def torn_pending(world: World, chance: Random) -> Iterator[Did]:
     try:
         manifests = world.home.settings.manifests
         whole = max(manifests.glob("*.arrow"), default=None)
-        there = manifests / "pending"
-        if whole and not there.exists():
+        there = manifests / f"{PENDING}-{new_event_id(time.time())}"
+        if whole and not pending(manifests):
             content = whole.read_bytes()
             there.write_bytes(content[: chance.choice([0, len(content) // 2])])
             did = Did(f"{there.stat().st_size} of {len(content)} bytes")
