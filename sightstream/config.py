@@ -249,6 +249,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{value} names the folder of a user who is not known here") from None
         return value
 
+    @field_validator("driver_memory")
+    @classmethod
+    def _is_enough(cls, value: str) -> str:
+        if value.endswith("m") and int(value[:-1]) < 512:
+            raise ValueError(f"Spark does not start with {value}; give it 512m or more")
+        return value
+
     @field_validator("metrics_host", "web_host")
     @classmethod
     def _is_host(cls, value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -76,18 +77,7 @@ class KafkaSource:
         self._max_offsets = max_offsets
         self._stands: list[Partition] = []
         self._suffix = ""
-        from kafka.errors import KafkaError
-
-        try:
-            with kafka.connect(topic.broker) as client:
-                self._look(client)
-                self._recognise()
-                self._look(client)
-        except KafkaError as error:  # such as a partition that has no leader yet
-            raise BrokerUnavailableError(
-                f"Kafka at {topic.broker.servers} answers, but does not tell what topic "
-                f"{topic.name} holds ({first_line(error)}); try again when it does"
-            ) from error
+        self._first_look()
         self._committed = {each.number: each.committed for each in self._stands}
 
     @property
@@ -164,6 +154,25 @@ class KafkaSource:
             return False
         # As after a change of kafka_isolation_level. Spark would call that a loss.
         return not any(each.end < each.committed <= each.last for each in self._stands)
+
+    def _first_look(self) -> None:
+        from kafka.errors import KafkaError
+
+        broker, deadline = self._topic.broker, time.monotonic() + kafka.ANSWER_SECONDS
+        while True:
+            try:
+                with kafka.connect(broker) as client:
+                    self._look(client)
+                    self._recognise()
+                    return self._look(client)
+            except KafkaError as error:  # such as a partition that has no leader yet
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailableError(
+                        f"Kafka at {broker.servers} answers, but does not tell what topic "
+                        f"{self._topic.name} holds ({first_line(error)}): see that each of its "
+                        "partitions has a leader"
+                    ) from error
+            time.sleep(0.2)
 
     def _options(self) -> dict[str, str | int | bool]:
         topic = self._topic

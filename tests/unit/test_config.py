@@ -377,6 +377,7 @@ def test_no_text_has_a_zero_byte_or_bytes_that_are_no_utf_8(monkeypatch, key):
         ("inbox_uri", "s3://[photos/", "it is no uri: Invalid IPv6 URL"),
         ("registry_uri", "http://me:secret@[x", "it is no uri: Invalid IPv6 URL"),
         ("driver_memory", "0g", "it must be such as 512m or 2g"),
+        ("driver_memory", "511m", "Spark does not start with 511m; give it 512m or more"),
         ("driver_memory", "\uff12g", "it must be such as 512m or 2g"),
         ("master", "local[1\u0663]", "it must be such as local"),
         ("table_history", "1\u0663h", "it must be such as 12h or 7d"),
