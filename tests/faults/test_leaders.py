@@ -27,6 +27,7 @@ def nodes(tmp_path):
         yield both
 
 
+@pytest.mark.slow  # it starts two brokers, and one of them twice
 def test_a_start_waits_for_leaders_and_then_says_what_is_missing(
     nodes, settings, tmp_path, monkeypatch
 ):
