@@ -71,6 +71,8 @@ class Supervised(Thread):
         self._sessions = list[int]()
         # Settings for the next start alone.
         self._once: dict[str, str] = {}
+        # What such a setting was for: it is said again until a micro-batch has been committed.
+        self._known = set[str]()
 
     def run(self) -> None:
         while self._go.wait() and not self._ended.is_set():
@@ -172,9 +174,11 @@ class Supervised(Thread):
                 self._ledger.wrong(f"the stream said, when asked to end: {text}")
             return
         last = (text.strip().splitlines() or [""])[-1]
-        reason = process.pid in self.killed or self.explains(JVM if JVM in last else code)
-        explained = reason and "Traceback" not in text
+        faulty = process.pid in self.killed or self.explains(JVM if JVM in last else code)
+        explained = (faulty or last in self._known) and "Traceback" not in text
         self._ledger.ended(code, last if "Traceback" not in text else text, explained=explained)
+        if explained and _SETTING.search(last):
+            self._known.add(last)
         self._cure(last)
 
     @staticmethod

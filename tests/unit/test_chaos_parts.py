@@ -83,6 +83,17 @@ def test_an_exit_code_is_explained_until_the_stream_is_ready_again(supervised, u
     until(lambda: ends(ledger)[3:] == [(6, False)])
 
 
+def test_a_loss_is_told_again_until_a_micro_batch_was_committed_after_it(supervised, until):
+    said = "offsets 1 to 2 are lost; to go on: SIGHTSTREAM_KAFKA_X=false sightstream run"
+    stream, ledger, end = supervised(ready=[1], said=said)
+    with stream.explained((8,)):
+        end(0, 8)
+        until(lambda: ends(ledger) == [(8, True)])
+    until(lambda: ready(ledger) == 1 and not stream.explains(8))
+    end(1, 8)
+    until(lambda: ends(ledger)[1:] == [(8, True)])
+
+
 def test_a_stream_that_stays_ready_may_end_for_a_fault_for_a_while(supervised, until, monkeypatch):
     stream, ledger, end = supervised(ready=[0])
     until(lambda: ready(ledger) == 1)
