@@ -71,7 +71,8 @@ class Supervised(Thread):
         self._sessions = list[int]()
         # Settings for the next start alone.
         self._once: dict[str, str] = {}
-        # What such a setting was for: it is said again until a micro-batch has been committed.
+        # What such a setting was for: it is said again until a micro-batch has been committed, of
+        # fewer offsets where one was that had been planned before.
         self._known = set[str]()
 
     def run(self) -> None:
@@ -175,10 +176,10 @@ class Supervised(Thread):
             return
         last = (text.strip().splitlines() or [""])[-1]
         faulty = process.pid in self.killed or self.explains(JVM if JVM in last else code)
-        explained = (faulty or last in self._known) and "Traceback" not in text
+        explained = (faulty or _what(last) in self._known) and "Traceback" not in text
         self._ledger.ended(code, last if "Traceback" not in text else text, explained=explained)
         if explained and _SETTING.search(last):
-            self._known.add(last)
+            self._known.add(_what(last))
         self._cure(last)
 
     @staticmethod
@@ -196,3 +197,8 @@ class Supervised(Thread):
             self._once = {found[1]: found[2]}
         elif found := _REMOVE.search(last):
             Path(found[1]).unlink(missing_ok=True)
+
+
+def _what(said: str) -> str:
+    """What was said, without the offsets."""
+    return said.partition("(")[0]

@@ -84,7 +84,7 @@ def test_an_exit_code_is_explained_until_the_stream_is_ready_again(supervised, u
 
 
 def test_a_loss_is_told_again_until_a_micro_batch_was_committed_after_it(supervised, until):
-    said = "offsets 1 to 2 are lost; to go on: SIGHTSTREAM_KAFKA_X=false sightstream run"
+    said = "messages are lost (offsets 1 to 2); to go on: SIGHTSTREAM_X=false sightstream run"
     stream, ledger, end = supervised(ready=[1], said=said)
     with stream.explained((8,)):
         end(0, 8)
