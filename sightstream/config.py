@@ -40,6 +40,8 @@ _TOPICS = ["images", "site_2.images"]
 _URL = r"""^$|^https?://[^\s@"'\\/]+(/[^\s"'\\]*)?$"""
 _PATH = r"\$(\.[\w-]+|\[[0-9]{1,9}\])+"
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://.")
+_SCHEME = re.compile(r"(?i)(s3a?|gs|gcs|az|adl|abfss?|wasbs?|hdfs|https?|file):")
+_WHOLE = re.compile(r"(?i)(file:///|(?!file)[a-z0-9]+://)[^/]")
 _HIDDEN = "**********"
 _SIGNED_IN = re.compile(r"(//[^/\s:@]*):[^/\s]*@")
 _VALUES = ["image", "base64", "s3-event", "json:$.image", "avro:image.avsc:$.image"]
@@ -238,6 +240,14 @@ class Settings(BaseSettings):
             urlsplit(value)
         except ValueError as error:
             raise ValueError(f"it is no uri: {error}") from None
+        return value
+
+    @field_validator("predictions_uri")
+    @classmethod
+    def _is_whole(cls, value: str) -> str:
+        """A uri that names nothing is no folder of that name, such as s3:, in the current one."""
+        if _SCHEME.match(value) and not _WHOLE.match(value):
+            raise ValueError(f"{value} names no place; give s3://bucket/folder, or a path")
         return value
 
     @field_validator("home", "predictions_uri")

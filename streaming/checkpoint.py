@@ -61,6 +61,16 @@ def own(checkpoint: Path, table: Predictions) -> str:
     return name
 
 
+def begin_anew(checkpoint: Path) -> None:
+    """Let Spark choose a new id for a checkpoint that has planned nothing, and has no owner yet.
+
+    Else a copy of it would have the same id, and neither would know.
+    """
+    if _newest(checkpoint / "offsets") == -1 and not (checkpoint / OWNER).exists():
+        for name in ("metadata", ".metadata.crc"):
+            (checkpoint / name).unlink(missing_ok=True)
+
+
 def is_copy(checkpoint: Path) -> bool:
     """Tell whether a checkpoint was copied: a move on a file system keeps a file's number."""
     owner = checkpoint / OWNER

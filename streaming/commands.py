@@ -138,7 +138,7 @@ def status(
     from sightstream.models.registry import Registry
     from streaming.bucket.intake import manifests_of
     from streaming.folder import stuck
-    from streaming.folder.source import waiting
+    from streaming.folder.source import arrived, waiting
     from streaming.kafka import lag
     from streaming.observe import news
     from streaming.observe import status as state
@@ -166,6 +166,7 @@ def status(
         **state.rows(settings.predictions),
         "behind": waiting(settings.manifests, settings.checkpoint("folder"))
         + waiting(manifests_of(settings.bucket), settings.checkpoint("bucket")),
+        "inbox": 0 if settings.inbox_uri else arrived(settings.inbox, settings.ignore),
         "stuck": stuck.read(settings.stuck)
         if settings.inbox_uri
         else stuck.now(settings.stuck, settings.inbox),
@@ -176,6 +177,7 @@ def status(
         terminal.out.print_json(data=found | shown, default=str)
         return
     inbox = "bucket" if settings.inbox_uri else "folder"
+    waits = f", and {found['inbox']} files in the inbox" if found["inbox"] else ""
     rate, newest = found["rows_per_minute"], found["newest"]
     lines = {
         "stream": "running" if running else "not running",
@@ -184,7 +186,7 @@ def status(
         "rows today": f"{found['rows_today']}, {found['rejected_today']} of them rejected",
         "rate": f"{rate:.1f} rows a minute, in the last {state.RECENT_MINUTES} minutes",
         "newest row": f"{newest.astimezone():%Y-%m-%d %H:%M:%S}" if newest else "none yet",
-        inbox: f"{found['behind']} images behind; {found['stuck']}",
+        inbox: f"{found['behind']} images behind{waits}; {found['stuck']}",
         **{
             f"partition {number}": f"{count} messages behind, the oldest by {seconds:.1f} s"
             for number, (count, seconds) in found["lag"].items()
@@ -215,16 +217,15 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             for each in stream.lineup.followers:
                 if not each.model:
                     terminal.say(f"{each} is not asked: {each.why}; see: sightstream models list")
-            taken = stream.drain()
+            stream.drain()
             stream.start()
             stream.finish(stop, news.look)
-            images = taken - stream.gaps
             if stream.repeats:
                 terminal.say(
-                    f"{stream.repeats} of {images} images came again: they have a row already, and "
-                    "get no second one"
+                    f"{stream.repeats} of {stream.images} images came again: they have a row "
+                    "already, and get no second one"
                 )
-            terminal.say(f"{images} images taken, {stream.behind} of them left behind")
+            terminal.say(f"{stream.images} images taken, {stream.behind} of them left behind")
             tell_left(stream.left, as_json=as_json)
         else:
             _follow(settings, stream, screen, news, stop)

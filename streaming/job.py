@@ -81,9 +81,9 @@ class Stream:
         return sum(query.source.behind for query in self.queries)
 
     @property
-    def gaps(self) -> int:
-        """Number of what was counted as an image that arrived, and was none."""
-        return sum(query.batches.gaps for query in self.queries)
+    def images(self) -> int:
+        """Number of images of the micro-batches since the start, repeats among them."""
+        return sum(query.batches.images for query in self.queries)
 
     @property
     def repeats(self) -> int:
@@ -232,6 +232,7 @@ def _sources(settings: Settings, table: Predictions, metrics: Metrics) -> list[S
         )  # fmt: skip
         sources.append(messages)
     for each in sources:
+        checkpoint.begin_anew(each.checkpoint)
         checkpoint.require_match(each.checkpoint, settings.predictions)
         # Long before the first micro-batch, so that the home it was copied from knows.
         if (each.checkpoint / "metadata").exists():

@@ -50,8 +50,7 @@ class MicroBatches:
     lineup: Lineup = field(default_factory=Lineup)
 
     def __post_init__(self) -> None:
-        # Offsets that hold no message, such as the ends of Kafka's transactions.
-        self.gaps = 0
+        self.images = 0
         # Images that have a row already, and get no second one.
         self.repeats = 0
         self.doubt()
@@ -81,7 +80,7 @@ class MicroBatches:
             self._report(rows, answers, model)
             self.metrics.agreement(answers, model, others)
             self.lineup.note(others)
-            self.gaps += work.images - len(events) + further(answers)
+            self.images += len(events) - further(answers)
             self.repeats += len(events) - len(rows)
         self.source.done(batch_id, work.images, rows)
 

@@ -63,7 +63,7 @@ def make(folder: Path, name: str) -> None:
     """Create a folder, and those above it, if it does not exist.
 
     Raises:
-        EnvironmentUnfitError: something else is in its place.
+        EnvironmentUnfitError: something else is in its place, or it cannot be made.
     """
     if why := dangling(folder):
         raise EnvironmentUnfitError(f"{name} {folder} {why}")
@@ -72,6 +72,10 @@ def make(folder: Path, name: str) -> None:
     except FileExistsError:
         raise EnvironmentUnfitError(
             f"{name} {folder} is not a folder; move what is there away"
+        ) from None
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"{name} {folder} cannot be written to: {error.strerror}; give another place"
         ) from None
 
 

@@ -89,6 +89,8 @@ class Predictions:
             "delta.checkpointInterval": str(REPLAYED),
         }  # fmt: skip
         with delta.reached(path), delta.readable(path):
+            if "://" not in path:
+                disk.make(Path(path), "the table's folder")
             self._table = DeltaTable.create(
                 path, ROW, mode="ignore", partition_by=["date"], name="predictions",
                 description="One row for each image that arrived, classified or rejected.",

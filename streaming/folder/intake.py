@@ -205,11 +205,11 @@ def recover(folders: Folders) -> int:
 
 
 def _recovered(folders: Folders, listed: Path) -> int:
-    manifests = folders.manifests
+    manifests, first = folders.manifests, listed.name.removeprefix(f"{PENDING}-")
     try:
-        events = read([listed])
+        events = _read(listed, first)
     except ValueError as error:  # a crash cut it short before a file was moved, or it broke later
-        events = _found(folders, listed.name.removeprefix(f"{PENDING}-"))
+        events = _found(folders, first)
         if len(events):
             kept = manifests / f"{PENDING}.damaged"
             kept.write_bytes(listed.read_bytes())
@@ -222,8 +222,32 @@ def _recovered(folders: Folders, listed: Path) -> int:
     targets = [local_path(uri) for uri in placed(events, folders.images)["uri"].to_pylist()]
     crossing.finish(os.fsencode(folders.inbox), targets)
     moved = [os.path.lexists(target) for target in targets]
+    if not any(moved) and _is_away(folders, events):
+        log.error(
+            "%d images that %s names are neither in %s nor in %s, which is empty: if its disk is "
+            "not mounted, mount it, and start again", len(events), listed, folders.inbox,
+            folders.images,
+        )  # fmt: skip
+        return 0
     _publish(manifests, listed, events, moved)
     return sum(moved)
+
+
+def _read(listed: Path, first: str) -> pa.Table:
+    """Return the events of a list, which its name must be of."""
+    events = read([listed])
+    ids = events["event_id"].to_pylist() if _OURS.fullmatch(first) else []
+    if not all(consecutive(first, each, MANIFEST_IMAGES) for each in ids):
+        raise ValueError(f"{listed} is a copy of another list")
+    return events
+
+
+def _is_away(folders: Folders, events: pa.Table) -> bool:
+    """Return whether the disk of images seems to be away: no image, and no file of a list."""
+    if any(folders.images.iterdir()):
+        return False
+    names = events["original_name"].to_pylist()
+    return bool(names) and not any((folders.inbox / each).exists() for each in names)
 
 
 def _listed(manifests: Path, first: str) -> Path:

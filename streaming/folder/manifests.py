@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ Offset = dict[str, str]  # the position after a manifest, by its name; empty bef
 KEY = "manifest"  # name of an offset's only field
 _MANIFEST = re.compile(r"\d{20}\.arrow$")
 _NOT_YET = re.compile(rf"{PENDING}(-[0-9a-f-]{{36}})?")
+_DIGEST = b"sha256"
 _ABSOLUTE = "file:"  # begins the uris of manifests that early releases wrote
 
 
@@ -47,12 +49,18 @@ def between(folder: Path, start: Offset, end: Offset | None = None) -> list[Path
 
 
 def write(path: Path, events: pa.Table) -> None:
-    """Write a manifest, and sync it to the disk."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, EVENT) as writer:
+    """Write a manifest that holds its own checksum, and sync it to the disk."""
+    sink, place = pa.BufferOutputStream(), os.urandom(32).hex().encode()
+    with pa.ipc.new_file(sink, EVENT.with_metadata({_DIGEST: place})) as writer:
         writer.write_table(events)
-    path.write_bytes(sink.getvalue())
+    content = sink.getvalue().to_pybytes()
+    path.write_bytes(content.replace(place, _digest(content, place)))
     disk.sync(path)
+
+
+def _digest(content: bytes, place: bytes) -> bytes:
+    """Return the checksum of a manifest, which stands in some places of it itself."""
+    return sha256(content.replace(place, bytes(len(place)))).hexdigest().encode()
 
 
 def publish(manifests: Path, listed: Path) -> None:
@@ -99,6 +107,9 @@ def _read(path: Path) -> pa.Table:
         events.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is cut short, or no manifest: {error}") from None
+    said = (events.schema.metadata or {}).get(_DIGEST)
+    if said and _digest(content, said) != said:
+        raise ValueError(f"{path} is damaged: its checksum differs")
     if events.schema != EVENT:
         raise ValueError(f"{path} has the fields {events.schema.names} instead of {EVENT.names}")
-    return events
+    return events.replace_schema_metadata()

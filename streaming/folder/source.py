@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Protocol
 
-from sightstream.errors import InputError
+from sightstream.errors import EnvironmentUnfitError, InputError
+from sightstream.io.folder import files
+from sightstream.io.ignored import ignored
 from sightstream.tables.schema import EVENT_COLUMNS, ddl
 from streaming import checkpoint
 from streaming.folder.assignment import AssignedImages, Assignment
@@ -139,6 +142,11 @@ class Folder(Manifested):
         self._intake = Intake(folders, when, images_per_batch, self._arrived)
         self.read = AssignedImages(folders.images, folders.manifests)
         super().__init__(folders.manifests, checkpoint, images_per_batch, turns, on_arrival)
+        if self.behind and not any(folders.images.iterdir()):
+            raise EnvironmentUnfitError(
+                f"{folders.images} is empty, and {self.behind} images in it wait for their rows; "
+                "mount its disk, or make a folder in it, and they are rejected as not found"
+            )
 
 
 def held(manifests: Path, checkpoint_folder: Path) -> set[str]:
@@ -156,6 +164,13 @@ def held(manifests: Path, checkpoint_folder: Path) -> set[str]:
         with suppress(FileNotFoundError):  # all its images have rows since
             found.update(places(read([path])).to_pylist())
     return found
+
+
+def arrived(inbox: Path, ignore: Sequence[str]) -> int:
+    """Return the number of files in an inbox that no run has taken yet."""
+    if not inbox.is_dir():
+        return 0
+    return sum(1 for _ in files(os.fsencode(inbox), ignored(ignore)))
 
 
 def waiting(manifests: Path, checkpoint_folder: Path) -> int:

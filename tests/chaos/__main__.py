@@ -20,22 +20,27 @@ from tests.chaos.schedule import Planned, Span, plan, shrunk
 
 SOURCES = {"folder": ["folder"], "kafka": ["kafka"], "both": ["folder", "kafka"]}
 OTHERS = ("store", "cluster", "mlflow", "nodes")
-MISSED = 2
-"""Exit code where a deliberate bug makes no difference, be it that its fault was left out."""
+MISSED, BROKEN = 3, 4
+"""Exit codes: a deliberate bug made no difference, be it that its fault was left out; and a run did
+not come to its end, because a part that it needs did not come up, or by a fault of its own."""
 
 STARTER = world.REPOSITORY / "build" / "chaos" / "starter"
 
 
 def main() -> int:
-    """Returns 0 where nothing was lost, doubled or wrong, and `MISSED` where that hides a bug."""
+    """Returns 0 where nothing was lost, doubled or wrong, 1 where something was; or as above."""
     asked = _arguments()
     # What was started and mounted ends with it, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if asked.seeds:
         code = _many(asked)
     else:
-        parts = [*SOURCES[asked.source], *(each for each in OTHERS if getattr(asked, each))]
-        code = int(not _right(asked, parts))
+        sources = SOURCES[asked.source or "folder"]
+        try:
+            code = int(not _right(asked, [*sources, *_others(asked)]))
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            return BROKEN
     if asked.bug and not code:
         _say(f"the bug {asked.bug} was not found")
         return MISSED
@@ -54,8 +59,9 @@ def _many(asked: argparse.Namespace) -> int:
                 traceback.print_exc(file=sys.stdout)
     finally:
         _say("\n".join(table(outcomes)))
-    right = all(not each.differences for each in outcomes.values())
-    return int(not right or len(outcomes) < len(range(*asked.seeds)))
+    if len(outcomes) < len(range(*asked.seeds)):
+        return BROKEN
+    return int(any(each.differences for each in outcomes.values()))
 
 
 def parts_of(seed: int) -> list[str]:
@@ -100,14 +106,19 @@ def _right(
     planned = _planned(asked, parts)
     given = Given(world.starter(asked.starter), parts, asked.seed, asked.minutes * 60, asked.bug)
     parent = Path(tempfile.mkdtemp(prefix="chaos-", dir=asked.folder))
-    outcome = run(given, planned, parent / "run", _say)
+    try:
+        outcome = run(given, planned, parent / "run", _say)
+    except Exception:
+        _say(f"kept: {parent}")
+        raise
     if outcomes is not None:
         outcomes[asked.seed] = outcome
     _tell(outcome)
     if outcome.differences:
         _say(f"kept: {parent}")
         if asked.shrink and outcomes is None:
-            _shrink(given, planned, outcome.differences[0], parent, asked.shrink)
+            least = _shrink(given, planned, outcome.differences[0], parent, asked.shrink)
+            _say(f"still shown by: {_repeated(asked)} --only {_numbers(least)}")
         return False
     shutil.rmtree(parent)
     return True
@@ -116,32 +127,53 @@ def _right(
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="decides what is sent, and each fault")
-    parser.add_argument("--seeds", type=_seeds, help="many, such as 1-30; parts are by the seed")
+    parser.add_argument("--seeds", type=_seeds, help="many, such as 1-30; parts are by each")
     parser.add_argument("--minutes", type=float, default=3, help="of the run [3]")
-    parser.add_argument("--source", choices=sorted(SOURCES), default="folder")
+    parser.add_argument("--source", choices=sorted(SOURCES), help="of the images [folder]")
     parser.add_argument("--store", action="store_true", help="the table is in an object store")
     parser.add_argument("--cluster", action="store_true", help="a cluster of two workers")
     parser.add_argument("--mlflow", action="store_true", help="the registry is behind a server")
     parser.add_argument("--nodes", action="store_true", help="two nodes of Kafka instead of one")
-    parser.add_argument("--faults", help="names, separated by semicolons [all the usual ones]")
-    parser.add_argument("--only", help="numbers of the schedule that are kept, such as 0,3,4")
+    parser.add_argument("--faults", type=_names, help="names, separated by semicolons; one that "
+                        "is unknown shows them all [all the usual ones]")  # fmt: skip
+    parser.add_argument("--only", help="numbers of the schedule that are kept, such as 0,3,4; it "
+                        "is the same for the same seed, minutes, parts and faults")  # fmt: skip
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="a deliberate bug")
-    parser.add_argument("--shrink", type=int, default=6, help="runs that look for less [6]")
+    parser.add_argument("--shrink", type=int, default=6, help="runs to find a shorter schedule [6]")
     parser.add_argument("--starter", type=Path, default=STARTER, help="home of the starter model")
     parser.add_argument("--folder", type=Path, help="where runs are [a temporary one]")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.seeds and (asked.source or _others(asked)):
+        parser.error("--seeds: the sources and parts are by each seed; give one --seed for others")
+    return asked
+
+
+def _others(asked: argparse.Namespace) -> list[str]:
+    return [each for each in OTHERS if getattr(asked, each)]
 
 
 def _seeds(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
-    return int(first), int(last or first) + 1
+    try:
+        begin, end = int(first), int(last or first) + 1
+    except ValueError:
+        begin, end = 0, 0
+    if begin >= end:
+        raise argparse.ArgumentTypeError(f"{text} is no range of seeds; give one such as 1-30")
+    return begin, end
+
+
+def _names(text: str) -> list[str]:
+    names = [each.strip() for each in text.split(";")]
+    if unknown := [each for each in names if each not in faults.ALL]:
+        known = "; ".join(sorted(faults.ALL))
+        raise argparse.ArgumentTypeError(f"there is no fault {unknown[0]!r}; there are: {known}")
+    return names
 
 
 def _planned(asked: argparse.Namespace, parts: Sequence[str]) -> list[Planned]:
     """Prints the schedule, and returns the part of it that can be done here."""
-    names = [each.strip() for each in asked.faults.split(";")] if asked.faults else [
-        each.name for each in faults.ALL.values() if each.usual
-    ]  # fmt: skip
+    names = asked.faults or [each.name for each in faults.ALL.values() if each.usual]
     chosen = {name: faults.ALL[name] for name in names}
     here = {n: each for n, each in chosen.items() if each.part in ("", *parts)}
     groups: dict[str, dict[str, Span]] = {}
@@ -150,6 +182,9 @@ def _planned(asked: argparse.Namespace, parts: Sequence[str]) -> list[Planned]:
     planned = plan(asked.seed, asked.minutes * 60, groups)
     if asked.only is not None:
         kept = {int(number) for number in asked.only.split(",") if number}
+        if missing := kept - {each.number for each in planned}:
+            _say(f"--only: the schedule has no number {min(missing)}")
+            raise SystemExit(2)
         planned = [each for each in planned if each.number in kept]
     _say(f"seed {asked.seed}, {asked.minutes:g} minutes, {', '.join(parts)} {asked.bug}".rstrip())
     possible = []
@@ -179,8 +214,8 @@ def _tell(outcome: Outcome) -> None:
 
 def _shrink(
     given: Given, planned: list[Planned], first: str, parent: Path, runs: int
-) -> None:  # fmt: skip
-    """Prints a shorter schedule that shows a difference of the same kind."""
+) -> Sequence[Planned]:  # fmt: skip
+    """Returns a shorter schedule that shows a difference of the same kind."""
     kind, number = first.partition(":")[0], 0
 
     def fails(some: Sequence[Planned]) -> bool:
@@ -194,8 +229,16 @@ def _shrink(
         shutil.rmtree(parent / f"run-{number}")
         return any(each.startswith(kind) for each in found.differences)
 
-    least = shrunk(planned, fails, runs)
-    _say(f"still shown by: --only {_numbers(least)}")
+    return shrunk(planned, fails, runs)
+
+
+def _repeated(asked: argparse.Namespace) -> str:
+    """The arguments that make the same schedule."""
+    given = [f"--seed {asked.seed}", f"--minutes {asked.minutes:g}"]
+    given += [f"--source {asked.source}"] if asked.source else []
+    given += [f"--{each}" for each in _others(asked)]
+    given += [f"--faults '{';'.join(asked.faults)}'"] if asked.faults else []
+    return " ".join([*given, *([f"--bug {asked.bug}"] if asked.bug else [])])
 
 
 def _numbers(some: Sequence[Planned]) -> str:

@@ -5,6 +5,7 @@ A bug replaces one function. The product has none of them, and no switch for the
 
 from __future__ import annotations
 
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,12 +48,13 @@ def next_offset() -> None:
         span._replace(begin=span.begin + 1) for span in spans(begins, ends)
     ]
 
-    def offset(folder: Any, batch: int | None = None) -> dict[str, Any]:
-        found = checkpoint.offset(folder, batch)
+    def offset(checkpoint: Any, batch: int | None = None, of: Any = None) -> Any:
+        found = real(checkpoint, batch, of)
         if batch is None or not found.get(KEY):
             return found
         return {KEY: f"{int(found[KEY].removesuffix(SUFFIX)) - 1:020d}{SUFFIX}"}
 
+    real = checkpoint.offset
     source.checkpoint = SimpleNamespace(**vars(checkpoint) | {"offset": offset})
 
 
@@ -64,8 +66,9 @@ def lost_isolation() -> None:
     from streaming.workers import Workers
 
     def dropping(found: Any) -> Any:
-        def without(self: Workers, *arguments: Any) -> Any:
-            events, answers, *others = found(self, *arguments)
+        @wraps(found)
+        def without(self: Workers, *arguments: Any, **named: Any) -> Any:
+            events, answers, *others = found(self, *arguments, **named)
             lost = pc.is_in(answers["error_code"], pa.array(["crashed", "timeout"]))
             return events.filter(pc.invert(lost)), answers.filter(pc.invert(lost)), *others
 
@@ -105,11 +108,10 @@ def other_message() -> None:
 
     send = Publisher._send
 
-    def without(self: Publisher, found: Any) -> None:
-        position, rows = found
-        send(self, (position, [row | {"model_version": 1} for row in rows]))
+    def renamed(self: Publisher, position: Any, rows: Any) -> None:
+        send(self, position, [row | {"model_version": 1} for row in rows])
 
-    Publisher._send = without
+    Publisher._send = renamed
 
 
 BUGS = {

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from sightstream import config
+from sightstream.images.event import new_event_id
 from sightstream.images.store import local_path
 from streaming.folder import intake
 from streaming.folder.manifests import pending, published
@@ -327,6 +328,26 @@ def test_a_damaged_list_is_known_by_its_name_whatever_the_clock_did(
     drop(settings, NAMES)
     assert dies(settings, "after rename", 2)
     assert ends_well_without_the_list(settings, told, left, [*names, *NAMES], keep)
+
+
+def test_a_list_waits_for_the_disk_of_its_images(settings, told, left, tmp_path, caplog):
+    drop(settings)
+    assert dies(settings, "before publish")
+    away = settings.images.rename(tmp_path / "away")
+    intake_of(settings).drain()
+    assert "if its disk is not mounted, mount it, and start again" in caplog.text
+    assert not told()
+    settings.images.rmdir()
+    away.rename(settings.images)
+    ends_well(settings, told, left)
+
+
+def test_a_copy_of_a_list_makes_no_second_event(settings, told, left):
+    drop(settings)
+    assert dies(settings, "before publish")
+    (path,) = pending(settings.manifests)
+    shutil.copy(path, path.with_name(f"pending-{new_event_id(time.time() + 5)}"))
+    ends_well(settings, told, left)
 
 
 @pytest.mark.parametrize(

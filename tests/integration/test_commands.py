@@ -309,7 +309,12 @@ def test_show_tells_all_that_is_on_the_card(run):
 
 def test_status_tells_what_is_stuck_in_the_inbox(run, home):
     assert json.loads(run("status", "--json").stdout)["stuck"] == {"count": 0, "named": {}}
-    assert "images behind; nothing is stuck" in run("status").stdout
+    assert "0 images behind; nothing is stuck" in run("status").stdout
+    home.inbox.mkdir(exist_ok=True)
+    for name in ("one.jpg", "two.jpg", "Thumbs.db"):
+        (home.inbox / name).touch()
+    assert json.loads(run("status", "--json").stdout)["inbox"] == 2
+    assert "0 images behind, and 2 files in the inbox; nothing" in run("status").stdout
     path, why = os.fsencode(home.inbox / "x.jpg"), "cannot be moved: Operation not permitted"
     stuck.write(home.stuck, os.fsencode(home.inbox), {path: why})
     found = json.loads(run("status", "--json").stdout)["stuck"]

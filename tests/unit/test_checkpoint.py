@@ -16,6 +16,7 @@ from sightstream.tables.schema import ROW
 from streaming.checkpoint import (
     OWNER,
     app_id,
+    begin_anew,
     first_offset,
     offset,
     own,
@@ -83,6 +84,23 @@ def story(settings):
 def test_without_a_checkpoint_all_is_well_and_nothing_is_created(settings):
     assert fault(settings.checkpoint("folder"), settings.predictions) is None
     assert not settings.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("offsets", "has_owner", "keeps_its_id"),
+    [(0, False, False), (0, True, True), (1, False, True)],
+)
+def test_a_checkpoint_that_has_planned_nothing_gets_an_id_of_its_own(
+    story, settings, offsets, has_owner, keeps_its_id
+):
+    """So that two copies of a home that has seen no image do not take each other's place."""
+    story(offsets=offsets, commits=0, table=0)
+    folder = settings.checkpoint("folder")
+    if has_owner:
+        own(folder, Predictions(settings.predictions))
+    begin_anew(folder)
+    assert (folder / "metadata").exists() == keeps_its_id
+    begin_anew(settings.checkpoint("kafka"))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from threading import Timer
 
 import pytest
 
+from sightstream.errors import EnvironmentUnfitError
 from sightstream.io import disk
 from streaming.folder import source as sources
 from streaming.folder import spark_reader as module
@@ -105,6 +106,18 @@ def test_images_have_arrived_although_the_disk_does_not_sync_their_manifest(
     assert f"{settings.manifests}/" in caplog.text
     assert "Input/output error" in caplog.text
     assert source.drain() == 0
+
+
+def test_a_start_without_the_disk_of_images_that_wait_is_refused(inbox, settings):
+    (settings.inbox / "x.jpg").write_bytes(b"pixels")
+    assert inbox[0].drain() == 1
+    away = settings.images.rename(settings.root / "away")
+    start = (folders(settings), settings.checkpoint("folder"), settings.acceptance, 100, None, int)
+    with pytest.raises(EnvironmentUnfitError, match="images is empty, and 1 images in it wait"):
+        sources.Folder(*start)
+    settings.images.rmdir()
+    away.rename(settings.images)
+    assert sources.Folder(*start).behind == 1
 
 
 def test_what_waits_is_what_no_committed_micro_batch_holds(manifest, settings):

@@ -154,5 +154,5 @@ def test_images_that_have_a_row_already_are_counted(make, monkeypatch):
     monkeypatch.setattr(running.source, "first", lambda rows: rows.slice(0, 1))
     running.stream.start()
     running.stream.finish(stepping(running, monkeypatch))
-    assert (running.stream.repeats, running.stream.gaps) == (2, 0)
+    assert (running.stream.repeats, running.stream.images) == (2, 5)
     assert sum(running.table.counts.values()) == 3

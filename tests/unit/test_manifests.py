@@ -1,6 +1,7 @@
 """streaming.folder.manifests: what is written comes back, and what is damaged is refused."""
 
 import dataclasses
+import random
 
 import pyarrow as pa
 import pytest
@@ -52,6 +53,19 @@ def test_manifests_are_read_in_their_order(path, tmp_path):
     found = read([tmp_path / "b", path])
     assert found["event_id"].to_pylist() == ["id 3", "id 1", "id 2"]
     assert read([]).schema == EVENT
+
+
+def test_one_of_which_a_byte_is_another_is_refused(path):
+    whole, chance = path.read_bytes(), random.Random(1)
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = read([path])
+        except ValueError:
+            continue
+        assert [ImageEvent(**row) for row in found.to_pylist()] == EVENTS
 
 
 def test_one_that_is_cut_short_anywhere_is_refused(path):
