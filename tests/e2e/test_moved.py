@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 
+import pytest
 from deltalake import DeltaTable
 
 from sightstream.images.store import local_path
@@ -17,6 +18,7 @@ def rows(home):
     return DeltaTable(home / "predictions").to_pyarrow_dataset().to_table().to_pylist()
 
 
+@pytest.mark.slow
 def test_a_home_is_moved_in_the_middle_of_a_backlog(new_home, starter, tmp_path, until):
     home = new_home(own_registry=True, images_per_batch=40)
     root = home.settings.root

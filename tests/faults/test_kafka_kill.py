@@ -51,7 +51,7 @@ class Publisher:
 @pytest.mark.parametrize(
     ("count", "kills", "restarts"),
     [
-        pytest.param(500, 1, 1, id="500 images"),
+        pytest.param(500, 1, 1, id="500 images", marks=pytest.mark.slow),
         pytest.param(
             20_000, 5, 2, id="20,000 images", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]
         ),

@@ -150,7 +150,7 @@ def workers(program):
     return found
 
 
-@pytest.mark.parametrize("log", ["offsets", "commits"])
+@pytest.mark.parametrize("log", ["offsets", pytest.param("commits", marks=pytest.mark.slow)])
 def test_what_a_kill_leaves_of_the_first_micro_batch_does_not_stop_the_next_start(
     tiny_home, tmp_path, log
 ):
@@ -166,10 +166,8 @@ def test_what_a_kill_leaves_of_the_first_micro_batch_does_not_stop_the_next_star
     assert home.count() == 1
 
 
-@pytest.mark.parametrize(
-    ("file", "cure"),
-    [("offsets/1", "mv "), pytest.param("commits/1", "rm -f ", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow  # those of streaming.checkpoint are short, and chaos does the same
+@pytest.mark.parametrize(("file", "cure"), [("offsets/1", "mv "), ("commits/1", "rm -f ")])
 def test_half_a_file_of_the_checkpoint_is_told_with_a_command_after_which_all_goes_on(
     tiny_home, tmp_path, file, cure
 ):

@@ -105,6 +105,7 @@ def test_an_image_that_hangs_or_dies_costs_its_own_row(home, until, fault, code)
     assert rows["one"]["error_detail"] in said
 
 
+@pytest.mark.slow
 def test_few_images_and_no_further_attempt_end_the_same(home, until):
     """`local[2]` gives a task one attempt: the driver isolates."""
     home.settings.inbox.mkdir(exist_ok=True)

@@ -45,7 +45,7 @@ def bucket(tmp_path_factory):
 @pytest.fixture(params=["folder", "partitioned by label", "store"])
 def path(request, tmp_path):
     if request.param == "store":
-        path = f"{request.getfixturevalue('bucket')}/predictions"
+        path = f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
     else:
         path = str(tmp_path / "predictions")
     Predictions(path)

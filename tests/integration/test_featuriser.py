@@ -103,6 +103,7 @@ def test_a_refresh_learns_the_head_anew_on_the_same_featuriser(run, trained, reg
     assert second.preprocessing == first.preprocessing
 
 
+@pytest.mark.slow
 def test_a_head_of_elephas_is_folded_too(run, trained, registry):
     arguments = ("--data", run.home.parent / "data", "--featuriser", "net@1", "--head", "elephas",
                  "--epochs", "12", "--batch-size", "8", "--name", "other", "--json")  # fmt: skip

@@ -76,6 +76,7 @@ def test_frames_of_a_folder_and_of_a_backfill(home, tmp_path):
     assert "23 frames is no single picture" in json.loads(one.stdout)[0]["error_detail"]
 
 
+@pytest.mark.slow
 def test_frames_of_messages_and_of_those_that_come_again(tiny_home, broker, topic, tmp_path):
     create(broker, topic, partitions=1)
     home = tiny_home(kafka_servers=broker.address, kafka_topic=topic, source="kafka")

@@ -65,6 +65,7 @@ def test_it_ends_with_8_and_a_command_after_which_every_message_has_a_row(
     assert home.count() == 3 + count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [SHORTER, LONGER])
 def test_where_losses_are_allowed_it_is_read_from_its_beginning(home, make_anew, count):
     allowed = {"kafka_fail_on_data_loss": False}

@@ -93,6 +93,7 @@ def test_only_what_was_committed_has_a_row_and_no_offset_is_waited_for(
     assert ids(home) == [*expected, "open", "plain"]
 
 
+@pytest.mark.slow
 def test_by_a_setting_aborted_and_open_messages_count_too(home, transaction):
     uncommitted = {"kafka_isolation_level": "read_uncommitted"}
     with transaction("aborted") as producer:
