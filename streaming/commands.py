@@ -225,7 +225,8 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
                     f"{stream.repeats} of {stream.images} images came again: they have a row "
                     "already, and get no second one"
                 )
-            terminal.say(f"{stream.images} images taken, {stream.behind} of them left behind")
+            behind = stream.behind
+            terminal.say(f"{stream.images + behind} images taken, {behind} of them left behind")
             tell_left(stream.left, as_json=as_json)
         else:
             _follow(settings, stream, screen, news, stop)

@@ -132,7 +132,8 @@ class Intake:
     def _move(self, chunk: list[Arrival]) -> int:
         # Each step for all files: all steps for one file after the other take a tenth longer.
         events = self._events(chunk)
-        listed = _listed(self._manifests, events["event_id"][0].as_py())
+        # By its name it is known which ids it lists, even if it is damaged and the clock was wrong.
+        listed = self._manifests / f"{PENDING}-{events['event_id'][0].as_py()}"
         self._interrupted = True
         write(listed, events)
         targets = zip(chunk, events["uri"].to_pylist(), strict=True)
@@ -248,14 +249,6 @@ def _is_away(folders: Folders, events: pa.Table) -> bool:
         return False
     names = events["original_name"].to_pylist()
     return bool(names) and not any((folders.inbox / each).exists() for each in names)
-
-
-def _listed(manifests: Path, first: str) -> Path:
-    """Return where events are listed whose ids follow a first one: it says which they are.
-
-    So does no clock: it may have been set back since, or ahead before.
-    """
-    return manifests / f"{PENDING}-{first}"
 
 
 def _found(folders: Folders, first: str) -> pa.Table:
