@@ -10,8 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sightstream.errors import InputError
-from sightstream.io import separated
-from sightstream.io.disk import locked
+from sightstream.io import disk, separated
 from sightstream.tables import commits, delta
 from sightstream.tables.schema import LABEL
 
@@ -49,10 +48,10 @@ class Labels:
                 require_class_name(label)
         if not pairs:
             return []
-        self.path.mkdir(parents=True, exist_ok=True)
+        disk.make(self.path, "the labels table's folder")
         # delta-rs fails where two create a table, and two that merge the same files keep both
         # copies: https://github.com/delta-io/delta-rs/pull/3982
-        with locked(self.path / "_writing"):
+        with disk.locked(self.path / "_writing"):
             now = self._now()
             rows = [Label(event_id, label, now, by) for event_id, label in pairs.items()]
             self._append(rows)

@@ -6,7 +6,9 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from collections import Counter
 from contextlib import suppress
 from threading import Event, Thread
@@ -190,3 +192,27 @@ def test_half_a_file_of_the_checkpoint_is_told_with_a_command_after_which_all_go
     done = home("run", "--once")
     assert done.returncode == 0, done.stderr
     assert sorted(home.table()["original_name"].to_pylist()) == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.slow
+def test_run_once_that_is_interrupted_says_how_many_it_left_which_the_next_one_takes(
+    tiny_home, tmp_path, until
+):
+    home = tiny_home(images_per_batch=100, metrics_port=0)
+    tiny_model.register(home.settings, "leaf", tmp_path / "leaf")
+    for number in range(800):
+        tiny_model.photograph(home.settings.inbox / f"{number}.png", number % 250)
+    with subprocess.Popen(
+        [sys.executable, "-m", "sightstream", "run", "--once"], env=home.environment,
+        stderr=subprocess.PIPE, text=True, cwd=home.settings.root,
+    ) as run:  # fmt: skip
+        until(lambda: home.count() > 0, 60)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=60)[1]
+    count = home.count()
+    assert count < 800
+    assert said.splitlines()[-1] == f"800 images taken, {800 - count} of them left behind"
+    done = home("run", "--once")
+    assert done.stderr.splitlines()[-1] == f"{800 - count} images taken, 0 of them left behind"
+    names = home.table()["original_name"].to_pylist()
+    assert sorted(names) == sorted(f"{number}.png" for number in range(800))

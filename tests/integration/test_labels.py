@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from sightstream.errors import InputError
+from sightstream.errors import EnvironmentUnfitError, InputError
 from sightstream.tables import labels, predictions
 from sightstream.tables.labels import Label, Labels, from_csv
 from sightstream.tables.query import query
@@ -46,6 +46,14 @@ def test_it_is_created_by_the_first_label(table, path):
     assert not path.exists()
     table.put({"a": "cat"}, "ann")
     assert pa.schema(DeltaTable(path).schema().to_arrow()).names == LABEL.names
+
+
+def test_what_is_in_the_place_of_its_folder_is_named(table, path):
+    path.parent.mkdir()
+    path.write_text("mine")
+    with pytest.raises(EnvironmentUnfitError, match=r"^the labels table's folder .*; move what"):
+        table.put({"a": "cat"}, "ann")
+    assert path.read_text() == "mine"
 
 
 def test_each_column_has_a_comment(table, path):
