@@ -6,7 +6,6 @@ A target's object lives in a child process. Called with a kind and bytes, it ret
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
 import random
@@ -71,21 +70,18 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class _Folder:
-    """A folder of a target; what all targets of a process write is below one, the current one."""
+    """A folder of a target."""
 
     def __init__(self) -> None:
-        root = _root()
-        self.path = Path(tempfile.mkdtemp(dir=root))
+        self.path = Path(tempfile.mkdtemp())
 
 
 @cache
-def _root() -> Path:
-    held = tempfile.TemporaryDirectory(prefix="mutation-")
-    atexit.register(held.cleanup)
-    os.chdir(held.name)
-    tempfile.tempdir = held.name
-    _watch_for(Path(held.name))
-    return Path(held.name)
+def stay_below(folder: str) -> None:
+    """Have what this process writes come below a folder, or be an error."""
+    tempfile.tempdir = folder
+    os.chdir(folder)
+    _watch_for(Path(folder))
 
 
 def _sentence(text: object) -> None:
@@ -525,7 +521,7 @@ class Settings:
         finally:
             for each in added:
                 del os.environ[each]
-            os.chdir(_root())
+            os.chdir(tempfile.gettempdir())
         return READ
 
     @staticmethod

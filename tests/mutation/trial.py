@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -13,13 +14,13 @@ from itertools import chain
 
 from sightstream.scoring.child import Child, LostError
 from tests.mutation.mutate import mutated
-from tests.mutation.targets import TARGETS, Target
+from tests.mutation.targets import TARGETS, Target, stay_below
 
 SECONDS = 20.0
-"""Seconds that one input may take; the product gives an image 60."""
+"""Seconds that one input may take; the product gives an image 30."""
 
 MEMORY = 4 * 2**30
-_SLOW = 5.0
+_SLOW = 10.0  # seconds of a core; the page decodes the largest image thrice in six
 _STARTS = 5
 _ROUND = 0.5  # seconds that a child works between two answers
 
@@ -71,9 +72,10 @@ class Inputs:
 class Trial:
     """The child's part: it makes inputs, and calls the target with them."""
 
-    def __init__(self, inputs: Inputs, target: Target | None = None) -> None:
-        """Make what is called; what libraries print of damaged input is of no use."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    def __init__(self, folder: str, inputs: Inputs, target: Target | None = None) -> None:
+        """Make what is called; its files go below a folder, which the parent removes."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries print of damaged input
+        stay_below(folder)
         self._inputs = inputs
         self._target = target or TARGETS[inputs.name]
         self._call = self._target.make()
@@ -100,7 +102,7 @@ class Trial:
         """Try one input."""
         tried = Tried() if tried is None else tried
         kind, data, names = self._inputs(number, self._target)
-        begin = time.monotonic()
+        begin = time.process_time()
         try:
             outcome = self._call(kind, data)
         except BaseException as error:
@@ -110,7 +112,7 @@ class Trial:
             text = str(error).encode("ascii", "replace").decode()[:300]
             what = f"{type(error).__name__} at {last.filename[-60:]}:{last.lineno}: {text}"
             tried.finds.append(Find(self._inputs.name, number, kind, names, what))
-        if (took := time.monotonic() - begin) > _SLOW:
+        if (took := time.process_time() - begin) > _SLOW:
             what = f"slow: {took:.1f} s"
             tried.finds.append(Find(self._inputs.name, number, kind, names, what))
         tried.outcomes[kind, outcome] += 1
@@ -123,19 +125,22 @@ def tried(
 ) -> Tried:  # fmt: skip
     """Try inputs for some seconds of work; a process that dies or hangs is a find too."""
     known = target or TARGETS[inputs.name]
-    child, found = Child(Trial, inputs, target, memory=MEMORY), Tried()
-    try:
-        _ready(child)
-        end, number = time.monotonic() + seconds, first
-        while (left := end - time.monotonic()) > 0:
-            try:
-                number, more = child.ask("upto", number, min(left, _ROUND), seconds=_ROUND + most)
-            except LostError:
-                number, more = _searched(child, inputs, number, known, most)
-            found.outcomes += more.outcomes
-            found.finds += more.finds
-    finally:
-        child.kill()
+    found = Tried()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        child = Child(Trial, folder, inputs, target, memory=MEMORY)
+        try:
+            _ready(child)
+            end, number = time.monotonic() + seconds, first
+            while (left := end - time.monotonic()) > 0:
+                try:
+                    limit = _ROUND + most
+                    number, more = child.ask("upto", number, min(left, _ROUND), seconds=limit)
+                except LostError:
+                    number, more = _searched(child, inputs, number, known, most)
+                found.outcomes += more.outcomes
+                found.finds += more.finds
+        finally:
+            child.kill()
     return found
 
 

@@ -24,14 +24,18 @@ SHORT = {"query": 12, "models": 30, "page": 40}
 class All:
     """Every target in one process, whose imports take longer than the inputs."""
 
+    def __init__(self, folder):
+        self._folder = folder
+
     def through(self, name, count):
         target = TARGETS[name]
-        return Trial(Inputs(name, 1, target.seeds(), target.words)).through(0, count)
+        inputs = Inputs(name, 1, target.seeds(), target.words)
+        return Trial(self._folder, inputs).through(0, count)
 
 
 @pytest.fixture(scope="module")
-def child():
-    made = Child(All)
+def child(tmp_path_factory):
+    made = Child(All, str(tmp_path_factory.mktemp("trials")))
     yield made
     made.kill()
 
