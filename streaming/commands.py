@@ -220,7 +220,6 @@ def _run(settings: Settings, *, once: bool, as_json: bool) -> None:
             stream.drain()
             stream.start()
             stream.finish(stop, news.look)
-            stream.stop()  # the micro-batch that an interruption finds is among what was taken
             if stream.repeats:
                 terminal.say(
                     f"{stream.repeats} of {stream.images} images came again: they have a row "

@@ -127,13 +127,14 @@ class Stream:
             query.tend()
 
     def finish(self, stop: Event, look: Callable[[], object] = lambda: None) -> None:
-        """Classify all that was taken, and return; earlier if `stop` is set. See also `tend`.
+        """Classify all that was taken, and `stop`; earlier if `stop` is set. See also `tend`.
 
-        `look` is called several times a second.
+        No micro-batch is under way afterwards. `look` is called several times a second.
         """
         while self.behind > 0 and not stop.wait(0.02):
             self.tend()
             look()
+        self.stop()
         self.table.maintain(quiet=False)
 
     def stop(self) -> None:

@@ -33,10 +33,10 @@ def held(root: Path) -> Iterator[None]:
         AlreadyRunningError: another process holds it.
         EnvironmentUnfitError: the folder cannot be written to.
     """
-    file = root / "lock"
+    file, name, other = root / "lock", "the home folder", "give another one with --home"
     with ExitStack() as stack:
         try:
-            make(root, "the home folder")
+            make(root, name, other)
             stack.enter_context(locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
             file.write_text(str(os.getpid()))
         except BlockingIOError:
@@ -45,10 +45,7 @@ def held(root: Path) -> Iterator[None]:
                 "another --home"
             ) from None
         except OSError as error:
-            raise EnvironmentUnfitError(
-                f"the home folder {root} cannot be written to: {error.strerror}; give another one "
-                "with --home, or change its permissions"
-            ) from None
+            raise _unwritable(root, name, error, other) from None
         yield
 
 
@@ -59,8 +56,8 @@ def dangling(folder: Path) -> str:
     return f"is a link to {os.path.realpath(folder)}, which is not there: mount it"
 
 
-def make(folder: Path, name: str) -> None:
-    """Create a folder, and those above it, if it does not exist.
+def make(folder: Path, name: str, other: str = "give another place") -> None:
+    """Create a folder, and those above it, if it does not exist; `other` says what to do else.
 
     Raises:
         EnvironmentUnfitError: something else is in its place, or it cannot be made.
@@ -74,9 +71,12 @@ def make(folder: Path, name: str) -> None:
             f"{name} {folder} is not a folder; move what is there away"
         ) from None
     except OSError as error:
-        raise EnvironmentUnfitError(
-            f"{name} {folder} cannot be written to: {error.strerror}; give another place"
-        ) from None
+        raise _unwritable(folder, name, error, other) from None
+
+
+def _unwritable(folder: Path, name: str, error: OSError, other: str) -> EnvironmentUnfitError:
+    why = f"cannot be written to: {error.strerror}"
+    return EnvironmentUnfitError(f"{name} {folder} {why}; {other}, or change its permissions")
 
 
 def is_held(root: Path, name: str = "lock") -> bool:

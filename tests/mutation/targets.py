@@ -41,6 +41,7 @@ class Target:
     repair: Callable[[bytes], bytes] | None = None  # of every second one, as a PNG's checksums
     may_die: bool = False  # in a process of its own in the product, too
     alone: bool = False  # only where it is asked for by its name: it takes long
+    slow: float = 5.0  # seconds above which an input is a find
 
 
 def _watch_for(folder: Path) -> None:
@@ -692,7 +693,7 @@ TARGETS: dict[str, Target] = {
         )
         for name in _FORMATS
     },
-    "page": Target(Page, seeds.images, may_die=True),
+    "page": Target(Page, seeds.images, may_die=True, slow=15.0),  # it decodes an image thrice
     "headers": Target(Headers, Headers.seeds, (
         b"ce_id: ", b"ce_source: ", b"ce_time: ", b"uri: ", b"\n", b"file://", b"../", b"%2e%2e/",
         b"SHARED", b"%00", b"\0", b"#", b"\xff", b"9999-12-31T23:59:59+00:00", b"0001-01-01",

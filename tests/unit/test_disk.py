@@ -77,7 +77,8 @@ def test_an_error_of_the_block_stays_what_it_is(tmp_path):
 
 def test_a_home_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
-    refused = pytest.raises(EnvironmentUnfitError, match="cannot be written to: Not a directory")
+    why = "cannot be written to: Not a directory; give another one with --home, or change its perm"
+    refused = pytest.raises(EnvironmentUnfitError, match=f"^the home folder .*/file/home {why}")
     with refused, disk.held(tmp_path / "file" / "home"):
         pass
 
